@@ -1,0 +1,1 @@
+"""Knows Iterable's REST API; not rows, not Airflow."""

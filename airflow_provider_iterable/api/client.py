@@ -1,0 +1,308 @@
+"""The door: opens the connection, waits its turn, returns a Reply; knows HTTP and rates, refuses to know meanings.
+
+Every request of a task passes here, from whichever thread: tokens are reserved under a lock, waited for outside it,
+and a request that Iterable answers with 429 holds its endpoint for all the others. Nothing is retried, redirected or
+raised: an answer that never came is a :class:`Reply` too. Identifiers (in paths) and the key stay inside.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+import requests
+from msgspec import Struct
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+
+from airflow_provider_iterable import __version__
+from airflow_provider_iterable.api.pacing import Bucket
+from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Request
+from airflow_provider_iterable.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+UNSAID_HOLD = 1.0
+"""Seconds an endpoint rests after a 429 that does not say how long."""
+LONGEST_HOLD = 86_400.0
+"""No documented limit counts over more than a day; a longer wait is not a number of seconds."""
+
+
+class CallLog(Struct, frozen=True):
+    """One request as it may be shown and stored: counts and codes, no identifiers and no bodies."""
+
+    method: str
+    template: str
+    status: int
+    """HTTP status; 0 when there was no answer."""
+    code: str
+    """Iterable's ``code``, or the exception's class name for status 0; empty when there was none."""
+    rows: int
+    sent: int
+    """Bytes of the request's body."""
+    milliseconds: float
+    request_id: str
+
+
+T = TypeVar("T")
+OnCall = Callable[[CallLog], None]
+
+
+class _Envelope(Struct):
+    code: Any = None
+
+
+class _Bucket429(Struct):
+    rateLimitReset: Any = None  # noqa: N815 (Iterable's name)
+
+
+class _Limited(Struct):
+    params: _Bucket429 | None = None
+
+
+class Client:
+    """Sends requests to one Iterable project, at its pace; safe to share between threads.
+
+    :param base_url: scheme, host, and port or path prefix if any, such as ``https://api.iterable.com``.
+    :param api_key: a server-side key of the project.
+    :param rate_share: the share of each endpoint's documented rate that this client may use, above 0 and at most 1.
+    :param timeout: seconds to wait for a connection, and for each read (default 5 and 60).
+    :param connections: connections kept open, and so requests under way at once (default 8).
+    :param clock: seconds that never run backwards.
+    :param sleep: waits for some seconds; by default :meth:`stop` cuts it short.
+    :param on_call: told about each request that was sent; an error it raises is logged and swallowed.
+    :raises ConfigurationError: when the URL is not one of a host, the key cannot be an HTTP header, or ``rate_share``
+        is out of range.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        rate_share: float = 1.0,
+        timeout: tuple[float, float] = (5, 60),
+        connections: int = 8,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] | None = None,
+        on_call: OnCall | None = None,
+    ) -> None:
+        _check(base_url, api_key, rate_share)
+        self._base_url = base_url.rstrip("/")
+        self._headers = {
+            "Api-Key": api_key,
+            "Content-Type": "application/json",
+            "Accept": "*/*",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"airflow-provider-iterable/{__version__}",
+        }
+        self._rate_share = rate_share
+        self._timeout = timeout
+        # The adapter without a session: no cookies, redirects or environment look-ups for each request, and nothing
+        # that threads could write to. It opens no more connections than it may keep.
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0, pool_block=True)
+        self._proxies, self._verify = _environment(self._base_url)
+        self._clock = clock
+        self._stopped = threading.Event()
+        self._sleep = sleep or self._stopped.wait
+        self._on_call = on_call
+        self._lock = threading.Lock()
+        self._buckets: dict[tuple[str, str], Bucket] = {}
+        _hush_urllib3(self._base_url)
+
+    def __repr__(self) -> str:
+        return f"Client({self.host})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def host(self) -> str:
+        """The host, with its port if one was given, for people to read."""
+        return urlsplit(self._base_url).netloc
+
+    def send(self, batch: Batch) -> Reply:
+        """Send a batch in one request, when its endpoint's turn comes, and return whatever came back."""
+        call = batch.call
+        return self._pass(call.wrap(batch.operations), call.rate, len(batch.operations))
+
+    def request(self, request: Request, rate: float) -> Reply:
+        """Send one request, when its endpoint's turn comes, and return whatever came back.
+
+        :param rate: requests per second that Iterable documents for the endpoint; 0 where it documents none.
+        """
+        return self._pass(request, rate, 1)
+
+    def stop(self) -> None:
+        """Let no request start from now on; waiting ends at once, answers under way still arrive."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Stop, and close the idle connections."""
+        self.stop()
+        self._adapter.close()
+
+    def _pass(self, request: Request, rate: float, rows: int) -> Reply:
+        bucket = self._bucket((request.method, request.template), rate)
+        self._wait_for_turn(bucket)
+        if self._stopped.is_set():
+            return Reply(status=0, error="Stopped")
+        started = self._clock()
+        reply = self._exchange(request, started)
+        if reply.status == 429:
+            with self._lock:
+                bucket.hold(self._clock() + (UNSAID_HOLD if reply.retry_after is None else reply.retry_after))
+        if self._on_call is not None:
+            self._tell(self._on_call, request, reply, rows)
+        return reply
+
+    def _bucket(self, endpoint: tuple[str, str], rate: float) -> Bucket:
+        with self._lock:
+            bucket = self._buckets.get(endpoint)
+            if bucket is None:
+                bucket = self._buckets[endpoint] = Bucket(rate * self._rate_share)
+            return bucket
+
+    def _wait_for_turn(self, bucket: Bucket) -> None:
+        while not self._stopped.is_set():
+            with self._lock:
+                now = self._clock()
+                wait = bucket.reserve(now)
+            if wait <= 0:
+                return
+            self._sleep(wait)
+            if bucket.held_until <= now + wait:
+                return
+            # A 429 came in meanwhile and holds the endpoint beyond this turn: queue again.
+
+    def _exchange(self, request: Request, started: float) -> Reply:
+        try:
+            prepared = requests.Request(
+                request.method,
+                self._base_url + request.path,
+                headers=self._headers,
+                params=dict(request.query) or None,
+                data=request.body,
+            ).prepare()
+            with self._adapter.send(
+                prepared, timeout=self._timeout, verify=self._verify, proxies=self._proxies
+            ) as response:
+                body = response.content
+        except (requests.RequestException, HTTPError, OSError) as error:
+            # Only the class: messages of these exceptions hold the URL, and URLs hold email addresses.
+            return Reply(status=0, milliseconds=self._since(started), error=type(error).__name__)
+        return Reply(
+            status=response.status_code,
+            body=body,
+            retry_after=_retry_after(response.status_code, response.headers, body),
+            milliseconds=self._since(started),
+            request_id=response.headers.get("Iterable-Request-Id", ""),
+        )
+
+    def _since(self, started: float) -> float:
+        return (self._clock() - started) * 1000
+
+    def _tell(self, on_call: OnCall, request: Request, reply: Reply, rows: int) -> None:
+        entry = CallLog(
+            method=request.method,
+            template=request.template,
+            status=reply.status,
+            code=reply.error or _code(reply.body),
+            rows=rows,
+            sent=len(request.body or b""),
+            milliseconds=reply.milliseconds,
+            request_id=reply.request_id,
+        )
+        try:
+            on_call(entry)
+        except Exception as error:  # What Iterable accepted stays accepted, whether or not it could be noted.
+            log.warning("A call could not be recorded: %s", type(error).__name__)
+
+
+def _check(base_url: str, api_key: str, rate_share: float) -> None:
+    url = urlsplit(base_url)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or "@" in url.netloc:
+        raise ConfigurationError("The base URL must be http or https, a host, and nothing secret or after a '?'.")
+    if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise ConfigurationError("The API key is empty or holds blanks or other characters no key has.")
+    if not 0 < rate_share <= 1:
+        raise ConfigurationError(f"rate_share must be above 0 and at most 1, not {rate_share}.")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine, by its name or address alone; nothing is looked up."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _environment(base_url: str) -> tuple[dict[str, str], Any]:
+    """Read the environment's proxies and certificates once; per request it would cost as much as the request."""
+    settings = requests.Session().merge_environment_settings(base_url, {}, None, None, None)
+    return ({} if is_loopback(base_url) else dict(settings["proxies"])), settings["verify"]
+
+
+def _retry_after(status: int, headers: Mapping[str, str], body: bytes) -> float | None:
+    if status < 400:
+        return None
+    reset = _decoded(body, _Limited) if status == 429 else None
+    said = (reset.params.rateLimitReset if reset and reset.params else None), headers.get("Retry-After")
+    return next((seconds for seconds in map(_seconds, said) if seconds is not None), None)
+
+
+def _seconds(value: Any) -> float | None:
+    """Read a number of seconds, however it is typed; dates and nonsense are None."""
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds <= LONGEST_HOLD else None
+
+
+def _code(body: bytes) -> str:
+    envelope = _decoded(body, _Envelope)
+    return envelope.code if envelope and isinstance(envelope.code, str) else ""
+
+
+def _decoded(body: bytes, kind: type[T]) -> T | None:
+    """Decode what ``kind`` names and skip the rest; None when the body is not such JSON."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+class _Discretion(logging.Filter):
+    """Drops what urllib3 says about our hosts: at DEBUG, and with unreadable headers, it writes whole URLs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        return not any(host in message for host in self.hosts)
+
+
+_discretion = _Discretion()
+
+
+def _hush_urllib3(base_url: str) -> None:
+    _discretion.hosts.add(urlsplit(base_url).hostname or "")
+    logging.getLogger("urllib3.connectionpool").addFilter(_discretion)

@@ -1,0 +1,270 @@
+"""How a value must look to Iterable: dates, numbers, identifiers, field types; knows no request and no row.
+
+Iterable types a custom field by the first value it ever sees, for ever, and takes only a few forms of text for a
+date; everything here serves to send the form that types correctly the first time.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+MAX_USER_ID = 52
+"""Longest user ID Iterable takes, in characters."""
+
+MAX_EMAIL_LOCAL = 64
+
+_LOCAL = r"[^\s\x00-\x1f\x7f()<>@,;:\\\"\[\].]+"
+_LABEL = r"[^\W_](?:[\w-]*[^\W_])?"
+_EMAIL = re.compile(rf"{_LOCAL}(?:\.{_LOCAL})*@(?:{_LABEL}\.)+(?:[^\W\d_]{{2,}}|xn--[a-z0-9-]+)")
+_DATE = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?: (\d\d):(\d\d):(\d\d)(?: [+-]\d\d:\d\d)?|T(\d\d):(\d\d):(\d\d)\.\d{3}(?:Z|[+-]\d\d:?\d\d))?"
+)
+_CHARACTERS = str.maketrans(
+    {chr(code): "x" for code in range(97, 123)}
+    | {chr(code): "x" for code in range(65, 91)}
+    | {chr(code): "0" for code in range(48, 58)}
+)
+_SHAPE_LENGTH = 40
+
+
+class BadValue(ValueError):
+    """A value has no JSON form that Iterable could store; the message holds its type and shape, never itself."""
+
+
+def email(value: object) -> str | None:
+    """Return the address trimmed and folded as Iterable stores it, or ``None`` when it is malformed.
+
+    Iterable checks addresses with Apache Commons' validator and a list of top-level domains; this is the syntax
+    part, so what passes here may still come back as invalid.
+    """
+    if type(value) is not str:
+        return None
+    text = value.strip().lower()
+    if _EMAIL.fullmatch(text) is None or text.index("@") > MAX_EMAIL_LOCAL:
+        return None
+    return text
+
+
+def user_id(value: object) -> str | None:
+    """Return the user ID as the string Iterable wants, or ``None``: blank, too long, spaces around, not ASCII."""
+    if type(value) is not str:
+        if isinstance(value, bool):
+            return None
+        if isinstance(value, Decimal | float):
+            if not math.isfinite(value) or value != int(value):
+                return None
+            value = int(value)
+        if not isinstance(value, str | int | UUID):
+            return None
+        value = str(value)
+    if not 0 < len(value) <= MAX_USER_ID or not value.isascii() or not value.isprintable():
+        return None
+    return value if value == value.strip() else None
+
+
+def moment(value: datetime, zone: tzinfo = UTC) -> str:
+    """Return a date-time in UTC in the form Iterable types as a date; a naive one is read in ``zone``."""
+    own = value.tzinfo
+    if own is None:
+        if zone is not UTC:
+            value = value.replace(tzinfo=zone).astimezone(UTC)
+    elif own is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat(" ", "seconds")[:19] + " +00:00"
+
+
+def _decimal(value: Decimal) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise BadValue(f"number {value}" if not value.is_finite() else "number beyond the range of a double")
+    return number
+
+
+def _float(value: float) -> float:
+    if not math.isfinite(value):
+        raise BadValue(f"number {value}")
+    return value
+
+
+def _duration(value: timedelta) -> str:
+    """MySQL gives ``TIME`` columns as durations."""
+    seconds = int(value.total_seconds())
+    sign = "-" if seconds < 0 else ""
+    minutes, second = divmod(abs(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{sign}{hour:02d}:{minute:02d}:{second:02d}"
+
+
+PLAIN = frozenset({str, int, bool, type(None)})
+"""Types that are JSON as they stand."""
+
+
+class Renderer:
+    """Turns what SQL drivers return into JSON values.
+
+    :param zone: the zone in which naive date-times are read
+    """
+
+    def __init__(self, zone: tzinfo = UTC) -> None:
+        self._zone = zone
+        self.by_type: dict[type, Callable[[Any], Any]] = {
+            float: _float,
+            Decimal: _decimal,
+            datetime: lambda value: moment(value, zone),
+            date: date.isoformat,
+            time: time.isoformat,
+            timedelta: _duration,
+            UUID: str,
+            list: self._list,
+            tuple: self._list,
+            dict: self._dict,
+            ipaddress.IPv4Address: str,
+            ipaddress.IPv6Address: str,
+            ipaddress.IPv4Network: str,
+            ipaddress.IPv6Network: str,
+            ipaddress.IPv4Interface: str,
+            ipaddress.IPv6Interface: str,
+        }
+
+    def __call__(self, value: Any) -> Any:
+        """Return the JSON value.
+
+        :raises BadValue: bytes, NaN, infinity, or a type that has no JSON form
+        """
+        kind = type(value)
+        if kind in PLAIN:
+            return value
+        render = self.by_type.get(kind) or self._learn(kind)
+        return render(value)
+
+    def _learn(self, kind: type) -> Callable[[Any], Any]:
+        """Find the renderer of a subclass (a driver's own datetime, a numeric enum) and keep it."""
+        render: Callable[[Any], Any] = _refuse
+        if issubclass(kind, Enum):
+            render = lambda value: self(value.value)  # noqa: E731
+        elif issubclass(kind, str | int):
+            render = str if issubclass(kind, str) else int
+        else:
+            for base in kind.__mro__[1:]:
+                if base in self.by_type:
+                    render = self.by_type[base]
+                    break
+            else:
+                if issubclass(kind, Mapping):
+                    render = self._dict
+        self.by_type[kind] = render
+        return render
+
+    def _list(self, values: list[Any] | tuple[Any, ...]) -> list[Any]:
+        fields = getattr(values, "_fields", None)
+        if fields:
+            return self._dict(dict(zip(fields, values, strict=True)))  # type: ignore[return-value]
+        return [self(value) for value in values]
+
+    def _dict(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        return {str(key): self(value) for key, value in values.items()}
+
+
+def _refuse(value: object) -> Any:
+    raise BadValue(f"a value of type {type(value).__name__}")
+
+
+def is_date(text: str) -> bool:
+    """Tell whether Iterable would type this text as a date."""
+    found = _DATE.fullmatch(text)
+    if found is None:
+        return False
+    year, month, day, hour, minute, second = ([int(part) for part in found.groups() if part is not None] + [0] * 3)[:6]
+    try:
+        datetime(year, month, day, hour, minute, second)
+    except ValueError:
+        return False
+    return True
+
+
+def fits(value: Any, expected: str) -> bool:
+    """Tell whether a JSON value can go into a field of this Iterable type; lists are judged by their elements."""
+    if value is None:
+        return True
+    if isinstance(value, list):
+        return expected == "nested" or all(fits(element, expected) for element in value)
+    match expected:
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+        case "long":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "double":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "date":
+            return isinstance(value, str) and is_date(value)
+        case "object" | "nested" | "geo_location":
+            return isinstance(value, dict)
+    return True
+
+
+def coerce(value: Any, expected: str) -> Any:
+    """Return the value in the expected type where nothing is lost by it.
+
+    :raises BadValue: there is no such form; the message holds the value's type and shape
+    """
+    if fits(value, expected):
+        return value
+    if isinstance(value, list):
+        return [coerce(element, expected) for element in value]
+    found = _COERCIONS.get((type(value), expected), _no_form)(value)
+    if found is None:
+        raise BadValue(shape(value))
+    return found
+
+
+def _no_form(value: Any) -> Any:
+    return None
+
+
+def _text_to_long(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text) and text != "-0" else None
+
+
+def _text_to_double(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?", text) else None
+
+
+def _text_to_date(text: str) -> str | None:
+    try:
+        return moment(datetime.fromisoformat(text))
+    except ValueError:
+        return None
+
+
+_COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
+    (float, "long"): lambda value: int(value) if value.is_integer() and abs(value) < 2**53 else None,
+    (str, "long"): _text_to_long,
+    (str, "double"): _text_to_double,
+    (str, "date"): _text_to_date,
+    (str, "boolean"): {"true": True, "false": False}.get,
+    (int, "string"): str,
+    (float, "string"): repr,
+    (bool, "string"): lambda value: "true" if value else "false",
+}
+
+
+def shape(value: Any) -> str:
+    """Describe a JSON value without telling it: ``string like 0000-00-00``, letters as x, digits as 0."""
+    if isinstance(value, str):
+        text = "".join(c if c.isascii() else "x" for c in value[:_SHAPE_LENGTH].translate(_CHARACTERS))
+        return f"string like {text}" + ("..." if len(value) > _SHAPE_LENGTH else "")
+    if isinstance(value, list):
+        return f"array of {len(value)}" + (f", first {shape(value[0])}" if value else "")
+    names = {bool: "boolean", int: "integer", float: "decimal number", dict: "object", type(None): "null"}
+    return names.get(type(value), type(value).__name__)

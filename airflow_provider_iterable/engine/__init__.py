@@ -1,0 +1,1 @@
+"""Knows syncing; not Iterable, not SQL, not Airflow."""

@@ -1,0 +1,320 @@
+"""Batches out, outcomes back: patience, splitting, a few in flight; knows no endpoint and no store.
+
+Packing and committing stay on the caller's thread; only requests run in the pool.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import tenacity
+
+from airflow_provider_iterable.engine.pack import Packer
+from airflow_provider_iterable.engine.vocabulary import (
+    Again,
+    Batch,
+    Call,
+    Commit,
+    Fate,
+    Halt,
+    Operation,
+    Outcome,
+    Patch,
+    Reason,
+    Send,
+    Settled,
+    Split,
+    Verdict,
+)
+
+Screen = Callable[[Operation], Operation | Outcome]
+
+SILENT_AT_ONCE = 1000
+"""Entries that need no call, committed in one go."""
+
+RESCUE_SECONDS = 4.0
+"""How long an interrupted delivery waits for the requests in flight."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long delivery tries.
+
+    :param tries: most tries of one batch
+    :param seconds: longest time spent on one batch
+    :param first_wait: first back-off in seconds; it doubles, with jitter
+    :param longest_wait: longest back-off in seconds
+    :param in_flight: bulk requests in flight; single-record calls have four times as many
+    :param unanswered: batches in a row without a usable answer after which the rest is deferred
+    :param splits: requests a run may spend on taking refused batches apart
+    :param commit_batches: batches whose outcomes are committed together
+    """
+
+    tries: int = 5
+    seconds: float = 600.0
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+    in_flight: int = 4
+    unanswered: int = 3
+    splits: int = 500
+    commit_batches: int = 1
+
+
+@dataclass
+class _Tally:
+    """What delivery has learned so far."""
+
+    unanswered: int = 0
+    splits: int = 0
+    stopped_by: Reason | None = None
+    halted: str = ""
+    commits: int = 0
+    patch: Patch = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+class Delivery:
+    """One run's deliveries.
+
+    :param send: performs one request
+    :param commit: stores a patch, all or nothing; an error ends the delivery
+    :param screen: a last look at an operation before it is packed
+    :param stop: set from outside to end the delivery: what is in flight is finished and committed
+    :param sleep: waits between tries; by default on ``stop``, so that stopping interrupts it
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        commit: Commit,
+        *,
+        screen: Screen | None = None,
+        patience: Patience | None = None,
+        batch_size: int = 1000,
+        stop: threading.Event | None = None,
+        sleep: Callable[[float], Any] | None = None,
+    ) -> None:
+        self._send, self._commit, self._screen = send, commit, screen
+        self._patience = patience or Patience()
+        self._stop = stop or threading.Event()
+        self._sleep: Callable[[float], Any] = sleep or self._stop.wait
+        self._packer = Packer(batch_size)
+        self._ready: deque[Batch] = deque()
+        self._flying: dict[Future[Verdict], Batch] = {}
+        self._tally = _Tally()
+        self._pool: ThreadPoolExecutor | None = None
+        self._committing = False
+
+    @property
+    def halted(self) -> str:
+        """Why nothing more can be sent; empty when nothing speaks against it."""
+        return self._tally.halted
+
+    def run(self, waves: Iterable[Iterable[Operation]]) -> Iterator[Outcome]:
+        """Deliver wave after wave; yield outcomes once what they accepted is committed."""
+        with ThreadPoolExecutor(self._patience.in_flight * 4, thread_name_prefix="iterable") as pool:
+            self._pool = pool
+            try:
+                for wave in waves:
+                    for operation in wave:
+                        self._take(operation)
+                        yield from self._told()
+                    yield from self._drain()
+            except BaseException:
+                self._stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                if not self._committing:
+                    self._rescue()
+                raise
+
+    def _take(self, operation: Operation) -> None:
+        """Pack one operation and send what is full."""
+        call = operation.call
+        if call is None:
+            self._settle_silently(operation)
+            return
+        if self._over():
+            self._defer([operation], self._tally.stopped_by or Reason.STOPPED)
+            return
+        if self._screen is not None:
+            screened = self._screen(operation)
+            if isinstance(screened, Outcome):
+                self._tally.outcomes.append(screened)
+                return
+            operation = screened
+        self._pack(operation, call)
+        self._launch_ready()
+
+    def _pack(self, operation: Operation, call: Call) -> None:
+        if len(operation.body) + call.envelope > call.max_bytes:
+            detail = f"{len(operation.body)} bytes"
+            self._tally.outcomes.append(
+                Outcome(operation.key, operation.kind, Fate.REJECTED, Reason.TOO_LARGE, detail, operation)
+            )
+            return
+        closed = self._packer.add(operation, call)
+        if closed is not None:
+            self._ready.append(closed)
+
+    def _over(self) -> bool:
+        if self._tally.stopped_by is None and self._stop.is_set():
+            self._tally.stopped_by = Reason.STOPPED
+        return self._tally.stopped_by is not None
+
+    def _launch_ready(self) -> None:
+        while self._ready:
+            batch = self._ready.popleft()
+            while self._full(batch.call) and not self._over():
+                self._collect()
+            if self._over():
+                self._defer(batch.operations, self._tally.stopped_by or Reason.STOPPED)
+            else:
+                assert self._pool is not None
+                self._flying[self._pool.submit(self._attempt, batch)] = batch
+
+    def _full(self, call: Call) -> bool:
+        most = self._patience.in_flight * (4 if call.max_items == 1 else 1)
+        return sum(1 for batch in self._flying.values() if batch.call is call) >= most
+
+    def _drain(self) -> Iterator[Outcome]:
+        """Send what is packed and wait until everything is settled and committed."""
+        while True:
+            self._ready.extend(self._packer.flush())
+            if not self._ready and not self._flying:
+                break
+            self._launch_ready()
+            if self._flying:
+                self._collect()
+            yield from self._told()
+        self._flush()
+        yield from self._told()
+
+    def _collect(self) -> None:
+        """Wait for the next answer and settle it."""
+        done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
+        for future in done:
+            verdict = future.result()
+            self._settle(self._flying.pop(future), verdict)
+        if self._tally.commits >= self._patience.commit_batches:
+            self._flush()
+
+    def _rescue(self) -> None:
+        """Interrupted: give what is in flight a few seconds, and commit what Iterable accepted."""
+        wait(self._flying, timeout=RESCUE_SECONDS)
+        for future, batch in self._flying.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._settle(batch, future.result())
+        self._flush()
+
+    def _attempt(self, batch: Batch) -> Verdict:
+        """Send a batch until its verdict is final or patience ends; runs in the pool."""
+        patience = self._patience
+        backoff = tenacity.wait_random_exponential(patience.first_wait, patience.longest_wait)
+
+        def pause(state: tenacity.RetryCallState) -> float:
+            verdict = state.outcome.result() if state.outcome else None
+            asked = verdict.after if isinstance(verdict, Again) else None
+            return backoff(state) if asked is None else asked
+
+        def last(state: tenacity.RetryCallState) -> Verdict:
+            assert state.outcome is not None
+            verdict: Verdict = state.outcome.result()
+            return verdict
+
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(patience.tries)
+            | tenacity.stop_before_delay(patience.seconds)
+            | tenacity.stop_when_event_set(self._stop),
+            wait=pause,
+            retry=tenacity.retry_if_result(lambda verdict: isinstance(verdict, Again)),
+            sleep=lambda seconds: self._sleep(seconds),
+            retry_error_callback=last,
+        )
+        verdict: Verdict = retrying(lambda: batch.call.judge(batch, self._send(batch)))
+        return verdict
+
+    def _settle(self, batch: Batch, verdict: Verdict) -> None:
+        tally = self._tally
+        if not isinstance(verdict, Again):
+            tally.unanswered = 0
+        match verdict:
+            case Settled(outcomes):
+                tally.commits += 1
+                for outcome in outcomes:
+                    self._keep(outcome, batch.call.then)
+            case Again(reason):
+                tally.unanswered += 1
+                self._defer(batch.operations, reason)
+                if tally.unanswered >= self._patience.unanswered and tally.stopped_by is None:
+                    tally.stopped_by = reason
+            case Split():
+                self._split(batch, verdict)
+            case Halt(message):
+                tally.halted = tally.halted or message
+                tally.stopped_by = tally.stopped_by or Reason.HALTED
+                self._defer(batch.operations, Reason.HALTED)
+            case _:
+                assert_never(verdict)
+
+    def _keep(self, outcome: Outcome, then: Call | None) -> None:
+        operation = outcome.operation
+        if outcome.fate is Fate.ACCEPTED and operation is not None:
+            if then is not None:
+                self._pack(operation, then)
+                return
+            self._tally.patch[outcome.key] = operation.remember
+        self._tally.outcomes.append(outcome)
+
+    def _split(self, batch: Batch, split: Split) -> None:
+        """Set aside who is to blame, then suspects, then the rest; without a clue, halves."""
+        operations = batch.operations
+        for index, detail in split.rejected.items():
+            self._refuse(operations[index], split.reason, detail, Fate.REJECTED)
+        if len(operations) == 1:
+            if not split.rejected:
+                self._refuse(operations[0], split.reason, split.detail, split.last)
+            return
+        rest = [op for i, op in enumerate(operations) if i not in split.rejected and i not in split.suspects]
+        suspects = [operations[i] for i in sorted(split.suspects) if i not in split.rejected]
+        if not split.rejected and not (suspects and rest):
+            half = len(operations) // 2
+            suspects, rest = list(operations[:half]), list(operations[half:])
+        parts: list[Sequence[Operation]] = [part for part in (suspects, rest) if part]
+        if self._tally.splits + len(parts) > self._patience.splits:
+            for part in parts:
+                self._defer(part, Reason.SPLIT_BUDGET)
+            return
+        self._tally.splits += len(parts)
+        self._ready.extendleft(Batch(batch.call, part) for part in reversed(parts))
+
+    def _refuse(self, operation: Operation, reason: Reason, detail: str, fate: Fate) -> None:
+        self._tally.outcomes.append(Outcome(operation.key, operation.kind, fate, reason, detail, operation))
+
+    def _defer(self, operations: Iterable[Operation], reason: Reason) -> None:
+        for operation in operations:
+            self._refuse(operation, reason, "", Fate.DEFERRED)
+
+    def _settle_silently(self, operation: Operation) -> None:
+        self._tally.patch[operation.key] = operation.remember
+        if len(self._tally.patch) >= SILENT_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Commit what was accepted since the last commit."""
+        tally = self._tally
+        if tally.patch:
+            self._committing = True
+            self._commit(tally.patch)
+            self._committing = False
+        tally.patch, tally.commits = {}, 0
+
+    def _told(self) -> Iterator[Outcome]:
+        """Hand over outcomes whose patch is committed."""
+        if self._tally.outcomes and not self._tally.patch:
+            told, self._tally.outcomes = self._tally.outcomes, []
+            yield from told

@@ -1,0 +1,101 @@
+"""Operations into waves and batches: by call, count and bytes, no handle twice; sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.vocabulary import Batch, Call, Handle, Operation
+
+
+class Packer:
+    """Open batches, one per call; a batch comes out when nothing more fits in.
+
+    :param batch_size: most operations per batch, where the call allows as many
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._size = batch_size
+        self._open: dict[Call, tuple[list[Operation], set[Handle]]] = {}
+        self._bytes: dict[Call, int] = {}
+
+    def add(self, operation: Operation, call: Call) -> Batch | None:
+        """Put an operation in; return the batch that had to be closed for it, if any."""
+        entry = self._open.get(call)
+        if entry is None:
+            entry = self._open[call] = ([], set())
+            self._bytes[call] = call.envelope
+        operations, handles = entry
+        identity = operation.handles[0]
+        size = len(operation.body) + 1
+        closed = None
+        if operations and (
+            len(operations) >= min(self._size, call.max_items)
+            or self._bytes[call] + size > call.max_bytes
+            or identity in handles
+        ):
+            closed = Batch(call, operations)
+            operations, handles = self._open[call] = ([], set())
+            self._bytes[call] = call.envelope
+        operations.append(operation)
+        handles.add(identity)
+        self._bytes[call] += size
+        return closed
+
+    def flush(self) -> Iterator[Batch]:
+        """Close what is open."""
+        for call, (operations, _) in self._open.items():
+            if operations:
+                yield Batch(call, operations)
+        self._open.clear()
+
+
+def waves(plan: Plan, removals_first: bool) -> Iterator[Iterable[Operation]]:
+    """Yield the plan's operations in waves; one wave must be settled before the next begins.
+
+    The first wave holds everything that stands alone. Operations that share an identity follow, one per identity
+    and wave in the order of their key text, so that the greatest key has the last word whatever the row order.
+    Removals make a wave of their own, before or after.
+    """
+    crowd: list[tuple[int, str, int]] = []
+
+    def alone() -> Iterator[Operation]:
+        for position, operation in plan.operations(removals_first):
+            if plan.shared and operation.call is not None and operation.handles:
+                identity = hash(operation.handles[0])
+                if identity in plan.shared and operation.kind != "removed":
+                    crowd.append((identity, operation.key, position))
+                    continue
+            yield operation
+
+    yield from _by_phase(alone())
+    crowd.sort()
+    ranks: list[list[int]] = []
+    before, rank = None, 0
+    for identity, _, position in crowd:
+        rank = rank + 1 if identity == before else 0
+        before = identity
+        if rank == len(ranks):
+            ranks.append([])
+        ranks[rank].append(position)
+    for positions in ranks:
+        yield (plan.spool.at(position) for position in positions)
+
+
+def _by_phase(operations: Iterator[Operation]) -> Iterator[Iterable[Operation]]:
+    """Cut a stream where removals begin or end."""
+    ahead = next(operations, None)
+    while ahead is not None:
+        removal = ahead.kind == "removed"
+        first, ahead = ahead, None
+
+        def phase(first: Operation = first, removal: bool = removal) -> Iterator[Operation]:
+            nonlocal ahead
+            yield first
+            for operation in operations:
+                if (operation.kind == "removed") is not removal:
+                    ahead = operation
+                    return
+                yield operation
+
+        yield phase()

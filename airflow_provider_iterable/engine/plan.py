@@ -1,0 +1,287 @@
+"""Changes into spooled operations, counts and guards; knows what will be done, and does nothing."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from airflow_provider_iterable.engine.spool import Spool
+from airflow_provider_iterable.engine.vocabulary import (
+    Added,
+    Call,
+    Changed,
+    Duplicate,
+    Entry,
+    Fate,
+    Invalid,
+    Kind,
+    News,
+    Operation,
+    Outcome,
+    Patch,
+    Reason,
+    Record,
+    Removed,
+    Row,
+    Sync,
+    Unchanged,
+)
+from airflow_provider_iterable.errors import GuardTripped
+
+FIRST_GUARDED_REMOVAL = 20
+"""``max_removed`` looks at 20 removals and more: below that a share says nothing."""
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What must not happen unasked.
+
+    :param allow_empty: whether a model without rows is believed
+    :param max_removed: most removals; a float is a share of the remembered rows, an int a number of rows
+    :param max_deletes: most profiles deleted in one run; ``None`` when the sync deletes nobody
+    """
+
+    allow_empty: bool = False
+    max_removed: float | int | None = 0.3
+    max_deletes: int | None = None
+
+
+@dataclass
+class Plan:
+    """What a run will do: operations in a spool, and what is to be said about them before they go."""
+
+    spool: Spool
+    counts: Counter[Kind] = field(default_factory=Counter)
+    calls: Counter[Call] = field(default_factory=Counter)
+    unchanged: int = 0
+    resent: int = 0
+    """Unchanged rows that go again because another row with the same identity changed."""
+    moved: int = 0
+    """Rows whose identity changed under the same key."""
+    invalid: list[Outcome] = field(default_factory=list)
+    duplicates: set[str] = field(default_factory=set)
+    shared: set[int] = field(default_factory=set)
+    """Hashes of identities that several operations bear."""
+    borne: set[int] = field(default_factory=set)
+    """Hashes of removed identities that a present row still bears: nothing is called for them."""
+    removals_at: int | None = None
+    """Where in the spool the removals start."""
+
+    @property
+    def read(self) -> int:
+        """Rows the model gave."""
+        return self.counts[Kind.ADDED] + self.counts[Kind.CHANGED] + self.unchanged + self.counts[Kind.INVALID]
+
+    @property
+    def sends(self) -> int:
+        """Operations that make a call."""
+        return self.calls.total()
+
+    def operations(self, removals_first: bool = False) -> Iterator[tuple[int, Operation]]:
+        """Yield ``(position, operation)``, removals last unless they go first."""
+        middle = self.spool.size if self.removals_at is None else self.removals_at
+        present, removals = (0, middle), (middle, self.spool.size)
+        for start, end in (removals, present) if removals_first else (present, removals):
+            for position, operation in self.spool.read(start, end):
+                if operation.key not in self.duplicates:
+                    yield position, self._hushed(operation)
+
+    def _hushed(self, operation: Operation) -> Operation:
+        if operation.kind is Kind.REMOVED and operation.call and hash(operation.handles[0]) in self.borne:
+            return Operation(operation.key, operation.kind, None, b"", operation.handles, operation.remember)
+        return operation
+
+    def patch(self) -> Iterator[Patch]:
+        """Yield what the state would become if every operation were accepted."""
+        for _, operation in self.operations():
+            yield {operation.key: operation.remember}
+
+
+class Planner:
+    """Takes news one at a time and ends up with a plan.
+
+    Identities are kept as 8-byte hashes in arrays: those that go out, those that are present and quiet, those that
+    must go. That is all it takes to find rows that share one.
+    """
+
+    def __init__(self, sync: Sync, spool: Spool) -> None:
+        self._sync = sync
+        self.plan = Plan(spool)
+        self._spoken = array("q")
+        self._quiet = array("q")
+        self._bearers = array("q")
+        self._left: set[int] = set()
+        self._moved_from: set[int] = set()
+
+    def take(self, news: Iterable[News]) -> None:
+        """Take all news of one pass over the model."""
+        plan, quiet = self.plan, self._quiet
+        quiet_add = quiet.append
+        unchanged = 0
+        for item in news:
+            if isinstance(item, Unchanged):
+                unchanged += 1
+                quiet_add(hash(item.record.handles[0]))
+            elif isinstance(item, Added):
+                self._speak(self._sync.added(item), item.after)
+            elif isinstance(item, Changed):
+                self._changed(item)
+            elif isinstance(item, Removed):
+                self._removed(item)
+            elif isinstance(item, Invalid):
+                self._invalid(item)
+            elif isinstance(item, Duplicate):
+                plan.duplicates.add(item.key)
+                detail = f"{item.rows} rows"
+                for _ in range(item.rows):
+                    plan.invalid.append(Outcome(item.key, Kind.INVALID, Fate.REJECTED, Reason.DUPLICATE_KEY, detail))
+        plan.unchanged += unchanged
+
+    def _speak(self, operation: Operation, record: Record) -> None:
+        plan = self.plan
+        plan.counts[operation.kind] += 1
+        if operation.call is not None:
+            plan.calls[operation.call] += 1
+            self._spoken.append(hash(record.handles[0]))
+        else:
+            self._quiet.append(hash(record.handles[0]))
+        plan.spool.append(operation)
+
+    def _changed(self, change: Changed) -> None:
+        if change.before.ref:
+            before = hash(self._sync.identity(change.before.ref))
+            if before != hash(change.after.handles[0]):
+                self.plan.moved += 1
+                self._moved_from.add(before)
+        self._speak(self._sync.changed(change), change.after)
+
+    def _removed(self, change: Removed) -> None:
+        plan = self.plan
+        if plan.removals_at is None:
+            plan.removals_at = plan.spool.size
+        plan.counts[Kind.REMOVED] += 1
+        operation = self._sync.removed(change)
+        if change.before.ref:
+            self._left.add(hash(self._sync.identity(change.before.ref)))
+        if operation.call is not None:
+            plan.calls[operation.call] += 1
+        plan.spool.append(operation)
+
+    def _invalid(self, item: Invalid) -> None:
+        self.plan.invalid.append(Outcome(item.key, Kind.INVALID, Fate.REJECTED, item.reason, item.detail))
+        self._bearers.extend(hash(handle) for handle in item.handles[:1])
+
+    def unsaid(self) -> set[int]:
+        """Hashes of identities that this run changes while other, unchanged rows bear them too.
+
+        Those rows have to be said again, in key order, or the last word would not be the greatest key's.
+        """
+        if not self._sync.exclusive or not self._quiet:
+            return set()
+        touched = self._left | self._moved_from
+        touched.update(self._spoken)
+        return {identity for identity in self._quiet if identity in touched}
+
+    def say_again(self, rows: Iterable[Row], unsaid: set[int]) -> None:
+        """Read the model once more and plan the unchanged rows that bear one of these identities."""
+        plan = self.plan
+        planned = {op.key for _, op in plan.spool.read() if op.handles and hash(op.handles[0]) in unsaid}
+        before_removals, plan.removals_at = plan.removals_at, None
+        again: list[Operation] = []
+        for row in rows:
+            key = self._sync.key(row)
+            if isinstance(key, Invalid) or key in planned or key in plan.duplicates:
+                continue
+            record = self._sync.record(key, row)
+            if isinstance(record, Record) and hash(record.handles[0]) in unsaid:
+                again.append(self._sync.changed(Changed(Entry(record.fingerprint, record.ref), record)))
+        self._insert(again, before_removals)
+
+    def _insert(self, again: list[Operation], before_removals: int | None) -> None:
+        plan = self.plan
+        removals = [] if before_removals is None else [op for _, op in plan.spool.read(before_removals)]
+        if before_removals is not None:
+            plan.spool.cut(before_removals)
+        for operation in again:
+            if operation.call is None:
+                continue
+            plan.unchanged -= 1
+            plan.resent += 1
+            plan.counts[Kind.CHANGED] += 1
+            plan.calls[operation.call] += 1
+            self._spoken.append(hash(operation.handles[0]))
+            plan.spool.append(operation)
+        if before_removals is not None:
+            plan.removals_at = plan.spool.size
+            for operation in removals:
+                plan.spool.append(operation)
+
+    def finish(self) -> Plan:
+        """Settle what only the last row decides: duplicate keys, shared identities, removals that are none."""
+        plan = self.plan
+        if plan.duplicates:
+            self._uncount_duplicates()
+        plan.counts[Kind.INVALID] = len(plan.invalid)
+        if self._sync.exclusive:
+            ordered = sorted(self._spoken)
+            plan.shared = {one for one, other in pairwise(ordered) if one == other}
+        if self._left:
+            for bearers in (self._spoken, self._quiet, self._bearers):
+                plan.borne.update(identity for identity in bearers if identity in self._left)
+        if plan.borne and plan.removals_at is not None:
+            for _, operation in plan.spool.read(plan.removals_at):
+                if operation.call and hash(operation.handles[0]) in plan.borne:
+                    plan.calls[operation.call] -= 1
+        return plan
+
+    def _uncount_duplicates(self) -> None:
+        """Take back what was counted for the first row of a key that turned out to be a duplicate."""
+        plan, counted = self.plan, set()
+        for _, operation in plan.spool.read():
+            if operation.key in plan.duplicates:
+                counted.add(operation.key)
+                plan.counts[operation.kind] -= 1
+                if operation.call is not None:
+                    plan.calls[operation.call] -= 1
+        kept = []
+        for outcome in plan.invalid:
+            if outcome.key in plan.duplicates and outcome.reason is not Reason.DUPLICATE_KEY:
+                counted.add(outcome.key)
+            else:
+                kept.append(outcome)
+        plan.invalid = kept
+        plan.unchanged -= len(plan.duplicates - counted)
+
+
+def guard(plan: Plan, guards: Guards, remembered: int) -> None:
+    """Refuse a plan that removes more than was allowed.
+
+    :raises GuardTripped: nothing was sent; the message says how to allow it
+    """
+    if plan.read == 0 and not guards.allow_empty:
+        raise GuardTripped(
+            f"The model returned no rows ({remembered} are remembered). Nothing was sent and nothing is forgotten. "
+            "If an empty model is right, set allow_empty=True."
+        )
+    removed = plan.counts[Kind.REMOVED]
+    if guards.max_removed is not None and removed >= FIRST_GUARDED_REMOVAL:
+        limit = guards.max_removed
+        most = limit * remembered if isinstance(limit, float) else limit
+        if removed > most:
+            raise GuardTripped(
+                f"{removed} of {remembered} remembered rows have left the model; max_removed={limit!r} allows "
+                f"{int(most)}. Nothing was sent and nothing is forgotten. If the rows really left, raise "
+                "max_removed (a float is a share of the remembered rows, an int a number of rows) for this run."
+            )
+    if guards.max_deletes is not None:
+        deletes = sum(
+            1 for _, operation in plan.operations() if operation.kind is Kind.REMOVED and operation.call is not None
+        )
+        if deletes > guards.max_deletes:
+            raise GuardTripped(
+                f"The run would delete {deletes} users; max_deletes allows {guards.max_deletes}. Nothing was sent. "
+                "If they should go, raise max_deletes for this run."
+            )

@@ -1,0 +1,87 @@
+"""What a run tells afterwards: counts, reasons and seconds; never a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Outcome, Reason
+
+EXAMPLES = 20
+"""Outcomes kept per reason, to name rows in the log."""
+
+
+@dataclass
+class Report:
+    """The account of one run.
+
+    ``read = added + changed + unchanged + invalid``; every added, changed or removed row that makes a call ends in
+    exactly one of ``accepted``, ``rejected``, ``skipped`` and ``deferred``; ``rejected`` includes ``invalid``.
+    """
+
+    sync_id: str
+    run_id: str
+    destination: dict[str, Any]
+    status: str = "running"
+    resync: str = "changes"
+    dry_run: bool = False
+    resend_reason: str | None = None
+    counts: Counter[Kind] = field(default_factory=Counter)
+    unchanged: int = 0
+    fates: Counter[Fate] = field(default_factory=Counter)
+    partial: int = 0
+    collapsed: int = 0
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    examples: dict[Reason, list[Outcome]] = field(default_factory=dict)
+    requests: dict[str, dict[str, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    plan_hash: str | None = None
+    remembered: int = 0
+    notes: list[str] = field(default_factory=list)
+    """Sentences for the log: what a reader might wonder about."""
+
+    @property
+    def read(self) -> int:
+        """Rows the model gave."""
+        counts = self.counts
+        return counts[Kind.ADDED] + counts[Kind.CHANGED] + self.unchanged + counts[Kind.INVALID]
+
+    def tell(self, outcome: Outcome) -> None:
+        """Count one outcome and keep it as an example of its reason, without its body."""
+        self.fates[outcome.fate] += 1
+        if outcome.reason is not None:
+            self.reasons[outcome.reason] += 1
+            examples = self.examples.setdefault(outcome.reason, [])
+            if len(examples) < EXAMPLES:
+                examples.append(Outcome(outcome.key, outcome.kind, outcome.fate, outcome.reason, outcome.detail))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as the operator returns it: small, JSON, no row data."""
+        total = sum(self.seconds.values())
+        return {
+            "sync_id": self.sync_id,
+            "run_id": self.run_id,
+            "destination": self.destination,
+            "status": self.status,
+            "resync": self.resync,
+            "dry_run": self.dry_run,
+            "resend_reason": self.resend_reason,
+            "read": self.read,
+            "added": self.counts[Kind.ADDED],
+            "changed": self.counts[Kind.CHANGED],
+            "removed": self.counts[Kind.REMOVED],
+            "unchanged": self.unchanged,
+            "invalid": self.counts[Kind.INVALID],
+            "accepted": self.fates[Fate.ACCEPTED],
+            "rejected": self.fates[Fate.REJECTED],
+            "skipped": self.fates[Fate.SKIPPED],
+            "deferred": self.fates[Fate.DEFERRED],
+            "partial": self.partial,
+            "collapsed": self.collapsed,
+            "reasons": {str(reason): n for reason, n in sorted(self.reasons.items())},
+            "requests": self.requests,
+            "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
+            "rows_per_second": round(self.read / total) if total else 0,
+            "plan_hash": self.plan_hash,
+        }

@@ -1,0 +1,269 @@
+"""The whole of a sync on one page: read, pair, compare, plan, guard, deliver, account."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from airflow_provider_iterable.engine.compare import compare, recalled
+from airflow_provider_iterable.engine.deliver import Delivery, Patience
+from airflow_provider_iterable.engine.pack import waves
+from airflow_provider_iterable.engine.plan import Guards, Plan, Planner, guard
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.spool import Spool
+from airflow_provider_iterable.engine.vocabulary import (
+    Fate,
+    Kind,
+    Operation,
+    Row,
+    Send,
+    State,
+    Sync,
+)
+from airflow_provider_iterable.errors import (
+    GuardTripped,
+    Halted,
+    IterableSyncError,
+    TooManyRejected,
+    Unfinished,
+)
+
+log = logging.getLogger(__name__)
+
+Read = Callable[[], Iterable[Row]]
+PROGRESS_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run goes about it.
+
+    :param guards: what must not happen unasked
+    :param patience: how long delivery tries
+    :param batch_size: most records per request
+    :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
+    :param dry_run: plan only, call nothing, commit nothing
+    :param approved_plan: apply only the plan that has this hash
+    :param spool_dir: where the temporary file is made; ``None``: the system's temporary directory
+    :param check: called with the plan before the first call; raises when the state could not hold the result
+    :param prepare: called once when there is something to send, before the first operation is screened
+    :param stop: set from outside to end the run early
+    """
+
+    guards: Guards = field(default_factory=Guards)
+    patience: Patience = field(default_factory=Patience)
+    batch_size: int = 1000
+    max_rejected: float | int = 0.1
+    dry_run: bool = False
+    approved_plan: str | None = None
+    spool_dir: str | None = None
+    check: Callable[[Plan], None] | None = None
+    prepare: Callable[[], None] | None = None
+    stop: threading.Event | None = None
+    clock: Callable[[], float] = time.monotonic
+
+
+def run(sync: Sync, read: Read, state: State, send: Send, report: Report, options: Options) -> Report:
+    """Bring Iterable up to the model, and account for it.
+
+    :param read: opens the model; called a second time only when unchanged rows have to be said again
+    :param report: filled in as the run goes, so that it tells the truth even when the run fails
+    :raises GuardTripped: before the first call
+    :raises Halted: Iterable refused in a way that ends the run; what was accepted is committed
+    :raises Unfinished: rows were deferred; what was accepted is committed
+    :raises TooManyRejected: after everything that can be delivered was
+    """
+    spool = Spool(options.spool_dir)
+    try:
+        with _phase(report, "plan", options.clock):
+            plan = _plan(sync, read, state, spool)
+            _account(report, plan, state)
+            if options.dry_run or options.approved_plan:
+                report.plan_hash = plan_hash(plan)
+        guard(plan, options.guards, state.remembered)
+        _approve(report, options)
+        if options.check is not None:
+            options.check(plan)
+        for outcome in plan.invalid:
+            report.tell(outcome)
+        if options.dry_run:
+            report.status = "planned"
+            report.notes.extend(forecast(plan))
+            return report
+        with _phase(report, "deliver", options.clock):
+            halted = _deliver(sync, plan, state, send, report, options)
+        _conclude(report, options, halted)
+        return report
+    except IterableSyncError as error:
+        report.status = "failed" if report.status == "running" else report.status
+        error.report = report.to_dict()
+        raise
+    finally:
+        spool.close()
+
+
+def _plan(sync: Sync, read: Read, state: State, spool: Spool) -> Plan:
+    planner = Planner(sync, spool)
+    planner.take(recalled(state, compare(sync, state.pair(sync, read()))))
+    unsaid = planner.unsaid()
+    if unsaid:
+        log.info("%d identities changed that unchanged rows bear too: reading the model once more", len(unsaid))
+        planner.say_again(read(), unsaid)
+    return planner.finish()
+
+
+def _account(report: Report, plan: Plan, state: State) -> None:
+    report.counts = plan.counts
+    report.unchanged = plan.unchanged
+    report.remembered = state.remembered
+    if plan.resent:
+        report.notes.append(
+            f"{plan.resent} unchanged rows go again because a row with the same identity changed; "
+            "the row with the greatest key has the last word."
+        )
+    if plan.moved:
+        report.notes.append(
+            f"{plan.moved} rows have another identity than before: the new one was written, the old one was left "
+            'alone at Iterable. To move a profile to a new address use mode="change_email".'
+        )
+    if plan.borne:
+        report.notes.append(
+            f"{len(plan.borne)} identities left with one row and are still borne by another: nothing was removed."
+        )
+
+
+def _approve(report: Report, options: Options) -> None:
+    if options.approved_plan and options.approved_plan != report.plan_hash:
+        raise GuardTripped(
+            f"The plan changed since it was approved: approved {options.approved_plan}, now {report.plan_hash}. "
+            "Nothing was sent. Make a new plan with dry_run=True and have it approved."
+        )
+
+
+def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> str:
+    if plan.sends and options.prepare is not None:
+        options.prepare()
+    delivery = Delivery(
+        send,
+        state.commit,
+        screen=sync.screen,
+        patience=options.patience,
+        batch_size=options.batch_size,
+        stop=options.stop,
+    )
+    progress = _Progress(plan.sends, options.clock)
+    shared: set[int] = set()
+    surplus = 0
+    for outcome in delivery.run(waves(plan, sync.removals_first)):
+        report.tell(outcome)
+        progress.one_more()
+        operation = outcome.operation
+        if plan.shared and outcome.fate is Fate.ACCEPTED and operation and outcome.kind is not Kind.REMOVED:
+            identity = hash(operation.handles[0])
+            if identity in shared:
+                surplus += 1
+            elif identity in plan.shared:
+                shared.add(identity)
+    report.collapsed = surplus
+    if surplus:
+        report.notes.append(
+            f"{surplus} rows share their identity with another row, so Iterable holds that many users fewer than "
+            "the model has rows; the row with the greatest key was written last."
+        )
+    return delivery.halted
+
+
+def _conclude(report: Report, options: Options, halted: str) -> None:
+    """Say how the run ended; the first that applies decides."""
+    deferred, rejected = report.fates[Fate.DEFERRED], report.fates[Fate.REJECTED]
+    if halted:
+        report.status = "halted"
+        raise Halted(
+            f"{halted} {report.fates[Fate.ACCEPTED]} rows were accepted and are remembered, {deferred} were not sent."
+        )
+    limit = options.max_rejected
+    most = limit * report.read if isinstance(limit, float) else limit
+    if rejected > most:
+        report.status = "too_many_rejected"
+        raise TooManyRejected(
+            f"{rejected} of {report.read} rows were rejected ({_reasons(report)}); max_rejected={limit!r} allows "
+            f"{math.floor(most)}. Everything else was delivered: {report.fates[Fate.ACCEPTED]} rows accepted and "
+            "remembered. Mend the rows or raise max_rejected; the rejected rows go again with the next run."
+        )
+    if deferred:
+        report.status = "unfinished"
+        raise Unfinished(
+            f"{deferred} rows were deferred ({_reasons(report)}); {report.fates[Fate.ACCEPTED]} were accepted and are "
+            "remembered. A retry or the next run sends what is left."
+        )
+    report.status = "succeeded"
+
+
+def _reasons(report: Report) -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in report.reasons.most_common())
+
+
+def plan_hash(plan: Plan) -> str:
+    """Digest what the plan would do, whatever the order of its rows."""
+    total = 0
+    for _, operation in plan.operations():
+        total += int.from_bytes(_operation_digest(operation), "big")
+    for outcome in plan.invalid:
+        total += int.from_bytes(hashlib.blake2b(f"{outcome.key}\0{outcome.reason}".encode()).digest()[:16], "big")
+    return f"{total % (1 << 128):032x}"
+
+
+def _operation_digest(operation: Operation) -> bytes:
+    call = "" if operation.call is None else f"{operation.call.method} {operation.call.template}"
+    digest = hashlib.blake2b(f"{operation.kind}\0{operation.key}\0{call}\0".encode(), digest_size=16)
+    digest.update(operation.body)
+    return digest.digest()
+
+
+def forecast(plan: Plan) -> list[str]:
+    """Say how many requests the plan takes, and how long at Iterable's documented rates."""
+    lines = []
+    for call, operations in plan.calls.items():
+        if operations:
+            requests = math.ceil(operations / call.max_items)
+            minutes = requests / call.rate / 60 if call.rate else 0.0
+            lines.append(
+                f"{operations} rows through {call.method} {call.template}: about {requests} requests, "
+                f"{minutes:.1f} minutes at Iterable's rate limit."
+            )
+    return lines or ["Nothing to send."]
+
+
+@contextmanager
+def _phase(report: Report, name: str, clock: Callable[[], float]) -> Iterator[None]:
+    start = clock()
+    try:
+        yield
+    finally:
+        report.seconds[name] = report.seconds.get(name, 0.0) + clock() - start
+
+
+class _Progress:
+    """One log line every now and then: rows, rate, time left."""
+
+    def __init__(self, total: int, clock: Callable[[], float]) -> None:
+        self._total, self._clock = total, clock
+        self._start = self._last = clock()
+        self._done = 0
+
+    def one_more(self) -> None:
+        self._done += 1
+        if self._done % 100:
+            return
+        now = self._clock()
+        if now - self._last >= PROGRESS_SECONDS:
+            self._last = now
+            rate = self._done / (now - self._start)
+            left = max(self._total - self._done, 0) / rate
+            log.info("%d of %d rows settled, %.0f rows/s, about %.0f s left", self._done, self._total, rate, left)

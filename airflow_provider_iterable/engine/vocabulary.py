@@ -1,0 +1,352 @@
+"""The nouns everything is written in; nothing here does anything.
+
+Values are ``msgspec`` structs (frozen, slotted, cheap to make a million times); variants are classes, closed by
+``match`` and ``assert_never``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+Row = Sequence[Any]
+"""What SQL returned, in the order of the model's columns."""
+
+Handle = tuple[str, str]
+"""A name by which Iterable may report a record: ``("email", "a@x.io")``; folded when made."""
+
+
+class Reason(StrEnum):
+    """Why an operation was not simply accepted; closed, one sentence each in :data:`SENTENCES`."""
+
+    NULL_KEY = "null_key"
+    DUPLICATE_KEY = "duplicate_key"
+    KEY_TOO_LONG = "key_too_long"
+    NO_IDENTIFIER = "no_identifier"
+    INVALID_EMAIL = "invalid_email"
+    INVALID_USER_ID = "invalid_user_id"
+    INVALID_VALUE = "invalid_value"
+    TYPE_MISMATCH = "type_mismatch"
+    TOO_LARGE = "too_large"
+    INVALID_DATA = "invalid_data"
+    CONFLICT = "conflict"
+    REFUSED = "refused"
+    UNATTRIBUTED = "unattributed"
+    UNKNOWN_USER = "unknown_user"
+    FORGOTTEN_USER = "forgotten_user"
+    ALREADY_GONE = "already_gone"
+    ALREADY_CHANGED = "already_changed"
+    TARGET_EXISTS = "target_exists"
+    NO_ANSWER = "no_answer"
+    RATE_LIMITED = "rate_limited"
+    SPLIT_BUDGET = "split_budget"
+    HALTED = "halted"
+    STOPPED = "stopped"
+
+
+SENTENCES: Mapping[Reason, str] = {
+    Reason.NULL_KEY: "the primary key is null",
+    Reason.DUPLICATE_KEY: "several rows have this primary key; none of them was sent",
+    Reason.KEY_TOO_LONG: "the primary key is longer than 500 characters",
+    Reason.NO_IDENTIFIER: "the column that identifies the user is null or blank",
+    Reason.INVALID_EMAIL: "the email address is malformed",
+    Reason.INVALID_USER_ID: "the user ID is blank, over 52 characters, or has characters Iterable refuses",
+    Reason.INVALID_VALUE: "a value has no JSON form that Iterable could store",
+    Reason.TYPE_MISMATCH: "a value does not have the type that the field has at Iterable",
+    Reason.TOO_LARGE: "the record alone is larger than a request may be",
+    Reason.INVALID_DATA: "Iterable found the profile fields invalid and did not say which",
+    Reason.CONFLICT: "the identifier belongs to another profile at Iterable",
+    Reason.REFUSED: "Iterable refused the record",
+    Reason.UNATTRIBUTED: "Iterable counted a failure and did not say whose",
+    Reason.UNKNOWN_USER: "there is no such user at Iterable; the row goes again with the next run",
+    Reason.FORGOTTEN_USER: "the user was forgotten at Iterable, which takes nothing about them",
+    Reason.ALREADY_GONE: "there was nobody left to remove",
+    Reason.ALREADY_CHANGED: "the change had happened already",
+    Reason.TARGET_EXISTS: "the new email address belongs to another user",
+    Reason.NO_ANSWER: "Iterable gave no usable answer after all tries; the row goes again with the next run",
+    Reason.RATE_LIMITED: "Iterable's rate limit left no time; the row goes again with the next run",
+    Reason.SPLIT_BUDGET: "too many batches had to be taken apart; the row goes again with the next run",
+    Reason.HALTED: "the run was halted before this row was sent",
+    Reason.STOPPED: "the task was stopped before this row was sent",
+}
+
+
+class Fate(StrEnum):
+    """What became of an operation."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    SKIPPED = "skipped"
+    DEFERRED = "deferred"
+
+
+class Kind(StrEnum):
+    """How a row differs from what the sync remembers."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    INVALID = "invalid"
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """What is remembered of a record: enough to compare, and to undo."""
+
+    fingerprint: bytes
+    """12 bytes: short enough to keep millions in memory, long enough that no change is ever missed."""
+    ref: str = ""
+    """The smallest JSON text that finds the record again when its row is gone; empty until recalled."""
+
+
+class Record(Struct, frozen=True, gc=False):
+    """A row, mapped."""
+
+    key: str
+    fingerprint: bytes
+    ref: str
+    body: bytes
+    handles: tuple[Handle, ...]
+    """The first one is the identity; the others are further names by which Iterable may blame the record."""
+
+
+class Invalid(Struct, frozen=True, gc=False):
+    """A row that cannot be sent, and why. Its key, if it has one, still counts as present."""
+
+    key: str
+    reason: Reason
+    detail: str = ""
+    handles: tuple[Handle, ...] = ()
+
+
+class Present(Struct, frozen=True):
+    """A row of the model and what is remembered under its key."""
+
+    key: str
+    row: Row
+    before: Entry | None
+
+
+class Gone(Struct, frozen=True):
+    """A remembered key that no row of the model has."""
+
+    key: str
+    before: Entry
+
+
+class Duplicate(Struct, frozen=True):
+    """A key that ``rows`` rows share; known after the last row, its first row was a :class:`Present`."""
+
+    key: str
+    rows: int
+
+
+Pair = Present | Gone | Duplicate | Invalid
+
+
+class Added(Struct, frozen=True):
+    """A record Iterable has not accepted yet."""
+
+    after: Record
+
+
+class Changed(Struct, frozen=True):
+    """A record that differs from the one Iterable accepted under its key."""
+
+    before: Entry
+    after: Record
+
+
+class Removed(Struct, frozen=True):
+    """A record Iterable accepted whose row has left the model."""
+
+    key: str
+    before: Entry
+
+
+class Unchanged(Struct, frozen=True):
+    """No news; the handles tell who is present without being sent."""
+
+    record: Record
+
+
+Change = Added | Changed | Removed
+News = Change | Unchanged | Invalid | Duplicate
+
+
+class Request(Struct, frozen=True):
+    """One HTTP request as plain values; the host and the key are the client's business."""
+
+    method: str
+    path: str
+    template: str
+    """The path as it may appear in logs and reports, without identifiers."""
+    query: Mapping[str, str] = {}
+    body: bytes | None = None
+
+
+class Reply(Struct, frozen=True):
+    """One HTTP answer as plain values."""
+
+    status: int
+    """HTTP status; 0 when there was no answer, or none that could be read."""
+    body: bytes = b""
+    retry_after: float | None = None
+    """Seconds Iterable asked to wait, from ``Retry-After`` or ``rateLimitReset``."""
+    milliseconds: float = 0.0
+    request_id: str = ""
+    error: str = ""
+    """For status 0: what went wrong on the way, as an exception's class name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """An endpoint with its fixed options; hashable by identity, it is the batch key."""
+
+    method: str
+    template: str
+    max_items: int
+    max_bytes: int
+    wrap: Callable[[Sequence[Operation]], Request]
+    judge: Callable[[Batch, Reply], Verdict]
+    rate: float
+    """Requests per second that Iterable documents for the project; 0 where it documents none."""
+    envelope: int = 64
+    """Bytes of a request around the joined bodies."""
+    repeatable: bool = True
+    then: Call | None = None
+    """The call an operation goes on to once this one accepted it (a look-up before an update)."""
+
+
+class Operation(Struct, frozen=True):
+    """One thing to do at Iterable, with its own receipt: what to remember if Iterable accepts it."""
+
+    key: str
+    kind: Kind
+    call: Call | None
+    """None: nothing is called, ``remember`` is stored as it stands."""
+    body: bytes
+    handles: tuple[Handle, ...]
+    remember: Entry | None
+    """None: forget the key."""
+
+
+class Batch(Struct, frozen=True):
+    """Operations that travel in one request."""
+
+    call: Call
+    operations: Sequence[Operation]
+
+
+class Outcome(Struct, frozen=True):
+    """What became of one row."""
+
+    key: str
+    kind: Kind
+    fate: Fate
+    reason: Reason | None = None
+    detail: str = ""
+    operation: Operation | None = None
+
+
+class Settled(Struct, frozen=True):
+    """Every operation of the batch has its outcome."""
+
+    outcomes: Sequence[Outcome]
+
+
+class Again(Struct, frozen=True):
+    """The same batch may go once more, not before ``after`` seconds."""
+
+    reason: Reason
+    after: float | None = None
+
+
+class Split(Struct, frozen=True):
+    """The batch was refused as a whole: ``rejected`` are to blame, ``suspects`` go as a batch of their own, then
+    the rest; without either it is halved, down to one operation, which is rejected with ``reason`` and ``detail``."""
+
+    reason: Reason
+    detail: str = ""
+    rejected: Mapping[int, str] = {}
+    suspects: frozenset[int] = frozenset()
+    last: Fate = Fate.REJECTED
+    """What an operation that stands alone becomes."""
+
+
+class Halt(Struct, frozen=True):
+    """Nothing sent after this could succeed."""
+
+    message: str
+
+
+Verdict = Settled | Again | Split | Halt
+Patch = dict[str, Entry | None]
+Send = Callable[[Batch], Reply]
+Commit = Callable[[Patch], None]
+
+
+class Sync(Protocol):
+    """A sync type bound to one model: how a row is named and mapped, and what each change says to Iterable."""
+
+    @property
+    def removals_first(self) -> bool:
+        """Whether removals go out before additions."""
+        ...
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether an identity is one thing at Iterable, so that rows that share it overwrite one another."""
+        ...
+
+    def key(self, row: Row) -> str | Invalid:
+        """Name the row, without looking at the rest of it."""
+        ...
+
+    def record(self, key: str, row: Row) -> Record | Invalid:
+        """Map the row."""
+        ...
+
+    def identity(self, ref: str) -> Handle:
+        """Tell whom a remembered entry is about."""
+        ...
+
+    def added(self, change: Added) -> Operation:
+        """Say what a new record means."""
+        ...
+
+    def changed(self, change: Changed) -> Operation:
+        """Say what another record under a known key means."""
+        ...
+
+    def removed(self, change: Removed) -> Operation:
+        """Say what a key without a row means."""
+        ...
+
+    def screen(self, operation: Operation) -> Operation | Outcome:
+        """Look at an operation once more before it is packed; asked only when there is something to send."""
+        ...
+
+
+class State(Protocol):
+    """Where a sync remembers, seen by the engine."""
+
+    @property
+    def remembered(self) -> int:
+        """Entries there were before this run; known once the pairs are drawn."""
+        ...
+
+    def pair(self, sync: Sync, rows: Iterable[Row]) -> Iterator[Pair]:
+        """Put each row beside what is remembered under its key."""
+        ...
+
+    def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
+        """Return whole entries."""
+        ...
+
+    def commit(self, patch: Patch) -> None:
+        """Store a patch, all or nothing; may be repeated, and raises when it fails."""
+        ...

@@ -1,0 +1,73 @@
+"""Everything the provider raises, grouped by what to do about it; knows no Airflow.
+
+::
+
+    IterableSyncError
+    ├── CannotRetry               a retry would end the same way
+    │   ├── ConfigurationError    connection, parameters or mapping do not make sense
+    │   ├── ModelError            the model's rows or columns do not fit the sync
+    │   ├── DestinationChanged    the state belongs to another destination
+    │   ├── GuardTripped          nothing was sent, because too much would have been removed
+    │   ├── StateTooLarge         the state does not fit its store; nothing was sent
+    │   ├── Halted                Iterable refused in a way that no further request could mend
+    │   └── TooManyRejected       more rows were rejected than the sync tolerates
+    └── WorthRetrying             a retry sends what is left
+        ├── Unfinished            rows were deferred
+        └── StateUnavailable      the state could not be written; accepted batches in flight go again
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class IterableSyncError(Exception):
+    """Base of all errors of this package; ``report`` holds the run's report when there is one."""
+
+    def __init__(self, message: str, report: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class CannotRetry(IterableSyncError):
+    """A retry would end the same way."""
+
+
+class ConfigurationError(CannotRetry):
+    """Connection, parameters or mapping do not make sense."""
+
+
+class ModelError(CannotRetry):
+    """The model's rows or columns do not fit the sync."""
+
+
+class DestinationChanged(CannotRetry):
+    """The state belongs to another destination."""
+
+
+class GuardTripped(CannotRetry):
+    """Nothing was sent, because too much would have been removed."""
+
+
+class StateTooLarge(CannotRetry):
+    """The state does not fit its store; nothing was sent."""
+
+
+class Halted(CannotRetry):
+    """Iterable refused in a way that no further request could mend."""
+
+
+class TooManyRejected(CannotRetry):
+    """More rows were rejected than the sync tolerates."""
+
+
+class WorthRetrying(IterableSyncError):
+    """A retry sends what is left."""
+
+
+class Unfinished(WorthRetrying):
+    """Rows were deferred."""
+
+
+class StateUnavailable(WorthRetrying):
+    """The state could not be written; accepted batches in flight go again."""

@@ -1,0 +1,58 @@
+"""What Airflow reads at every start; knows names and the connection form, imports nothing."""
+
+
+def get_provider_info() -> dict[str, object]:
+    """Return the provider's metadata in the form of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-iterable",
+        "name": "Iterable",
+        "description": "Reverse ETL from any SQL connection to `Iterable <https://iterable.com/>`__.",
+        "integrations": [
+            {
+                "integration-name": "Iterable",
+                "external-doc-url": "https://api.iterable.com/api/docs",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": "Iterable", "python-modules": ["airflow_provider_iterable.hooks.iterable"]}],
+        "operators": [
+            {"integration-name": "Iterable", "python-modules": ["airflow_provider_iterable.operators.users"]}
+        ],
+        "connection-types": [
+            {
+                "connection-type": "iterable",
+                "hook-name": "Iterable",
+                "hook-class-name": "airflow_provider_iterable.hooks.iterable.IterableHook",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "login", "port"],
+                    "relabeling": {"password": "API key", "host": "API base URL"},
+                    "placeholders": {"host": "empty: the data centre's own address"},
+                },
+                "conn-fields": {
+                    "data_center": {
+                        "label": "Data center",
+                        "description": "Where the Iterable project lives; an API key works in one of them only.",
+                        "schema": {"type": ["string", "null"], "enum": ["us", "eu", None], "default": "us"},
+                    },
+                    "project_type": {
+                        "label": "Project type",
+                        "description": "How the project tells users apart. Empty: syncs behave safely for any type. "
+                        "Projects in the EU are never email-based.",
+                        "schema": {"type": ["string", "null"], "enum": ["email", "user_id", "hybrid", None]},
+                    },
+                    "rate_share": {
+                        "label": "Rate share",
+                        "description": "The share of Iterable's documented rates that one task may use, above 0 and "
+                        "at most 1. Empty: all of it.",
+                        "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+                    },
+                    "update_only": {
+                        "label": "Update-only switch",
+                        "description": "Iterable has switched on updateOnly for the project: bulk updates that never "
+                        "create users.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Knows Airflow connections to Iterable; not rows, not syncs."""

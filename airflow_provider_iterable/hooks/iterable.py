@@ -1,0 +1,313 @@
+"""Knows what an Airflow connection of type ``iterable`` means; refuses to know what is sent through it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_iterable.api.client import Client, OnCall, is_loopback
+from airflow_provider_iterable.engine.vocabulary import Reply, Request
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+ProjectType = Literal["email", "user_id", "hybrid"]
+DataCenter = Literal["us", "eu"]
+
+HOSTS: dict[DataCenter, str] = {"us": "https://api.iterable.com", "eu": "https://api.eu.iterable.com"}
+"""Base URL of each data centre; a key belongs to exactly one."""
+
+_CHANNELS = Request("GET", "/api/channels", "/api/channels")
+_CHANNELS_RATE = 100
+_FIELDS = Request("GET", "/api/users/getFields", "/api/users/getFields")
+_FIELDS_RATE = 3
+
+
+class IterableHook(BaseHook):
+    """Turns an Airflow connection into a :class:`~airflow_provider_iterable.api.client.Client`.
+
+    The connection's password is the API key (a server-side key). Its host, when given, replaces the data centre's:
+    a whole URL, or a name with the connection's schema (default ``https``, on this machine ``http``) and port. Extra:
+    ``data_center`` (``us``, ``eu``; default ``us``), ``project_type`` (``email``, ``user_id``, ``hybrid``; default
+    unset), ``rate_share`` (above 0, at most 1; default 1), ``update_only`` (default false) and ``allow_http``.
+
+    :param iterable_conn_id: the connection's ID (default ``iterable_default``).
+    """
+
+    conn_name_attr = "iterable_conn_id"
+    default_conn_name = "iterable_default"
+    conn_type = "iterable"
+    hook_name = "Iterable"
+
+    def __init__(self, iterable_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.iterable_conn_id = iterable_conn_id
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The Airflow connection, read once; its key is masked in logs from then on."""
+        connection = self.get_connection(self.iterable_conn_id)
+        if connection.password:
+            _mask(connection.password)
+        return connection
+
+    @property
+    def api_key(self) -> str:
+        """The project's API key.
+
+        :raises ConfigurationError: when the connection has none.
+        """
+        key = (self.connection.password or "").strip()
+        if not key:
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id} has no API key: put a server-side key of the Iterable project "
+                "into its password field."
+            )
+        return key
+
+    @property
+    def data_center(self) -> DataCenter:
+        """Where the project lives (default ``us``).
+
+        :raises ConfigurationError: when it is neither ``us`` nor ``eu``.
+        """
+        return cast("DataCenter", self._choice("data_center", get_args(DataCenter)) or "us")
+
+    @property
+    def project_type(self) -> ProjectType | None:
+        """How the project tells users apart; None when the connection does not say.
+
+        :raises ConfigurationError: for an unknown type, and for an email-based project in the EU, which Iterable does
+            not offer.
+        """
+        chosen = cast("ProjectType | None", self._choice("project_type", get_args(ProjectType)))
+        if chosen == "email" and self.data_center == "eu":
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: Iterable's European data centre has no email-based projects; "
+                "set project_type to user_id or hybrid, or data_center to us."
+            )
+        return chosen
+
+    @property
+    def update_only(self) -> bool:
+        """Whether Iterable has switched on bulk updates that never create users (default false).
+
+        :raises ConfigurationError: when the setting is not a boolean.
+        """
+        return self._flag("update_only")
+
+    @property
+    def rate_share(self) -> float:
+        """The share of each documented rate that one task may use (default 1).
+
+        :raises ConfigurationError: when it is no number above 0 and at most 1.
+        """
+        value = self._setting("rate_share", 1.0)
+        try:
+            share = float(value)
+        except (TypeError, ValueError):
+            share = 0.0
+        if isinstance(value, bool) or not 0 < share <= 1:
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: rate_share must be a number above 0 and at most 1, not {value!r}."
+            )
+        return share
+
+    @property
+    def host(self) -> str:
+        """The base URL of the API, without a slash at its end.
+
+        :raises ConfigurationError: when the connection's host is no http(s) URL, or would carry the key unencrypted
+            to another machine and ``allow_http`` is not set.
+        """
+        url = self._host_override() or HOSTS[self.data_center]
+        if url.startswith("http://") and not is_loopback(url) and not self._flag("allow_http"):
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: {url} would carry the API key unencrypted. Use https, or set "
+                '"allow_http": true in extra if the way there is safe.'
+            )
+        return url
+
+    def get_conn(self, on_call: OnCall | None = None) -> Client:
+        """Return a new client for the connection; nothing is called yet.
+
+        :param on_call: told about each request (default: nobody is).
+        :raises ConfigurationError: when a setting of the connection makes no sense.
+        """
+        _ = self.project_type, self.update_only  # Nonsense is refused before the first call, not half way.
+        return Client(self.host, self.api_key, rate_share=self.rate_share, on_call=on_call)
+
+    def get_fields(self, client: Client | None = None) -> dict[str, str]:
+        """Return the project's profile fields and their types, nested ones with dots (3 calls per second).
+
+        :param client: the client to use, so that its pace is kept (default: a new one).
+        :raises IterableSyncError: when Iterable does not answer with fields.
+        """
+        if client is None:
+            with self.get_conn() as own:
+                return self.get_fields(own)
+        reply = client.request(_FIELDS, _FIELDS_RATE)
+        fields = _member(reply, "fields")
+        if reply.status != 200 or not isinstance(fields, dict):
+            raise IterableSyncError(
+                f"GET {_FIELDS.path} at {client.host} did not return the project's fields: {_short(reply)}."
+            )
+        return {name: kind for name, kind in fields.items() if isinstance(kind, str)}
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Call ``GET /api/channels`` and say what came of it, in words a person can act on."""
+        try:
+            with self.get_conn() as client:
+                reply = client.request(_CHANNELS, _CHANNELS_RATE)
+                if reply.status == 200 and _member(reply, "channels") is not None:
+                    return True, f"Connected to {client.host}. {self._advice()}".strip()
+                return False, _explain(reply, client.host)
+        except ConfigurationError as error:
+            return False, str(error)
+
+    def _advice(self) -> str:
+        if self.project_type:
+            return ""
+        return (
+            "The project type is not set: syncs behave safely for any type. Setting it lets a sync map both email and "
+            "user ID without match_by, and refuses what the project cannot do before anything is sent."
+        )
+
+    def _host_override(self) -> str:
+        host = (self.connection.host or "").strip()
+        if not host:
+            return ""
+        if "://" not in host:
+            scheme = self.connection.schema or ("http" if is_loopback(f"//{host}") else "https")
+            host = f"{scheme}://{host}"
+        url = urlsplit(host.rstrip("/").removesuffix("/api"))
+        port = f":{self.connection.port}" if self.connection.port and not _has_port(url.netloc) else ""
+        if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or "@" in url.netloc:
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: the host must be a name or a URL such as {HOSTS['us']}, without "
+                "user, password or '?'."
+            )
+        return f"{url.scheme}://{url.netloc}{port}{url.path}".rstrip("/")
+
+    def _setting(self, name: str, default: Any = None) -> Any:
+        value = self.connection.extra_dejson.get(name)
+        return default if value is None or value == "" else value
+
+    def _choice(self, name: str, allowed: tuple[str, ...]) -> str | None:
+        value = self._setting(name)
+        if value is not None and value not in allowed:
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: {name} must be one of {', '.join(allowed)}, not {value!r}."
+            )
+        return cast("str | None", value)
+
+    def _flag(self, name: str) -> bool:
+        value = self._setting(name, False)
+        flag = {"true": True, "false": False}.get(str(value).lower())
+        if flag is None:
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: {name} must be true or false, not {value!r}."
+            )
+        return flag
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields for Airflow before 3.2; later ones read the provider's metadata."""
+        # Only Airflow before 3.2 calls this, and brings these packages; none of them has types everywhere.
+        field_widgets = import_module("flask_appbuilder.fieldwidgets")
+        wtforms = import_module("wtforms")
+        lazy_gettext = import_module("flask_babel").lazy_gettext
+
+        def text(label: str) -> Any:
+            return wtforms.StringField(lazy_gettext(label), widget=field_widgets.BS3TextFieldWidget())
+
+        return {
+            "data_center": text("Data center (us or eu)"),
+            "project_type": text("Project type (email, user_id or hybrid)"),
+            "rate_share": text("Rate share (above 0, at most 1)"),
+            "update_only": wtforms.BooleanField(lazy_gettext("Update-only switch")),
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the form shows the standard fields, for Airflow before 3.2."""
+        return {
+            "hidden_fields": ["schema", "login", "port"],
+            "relabeling": {"password": "API key", "host": "API base URL"},
+            "placeholders": {"host": "empty: the data centre's own address"},
+        }
+
+
+def _mask(secret: str) -> None:
+    """Have Airflow hide the key in logs, where its version lets us; it masks a connection's password by itself too."""
+    for module in ("airflow.providers.common.compat.sdk", "airflow.utils.log.secrets_masker"):
+        with suppress(ImportError, AttributeError):
+            import_module(module).mask_secret(secret)
+            return
+
+
+def _has_port(netloc: str) -> bool:
+    return netloc.rpartition("]")[2].count(":") == 1
+
+
+def _member(reply: Reply, name: str) -> Any:
+    """Read one member of a JSON object; None when the body is no such thing."""
+    try:
+        body = msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return body.get(name) if isinstance(body, dict) else None
+
+
+def _short(reply: Reply) -> str:
+    if reply.status == 0:
+        return f"no answer ({reply.error})"
+    code = _member(reply, "code")
+    return f"{reply.status} {code}" if isinstance(code, str) else str(reply.status)
+
+
+def _explain(reply: Reply, host: str) -> str:
+    """Say why a test call failed; Iterable's own text is left out, for it may echo what was sent."""
+    match reply.status:
+        case 0:
+            return f"{host} cannot be reached: {_UNREACHABLE.get(reply.error, reply.error)}."
+        case 401 | 403 if reply.status == 403 or _lacks_privileges(reply):
+            return (
+                f"{host} knows the API key, but it is disabled or lacks privileges. Use an enabled server-side key of "
+                "the project; syncs need one that may write."
+            )
+        case 401:
+            return (
+                f"{host} does not know the API key. Check the key, and check the data centre too: a key belongs to one "
+                f"of {' (us) or '.join(HOSTS.values())} (eu), and fails at the other."
+            )
+        case 429:
+            return f"{host} answers, but is limiting this project's requests right now; test again in a minute."
+        case status if status >= 500:
+            return f"{host} answers with an error of its own ({_short(reply)}); test again in a few minutes."
+    what = "a web page" if reply.body.lstrip().startswith(b"<") else "something else"
+    return (
+        f"{host} is not Iterable's API: it answers with {what} (status {reply.status}). Check the connection's host, "
+        "and whether a proxy stands in between."
+    )
+
+
+def _lacks_privileges(reply: Reply) -> bool:
+    params, message = _member(reply, "params"), str(_member(reply, "msg"))
+    return "privileges" in message or (isinstance(params, dict) and "apiKeyIdentifier" in params)
+
+
+_UNREACHABLE = {
+    "ConnectionError": "the name does not resolve, nothing listens there, or a firewall is in the way",
+    "ConnectTimeout": "connecting took too long; a firewall may be in the way",
+    "ReadTimeout": "it accepted the connection and did not answer in time",
+    "SSLError": "the encrypted connection failed; check the certificate, or whether the host speaks https at all",
+    "ProxyError": "the proxy named in the worker's environment refused or failed",
+}

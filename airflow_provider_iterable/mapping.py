@@ -1,0 +1,277 @@
+"""Columns to Iterable fields, and primary keys to key text; knows neither SQL nor requests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, tzinfo
+from decimal import Decimal
+from operator import itemgetter
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from airflow_provider_iterable.api.values import PLAIN, BadValue, Renderer
+from airflow_provider_iterable.errors import ConfigurationError, ModelError
+
+Nulls = Literal["send", "skip"]
+MAX_KEY_TEXT = 500
+"""Longest key text in characters; state tables index it."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A field that comes from a column.
+
+    :param name: the model's column
+    :param nulls: ``"send"`` a null (Iterable removes the field) or ``"skip"`` it; ``None``: as the sync does
+    """
+
+    name: str
+    nulls: Nulls | None = None
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A field with the same value in every row."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Json:
+    """A field whose column holds JSON: text is parsed, native objects and arrays are taken as they are.
+
+    :param name: the model's column
+    :param nulls: as in :class:`Column`
+    """
+
+    name: str
+    nulls: Nulls | None = None
+
+
+Source = str | Column | Constant | Json
+Fields = Mapping[str, Source]
+
+
+class FieldError(BadValue):
+    """A value cannot be sent; the message names the field and the value's type and shape."""
+
+
+class Mapper:
+    """The ``fields`` of an operator, bound to the columns of a model.
+
+    :param fields: Iterable field (dots nest) to its source; ``None``: every column that is not in ``used``
+    :param nulls: what becomes of nulls
+    :param zone: the zone in which naive date-times are read
+    :param used: columns that other parameters use
+    :raises ConfigurationError: a field name is empty, or one field is inside another that is mapped too
+    """
+
+    def __init__(
+        self,
+        fields: Fields | None,
+        nulls: Nulls = "send",
+        zone: tzinfo = UTC,
+        used: frozenset[str] = frozenset(),
+    ) -> None:
+        if nulls not in ("send", "skip"):
+            raise ConfigurationError(f'nulls must be "send" or "skip", not {nulls!r}')
+        self._fields, self._nulls, self._used = fields, nulls, used
+        self._render = Renderer(zone)
+        self.names: tuple[str, ...] = ()
+        if fields is not None:
+            self.names = tuple(fields)
+            _check_names(self.names)
+        self._get: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple
+        self._skipping: frozenset[int] = frozenset()
+        self._json: tuple[int, ...] = ()
+        self._constants: dict[str, Any] = {}
+        self._nested = False
+
+    @property
+    def nests(self) -> bool:
+        """Whether a dotted name is mapped."""
+        return any("." in name for name in self.names)
+
+    def bind(self, columns: Sequence[str]) -> None:
+        """Look the columns up by name.
+
+        :raises ModelError: a column is missing; the message lists those there are
+        """
+        fields = self._fields
+        if fields is None:
+            fields = {column: column for column in columns if column not in self._used}
+            _check_names(tuple(fields))
+        names: list[str] = []
+        positions: list[int] = []
+        skipping: set[int] = set()
+        json: list[int] = []
+        self._constants = {}
+        for field, source in fields.items():
+            if isinstance(source, Constant):
+                self._constants[field] = self._value(field, source.value)
+                continue
+            column = Column(source) if isinstance(source, str) else source
+            if isinstance(column, Json):
+                json.append(len(names))
+            if (column.nulls or self._nulls) == "skip":
+                skipping.add(len(names))
+            positions.append(position(columns, column.name))
+            names.append(field)
+        self.names = tuple(fields)
+        self._columns = tuple(names)
+        self._get = _getter(positions)
+        self._skipping, self._json = frozenset(skipping), tuple(json)
+        self._nested = self.nests
+
+    def payload(self, row: Sequence[Any]) -> dict[str, Any]:
+        """Return the row's fields as JSON values.
+
+        :raises FieldError: a value has no JSON form
+        """
+        values: Sequence[Any] = self._get(row)
+        if self._json or not PLAIN.issuperset(map(type, values)):
+            values = self._rendered(values)
+        if self._skipping and None in values:
+            skipping = self._skipping
+            flat = {
+                name: value
+                for number, (name, value) in enumerate(zip(self._columns, values, strict=True))
+                if value is not None or number not in skipping
+            }
+        else:
+            flat = dict(zip(self._columns, values, strict=False))
+        if self._constants:
+            flat.update(self._constants)
+        return nest(flat) if self._nested else flat
+
+    def _rendered(self, values: Sequence[Any]) -> Sequence[Any]:
+        if self._json:
+            values = self._parsed(values)
+        by_type = self._render.by_type
+        try:
+            return [value if (kind := type(value)) in PLAIN else by_type[kind](value) for value in values]
+        except (KeyError, BadValue):
+            return [self._value(name, value) for name, value in zip(self._columns, values, strict=True)]
+
+    def _parsed(self, values: Sequence[Any]) -> list[Any]:
+        parsed = list(values)
+        for number in self._json:
+            if isinstance(parsed[number], str | bytes):
+                try:
+                    parsed[number] = msgspec.json.decode(parsed[number])
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    raise FieldError(f"field {self._columns[number]}: text that is not JSON") from None
+        return parsed
+
+    def _value(self, field: str, value: Any) -> Any:
+        try:
+            return self._render(value)
+        except BadValue as error:
+            raise FieldError(f"field {field}: {error}") from None
+
+
+def position(columns: Sequence[str], name: str) -> int:
+    """Return where a column stands.
+
+    :raises ModelError: there is no such column; case is forgiven when that is unambiguous
+    """
+    if name in columns:
+        return columns.index(name)
+    alike = [number for number, column in enumerate(columns) if column.lower() == name.lower()]
+    if len(alike) == 1:
+        return alike[0]
+    raise ModelError(f"The model has no column {name!r}. Its columns are: {', '.join(columns)}. Nothing was sent.")
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted names into objects."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    return nested
+
+
+def _getter(positions: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    if not positions:
+        return lambda row: ()
+    if len(positions) == 1:
+        only = positions[0]
+        return lambda row: (row[only],)
+    return itemgetter(*positions)
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if not name or not all(name.split(".")):
+            raise ConfigurationError(f"{name!r} is not a field name: a dot stands between two names")
+    for name in names:
+        parts = name.split(".")
+        for length in range(1, len(parts)):
+            if ".".join(parts[:length]) in names:
+                raise ConfigurationError(
+                    f"The fields {'.'.join(parts[:length])!r} and {name!r} are both mapped, and one is inside the "
+                    "other. Map the leaves, or the parent as Json."
+                )
+
+
+def key_getter(columns: Sequence[str], primary_key: Sequence[str]) -> Callable[[Sequence[Any]], str | None]:
+    """Return a function from a row to its key text, ``None`` when a part of the key is null.
+
+    Key text is a JSON array of canonical values: integral numbers without a fraction, UTC timestamps, lower-case
+    UUIDs; the same whatever driver or database computed it.
+
+    :raises ModelError: a column of the key is missing
+    """
+    positions = [position(columns, name) for name in primary_key]
+    if len(positions) > 1:
+        get = itemgetter(*positions)
+        return lambda row: key_text(get(row))
+    only = positions[0]
+
+    def single(row: Sequence[Any]) -> str | None:
+        value = row[only]
+        return f"[{value}]" if type(value) is int else key_text((value,))
+
+    return single
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def key_text(values: Sequence[Any]) -> str | None:
+    """Return the canonical text of a primary key, ``None`` when a part of it is null.
+
+    :raises FieldError: a part is binary, an array, an object, NaN or infinite
+    """
+    canonical = []
+    for value in values:
+        if value is None:
+            return None
+        canonical.append(value if type(value) is str or type(value) is int else _canonical(value))
+    return _encode(canonical).decode()
+
+
+def _canonical(value: Any) -> Any:
+    match value:
+        case bool() | int() | str():
+            return value
+        case float() | Decimal():
+            if not math.isfinite(value):
+                raise FieldError(f"primary key: number {value}")
+            return int(value) if value == int(value) else float(value)
+        case datetime():
+            text = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+            return text.isoformat("T", "microseconds") + ("Z" if value.tzinfo else "")
+        case date():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+    raise FieldError(f"primary key: a value of type {type(value).__name__}")

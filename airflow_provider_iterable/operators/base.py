@@ -1,0 +1,254 @@
+"""Knows Airflow: parameters in, run, report out, failures translated; knows no sync type."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+from zoneinfo import ZoneInfo
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    Asset,
+    BaseOperator,
+)
+from airflow.providers.common.sql.hooks.sql import DbApiHook
+from airflow.providers.common.sql.operators.sql import BaseSQLOperator
+
+from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine.deliver import Patience
+from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.run import Options, run
+from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
+from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
+from airflow_provider_iterable.model import Model, select_all
+from airflow_provider_iterable.operators.summary import CallCounts, summary
+from airflow_provider_iterable.state import XComState
+from airflow_provider_iterable.state.scope import Scope, Store
+from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+log = logging.getLogger(__name__)
+
+REPORT_KEY = "iterable_report"
+"""XCom key under which a failed run leaves its report."""
+
+
+class IterableModelOperator(BaseOperator):
+    """Brings what a SQL model says to Iterable; the part that all sync types share.
+
+    :param sql: the model's query, or the name of a ``.sql`` file (templated)
+    :param table: instead of ``sql``: a table or view, all of it (templated)
+    :param parameters: bind parameters of the query (templated)
+    :param sql_conn_id: the Airflow connection of the model (templated)
+    :param hook_params: arguments of that connection's hook (templated)
+    :param primary_key: column or columns whose values name a row, unique and not null
+    :param fields: Iterable field (dots nest) to a column's name, ``Column``, ``Json`` or ``Constant``; by default
+        every column that no other parameter uses, under its own name
+    :param nulls: ``"send"`` nulls, which removes the field at Iterable, or ``"skip"`` them
+    :param timezone: the zone in which date-times without one are read
+    :param state: where the sync remembers what Iterable accepted; default ``XComState()``, for small models
+    :param sync_id: the sync's lasting name; default ``<dag_id>.<task_id>``. After renaming a DAG or task, set it to
+        the old name, or every row goes again
+    :param dry_run: plan, log and return the plan, call nothing
+    :param approved_plan: apply only the plan with this hash (templated); a dry run's report has it
+    :param allow_empty: whether a model without rows is believed
+    :param max_removed: most rows that may leave in one run, from 20 on; a float is a share of the remembered rows
+    :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
+    :param check_types: compare values with Iterable's field types before sending
+    :param batch_size: most records per request, at most 1000
+    :param commit_batches: batches whose outcomes are committed together; more than 1 for slow state databases
+    :param spool_dir: where the temporary file with the planned operations is made; default: the system's
+    :param iterable_conn_id: the connection of type ``iterable`` (templated)
+    :raises AirflowFailException: a retry could not help; the message says why, and what is remembered
+    :raises AirflowException: rows were deferred; a retry sends what is left
+    """
+
+    template_fields: Sequence[str] = (
+        "sql",
+        "table",
+        "parameters",
+        "sql_conn_id",
+        "hook_params",
+        "approved_plan",
+        "iterable_conn_id",
+    )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "parameters": "json"}
+    ui_color = "#f0e6ff"
+    sync_type: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        *,
+        sql_conn_id: str,
+        primary_key: str | Sequence[str],
+        sql: str | None = None,
+        table: str | None = None,
+        parameters: Mapping[str, Any] | Sequence[Any] | None = None,
+        hook_params: Mapping[str, Any] | None = None,
+        fields: Fields | None = None,
+        nulls: Nulls = "send",
+        timezone: str = "UTC",
+        state: Store | None = None,
+        sync_id: str | None = None,
+        dry_run: bool = False,
+        approved_plan: str | None = None,
+        allow_empty: bool = False,
+        max_removed: float | int | None = 0.3,
+        max_rejected: float | int = 0.1,
+        check_types: bool = True,
+        batch_size: int = 1000,
+        commit_batches: int = 1,
+        spool_dir: str | None = None,
+        iterable_conn_id: str = IterableHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("max_active_tis_per_dag", 1)
+        super().__init__(**kwargs)
+        self.sql, self.table, self.parameters = sql, table, parameters
+        self.sql_conn_id, self.hook_params = sql_conn_id, hook_params
+        self.primary_key = (primary_key,) if isinstance(primary_key, str) else tuple(primary_key)
+        self.fields, self.nulls, self.timezone = fields, nulls, timezone
+        self.state: Store = XComState() if state is None else state
+        self.sync_id = sync_id or f"{self.dag_id}.{self.task_id}"
+        self.plan_only, self.approved_plan = dry_run, approved_plan
+        self.allow_empty, self.max_removed, self.max_rejected = allow_empty, max_removed, max_rejected
+        self.check_types, self.batch_size, self.commit_batches = check_types, batch_size, commit_batches
+        self.spool_dir = spool_dir
+        self.iterable_conn_id = iterable_conn_id
+        self._check_parameters()
+        self.asset = Asset(f"iterable://{self.sync_type}/{self.sync_id}")
+        self.inlets = [*(self.inlets or []), self.asset]
+        self.outlets = [*(self.outlets or []), self.asset]
+        self._stop: threading.Event | None = None
+        self._client: Client | None = None
+
+    def _check_parameters(self) -> None:
+        Mapper(self.fields, self.nulls, ZoneInfo(self.timezone))
+        if not 1 <= self.batch_size <= 1000:
+            raise ConfigurationError(f"batch_size must be from 1 to 1000, not {self.batch_size}")
+        if self.commit_batches < 1:
+            raise ConfigurationError(f"commit_batches must be at least 1, not {self.commit_batches}")
+        for name, limit in (("max_removed", self.max_removed), ("max_rejected", self.max_rejected)):
+            if limit is not None and (limit < 0 or (isinstance(limit, float) and limit > 1)):
+                raise ConfigurationError(f"{name} must be a share from 0.0 to 1.0 or a number of rows, not {limit!r}")
+
+    def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
+        """Return the sync type bound to the model's columns."""
+        raise NotImplementedError
+
+    def destination(self, hook: IterableHook) -> dict[str, Any]:
+        """Return what the state is about, to be compared with what it was about before."""
+        raise NotImplementedError
+
+    def guards(self) -> Guards:
+        """Return what must not happen unasked."""
+        return Guards(allow_empty=self.allow_empty, max_removed=self.max_removed)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the sync and return its report."""
+        calls = CallCounts()
+        hook = IterableHook(self.iterable_conn_id)
+        report = Report(self.sync_id, str(context["run_id"]), {}, dry_run=self.plan_only)
+        self._stop = threading.Event()
+        try:
+            report.destination = self.destination(hook)
+            with hook.get_conn(on_call=calls.note) as client:
+                self._client = client
+                self._run(context, hook, client, report)
+        except IterableSyncError as error:
+            report.requests = calls.counts
+            self._tell(report)
+            context["ti"].xcom_push(key=REPORT_KEY, value=report.to_dict())
+            raise (AirflowFailException if isinstance(error, CannotRetry) else AirflowException)(str(error)) from None
+        report.requests = calls.counts
+        self._tell(report)
+        told = report.to_dict()
+        context["outlet_events"][self.asset].extra = told
+        return told
+
+    def on_kill(self) -> None:
+        """Let no request start any more; what is in flight is finished and committed."""
+        if self._stop is not None:
+            self._stop.set()
+        if self._client is not None:
+            self._client.stop()
+
+    def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
+        started = time.monotonic()
+        with self._model() as model:
+            sync = self.build_sync(hook, model.columns)
+            session = self.state.open(self._scope(context, report))
+            report.resend_reason = session.resend_reason
+            if session.resend_reason:
+                log.info("Sync %s: %s.", self.sync_id, session.resend_reason)
+            report.seconds["open"] = time.monotonic() - started
+            options = Options(
+                guards=self.guards(),
+                patience=Patience(commit_batches=self.commit_batches),
+                batch_size=self.batch_size,
+                max_rejected=self.max_rejected,
+                dry_run=self.plan_only,
+                approved_plan=self.approved_plan,
+                spool_dir=self.spool_dir,
+                check=session.check,
+                prepare=self._prepare(hook, client, sync),
+                stop=self._stop,
+            )
+            try:
+                run(sync, model.rows, session, client.send, report, options)
+                if not self.plan_only:
+                    session.finish(delivered=True)
+            finally:
+                session.close()
+
+    def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
+        """Return what happens once before the first operation is sent."""
+        return None
+
+    def _model(self) -> Model:
+        if (self.sql is None) is (self.table is None):
+            raise ConfigurationError("Give the model as sql or as table, one of the two.")
+        sql = self.sql if self.table is None else select_all(self.table)
+        return Model(self._sql_hook(None), sql or "", self.parameters)
+
+    def _sql_hook(self, conn_id: str | None) -> DbApiHook:
+        own = conn_id is None or conn_id == self.sql_conn_id
+        hook = BaseSQLOperator.get_hook(
+            conn_id or self.sql_conn_id, dict(self.hook_params) if own and self.hook_params else None
+        )
+        if not isinstance(hook, DbApiHook):
+            raise ConfigurationError(
+                f"Connection {conn_id or self.sql_conn_id} is no SQL connection (its hook is {type(hook).__name__})"
+            )
+        return hook
+
+    def _scope(self, context: Context, report: Report) -> Scope:
+        task_instance = context["ti"]
+        mapping = repr((sorted((name, repr(source)) for name, source in (self.fields or {}).items()), self.nulls))
+        return Scope(
+            sync_id=self.sync_id,
+            destination=report.destination,
+            mapping=hashlib.sha256(f"{mapping} {self.timezone}".encode()).hexdigest()[:32],
+            hook=self._sql_hook,
+            pull=lambda: latest(context, self.asset),
+            push=lambda text: task_instance.xcom_push(key=XCOM_KEY, value=text),
+        )
+
+    def _tell(self, report: Report) -> None:
+        lines = summary(report, masked_keys=self.keys_identify())
+        log.log(logging.WARNING if report.reasons else logging.INFO, "%s", "\n".join(lines))
+
+    def keys_identify(self) -> bool:
+        """Whether the primary key holds an identifier of a person, to be masked in logs."""
+        return False

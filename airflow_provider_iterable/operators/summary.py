@@ -1,0 +1,80 @@
+"""A report as lines a person can read, with identifiers masked; computes nothing new."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+
+from airflow_provider_iterable.api.client import CallLog
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.vocabulary import SENTENCES, Fate, Kind
+
+_EMAIL = re.compile(r"([^\s@\"'\[\],]{1,2})[^\s@\"'\[\],]*@([^\s\"'\],]{1,2})[^\s\"'\],]*")
+EXAMPLES_SHOWN = 5
+
+
+class CallCounts:
+    """Counts requests by method, path template and status; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, dict[str, int]] = {}
+        self._lock = threading.Lock()
+
+    def note(self, call: CallLog) -> None:
+        """Count one request."""
+        with self._lock:
+            by_status = self.counts.setdefault(f"{call.method} {call.template}", {})
+            status = str(call.status)
+            by_status[status] = by_status.get(status, 0) + 1
+
+
+def masked(text: str, identifies: bool = False) -> str:
+    """Return a key text with identifiers of people masked.
+
+    :param identifies: whether the whole key is an identifier
+    """
+    if identifies:
+        inner = text.strip("[]\"'")
+        return f"[{inner[:2]}***]"
+    return _EMAIL.sub(r"\1***@\2***", text)
+
+
+def summary(report: Report, masked_keys: bool = False) -> list[str]:
+    """Return the report as lines: what was read, what became of it, why, and how long it took."""
+    counts, fates = report.counts, report.fates
+    target = ", ".join(f"{name} {value}" for name, value in report.destination.items())
+    lines = [
+        f"Sync {report.sync_id} {report.status}" + (" (dry run)" if report.dry_run else "") + f": {target}",
+        f"  rows read {report.read:>9,}   added {counts[Kind.ADDED]:,}, changed {counts[Kind.CHANGED]:,}, "
+        f"unchanged {report.unchanged:,}, invalid {counts[Kind.INVALID]:,}; removed {counts[Kind.REMOVED]:,}",
+        f"  accepted  {fates[Fate.ACCEPTED]:>9,}   rejected {fates[Fate.REJECTED]:,}, "
+        f"skipped {fates[Fate.SKIPPED]:,}, deferred {fates[Fate.DEFERRED]:,}",
+    ]
+    lines += _requests(report)
+    seconds = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items())
+    lines.append(f"  time      {seconds}")
+    if report.plan_hash:
+        lines.append(f"  plan      {report.plan_hash}")
+    lines += [f"  note      {note}" for note in report.notes]
+    lines += _reasons(report, masked_keys)
+    return lines
+
+
+def _requests(report: Report) -> Iterator[str]:
+    if not report.requests:
+        yield "  requests  none"
+    for name, statuses in sorted(report.requests.items()):
+        told = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+        yield f"  requests  {name} ({told})"
+
+
+def _reasons(report: Report, masked_keys: bool) -> Iterator[str]:
+    for reason, count in report.reasons.most_common():
+        examples = report.examples.get(reason, [])
+        yield f"  {reason} ({examples[0].fate if examples else ''}), {count:,} rows: {SENTENCES[reason]}"
+        for outcome in examples[:EXAMPLES_SHOWN]:
+            detail = f": {outcome.detail}" if outcome.detail else ""
+            yield f"      key {masked(outcome.key, masked_keys) or '(null)'}{detail}"
+        if count > EXAMPLES_SHOWN:
+            yield f"      and {count - min(EXAMPLES_SHOWN, len(examples)):,} more"

@@ -1,0 +1,126 @@
+"""The user sync as an Airflow operator; boring on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.errors import IterableSyncError
+from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.mapping import Mapper
+from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.syncs.identity import Match, matching
+from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions, Users
+
+
+class IterableUserSyncOperator(IterableModelOperator):
+    """Keep Iterable's user profiles equal to a SQL model: only the differences are sent.
+
+    All parameters of :class:`~airflow_provider_iterable.operators.base.IterableModelOperator`, and:
+
+    :param email_column: the column with the email address
+    :param user_id_column: the column with the user ID
+    :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
+    :param mode: ``"upsert"`` creates unknown users; ``"update"`` skips them
+    :param on_removed: what happens to a profile whose row has left the model: ``"keep"`` it, ``"clear"`` the mapped
+        fields, ``"delete"`` it
+    :param merge_nested_objects: merge objects one level deep instead of replacing them; default: on when a dotted
+        field name is mapped
+    :param create_new_fields: whether Iterable creates unknown fields; default: as the project's setting says
+    :param recheck_known_users: in update mode, ``"never"`` spares look-ups of users that the state knows, at the
+        risk of creating one again that was deleted at Iterable
+    :param max_deletes: most profiles deleted in one run
+    :param allow_shared_user_id: lets ``on_removed="delete"`` by user ID run where several profiles may have one ID
+    """
+
+    sync_type = "users"
+
+    def __init__(
+        self,
+        *,
+        email_column: str | None = None,
+        user_id_column: str | None = None,
+        match_by: Match | None = None,
+        mode: Mode = "upsert",
+        on_removed: OnRemoved = "keep",
+        merge_nested_objects: bool | None = None,
+        create_new_fields: bool | None = None,
+        recheck_known_users: Recheck = "always",
+        max_deletes: int = 1000,
+        allow_shared_user_id: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
+        self.mode, self.on_removed = mode, on_removed
+        self.merge_nested_objects, self.create_new_fields = merge_nested_objects, create_new_fields
+        self.recheck_known_users, self.max_deletes = recheck_known_users, max_deletes
+        self.allow_shared_user_id = allow_shared_user_id
+        super().__init__(**kwargs)
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if not (self.email_column and self.user_id_column and self.match_by is None):
+            matching(self.match_by, self.email_column, self.user_id_column, None)
+
+    def _match(self, hook: IterableHook) -> Match:
+        return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
+
+    def destination(self, hook: IterableHook) -> dict[str, Any]:
+        """Return host, sync type and matching identifier."""
+        return {"host": hook.host, "type": "users", "match": self._match(hook)}
+
+    def guards(self) -> Guards:
+        """Return the guards; deletions have one of their own."""
+        return Guards(
+            allow_empty=self.allow_empty,
+            max_removed=self.max_removed,
+            max_deletes=self.max_deletes if self.on_removed == "delete" else None,
+        )
+
+    def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
+        """Return the user sync bound to the model's columns."""
+        options = UserOptions(
+            primary_key=self.primary_key,
+            match=self._match(hook),
+            email_column=self.email_column,
+            user_id_column=self.user_id_column,
+            mode=self.mode,
+            on_removed=self.on_removed,
+            project_type=hook.project_type,
+            update_only=hook.update_only,
+            merge_nested_objects=self.merge_nested_objects,
+            create_new_fields=self.create_new_fields,
+            recheck_known_users=self.recheck_known_users,
+            allow_shared_user_id=self.allow_shared_user_id,
+        )
+        used = {*self.primary_key, self.email_column, self.user_id_column} - {None}
+        mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), frozenset(map(str, used)))
+        users = Users(options, mapper, columns)
+        self.log.info("Users are matched by %s; way: %s.", options.match, users.way)
+        if hook.project_type is None:
+            self.log.info(
+                "The connection does not say the project type; with it, both identifiers could be mapped without "
+                "match_by, and updates by user ID may be faster."
+            )
+        return users
+
+    def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
+        if not self.check_types or not isinstance(sync, Users):
+            return None
+        users = sync
+
+        def learn() -> None:
+            try:
+                users.learn_types(hook.get_fields(client))
+            except IterableSyncError as error:
+                self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
+
+        return learn
+
+    def keys_identify(self) -> bool:
+        """Whether the key is the user's identifier."""
+        return bool({*self.primary_key} & {self.email_column, self.user_id_column})

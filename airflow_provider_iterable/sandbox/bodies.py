@@ -1,0 +1,113 @@
+"""Knows which JSON each endpoint takes and how a body of another shape is refused; reads no project."""
+
+from collections.abc import Iterator
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, get_origin
+
+import msgspec
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
+_WORDS: dict[type, str] = {str: "String", bool: "Boolean", dict: "Object", list: "Array"}
+
+
+class OptionalUser(msgspec.Struct, rename="camel"):
+    """A user in a bulk call."""
+
+    email: str | None = None
+    user_id: str | None = None
+    data_fields: dict[str, Any] | None = None
+    merge_nested_objects: bool | None = None
+    prefer_user_id: bool | None = None
+
+
+class UserUpdate(OptionalUser, rename="camel"):
+    """A user in a single call."""
+
+    create_new_fields: bool | None = None
+
+
+class BulkUpdate(msgspec.Struct, rename="camel"):
+    """The body of bulkUpdate; `updateOnly` is undocumented, so any value may stand there."""
+
+    users: list[OptionalUser]
+    create_new_fields: bool | None = None
+    update_only: Any = None
+
+
+class EmailChange(msgspec.Struct, rename="camel"):
+    """The body of updateEmail."""
+
+    new_email: str
+    current_email: str | None = None
+    current_user_id: str | None = None
+
+
+class Named(msgspec.Struct, rename="camel"):
+    """The body of forget and unforget."""
+
+    email: str | None = None
+    user_id: str | None = None
+
+
+class BadBodyError(Exception):
+    """A body that is no JSON, or whose JSON has another shape; `violations` says where, by path."""
+
+    def __init__(self, violations: dict[str, str]) -> None:
+        """Keep what is wrong at which path; nothing when the body is no JSON at all."""
+        super().__init__(violations)
+        self.violations = violations
+
+
+def read(body: bytes, shape: type[Shape]) -> Shape:
+    """Return the body as its shape, or raise BadBodyError with all violations."""
+    try:
+        value: Shape = _decoder(shape).decode(body)
+        return value
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    try:
+        judged = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise BadBodyError({}) from None
+    raise BadBodyError(dict(_violations(judged, shape, "obj")))
+
+
+@cache
+def _decoder(shape: type[Shape]) -> msgspec.json.Decoder[Shape]:
+    return msgspec.json.Decoder(shape)
+
+
+def _violations(value: Any, expected: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield path and complaint for everything in the value that is not as expected."""
+    if isinstance(expected, UnionType):
+        if value is not None:
+            yield from _violations(value, expected.__args__[0], path)
+        return
+    kind = get_origin(expected) or expected
+    if kind is Any:
+        return
+    if issubclass(kind, msgspec.Struct):
+        yield from _member_violations(value, kind, path)
+    elif not _is(value, kind):
+        yield path, f"{_WORDS[kind]} value expected"
+    elif kind is list:
+        for index, element in enumerate(value):
+            yield from _violations(element, expected.__args__[0], f"{path}[{index}]")
+
+
+def _member_violations(value: Any, shape: type[msgspec.Struct], path: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, dict):
+        yield path, "Object value expected"
+        return
+    for field in msgspec.structs.fields(shape):
+        name = f"{path}.{field.encode_name}"
+        if value.get(field.encode_name) is not None:
+            yield from _violations(value[field.encode_name], field.type, name)
+        elif field.required:
+            yield name, "error.path.missing"
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not (kind is not bool and isinstance(value, bool))

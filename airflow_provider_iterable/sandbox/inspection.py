@@ -1,0 +1,141 @@
+"""Knows what a user of the sandbox may see and change behind Iterable's back; imitates nothing."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from .answers import Answer, plain
+from .options import PROJECT_TYPES, Options
+from .service import Service
+
+Inspect = Callable[[Service, dict[str, str], Any], Any]
+
+
+def state(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Return what the project holds; with `users=1` also all profiles as stored, or the first `limit`."""
+    project = service.project
+    found: dict[str, Any] = {
+        "project_type": project.type,
+        "users": len(project.profiles),
+        "fields": project.schema.custom,
+        "forgotten": {
+            "emails": list(project.forgotten_emails),
+            "user_ids": list(project.forgotten_user_ids),
+        },
+        "options": options_of(project.options),
+    }
+    if query.get("users") == "1":
+        limit = int(query["limit"]) if "limit" in query else None
+        found["profiles"] = [
+            {
+                "email": profile.email,
+                "userId": profile.user_id,
+                "dataFields": profile.fields,
+                "writes": profile.writes,
+            }
+            for profile in islice(project.profiles, limit)
+        ]
+    return found
+
+
+def options_of(options: Options) -> dict[str, Any]:
+    """Return the options by name, keys only as how many there are."""
+    shown: dict[str, Any] = {name: getattr(options, name) for name in options.__struct_fields__}
+    shown["api_key"] = None if options.api_key is None else "(set)"
+    for name in ("read_only_keys", "disabled_keys"):
+        shown[name] = len(shown[name])
+    return shown
+
+
+def calls(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Return the calls after `after`, at most the `newest`; with `identifiers=1` also whom each wrote."""
+    wanted = query.get("identifiers") == "1"
+    found = []
+    after = int(query.get("after", "0"))
+    if "newest" in query:
+        after = max(after, service.calls.last - int(query["newest"]))
+    for call in service.calls.after(after):
+        row = {name: getattr(call, name) for name in call.__struct_fields__}
+        if not wanted:
+            del row["identifiers"]
+        found.append(row)
+    return {"calls": found}
+
+
+def forget_calls(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Forget the calls."""
+    service.calls.clear()
+    return {}
+
+
+def summary(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Count the calls."""
+    return service.calls.summary()
+
+
+def reset(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Start again, with another project type if the body names one."""
+    wanted = body.get("project_type") if isinstance(body, dict) else None
+    if wanted is not None and wanted not in PROJECT_TYPES:
+        raise ValueError(f"project_type: one of {', '.join(PROJECT_TYPES)}")
+    service.reset(wanted)
+    return {}
+
+
+def list_faults(service: Service, query: dict[str, str], body: Any) -> Any:
+    """List the faults."""
+    return {"faults": service.faults.listed()}
+
+
+def add_faults(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Add the faults in the body."""
+    service.faults.add(body if isinstance(body, list) else [body])
+    return list_faults(service, query, body)
+
+
+def end_faults(service: Service, query: dict[str, str], body: Any) -> Any:
+    """End all faults."""
+    service.faults.clear()
+    return list_faults(service, query, body)
+
+
+def change_options(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Change the options in the body."""
+    if not isinstance(body, dict):
+        raise ValueError("options: an object expected")
+    service.project.options = service.project.options.changed(body)
+    return options_of(service.project.options)
+
+
+INSPECTIONS: dict[tuple[str, str], Inspect] = {
+    ("GET", "/sandbox/state"): state,
+    ("GET", "/sandbox/calls"): calls,
+    ("DELETE", "/sandbox/calls"): forget_calls,
+    ("GET", "/sandbox/summary"): summary,
+    ("POST", "/sandbox/reset"): reset,
+    ("GET", "/sandbox/faults"): list_faults,
+    ("POST", "/sandbox/faults"): add_faults,
+    ("DELETE", "/sandbox/faults"): end_faults,
+    ("POST", "/sandbox/options"): change_options,
+}
+
+
+def inspect(service: Service, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+    """Answer an inspection: 200 with JSON, 400 when it is wrong, 404 when there is none such."""
+    action = INSPECTIONS.get((method, path))
+    if action is None:
+        return _error(404, "no such inspection")
+    try:
+        value = msgspec.json.decode(body) if body else None
+        with service.lock:
+            return plain(action(service, query, value))
+    except (ValueError, msgspec.DecodeError) as error:
+        return _error(400, str(error))
+
+
+def _error(status: int, message: str) -> Answer:
+    answer = plain({"error": message})
+    answer.status = status
+    return answer

@@ -1,0 +1,119 @@
+"""Knows which endpoints there are, at what rate and with what body; what they do is told elsewhere."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qsl, unquote_plus
+
+import msgspec
+
+from . import user_routes as users
+from .answers import Answer, plain
+from .bodies import BulkUpdate, EmailChange, Named, UserUpdate
+from .project import Project
+from .request import Request
+
+Action = Callable[[Project, Request[Any]], Answer]
+
+_CREATED = 1_700_000_000_000
+CHANNELS = [
+    {"id": 1001, "name": "Marketing", "channelType": "Marketing", "messageMedium": "Email"},
+    {"id": 1002, "name": "Transactional", "channelType": "Transactional", "messageMedium": "Email"},
+    {"id": 1003, "name": "Push Marketing", "channelType": "Marketing", "messageMedium": "Push"},
+]
+MESSAGE_TYPES = [
+    {
+        "id": 2001 + index,
+        "name": name,
+        "channelId": channel,
+        "createdAt": _CREATED,
+        "updatedAt": _CREATED,
+        "subscriptionPolicy": "OptOut",
+    }
+    for index, (name, channel) in enumerate(
+        [("Newsletter", 1001), ("Receipts", 1002), ("Offers by push", 1003)]
+    )
+]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """An endpoint: requests per second (None: not stated), the shape of its body, and what it does.
+
+    `bulk` calls are limited in size. `exact` 429s carry their numbers in params. `quota` names the
+    daily quota the call counts to. `open` calls may be made with a read-only key.
+    """
+
+    method: str
+    template: str
+    action: Action
+    rate: float | None = None
+    body: type[msgspec.Struct] | None = None
+    bulk: bool = False
+    exact: bool = False
+    quota: str | None = None
+    open: bool = False
+
+    @property
+    def endpoint(self) -> str:
+        """The method and the path template, by which rates are counted."""
+        return f"{self.method} {self.template}"
+
+
+def channels(project: Project, request: Request[None]) -> Answer:
+    """List the message channels."""
+    return plain({"channels": CHANNELS})
+
+
+def message_types(project: Project, request: Request[None]) -> Answer:
+    """List the message types."""
+    return plain({"messageTypes": MESSAGE_TYPES})
+
+
+ROUTES = (
+    Route("POST", "/api/users/update", users.update, 500, UserUpdate, exact=True),
+    Route("POST", "/api/users/bulkUpdate", users.bulk_update, 5, BulkUpdate, bulk=True, exact=True),
+    Route("POST", "/api/users/updateEmail", users.update_email, None, EmailChange),
+    Route("POST", "/api/users/forget", users.forget, 3, Named, quota="forget"),
+    Route("POST", "/api/users/unforget", users.unforget, 3, Named, quota="unforget"),
+    Route("GET", "/api/users/getByEmail", users.get_by_email, 100),
+    Route("GET", "/api/users/byUserId", users.get_by_user_id, 100),
+    Route("GET", "/api/users/getFields", users.get_fields, 3, open=True),
+    Route("GET", "/api/users/forgotten", users.forgotten_emails, 3),
+    Route("GET", "/api/users/forgottenUserIds", users.forgotten_user_ids, 3),
+    Route("GET", "/api/users/byUserId/{userId}", users.get_by_user_id, 100),
+    Route("GET", "/api/users/{email}", users.get_by_email, 100),
+    Route("DELETE", "/api/users/byUserId/{userId}", users.delete_by_user_id, 100),
+    Route("DELETE", "/api/users/{email}", users.delete_by_email, 100),
+    Route("GET", "/api/channels", channels, 100, open=True),
+    Route("GET", "/api/messageTypes", message_types, 100, open=True),
+)
+
+
+class Table:
+    """Finds the route of a request; a path without a variable part goes before one with."""
+
+    def __init__(self, routes: Iterable[Route] = ROUTES) -> None:
+        """Take in the routes."""
+        self._fixed = {(r.method, r.template): r for r in routes if "{" not in r.template}
+        self._open = [(r, r.template.split("/")) for r in routes if "{" in r.template]
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+        """Return the route of a raw path and what stands in its variable parts, decoded.
+
+        A slash or a plus sign belongs to an identifier only when it is encoded.
+        """
+        fixed = self._fixed.get((method, path))
+        if fixed is not None:
+            return fixed, {}
+        parts = path.split("/")
+        for route, names in self._open:
+            if route.method == method and len(parts) == len(names):
+                pairs = list(zip(names, parts, strict=True))
+                variable = {n[1:-1]: unquote_plus(p) for n, p in pairs if n.startswith("{")}
+                if all(n == p or n.startswith("{") for n, p in pairs) and all(variable.values()):
+                    return route, variable
+        return None
+
+
+def query_of(query: str) -> dict[str, str]:
+    """Return the parameters of a query; of one given twice, the first."""
+    return dict(reversed(parse_qsl(query, keep_blank_values=True)))

@@ -1,0 +1,204 @@
+"""Knows HTTP/1.1 on 127.0.0.1 and nothing of what the messages mean."""
+
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from socketserver import TCPServer
+from types import TracebackType
+from typing import Any, Self, cast
+
+from . import answers
+from .answers import Answer
+from .calls import Call
+from .inspection import inspect
+from .options import Options, ProjectType
+from .project import Project
+from .routes import query_of
+from .service import Incoming, Service
+
+HOST = "127.0.0.1"
+
+
+class Sandbox:
+    """A local Iterable with one project, on a port of 127.0.0.1; it serves from `start` to `stop`."""
+
+    def __init__(
+        self,
+        project_type: ProjectType = "email",
+        *,
+        port: int = 0,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        """Take the project type, a port (0: a free one), time as functions, and options by name."""
+        self.service = Service(project_type, options=Options().changed(options), clock=clock, seed=seed)
+        self._server = _Server((HOST, port), self.service, sleep)
+        self._thread = threading.Thread(target=self._serve, name="sandbox", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._server.server_port
+
+    @property
+    def url(self) -> str:
+        """The address to use instead of Iterable's, without a slash at the end."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def project(self) -> Project:
+        """The project; another one after a reset."""
+        return self.service.project
+
+    @property
+    def calls(self) -> list[Call]:
+        """The API calls so far."""
+        with self.service.lock:
+            return self.service.calls.after()
+
+    def faults(self, *faults: dict[str, Any]) -> None:
+        """Make coming calls go wrong."""
+        with self.service.lock:
+            self.service.faults.add(faults)
+
+    def set(self, **options: Any) -> None:
+        """Change options."""
+        with self.service.lock:
+            self.project.options = self.project.options.changed(options)
+
+    def reset(self, project_type: ProjectType | None = None) -> None:
+        """Go back to the start: an empty project, no calls, no faults, the first options."""
+        self.service.reset(project_type)
+
+    def start(self) -> Self:
+        """Serve in a thread."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop serving and close all connections."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.close()
+
+    def _serve(self) -> None:
+        self._server.serve_forever(poll_interval=0.05)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _page() -> str:
+    return files(__package__).joinpath("page.html").read_text("utf-8")
+
+
+class _Server(ThreadingHTTPServer):
+    """Remembers open connections, so that none outlives it."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], service: Service, sleep: Callable[[float], None]) -> None:
+        self.service = service
+        self.sleep = sleep
+        self._connections: set[socket.socket] = set()
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's own, which looks up a host name and may wait for it.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client may hang up when it likes; anything else is a fault of the sandbox.
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+    def close(self) -> None:
+        self.server_close()
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection, kept open between requests."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def _serve(self) -> None:
+        started = time.perf_counter()
+        server = cast(_Server, self.server)
+        body = self._body()
+        if body is None:
+            self._send(answers.text(411, "Length Required"), started)
+            self.close_connection = True
+            return
+        path, _, query = self.path.partition("?")
+        answer: Answer | None
+        if path.startswith("/sandbox/"):
+            answer = inspect(server.service, self.command, path, query_of(query), body)
+        elif path == "/" and self.command == "GET":
+            answer = answers.text(200, _page(), answers.HTML)
+        else:
+            headers = {name.lower().replace("_", "-"): value for name, value in self.headers.items()}
+            incoming = Incoming(self.command, path, query, headers, body, self.client_address[0])
+            answer = server.service.handle(incoming, server.sleep)
+        if answer is None:
+            self.close_connection = True
+        else:
+            self._send(answer, started)
+
+    # These names are what http.server calls.
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815
+
+    def _body(self) -> bytes | None:
+        """Read the body; None when its length is not stated."""
+        if "Transfer-Encoding" in self.headers:
+            return None
+        length = self.headers.get("Content-Length", "0")
+        return self.rfile.read(int(length)) if length.isdecimal() else None
+
+    def _send(self, answer: Answer, started: float) -> None:
+        """Send head and body in one piece, so that neither waits for the acknowledgement of the other."""
+        headers = {
+            "Content-Type": answer.content_type,
+            "Content-Length": str(len(answer.body)),
+            "Server": "iterable-sandbox",
+            "Request-Time": str(round((time.perf_counter() - started) * 1000)),
+            "Iterable-Request-Id": uuid.uuid4().hex,
+            **answer.headers,
+        }
+        phrase = self.responses.get(answer.status, ("", ""))[0]
+        lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{k}: {v}" for k, v in headers.items())]
+        self.wfile.write("\r\n".join((*lines, "", "")).encode("latin-1") + answer.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the calls are kept elsewhere."""

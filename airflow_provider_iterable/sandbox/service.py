@@ -1,0 +1,198 @@
+"""Knows the order in which a request is treated, from fault and key to the log; knows no sockets."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from . import answers
+from .answers import Answer
+from .bodies import BadBodyError, read
+from .calls import Call, Calls
+from .faults import Fault, Faults
+from .limits import Excess, Limits
+from .options import Options, ProjectType
+from .project import DAY, Project
+from .request import Request
+from .routes import Route, Table, query_of
+
+
+class Incoming(msgspec.Struct):
+    """A request as it came in; header names in lower case, underscores as dashes."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    ip: str = "127.0.0.1"
+
+
+class Service:
+    """Iterable's API in front of one project, with its keys, rates, faults and log."""
+
+    def __init__(
+        self, project_type: ProjectType, *, options: Options, clock: Callable[[], float], seed: int = 0
+    ) -> None:
+        """Start with an empty project."""
+        self.lock = threading.RLock()
+        self.clock = clock
+        self._first = (project_type, options, seed)
+        self._table = Table()
+        self.calls = Calls()
+        self._begin(project_type, options, seed)
+
+    def _begin(self, project_type: ProjectType, options: Options, seed: int) -> None:
+        self.project = Project(project_type, options=options, clock=self.clock, seed=seed)
+        self.faults = Faults(seed)
+        self.limits = Limits()
+        self.calls.clear()
+
+    def reset(self, project_type: ProjectType | None = None) -> None:
+        """Go back to the start: an empty project, no faults, full buckets, the first options."""
+        with self.lock:
+            first_type, options, seed = self._first
+            self._begin(project_type or first_type, options, seed)
+
+    def handle(self, incoming: Incoming, elapse: Callable[[float], None]) -> Answer | None:
+        """Treat an API request and log it; None means to close the connection without an answer."""
+        started = self.clock()
+        found = self._table.find(incoming.method, incoming.path)
+        call = _call_of(incoming, found[0] if found else None, started)
+        with self.lock:
+            fault = self.faults.draw(incoming.path, call.template or incoming.path)
+        call.fault = fault.kind if fault else None
+        answer = self._answered(incoming, found, fault, call)
+        if fault is not None and fault.kind == "slow":
+            elapse(fault.seconds)
+        with self.lock:
+            call.finished = self.clock()
+            self.calls.add(call)
+        return answer
+
+    def _answered(
+        self,
+        incoming: Incoming,
+        found: tuple[Route, dict[str, str]] | None,
+        fault: Fault | None,
+        call: Call,
+    ) -> Answer | None:
+        """Return what goes out, and note it in the call."""
+        if fault is not None and fault.kind == "drop_before":
+            return None
+        answer = self._spoilt_early(fault, found, incoming) or self._judged(incoming, found, call)
+        call.applied = answer.applied
+        if self.project.options.record_identifiers:
+            call.identifiers = answer.identifiers
+        if fault is not None and fault.kind == "drop_after":
+            return None
+        if fault is not None and fault.kind == "malformed":
+            answer = Answer(200, b'{"msg":"","code":"Succ')
+        call.status, call.code = answer.status, answer.code
+        return answer
+
+    def _spoilt_early(
+        self, fault: Fault | None, found: tuple[Route, dict[str, str]] | None, incoming: Incoming
+    ) -> Answer | None:
+        """Return the answer of a fault that keeps the request from the project."""
+        if fault is None:
+            return None
+        if fault.kind == "5xx_html":
+            return answers.page(fault.status, f"{fault.status} Service Unavailable")
+        if fault.kind == "429":
+            route = found[0] if found else None
+            rate = (route.rate if route else None) or 1.0
+            excess = Excess(rate, max(1.0, rate), 0, fault.seconds)
+            exact = route is not None and route.exact
+            return answers.too_fast(incoming.path, excess, self.project.options, with_params=exact)
+        return None
+
+    def _judged(self, incoming: Incoming, found: tuple[Route, dict[str, str]] | None, call: Call) -> Answer:
+        """Return Iterable's own answer."""
+        if found is None:
+            return answers.page(404, "Action not found")
+        route, variable = found
+        options = self.project.options
+        with self.lock:
+            barred = _key_refusal(incoming, route, options) or self._too_fast(route, incoming.path)
+        if barred is not None:
+            return barred
+        if route.bulk and len(incoming.body) > options.max_bytes:
+            return _too_large(options)
+        try:
+            body = read(incoming.body, route.body) if route.body is not None else None
+        except BadBodyError as error:
+            return answers.bad_body(route.template, error.violations)
+        call.records = _records(body)
+        if route.bulk and options.max_records is not None and call.records > options.max_records:
+            return answers.refusal(400, "BatchTooLarge", f"Batch of more than {options.max_records} items")
+        request: Request[Any] = Request({**query_of(incoming.query), **variable}, body)
+        with self.lock:
+            try:
+                return route.action(self.project, request)
+            except RecursionError:
+                return answers.bad_body(route.template, {})
+
+    def _too_fast(self, route: Route, path: str) -> Answer | None:
+        """Count the request to the rate and the daily quota of its endpoint, or refuse it."""
+        options, now = self.project.options, self.clock()
+        rate = options.rate_overrides.get(route.endpoint, route.rate)
+        excess = None
+        if options.rates and rate is not None:
+            excess = self.limits.refuse(route.endpoint, rate, options.burst_seconds, now)
+        if excess is None and route.quota is not None:
+            excess = self._over_quota(route.quota, now)
+        if excess is None:
+            return None
+        return answers.too_fast(path, excess, options, with_params=route.exact)
+
+    def _over_quota(self, name: str, now: float) -> Excess | None:
+        quota, most = self.project.quotas[name], self.project.options.forget_quota
+        if quota.take(now, most):
+            return None
+        return Excess((most or 0) / DAY, most or 0, 0, quota.reset(now))
+
+
+def _call_of(incoming: Incoming, route: Route | None, started: float) -> Call:
+    return Call(
+        seq=0,
+        method=incoming.method,
+        path=incoming.path,
+        template=route.template if route else None,
+        status=0,
+        code=None,
+        records=0,
+        bytes=len(incoming.body),
+        applied=False,
+        body_sha256=hashlib.sha256(incoming.body).hexdigest(),
+        started=started,
+        finished=started,
+    )
+
+
+def _records(body: Any) -> int:
+    """Return how many records a body holds."""
+    if body is None:
+        return 0
+    return len(body.users) if hasattr(body, "users") else 1
+
+
+def _too_large(options: Options) -> Answer:
+    if options.too_large == "413":
+        return answers.page(413, "413 Request Entity Too Large")
+    return answers.refusal(400, "BatchTooLarge", f"Request body is larger than {options.max_bytes} bytes")
+
+
+def _key_refusal(incoming: Incoming, route: Route, options: Options) -> Answer | None:
+    """Return why the key in the header may not make this call."""
+    key = incoming.headers.get("api-key", "")
+    ip, endpoint = incoming.ip, incoming.path
+    read_only, disabled = key in options.read_only_keys, key in options.disabled_keys
+    if disabled or (read_only and not route.open):
+        identifier = hashlib.sha256(key.encode()).hexdigest()[:8]
+        return answers.weak_key(ip, endpoint, identifier, "ReadOnly" if read_only else "ServerSide")
+    if read_only or (key and options.api_key in (None, key)):
+        return None
+    return answers.bad_key(ip, endpoint)

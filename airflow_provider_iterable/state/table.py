@@ -1,0 +1,286 @@
+"""A table that remembers, through any Airflow SQL hook; knows SQL, not what the entries are about.
+
+Writes are this module's own statements: a hook's ``insert_rows`` and ``run`` log their parameters, and parameters
+are people.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tenacity
+
+from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
+from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
+from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.state.memory import pair_with
+from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+T = TypeVar("T")
+COMMIT_PATIENCE = 30.0
+"""Seconds for which a failed commit is tried again."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one database says what the store needs; a patch travels as one JSON parameter.
+
+    :param rows: a table expression that turns a JSON array of ``[key, fingerprint, ref]`` into rows ``k, f, r``
+    :param keys: the same for a JSON array of keys, as rows ``k``
+    :param schemas: whether tables can live in a schema of their own
+    :param begins: whether transactions are begun and ended by statements rather than by the driver
+    """
+
+    rows: str
+    keys: str
+    schemas: bool = True
+    begins: bool = False
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "postgres": Dialect(
+        rows="SELECT e->>0 AS k, e->>1 AS f, e->>2 AS r FROM json_array_elements({p}::json) AS t(e)",
+        keys="SELECT k FROM json_array_elements_text({p}::json) AS t(k)",
+    ),
+    "sqlite": Dialect(
+        rows="SELECT json_extract(value, '$[0]') AS k, json_extract(value, '$[1]') AS f, "
+        "json_extract(value, '$[2]') AS r FROM json_each({p})",
+        keys="SELECT value AS k FROM json_each({p})",
+        schemas=False,
+    ),
+    "duckdb": Dialect(
+        rows="SELECT e[1] AS k, e[2] AS f, e[3] AS r FROM "
+        "(SELECT unnest(from_json({p}::JSON, '[[\"VARCHAR\"]]')) AS e)",
+        keys="SELECT unnest(from_json({p}::JSON, '[\"VARCHAR\"]')) AS k",
+        begins=True,
+    ),
+}
+"""The databases a state table was really run on."""
+
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS {state} (sync_id VARCHAR(250) NOT NULL, record_key VARCHAR(500) NOT NULL, "
+    "fingerprint VARCHAR(64) NOT NULL, ref TEXT NOT NULL, PRIMARY KEY (sync_id, record_key))",
+    "CREATE TABLE IF NOT EXISTS {header} (sync_id VARCHAR(250) NOT NULL PRIMARY KEY, destination TEXT NOT NULL, "
+    "mapping VARCHAR(64) NOT NULL)",
+)
+
+
+@dataclass(frozen=True)
+class TableState:
+    """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
+
+    Runs on Postgres, SQLite and DuckDB. The tables (``sync_state``, ``sync_header``) and the schema are created when
+    missing; without a schema their names begin with ``iterable_``.
+
+    :param conn_id: the connection; by default the model's own
+    :param schema: the schema of the tables; ``None``: the connection's default
+    """
+
+    conn_id: str | None = None
+    schema: str | None = None
+
+    def open(self, scope: Scope) -> TableSession:
+        """Open the tables, creating them when missing.
+
+        :raises DestinationChanged: the state belongs to another destination
+        :raises ConfigurationError: the database is none that is supported, or the schema's name is none
+        """
+        if scope.hook is None:
+            raise ConfigurationError("TableState needs a SQL connection")
+        return TableSession(self, scope, scope.hook(self.conn_id))
+
+
+class TableSession:
+    """The state tables, opened for one run."""
+
+    def __init__(self, store: TableState, scope: Scope, hook: DbApiHook, patience: float = COMMIT_PATIENCE) -> None:
+        self._scope, self._hook, self._patience = scope, hook, patience
+        hook.log_sql = False
+        kind = hook.conn_type
+        if kind not in DIALECTS:
+            raise ConfigurationError(
+                f"TableState runs on {', '.join(sorted(DIALECTS))}; the connection is of type {kind!r}. Name another "
+                "connection for the state with TableState(conn_id=...)."
+            )
+        self._dialect = DIALECTS[kind]
+        self._names = _names(store.schema, self._dialect)
+        self._schema = store.schema
+        self._placeholder = hook.placeholder
+        self._connection: Any = None
+        self._cursor: Any = None
+        self.remembered = 0
+        self.resend_reason: str | None = None
+        self._new = False
+        """Whether the header is still to be written, with the first entries."""
+        self._transact(self._create)
+        self._read_header()
+
+    def pair(self, sync: Sync, rows: Iterable[Row]) -> Iterator[Pair]:
+        """Pair rows with fingerprints held in memory; whole entries are recalled for the few that differ."""
+        known: dict[str, bytes] = {}
+        query = self._sql("SELECT record_key, fingerprint FROM {state} WHERE sync_id = {p}")
+        unhex = bytes.fromhex
+        for key, fingerprint in Model(self._hook, query, (self._scope.sync_id,)):
+            known[key] = unhex(fingerprint)
+        self.remembered = len(known)
+        return pair_with(known, sync, rows)
+
+    def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
+        """Return the whole entries of some keys."""
+        query = self._sql(
+            "SELECT record_key, fingerprint, ref FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
+        )
+        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id, json.dumps(list(keys)))))
+        return {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in found}
+
+    def commit(self, patch: Patch) -> None:
+        """Store a patch, all or nothing; a failure is tried again for 30 s.
+
+        :raises StateUnavailable: it could not be stored; what it held was accepted by Iterable and goes again
+        """
+        kept = [(key, entry.fingerprint.hex(), entry.ref) for key, entry in patch.items() if entry is not None]
+        dropped = [key for key, entry in patch.items() if entry is None]
+        sync_id = self._scope.sync_id
+
+        def write() -> None:
+            if self._new:
+                self._write_header()
+            if kept:
+                self._execute(
+                    self._sql(
+                        "INSERT INTO {state} (sync_id, record_key, fingerprint, ref) "
+                        "SELECT {p}, k, f, r FROM ({rows}) AS patch WHERE TRUE "
+                        "ON CONFLICT (sync_id, record_key) DO UPDATE "
+                        "SET fingerprint = excluded.fingerprint, ref = excluded.ref"
+                    ),
+                    (sync_id, json.dumps(kept)),
+                )
+            if dropped:
+                self._execute(
+                    self._sql("DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"),
+                    (sync_id, json.dumps(dropped)),
+                )
+
+        try:
+            self._patiently(write)
+            self._new = False
+        except Exception as error:
+            raise StateUnavailable(
+                f"The state of sync {sync_id!r} could not be written for {self._patience:.0f} s "
+                f"({type(error).__name__}). {len(patch)} rows that Iterable accepted are not remembered; they and "
+                "the batches in flight go again with the next try."
+            ) from None
+
+    def check(self, plan: Plan) -> None:
+        """A table holds any plan."""
+
+    def finish(self, delivered: bool) -> None:
+        """Remember the mapping that was delivered."""
+        if delivered:
+            self._patiently(self._write_header)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            connection, self._connection, self._cursor = self._connection, None, None
+            connection.close()
+
+    def _create(self) -> None:
+        if self._schema:
+            self._execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+        for statement in _CREATE:
+            self._execute(self._sql(statement))
+
+    def _read_header(self) -> None:
+        query = self._sql("SELECT destination, mapping FROM {header} WHERE sync_id = {p}")
+        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id,)))
+        self._new = not found
+        if not found:
+            return
+        destination, mapping = found[0]
+        same_destination(self._scope, json.loads(destination))
+        if mapping != self._scope.mapping:
+            self.resend_reason = MAPPING_CHANGED
+
+    def _write_header(self) -> None:
+        scope = self._scope
+        self._execute(
+            self._sql(
+                "INSERT INTO {header} (sync_id, destination, mapping) VALUES ({p}, {p}, {p}) "
+                "ON CONFLICT (sync_id) DO UPDATE SET destination = excluded.destination, mapping = excluded.mapping"
+            ),
+            (scope.sync_id, json.dumps(dict(scope.destination), sort_keys=True), scope.mapping),
+        )
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_delay(self._patience),
+            wait=tenacity.wait_exponential(0.2, max=5.0),
+            reraise=True,
+        )
+        result: T = retrying(self._transact, work)
+        return result
+
+    def _transact(self, work: Callable[[], T]) -> T:
+        """Do the work in one transaction; a connection that failed is not used again."""
+        try:
+            if self._connection is None:
+                self._connection = self._hook.get_conn()
+                self._cursor = self._connection.cursor()
+            if self._dialect.begins:
+                self._cursor.execute("BEGIN TRANSACTION")
+            result = work()
+            if self._dialect.begins:
+                self._cursor.execute("COMMIT")
+            else:
+                self._connection.commit()
+        except BaseException:
+            connection, self._connection, self._cursor = self._connection, None, None
+            _close_quietly(connection)
+            raise
+        return result
+
+    def _execute(self, statement: str, parameters: tuple[Any, ...] = ()) -> None:
+        if parameters:
+            self._cursor.execute(statement, parameters)
+        else:
+            self._cursor.execute(statement)
+
+    def _fetch(self, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        self._execute(statement, parameters)
+        return list(self._cursor.fetchall())
+
+    def _sql(self, statement: str) -> str:
+        p = self._placeholder
+        return statement.format(
+            p=p,
+            rows=self._dialect.rows.format(p=p),
+            keys=self._dialect.keys.format(p=p),
+            **self._names,
+        )
+
+
+def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
+    if schema is None:
+        return {"state": "iterable_sync_state", "header": "iterable_sync_header"}
+    if not dialect.schemas:
+        raise ConfigurationError("SQLite has no schemas: leave schema out of TableState")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", schema):
+        raise ConfigurationError(f"{schema!r} is not the name of a schema: letters, digits and underscores")
+    return {"state": f'"{schema}".sync_state', "header": f'"{schema}".sync_header'}
+
+
+def _close_quietly(connection: Any) -> None:
+    """Close a connection that has failed already; what it says about that adds nothing."""
+    if connection is not None:
+        with suppress(Exception):
+            connection.close()

@@ -1,0 +1,158 @@
+"""Small syncs without a table: the whole state as one XCom, found through the sync's asset events.
+
+XComs of earlier runs are never asked for by date: Airflow orders those by logical date, with null dates first or
+last depending on its database. Asset events are ordered by completion, and name the run that holds the state.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
+from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
+from airflow_provider_iterable.state.memory import apply, pair_with
+from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
+
+XCOM_KEY = "iterable_state"
+EVENTS_LOOKED_AT = 50
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class XComState:
+    """State in XCom: no set-up, for small models; committed once, when the task succeeds.
+
+    A failed or killed try forgets what it delivered, and the next one sends it again.
+
+    :param max_rows: most remembered rows
+    :param max_bytes: most bytes of the encoded state
+    """
+
+    max_rows: int = 20_000
+    max_bytes: int = 1_000_000
+
+    def open(self, scope: Scope) -> XComSession:
+        """Find the state of the last completed run.
+
+        :raises DestinationChanged: it belongs to another destination
+        """
+        return XComSession(self, scope)
+
+
+class XComSession:
+    """The state of one run, kept in memory until it has succeeded."""
+
+    def __init__(self, store: XComState, scope: Scope) -> None:
+        self._store, self._scope = store, scope
+        if scope.pull is None or scope.push is None:
+            raise ConfigurationError("XComState needs a running task")
+        self._entries: dict[str, Entry] = {}
+        self.resend_reason: str | None = None
+        text = scope.pull()
+        if text is not None:
+            header, self._entries = decode(text)
+            same_destination(scope, header["destination"])
+            if header["mapping"] != scope.mapping:
+                self.resend_reason = MAPPING_CHANGED
+        self.remembered = len(self._entries)
+
+    def pair(self, sync: Sync, rows: Iterable[Row]) -> Iterator[Pair]:
+        """Pair rows with entries."""
+        return pair_with({key: entry.fingerprint for key, entry in self._entries.items()}, sync, rows)
+
+    def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
+        """Return the whole entries of some keys."""
+        return {key: self._entries[key] for key in keys if key in self._entries}
+
+    def commit(self, patch: Patch) -> None:
+        """Take a patch; it is stored when the run finishes."""
+        apply(self._entries, patch)
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan whose result would not fit.
+
+        :raises StateTooLarge: too many rows or bytes; the message names TableState
+        """
+        grown = self.remembered + sum(1 for _, op in plan.operations() if op.kind == "added")
+        if grown > self._store.max_rows:
+            raise StateTooLarge(
+                f"The sync would remember up to {grown} rows and XComState holds {self._store.max_rows}. Nothing was "
+                'sent. Use state=TableState(conn_id="...").'
+            )
+        after = dict(self._entries)
+        for patch in plan.patch():
+            apply(after, patch)
+        size = len(encode(self._scope, after))
+        if size > self._store.max_bytes:
+            raise StateTooLarge(
+                f"The state would take {size} bytes and XComState holds {self._store.max_bytes}. Nothing was sent. "
+                'Use state=TableState(conn_id="...").'
+            )
+
+    def finish(self, delivered: bool) -> None:
+        """Push the state, unless the run failed."""
+        if delivered and self._scope.push is not None:
+            self._scope.push(encode(self._scope, self._entries))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def encode(scope: Scope, entries: Mapping[str, Entry]) -> str:
+    """Return the state as one text."""
+    lines = {key: [entry.fingerprint.hex(), entry.ref] for key, entry in sorted(entries.items())}
+    packed = zlib.compress(json.dumps(lines, separators=(",", ":")).encode(), 9)
+    return json.dumps(
+        {
+            "format": _FORMAT,
+            "destination": dict(scope.destination),
+            "mapping": scope.mapping,
+            "entries": base64.b85encode(packed).decode(),
+        }
+    )
+
+
+def decode(text: str) -> tuple[dict[str, Any], dict[str, Entry]]:
+    """Read what :func:`encode` wrote.
+
+    :raises ConfigurationError: the text is something else
+    """
+    try:
+        header = json.loads(text)
+        if header["format"] != _FORMAT:
+            raise ConfigurationError(f"The XCom state has format {header['format']}, which this version cannot read.")
+        lines = json.loads(zlib.decompress(base64.b85decode(header["entries"])))
+        entries = {key: Entry(bytes.fromhex(digest), ref) for key, (digest, ref) in lines.items()}
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise ConfigurationError(f"The XCom {XCOM_KEY!r} is not a sync's state ({type(error).__name__}).") from None
+    return header, entries
+
+
+def latest(context: Mapping[str, Any], asset: Any) -> str | None:
+    """Return what the last completed run of the sync pushed.
+
+    Walks the sync's asset events from the newest on, and takes the first whose XCom is there: a run that is being
+    repeated has lost its own, and the one before it counts.
+    """
+    events = context["inlet_events"][asset]
+    if hasattr(events, "ascending"):
+        newest_first: Iterable[Any] = events.ascending(False).limit(EVENTS_LOOKED_AT)
+    else:
+        newest_first = reversed(list(events)[-EVENTS_LOOKED_AT:])
+    for event in newest_first:
+        text = context["ti"].xcom_pull(
+            dag_id=event.source_dag_id,
+            run_id=event.source_run_id,
+            task_ids=event.source_task_id,
+            map_indexes=event.source_map_index,
+            key=XCOM_KEY,
+        )
+        if isinstance(text, str):
+            return text
+    return None

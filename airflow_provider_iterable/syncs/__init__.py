@@ -1,0 +1,1 @@
+"""Knows what each kind of sync means; one page each."""

@@ -1,0 +1,297 @@
+"""What a user sync means: profiles upserted, updated, cleared or deleted; knows neither SQL nor Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+
+from airflow_provider_iterable.api import endpoints, values
+from airflow_provider_iterable.api.verdicts import values_at
+from airflow_provider_iterable.engine.vocabulary import (
+    Added,
+    Call,
+    Changed,
+    Entry,
+    Fate,
+    Handle,
+    Invalid,
+    Kind,
+    Operation,
+    Outcome,
+    Reason,
+    Record,
+    Removed,
+    Row,
+)
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, Mapper, key_getter, nest, position
+from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match, handle
+
+Mode = Literal["upsert", "update"]
+OnRemoved = Literal["keep", "clear", "delete"]
+Recheck = Literal["always", "never"]
+FINGERPRINT_BYTES = 12
+
+
+@dataclass(frozen=True)
+class UserOptions:
+    """How users are synced.
+
+    :param primary_key: columns whose values name a row
+    :param match: the identifier that selects the profile
+    :param email_column: column of the email address
+    :param user_id_column: column of the user ID
+    :param mode: ``"upsert"`` creates unknown users, ``"update"`` skips them
+    :param on_removed: ``"keep"`` the profile, ``"clear"`` the mapped fields, or ``"delete"`` the profile
+    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` when not told
+    :param update_only: whether the account has Iterable's ``updateOnly`` switch
+    :param merge_nested_objects: ``None``: on when a dotted name is mapped
+    :param create_new_fields: ``None``: as the project's setting says
+    :param recheck_known_users: ``"never"`` updates users that the state knows without looking them up
+    :param allow_shared_user_id: lets ``delete`` by user ID run in an email-based project
+    """
+
+    primary_key: tuple[str, ...]
+    match: Match
+    email_column: str | None = None
+    user_id_column: str | None = None
+    mode: Mode = "upsert"
+    on_removed: OnRemoved = "keep"
+    project_type: str | None = None
+    update_only: bool = False
+    merge_nested_objects: bool | None = None
+    create_new_fields: bool | None = None
+    recheck_known_users: Recheck = "always"
+    allow_shared_user_id: bool = False
+
+
+class Users:
+    """The user sync: a row is a profile.
+
+    :param options: see :class:`UserOptions`
+    :param mapper: the profile fields
+    :param columns: the model's columns
+    :raises ModelError: a column is missing
+    :raises ConfigurationError: the options contradict each other or the project type
+    """
+
+    removals_first = False
+    exclusive = True
+
+    def __init__(self, options: UserOptions, mapper: Mapper, columns: Sequence[str]) -> None:
+        _check(options)
+        self._options, self._mapper = options, mapper
+        mapper.bind(columns)
+        self._key = key_getter(columns, options.primary_key)
+        mapped: dict[Match, str | None] = {"email": options.email_column, "user_id": options.user_id_column}
+        self._kind = options.match
+        self._identifier = position(columns, mapped[options.match] or "")
+        self._name = FIELD_NAMES[options.match]
+        other: Match = "user_id" if options.match == "email" else "email"
+        other_column = mapped[other]
+        self._other: tuple[Match, int] | None = (
+            None if other_column is None else (other, position(columns, other_column))
+        )
+        self._encode = msgspec.json.Encoder().encode
+        self._flags = self._body_flags()
+        self._write, self._write_known, self.way = self._calls()
+        self._clear, self._delete = self._removal_calls()
+        self.field_types: Mapping[str, str] = {}
+        """Iterable's types of the mapped fields; set before the first operation is screened."""
+        self.checked_fields: list[tuple[str, list[str], str]] = []
+
+    def _body_flags(self) -> dict[str, bool]:
+        options, flags = self._options, {}
+        merge = options.merge_nested_objects
+        if self._mapper.nests if merge is None else merge:
+            flags["mergeNestedObjects"] = True
+        if options.match == "user_id" and options.project_type in ("email", None):
+            flags["preferUserId"] = options.mode == "upsert"
+        return flags
+
+    def _calls(self) -> tuple[Call, Call, str]:
+        """Return the call for users in general, the one for users that state knows, and the way in words."""
+        options = self._options
+        bulk = endpoints.bulk_update_users(create_new_fields=options.create_new_fields)
+        if options.mode == "upsert":
+            return bulk, bulk, "bulk upsert"
+        cautious, way = self._existing_only()
+        if cautious.then is not None and options.recheck_known_users == "never":
+            return cautious, bulk, way + "; users known to the state are not looked up again"
+        return cautious, cautious, way
+
+    def _existing_only(self) -> tuple[Call, str]:
+        """Return the quickest call that never creates a user, and the way in words."""
+        options = self._options
+        bulk = endpoints.bulk_update_users(create_new_fields=options.create_new_fields)
+        if options.match == "user_id" and options.project_type == "email":
+            return (
+                bulk,
+                "bulk update with preferUserId off, which never creates a user in an email-based project",
+            )
+        if options.update_only:
+            return (
+                endpoints.bulk_update_users(create_new_fields=options.create_new_fields, update_only=True),
+                "bulk update with updateOnly",
+            )
+        return (
+            endpoints.look_up_user(options.match, bulk),
+            "each user is looked up first (100 a second); faster with Iterable's updateOnly switch and update_only "
+            'in the connection, or with recheck_known_users="never"',
+        )
+
+    def _removal_calls(self) -> tuple[Call | None, Call | None]:
+        options = self._options
+        if options.on_removed == "clear":
+            return self._existing_only()[0], None
+        if options.on_removed == "delete":
+            return None, endpoints.delete_user(options.match)
+        return None, None
+
+    def key(self, row: Row) -> str | Invalid:
+        """Name the row by its primary key."""
+        try:
+            text = self._key(row)
+        except (FieldError, OverflowError) as error:
+            return Invalid("", Reason.INVALID_VALUE, str(error))
+        if text is None:
+            return Invalid("", Reason.NULL_KEY)
+        if len(text) > MAX_KEY_TEXT:
+            return Invalid(text[:MAX_KEY_TEXT], Reason.KEY_TOO_LONG)
+        return text
+
+    def record(self, key: str, row: Row) -> Record | Invalid:
+        """Map the row: one identifier on top, the other one and all fields in ``dataFields``."""
+        found = handle(self._kind, row[self._identifier])
+        if isinstance(found, Reason):
+            return Invalid(key, found)
+        handles: tuple[Handle, ...] = (found,)
+        try:
+            fields = self._mapper.payload(row)
+            if self._other is not None:
+                kind, column = self._other
+                if row[column] is not None:
+                    other = handle(kind, row[column])
+                    if isinstance(other, Reason):
+                        return Invalid(key, other, handles=handles)
+                    fields[FIELD_NAMES[kind]] = other[1]
+                    handles = (found, other)
+            body = self._encode({self._name: found[1], "dataFields": fields, **self._flags})
+        except FieldError as error:
+            return Invalid(key, Reason.INVALID_VALUE, str(error), handles)
+        except OverflowError:
+            return Invalid(key, Reason.INVALID_VALUE, "an integer beyond 64 bits", handles)
+        except UnicodeEncodeError:
+            return Invalid(key, Reason.INVALID_VALUE, "text that is not valid Unicode", handles)
+        fingerprint = blake2b(body, digest_size=FINGERPRINT_BYTES).digest()
+        return Record(key, fingerprint, self._ref(found), body, handles)
+
+    def _ref(self, identity: Handle) -> str:
+        return self._encode([identity[0], identity[1]]).decode()
+
+    def identity(self, ref: str) -> Handle:
+        """Tell whom a remembered entry is about."""
+        kind, value = msgspec.json.decode(ref, type=tuple[str, str])
+        return kind, value
+
+    def added(self, change: Added) -> Operation:
+        """A new row is written."""
+        return self._write_operation(Kind.ADDED, change.after, self._write)
+
+    def changed(self, change: Changed) -> Operation:
+        """A changed row is written; where the identity changed, the old profile is left alone."""
+        after = change.after
+        known = change.before.ref == after.ref
+        return self._write_operation(Kind.CHANGED, after, self._write_known if known else self._write)
+
+    def _write_operation(self, kind: Kind, record: Record, call: Call) -> Operation:
+        return Operation(record.key, kind, call, record.body, record.handles, Entry(record.fingerprint, record.ref))
+
+    def removed(self, change: Removed) -> Operation:
+        """A row that left is kept, cleared of the mapped fields, or deleted."""
+        identity = self.identity(change.before.ref)
+        body = b"{}"
+        if self._clear is not None:
+            leaves = {name: None for name in self._mapper.names if name not in FIELD_NAMES.values()}
+            body = self._encode({self._name: identity[1], "dataFields": nest(leaves), **self._clear_flags()})
+        return Operation(change.key, Kind.REMOVED, self._clear or self._delete, body, (identity,), None)
+
+    def _clear_flags(self) -> dict[str, bool]:
+        flags = dict(self._flags)
+        if self._mapper.nests:
+            flags["mergeNestedObjects"] = True
+        if "preferUserId" in flags:
+            flags["preferUserId"] = False
+        return flags
+
+    def learn_types(self, types: Mapping[str, str]) -> None:
+        """Take Iterable's field types; only those of mapped fields matter.
+
+        :param types: as ``users/getFields`` answers: dotted name to type
+        """
+        tops = {name.partition(".")[0] for name in self._mapper.names}
+        self.checked_fields = [
+            (name, name.split("."), expected)
+            for name, expected in types.items()
+            if name.partition(".")[0] in tops and name not in FIELD_NAMES.values()
+        ]
+
+    def screen(self, operation: Operation) -> Operation | Outcome:
+        """Compare the values with Iterable's field types: one wrong value would fail its whole batch."""
+        if not self.checked_fields or operation.kind is Kind.REMOVED:
+            return operation
+        body = msgspec.json.decode(operation.body)
+        fields, coerced = body["dataFields"], False
+        for name, path, expected in self.checked_fields:
+            if len(path) == 1:
+                found = fields.get(name)
+                if found is None or type(found) is _NATIVE.get(expected):
+                    continue
+            if all(values.fits(value, expected) for value in values_at(fields, path)):
+                continue
+            try:
+                _coerce_at(fields, path, expected)
+                coerced = True
+            except values.BadValue as error:
+                detail = f"field {name}: {expected} expected, {error}"
+                return Outcome(operation.key, operation.kind, Fate.REJECTED, Reason.TYPE_MISMATCH, detail, operation)
+        if not coerced:
+            return operation
+        return msgspec.structs.replace(operation, body=self._encode(body))
+
+
+_NATIVE: Mapping[str, Callable[..., Any]] = {"string": str, "long": int, "double": float, "boolean": bool}
+"""JSON types that fit a field type without a further look."""
+
+
+def _coerce_at(payload: Any, path: Sequence[str], expected: str) -> None:
+    if isinstance(payload, list):
+        for element in payload:
+            _coerce_at(element, path, expected)
+    elif isinstance(payload, dict) and path[0] in payload:
+        if len(path) == 1:
+            payload[path[0]] = values.coerce(payload[path[0]], expected)
+        else:
+            _coerce_at(payload[path[0]], path[1:], expected)
+
+
+def _check(options: UserOptions) -> None:
+    for name, value, allowed in (
+        ("mode", options.mode, ("upsert", "update")),
+        ("on_removed", options.on_removed, ("keep", "clear", "delete")),
+        ("recheck_known_users", options.recheck_known_users, ("always", "never")),
+    ):
+        if value not in allowed:
+            raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+    if not options.primary_key:
+        raise ConfigurationError("primary_key must name at least one column")
+    shared = options.match == "user_id" and options.project_type in ("email", None)
+    if options.on_removed == "delete" and shared and not options.allow_shared_user_id:
+        raise ConfigurationError(
+            'on_removed="delete" by user ID removes every profile that has the ID, and in an email-based project '
+            "several may. Match by email, say the project type in the connection, or set allow_shared_user_id=True."
+        )

@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import gzip
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from airflow_provider_iterable import __version__
+from airflow_provider_iterable.api.client import CallLog, Client, is_loopback
+from airflow_provider_iterable.engine.vocabulary import Batch, Call, Kind, Operation, Reply, Request, Settled
+from airflow_provider_iterable.errors import ConfigurationError
+from tests.services import Answer, Answering, answering
+
+KEY = "0123456789abcdef0123456789abcdef"
+EMAIL = "ada.lovelace@example.com"
+UPDATE = Request("POST", "/api/users/bulkUpdate", "/api/users/bulkUpdate", body=b'{"users":[]}')
+DELETE = Request("DELETE", f"/api/users/{EMAIL}", "/api/users/{email}")
+
+
+class Time:
+    """A clock that only sleeping moves, and a history of the sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.sleeps: list[float] = []
+
+    def clock(self) -> float:
+        """Return the present moment."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass at once."""
+        self.sleeps.append(round(seconds, 6))
+        self.now += seconds
+
+
+@pytest.fixture
+def server() -> Iterator[Answering]:
+    """Serve queued answers on the loopback address."""
+    with answering() as state:
+        yield state
+
+
+@pytest.fixture
+def time() -> Time:
+    """Time as a parameter."""
+    return Time()
+
+
+@pytest.fixture
+def client(server: Answering, time: Time) -> Iterator[Client]:
+    """Talk to the server, and live in the test's time."""
+    with Client(server.url, KEY, clock=time.clock, sleep=time.sleep) as opened:
+        yield opened
+
+
+def test_a_request_arrives_with_key_type_and_version(server: Answering, client: Client) -> None:
+    """Method, path, query and body arrive as given, with the key as a header."""
+    client.request(Request("POST", "/api/lists/subscribe", "/api/lists/subscribe", {"a": "x y"}, b'{"listId":1}'), 0)
+    (heard,) = server.history
+    assert (heard.method, heard.path, heard.body) == ("POST", "/api/lists/subscribe?a=x+y", b'{"listId":1}')
+    assert heard.headers["api-key"] == KEY
+    assert heard.headers["content-type"] == "application/json"
+    assert heard.headers["user-agent"] == f"airflow-provider-iterable/{__version__}"
+
+
+def test_an_encoded_path_stays_encoded(server: Answering, client: Client) -> None:
+    """What an endpoint encoded, slashes and pluses included, is not decoded on the way."""
+    client.request(Request("DELETE", "/api/users/a%2Bb%2Fc%40x.io", "/api/users/{email}"), 0)
+    assert server.history[0].path == "/api/users/a%2Bb%2Fc%40x.io"
+
+
+def test_an_answer_is_handed_on_as_plain_values(server: Answering, client: Client) -> None:
+    """Status, body and Iterable's request ID arrive, whatever the status."""
+    server.answers.append(Answer(409, b'{"code":"Conflict"}', {"Iterable-Request-Id": "r-1"}))
+    reply = client.request(UPDATE, 0)
+    assert (reply.status, reply.body, reply.request_id, reply.error) == (409, b'{"code":"Conflict"}', "r-1", "")
+
+
+def test_requests_share_a_connection(server: Answering, client: Client) -> None:
+    """Connections are kept alive, after errors of every kind of status too."""
+    server.answers.extend(Answer(status, b"x" * 5000) for status in (200, 400, 429, 500))
+    for _ in range(6):
+        client.request(DELETE, 0)
+    assert (len(server.history), server.connections) == (6, 1)
+
+
+def test_redirects_are_answers(server: Answering, client: Client) -> None:
+    """The key is never carried to where a redirect points."""
+    server.answers.append(Answer(302, headers={"Location": f"{server.url}/elsewhere"}))
+    assert client.request(UPDATE, 0).status == 302
+    assert len(server.history) == 1
+
+
+def test_a_batch_is_wrapped_sent_and_counted(server: Answering) -> None:
+    """Sending a batch is one request of its call, logged with the number of its operations."""
+    heard: list[CallLog] = []
+
+    def wrap(operations: object) -> Request:
+        return UPDATE
+
+    call = Call("POST", UPDATE.template, 1000, 4_000_000, wrap, lambda batch, reply: Settled(()), 5)
+    operation = Operation("[1]", Kind.ADDED, call, b"{}", (), None)
+    server.answers.append(Answer(400, b'{"msg":"m","code":"BadParams","params":null}', {"Iterable-Request-Id": "r"}))
+    with Client(server.url, KEY, on_call=heard.append) as client:
+        assert client.send(Batch(call, [operation, operation])).status == 400
+    (entry,) = heard
+    assert (entry.method, entry.template, entry.status) == ("POST", "/api/users/bulkUpdate", 400)
+    assert (entry.code, entry.rows, entry.sent, entry.request_id) == ("BadParams", 2, len(UPDATE.body or b""), "r")
+    assert entry.milliseconds > 0
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b'{"code":7}', b"\xff\xfe"])
+def test_a_body_without_a_code_is_logged_without_one(server: Answering, body: bytes) -> None:
+    """Bodies that are no JSON object with a textual code have no code, and disturb nobody."""
+    heard: list[CallLog] = []
+    server.answers.append(Answer(500, body))
+    with Client(server.url, KEY, on_call=heard.append) as client:
+        client.request(UPDATE, 0)
+    assert [(entry.status, entry.code, entry.rows) for entry in heard] == [(500, "", 1)]
+
+
+def test_a_failing_log_fails_nothing(server: Answering) -> None:
+    """An error of the callback is swallowed: what Iterable accepted stays accepted."""
+
+    def fail(entry: CallLog) -> None:
+        raise RuntimeError(EMAIL)
+
+    with Client(server.url, KEY, on_call=fail) as client:
+        assert client.request(UPDATE, 0).status == 200
+
+
+def test_a_port_where_nothing_listens_is_a_reply() -> None:
+    """An unreachable host is status 0 with the class of the error."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with Client(f"http://127.0.0.1:{port}", KEY) as client:
+        reply = client.request(DELETE, 0)
+    assert (reply.status, reply.body, reply.error) == (0, b"", "ConnectionError")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(dropped=True), "ConnectionError"),
+        (Answer(truncated=True), "ChunkedEncodingError"),
+        (Answer(headers={"Content-Encoding": "gzip"}, body=b"no gzip"), "ContentDecodingError"),
+    ],
+)
+def test_a_broken_answer_is_a_reply_and_frees_its_connection(server: Answering, answer: Answer, error: str) -> None:
+    """A connection that drops or an answer that cannot be read is status 0, and the only connection is free again."""
+    server.answers.append(answer)
+    with Client(server.url, KEY, connections=1) as client:
+        assert [client.request(DELETE, 0).error, client.request(DELETE, 0).status] == [error, 200]
+
+
+@pytest.mark.parametrize(
+    "kind", [requests.ReadTimeout, requests.ConnectTimeout, requests.exceptions.SSLError, requests.TooManyRedirects]
+)
+def test_only_the_class_of_an_exception_gets_out(monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+    """Messages of exceptions hold URLs, and URLs hold email addresses: neither leaves the door."""
+
+    def fail(self: HTTPAdapter, request: object, **options: object) -> None:
+        raise kind(f"Max retries exceeded with url: /api/users/{EMAIL}")
+
+    monkeypatch.setattr(HTTPAdapter, "send", fail)
+    heard: list[CallLog] = []
+    client = Client("https://api.iterable.com", KEY, on_call=heard.append)
+    reply = client.request(DELETE, 0)
+    assert (reply.status, reply.error, heard[0].code) == (0, kind.__name__, kind.__name__)
+    assert EMAIL not in repr((reply, heard))
+
+
+def test_gzip_is_undone(server: Answering, client: Client) -> None:
+    """A compressed answer is read as what it says."""
+    server.answers.append(Answer(headers={"Content-Encoding": "gzip"}, body=gzip.compress(b'{"a":1}')))
+    assert client.request(UPDATE, 0).body == b'{"a":1}'
+
+
+def test_requests_wait_their_turn(client: Client, time: Time) -> None:
+    """At 4 a second, four go at once and the others wait a quarter of a second each."""
+    for _ in range(7):
+        client.request(UPDATE, 4)
+    assert time.sleeps == [0.25, 0.25, 0.25]
+
+
+def test_a_share_of_the_rate_is_kept(server: Answering, time: Time) -> None:
+    """A client with half of the rate sends half as many requests."""
+    with Client(server.url, KEY, rate_share=0.5, clock=time.clock, sleep=time.sleep) as client:
+        for _ in range(4):
+            client.request(UPDATE, 4)
+    assert time.sleeps == [0.5, 0.5]
+
+
+def test_endpoints_are_paced_apart(client: Client, time: Time) -> None:
+    """One endpoint's turn is not another's, nor another method's on the same path."""
+    for template in ("/a", "/b"):
+        for method in ("GET", "DELETE"):
+            client.request(Request(method, "/x", template), 1)
+    assert time.sleeps == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked", "held"),
+    [
+        (Answer(429, b'{"code":"RateLimitExceeded","params":{"rateLimitReset":7}}'), 7, 7),
+        (Answer(429, b'{"params":{"rateLimitReset":"2.5"}}', {"Retry-After": "9"}), 2.5, 2.5),
+        (Answer(429, b"Too many requests", {"Retry-After": "3"}), 3, 3),
+        (Answer(429, b'{"code":"RateLimitExceeded","params":{}}'), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), None, 1),
+        (Answer(429, b'{"params":{"rateLimitReset":1790000000000}}'), None, 1),
+        (Answer(429, b'{"params":{"rateLimitReset":-1}}'), None, 1),
+    ],
+)
+def test_a_429_holds_its_endpoint(
+    server: Answering, client: Client, time: Time, answer: Answer, asked: float | None, held: float
+) -> None:
+    """The endpoint rests for as long as Iterable says, else a second; others go on."""
+    server.answers.append(answer)
+    assert client.request(UPDATE, 0).retry_after == asked
+    client.request(DELETE, 0)
+    assert time.sleeps == []
+    client.request(UPDATE, 0)
+    assert time.sleeps == [held]
+
+
+def test_a_503_may_say_how_long_to_wait(server: Answering, client: Client, time: Time) -> None:
+    """Other errors carry Retry-After to whoever decides on a retry, and hold nobody."""
+    server.answers.append(Answer(503, headers={"Retry-After": "4"}))
+    assert client.request(UPDATE, 0).retry_after == 4
+    client.request(UPDATE, 0)
+    assert time.sleeps == []
+
+
+def test_a_hold_reaches_those_who_wait_already(server: Answering, time: Time) -> None:
+    """A request that had its turn reserved queues again when a 429 arrives while it waits."""
+    server.answers.extend([Answer(), Answer(429, b'{"params":{"rateLimitReset":10}}')])
+
+    def sleep(seconds: float) -> None:
+        nested = not time.sleeps
+        time.sleep(seconds)
+        if nested:  # another thread's request, whose turn comes a second later
+            assert held.request(UPDATE, 1).status == 429
+
+    with Client(server.url, KEY, clock=time.clock, sleep=sleep) as held:
+        held.request(UPDATE, 1)
+        assert held.request(UPDATE, 1).status == 200
+    assert time.sleeps[:2] == [1, 1]
+    assert time.now >= 112
+
+
+def test_nothing_starts_after_a_stop(server: Answering, client: Client) -> None:
+    """A stopped client answers for itself."""
+    client.stop()
+    assert client.request(UPDATE, 0) == Reply(status=0, error="Stopped")
+    assert server.history == []
+
+
+def test_a_stop_while_waiting_prevents_the_request(server: Answering, time: Time) -> None:
+    """Whoever waits for its turn when the client stops sends nothing."""
+    with Client(server.url, KEY, clock=time.clock, sleep=lambda seconds: stopping.stop()) as stopping:
+        stopping.request(UPDATE, 1)
+        assert stopping.request(UPDATE, 1).error == "Stopped"
+    assert len(server.history) == 1
+
+
+def test_a_stop_ends_the_wait_at_once(server: Answering) -> None:
+    """A request that would wait for hours returns when another thread stops the client."""
+    replies: list[Reply] = []
+    with Client(server.url, KEY) as client:
+        client.request(UPDATE, 0.0001)
+        waiting = threading.Thread(target=lambda: replies.append(client.request(UPDATE, 0.0001)))
+        waiting.start()
+        client.stop()
+        waiting.join(timeout=10)
+    assert [reply.error for reply in replies] == ["Stopped"]
+
+
+def test_many_threads_share_one_client(server: Answering, time: Time) -> None:
+    """Threads keep the common pace and the number of connections."""
+    with Client(server.url, KEY, connections=2, clock=time.clock) as client:
+        threads = [threading.Thread(target=client.request, args=(DELETE, 0)) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(server.history) == 12
+    assert server.connections <= 2
+
+
+def test_its_name_is_its_host() -> None:
+    """The printed form of a client tells the host, and neither path nor key."""
+    assert repr(Client("https://proxy.example.com:8443/iterable", KEY)) == "Client(proxy.example.com:8443)"
+
+
+@pytest.mark.parametrize("key", ["", "abc\ndef", "abc def", "schlüssel"])
+def test_a_key_that_is_no_header_is_refused_without_being_told(key: str) -> None:
+    """Such a key would end up in an exception of the HTTP library; ours does not repeat it."""
+    with pytest.raises(ConfigurationError) as caught:
+        Client("https://api.iterable.com", key)
+    assert not key or key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["api.iterable.com", "ftp://api.iterable.com", "https://", "https://u:p@x.io", "https://x.io?a"]
+)
+def test_a_base_url_is_scheme_and_host(url: str) -> None:
+    """Anything that is no http(s) URL of a host is refused, and so is one with a password."""
+    with pytest.raises(ConfigurationError):
+        Client(url, KEY)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.1])
+def test_a_share_is_above_zero_and_at_most_one(share: float) -> None:
+    """A client without any share could never send."""
+    with pytest.raises(ConfigurationError, match="rate_share"):
+        Client("https://api.iterable.com", KEY, rate_share=share)
+
+
+def test_the_http_library_logs_no_addresses(
+    server: Answering, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even at DEBUG, no line holds the path of a request or the key."""
+    with caplog.at_level(logging.DEBUG):
+        client.request(DELETE, 0)
+        logging.getLogger("urllib3.connectionpool").debug("Starting new HTTPS connection to elsewhere.example")
+    assert [record.getMessage() for record in caplog.records if "elsewhere" in record.getMessage()]
+    assert EMAIL not in caplog.text
+    assert KEY not in caplog.text
+
+
+def test_this_machine_is_reached_without_a_proxy(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy in the environment is not asked for the way to the loopback address."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Client(server.url, KEY) as client:
+        assert client.request(UPDATE, 0).status == 200
+
+
+def test_other_hosts_are_reached_through_the_proxy_known_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment is read when the client is made, not for each request."""
+    used: list[object] = []
+
+    def note(self: HTTPAdapter, request: object, **options: object) -> None:
+        used.append((options["proxies"], options["verify"]))
+        raise requests.ConnectionError
+
+    for name in ("https_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/own.pem")
+    monkeypatch.setattr(HTTPAdapter, "send", note)
+    client = Client("https://api.iterable.com", KEY)
+    monkeypatch.delenv("HTTPS_PROXY")
+    client.request(UPDATE, 0)
+    assert used == [({"https": "http://proxy.example.com:3128"}, "/etc/ssl/own.pem")]
+
+
+@pytest.mark.parametrize(
+    ("url", "loopback"),
+    [
+        ("http://127.0.0.1:80", True),
+        ("http://127.8.8.8", True),
+        ("http://[::1]:8080/x", True),
+        ("http://LOCALHOST", True),
+        ("http://iterable.localhost", True),
+        ("https://api.iterable.com", False),
+        ("http://10.0.0.1", False),
+        ("http://localhost.example.com", False),
+    ],
+)
+def test_loopback_is_told_by_name_and_address(url: str, loopback: bool) -> None:
+    """This machine is known by its names and addresses, without a look-up."""
+    assert is_loopback(url) is loopback

@@ -1,0 +1,78 @@
+"""What every test stands on: an Airflow of its own, and randomness that can be repeated."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before anything imports airflow, which reads its settings once. Subprocesses inherit all of it.
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
+atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
+for variable in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+    del os.environ[variable]  # a developer's own Airflow is not test data
+os.environ.update(
+    AIRFLOW_HOME=str(AIRFLOW_HOME),
+    AIRFLOW__API_AUTH__JWT_SECRET="of the tests, and the same in every process of theirs",
+    AIRFLOW__CORE__DAGS_FOLDER=str(AIRFLOW_HOME / "dags"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__TEST_CONNECTION="Enabled",
+    AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+    AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(AIRFLOW_HOME / "logs"),
+    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
+)
+(AIRFLOW_HOME / "dags").mkdir()
+
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "ci", settings.get_profile("dev"), derandomize=True, max_examples=300, print_blob=True
+)
+HYPOTHESIS_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
+settings.load_profile(HYPOTHESIS_PROFILE)
+
+REQUIRE_SERVICES = os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1"
+
+
+def pytest_report_header() -> list[str]:
+    """Say what a repetition of this run would need to know."""
+    seed = os.environ.get("PYTHONHASHSEED", "not set; `make test` sets it")
+    services = "required" if REQUIRE_SERVICES else "skipped when they are not there"
+    return [
+        f"airflow {version('apache-airflow')}, AIRFLOW_HOME={AIRFLOW_HOME}",
+        f"PYTHONHASHSEED={seed}, hypothesis profile {HYPOTHESIS_PROFILE}",
+        f"databases are {services} (ITERABLE_TEST_REQUIRE_SERVICES)",
+    ]
+
+
+def refuse_to_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure where services are required, unless its reason begins with "Airflow"."""
+    if not (REQUIRE_SERVICES and report.skipped) or hasattr(report, "wasxfail"):
+        return
+    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    if not reason.removeprefix("Skipped: ").startswith("Airflow"):
+        report.outcome = "failed"
+        report.longrepr = f"{reason} (not to be skipped: ITERABLE_TEST_REQUIRE_SERVICES=1)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Watch the skips of single tests."""
+    report = yield
+    refuse_to_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Watch the skips of whole files."""
+    report = yield
+    refuse_to_skip(report)
+    return report

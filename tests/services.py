@@ -1,0 +1,119 @@
+"""The servers that tests talk to: databases that may be there, and one that answers HTTP as it is told."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+
+
+def postgres_uri() -> str:
+    """Return the URI of the Postgres to test with; skip, or fail where services are required, without one."""
+    return _reachable("ITERABLE_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
+
+
+def mysql_uri() -> str:
+    """Return the URI of the MySQL or MariaDB to test with; skip, or fail where services are required, without one."""
+    return _reachable("ITERABLE_TEST_MYSQL", "mysql://root@127.0.0.1:3306/test")
+
+
+def _reachable(variable: str, default: str) -> str:
+    uri = os.environ.get(variable, default)
+    address = urlsplit(uri)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 0), timeout=2).close()
+    except OSError as error:
+        reason = f"{variable}: nothing answers at {address.hostname}:{address.port} ({error})"
+        if os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return uri
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response to give; without a length the connection is dropped in its midst."""
+
+    status: int = 200
+    body: bytes = b"{}"
+    headers: dict[str, str] = field(default_factory=dict)
+    truncated: bool = False
+    dropped: bool = False
+
+
+class Answering:
+    """An HTTP server on this machine that gives the queued answers, then empty objects, and keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.answers: deque[Answer] = deque()
+        self.history: list[Heard] = []
+        self.connections = 0
+        self.url = ""
+
+
+@contextmanager
+def answering() -> Iterator[Answering]:
+    """Serve on a free port of the loopback address while the context lasts."""
+    state = Answering()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            state.connections += 1
+
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline(65537)
+            if not self.raw_requestline or not self.parse_request():
+                self.close_connection = True
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            state.history.append(Heard(self.command, self.path, headers, body))
+            self.give(state.answers.popleft() if state.answers else Answer())
+
+        def give(self, answer: Answer) -> None:
+            if answer.dropped:
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body) + 100 * answer.truncated))
+            self.end_headers()
+            self.wfile.write(answer.body)
+            self.close_connection = self.close_connection or answer.truncated
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the test's output to itself."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
