@@ -9,7 +9,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo ui sandbox dev test test-quick test-2.11 test-lowest lint fix types contracts check bench build clean
+.PHONY: help demo ui dev test test-quick test-2.11 test-lowest lint fix types contracts check bench build clean
 
 VENV ?= .venv
 VENV_2_11 ?= .venv-2.11
@@ -59,7 +59,8 @@ if $(UV) --version >/dev/null 2>&1; then \
 else \
   "$$p" -m venv $(1) || { \
     echo "$$p cannot create environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
-  [ "$(UV)" = none ] || $(1)/bin/python -m pip install --quiet uv 2>/dev/null || echo "No uv to be had; pip it is." >&2; \
+  [ "$(UV)" = none ] || $(1)/bin/python -m pip install --quiet uv 2>/dev/null || \
+    echo "No uv to be had; pip it is." >&2; \
 fi; \
 echo "$(1): $$($(1)/bin/python --version)"; \
 touch $(1)/.created
@@ -83,6 +84,8 @@ pytest = PYTHONHASHSEED=$${PYTHONHASHSEED:-$$($(1)/bin/python -c 'import random;
 pythons := python3 python3.13 python3.12 python3.11
 # Airflow does not install on 3.15 yet.
 current := (3, 11) <= v < (3, 15)
+# Airflow 2.11 knows no newer.
+of_2_11 := (3, 11) <= v < (3, 13)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -141,7 +144,7 @@ $(VENV)/.created $(VENV_BENCH)/.created:
 	$(call make-venv,$(@D),$(pythons),$(current),3.11 to 3.14)
 
 $(VENV_2_11)/.created $(VENV_LOWEST)/.created:
-	$(call make-venv,$(@D),python3.12 python3.11 python3,(3$(comma) 11) <= v < (3$(comma) 13),3.11 or 3.12 (Airflow 2.11 knows no newer))
+	$(call make-venv,$(@D),python3.12 python3.11 python3,$(of_2_11),3.11 or 3.12)
 
 $(VENV)/.installed-demo: pyproject.toml | $(VENV)/.created
 	@echo "Installing Airflow and the provider into $(@D) ..."
@@ -164,9 +167,11 @@ $(VENV_BENCH)/.installed: pyproject.toml | $(VENV_BENCH)/.created
 $(VENV_2_11)/.installed: pyproject.toml | $(VENV_2_11)/.created
 	@echo "Installing Airflow 2.11 and [test] into $(@D) ..."
 	$(call install,$(@D),'apache-airflow==2.11.*' -e '.[test]')
+	$(call install,$(@D),--no-deps '$(mysql_provider)')
 	@touch $@
 
 $(VENV_LOWEST)/.installed: pyproject.toml | $(VENV_LOWEST)/.created
 	@echo "Installing the oldest allowed [test] into $(@D) ..."
 	$(call install,$(@D),--resolution lowest-direct -e '.[test]')
+	$(call install,$(@D),--no-deps '$(mysql_provider)')
 	@touch $@

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from airflow_provider_iterable.api.values import PLAIN, BadValue, Renderer
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
@@ -86,67 +87,59 @@ class Mapper:
             self.names = tuple(fields)
             _check_names(self.names)
         self._get: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple
-        self._skipping: frozenset[int] = frozenset()
+        self._columns: tuple[str, ...] = ()
         self._json: tuple[int, ...] = ()
-        self._constants: dict[str, Any] = {}
-        self._nested = False
+        self._skipping: frozenset[int] = frozenset()
+        self._build: Callable[[Sequence[Any]], Any] = tuple
+        self._constants: tuple[Any, ...] = ()
 
     @property
     def nests(self) -> bool:
         """Whether a dotted name is mapped."""
         return any("." in name for name in self.names)
 
-    def bind(self, columns: Sequence[str]) -> None:
+    def bind(self, columns: Sequence[str], extra: Sequence[str] = ()) -> None:
         """Look the columns up by name.
 
+        :param extra: names of further fields whose values come with each row
         :raises ModelError: a column is missing; the message lists those there are
         """
         fields = self._fields
         if fields is None:
             fields = {column: column for column in columns if column not in self._used}
             _check_names(tuple(fields))
-        names: list[str] = []
-        positions: list[int] = []
-        skipping: set[int] = set()
-        json: list[int] = []
-        self._constants = {}
-        for field, source in fields.items():
-            if isinstance(source, Constant):
-                self._constants[field] = self._value(field, source.value)
-                continue
-            column = Column(source) if isinstance(source, str) else source
-            if isinstance(column, Json):
-                json.append(len(names))
-            if (column.nulls or self._nulls) == "skip":
-                skipping.add(len(names))
-            positions.append(position(columns, column.name))
-            names.append(field)
         self.names = tuple(fields)
-        self._columns = tuple(names)
-        self._get = _getter(positions)
-        self._skipping, self._json = frozenset(skipping), tuple(json)
-        self._nested = self.nests
+        found = {
+            field: Column(source) if isinstance(source, str) else source
+            for field, source in fields.items()
+            if not isinstance(source, Constant)
+        }
+        self._columns = tuple(found)
+        self._get = _getter([position(columns, source.name) for source in found.values()])
+        self._json = tuple(number for number, source in enumerate(found.values()) if isinstance(source, Json))
+        self._skipping = frozenset(
+            number for number, source in enumerate(found.values()) if (source.nulls or self._nulls) == "skip"
+        )
+        constants = {
+            field: self._value(field, source.value) for field, source in fields.items() if isinstance(source, Constant)
+        }
+        self._constants = tuple(constants.values())
+        self._build = _builder([*found, *constants, *extra])
 
-    def payload(self, row: Sequence[Any]) -> dict[str, Any]:
-        """Return the row's fields as JSON values.
+    def payload(self, row: Sequence[Any], *extra: Any) -> Any:
+        """Return the row's fields as something ``msgspec`` encodes as one JSON object.
 
+        :param extra: the values of the further fields, ``UNSET`` to leave one out
         :raises FieldError: a value has no JSON form
         """
         values: Sequence[Any] = self._get(row)
         if self._json or not PLAIN.issuperset(map(type, values)):
             values = self._rendered(values)
         if self._skipping and None in values:
-            skipping = self._skipping
-            flat = {
-                name: value
-                for number, (name, value) in enumerate(zip(self._columns, values, strict=True))
-                if value is not None or number not in skipping
-            }
-        else:
-            flat = dict(zip(self._columns, values, strict=False))
-        if self._constants:
-            flat.update(self._constants)
-        return nest(flat) if self._nested else flat
+            values = [
+                UNSET if value is None and number in self._skipping else value for number, value in enumerate(values)
+            ]
+        return self._build((*values, *self._constants, *extra))
 
     def _rendered(self, values: Sequence[Any]) -> Sequence[Any]:
         if self._json:
@@ -172,6 +165,36 @@ class Mapper:
             return self._render(value)
         except BadValue as error:
             raise FieldError(f"field {field}: {error}") from None
+
+
+def _builder(names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
+    """Return a function from values, in the order of dotted names, to one object.
+
+    The object is a struct made for these names: it is built and encoded in about half the time of a dict.
+    """
+    tree: dict[str, Any] = {}
+    for number, name in enumerate(names):
+        *parents, leaf = name.split(".")
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = number
+    return _node(tree)
+
+
+def _node(tree: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
+    slots = {f"f{number}": name for number, name in enumerate(tree)}
+    struct: Any = msgspec.defstruct("Fields", [(slot, Any) for slot in slots], rename=slots, gc=False)
+    if all(isinstance(child, int) for child in tree.values()):
+        pick = _getter(list(tree.values()))
+        return lambda values: struct(*pick(values))
+    children = [child if isinstance(child, int) else _node(child) for child in tree.values()]
+
+    def build(values: Sequence[Any]) -> Any:
+        made = [values[child] if isinstance(child, int) else child(values) for child in children]
+        return struct(*made)
+
+    return build
 
 
 def position(columns: Sequence[str], name: str) -> int:

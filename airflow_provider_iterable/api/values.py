@@ -16,18 +16,30 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 MAX_USER_ID = 52
 """Longest user ID Iterable takes, in characters."""
 
 MAX_EMAIL_LOCAL = 64
 
-_LOCAL = r"[^\s\x00-\x1f\x7f()<>@,;:\\\"\[\].]+"
-_LABEL = r"[^\W_](?:[\w-]*[^\W_])?"
-_EMAIL = re.compile(rf"{_LOCAL}(?:\.{_LOCAL})*@(?:{_LABEL}\.)+(?:[^\W\d_]{{2,}}|xn--[a-z0-9-]+)")
+_LOCAL = r"""(?:(?:[^\s\x00-\x1f\x7f()<>@,;:\\".\[\]]|\\.)+|"(?:\\"|[^"])*")"""
+_FOREIGN = r"[^\x00-\x7f\s]"
+_LABEL = rf"(?:[a-z0-9]|{_FOREIGN})(?:(?:[\w-]|{_FOREIGN})*(?:[a-z0-9]|{_FOREIGN}))?"
+_TOP = rf"(?:[a-z]{{2,}}|xn--[a-z0-9-]+|[a-z]*{_FOREIGN}(?:[a-z0-9-]|{_FOREIGN})*)"
+_EMAIL = re.compile(rf"{_LOCAL}(?:\.{_LOCAL})*@(?:{_LABEL}[.\u3002\uff0e\uff61])+{_TOP}")
+_HOUR = r"(?:[01]\d|2[0-3])"
+_USUAL_EMAIL = re.compile(
+    r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}", re.ASCII
+).fullmatch
+"""Most addresses, at half the price of the whole rule."""
 _DATE = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)"
-    r"(?: (\d\d):(\d\d):(\d\d)(?: [+-]\d\d:\d\d)?|T(\d\d):(\d\d):(\d\d)\.\d{3}(?:Z|[+-]\d\d:?\d\d))?"
+    rf"(\d{{4}}-\d\d-\d\d)(?: ({_HOUR}:[0-5]\d:[0-5]\d)(?: ([+-]{_HOUR}:[0-5]\d))?"
+    rf"|T({_HOUR}:[0-5]\d:[0-5]\d)\.\d{{3}}(Z|[+-]{_HOUR}:[0-5]\d))?",
+    re.ASCII,
 )
+_LONG = 2**63
+"""Iterable's ``long`` has 64 bits; one integer beyond them would fail its whole batch."""
 _CHARACTERS = str.maketrans(
     {chr(code): "x" for code in range(97, 123)}
     | {chr(code): "x" for code in range(65, 91)}
@@ -49,7 +61,9 @@ def email(value: object) -> str | None:
     if type(value) is not str:
         return None
     text = value.strip().lower()
-    if _EMAIL.fullmatch(text) is None or text.index("@") > MAX_EMAIL_LOCAL:
+    if _USUAL_EMAIL(text) is not None and len(text) <= MAX_EMAIL_LOCAL:
+        return text
+    if _EMAIL.fullmatch(text) is None or text.rindex("@") > MAX_EMAIL_LOCAL:
         return None
     return text
 
@@ -63,7 +77,7 @@ def user_id(value: object) -> str | None:
             if not math.isfinite(value) or value != int(value):
                 return None
             value = int(value)
-        if not isinstance(value, str | int | UUID):
+        if not isinstance(value, str | int | UUID) or (isinstance(value, int) and abs(value) >= 10**MAX_USER_ID):
             return None
         value = str(value)
     if not 0 < len(value) <= MAX_USER_ID or not value.isascii() or not value.isprintable():
@@ -72,14 +86,18 @@ def user_id(value: object) -> str | None:
 
 
 def moment(value: datetime, zone: tzinfo = UTC) -> str:
-    """Return a date-time in UTC in the form Iterable types as a date; a naive one is read in ``zone``."""
+    """Return a date-time in UTC in the form Iterable types as a date; a naive one is read in ``zone``.
+
+    :raises BadValue: in UTC it is before the year 1 or after the year 9999
+    """
     own = value.tzinfo
     if own is None:
         if zone is not UTC:
             value = value.replace(tzinfo=zone).astimezone(UTC)
     elif own is not UTC:
         value = value.astimezone(UTC)
-    return value.isoformat(" ", "seconds")[:19] + " +00:00"
+    text: str = msgspec.to_builtins(value)  # RFC 3339, at a tenth of the price of isoformat
+    return f"{text[:10]} {text[11:19]} +00:00"
 
 
 def _decimal(value: Decimal) -> float:
@@ -95,16 +113,23 @@ def _float(value: float) -> float:
     return value
 
 
+def _integer(value: int) -> int:
+    if not -_LONG <= value < _LONG:
+        raise BadValue("an integer beyond 64 bits")
+    return int(value)
+
+
 def _duration(value: timedelta) -> str:
     """MySQL gives ``TIME`` columns as durations."""
-    seconds = int(value.total_seconds())
-    sign = "-" if seconds < 0 else ""
-    minutes, second = divmod(abs(seconds), 60)
+    sign = "-" if value < timedelta() else ""
+    seconds, fraction = divmod(abs(value), timedelta(seconds=1))
+    minutes, second = divmod(seconds, 60)
     hour, minute = divmod(minutes, 60)
-    return f"{sign}{hour:02d}:{minute:02d}:{second:02d}"
+    parts = f"{sign}{hour:02d}:{minute:02d}:{second:02d}"
+    return f"{parts}.{fraction.microseconds:06d}" if fraction else parts
 
 
-PLAIN = frozenset({str, int, bool, type(None)})
+PLAIN = frozenset({str, bool, type(None)})
 """Types that are JSON as they stand."""
 
 
@@ -117,6 +142,7 @@ class Renderer:
     def __init__(self, zone: tzinfo = UTC) -> None:
         self._zone = zone
         self.by_type: dict[type, Callable[[Any], Any]] = {
+            int: _integer,
             float: _float,
             Decimal: _decimal,
             datetime: lambda value: moment(value, zone),
@@ -152,7 +178,7 @@ class Renderer:
         if issubclass(kind, Enum):
             render = lambda value: self(value.value)  # noqa: E731
         elif issubclass(kind, str | int):
-            render = str if issubclass(kind, str) else int
+            render = str if issubclass(kind, str) else _integer
         else:
             for base in kind.__mro__[1:]:
                 if base in self.by_type:
@@ -183,9 +209,9 @@ def is_date(text: str) -> bool:
     found = _DATE.fullmatch(text)
     if found is None:
         return False
-    year, month, day, hour, minute, second = ([int(part) for part in found.groups() if part is not None] + [0] * 3)[:6]
+    day, time, offset, iso_time, iso_offset = found.groups()
     try:
-        datetime(year, month, day, hour, minute, second)
+        moment(datetime.fromisoformat(f"{day}T{time or iso_time or '00:00:00'}{offset or iso_offset or ''}"))
     except ValueError:
         return False
     return True
@@ -203,7 +229,7 @@ def fits(value: Any, expected: str) -> bool:
         case "boolean":
             return isinstance(value, bool)
         case "long":
-            return isinstance(value, int) and not isinstance(value, bool)
+            return isinstance(value, int) and not isinstance(value, bool) and -_LONG <= value < _LONG
         case "double":
             return isinstance(value, int | float) and not isinstance(value, bool)
         case "date":
@@ -262,7 +288,9 @@ _COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
 def shape(value: Any) -> str:
     """Describe a JSON value without telling it: ``string like 0000-00-00``, letters as x, digits as 0."""
     if isinstance(value, str):
-        text = "".join(c if c.isascii() else "x" for c in value[:_SHAPE_LENGTH].translate(_CHARACTERS))
+        text = "".join(
+            c if c.isascii() and c.isprintable() else "x" for c in value[:_SHAPE_LENGTH].translate(_CHARACTERS)
+        )
         return f"string like {text}" + ("..." if len(value) > _SHAPE_LENGTH else "")
     if isinstance(value, list):
         return f"array of {len(value)}" + (f", first {shape(value[0])}" if value else "")

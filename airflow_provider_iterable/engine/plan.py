@@ -197,7 +197,7 @@ class Planner:
                 continue
             record = self._sync.record(key, row)
             if isinstance(record, Record) and hash(record.handles[0]) in unsaid:
-                again.append(self._sync.changed(Changed(Entry(record.fingerprint, record.ref), record)))
+                again.append(self._sync.changed(Changed(Entry(record.fingerprint), record)))
         self._insert(again, before_removals)
 
     def _insert(self, again: list[Operation], before_removals: int | None) -> None:

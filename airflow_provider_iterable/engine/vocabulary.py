@@ -107,7 +107,6 @@ class Record(Struct, frozen=True, gc=False):
 
     key: str
     fingerprint: bytes
-    ref: str
     body: bytes
     handles: tuple[Handle, ...]
     """The first one is the identity; the others are further names by which Iterable may blame the record."""

@@ -181,20 +181,16 @@ class IterableHook(BaseHook):
         )
 
     def _host_override(self) -> str:
-        host = (self.connection.host or "").strip()
+        host, port = (self.connection.host or "").strip(), self.connection.port
         if not host:
             return ""
-        if "://" not in host:
-            scheme = self.connection.schema or ("http" if is_loopback(f"//{host}") else "https")
-            host = f"{scheme}://{host}"
-        url = urlsplit(host.rstrip("/").removesuffix("/api"))
-        port = f":{self.connection.port}" if self.connection.port and not _has_port(url.netloc) else ""
-        if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or "@" in url.netloc:
+        try:
+            return _base_url(host, self.connection.schema, port)
+        except ValueError:
             raise ConfigurationError(
                 f"Connection {self.iterable_conn_id}: the host must be a name or a URL such as {HOSTS['us']}, without "
                 "user, password or '?'."
-            )
-        return f"{url.scheme}://{url.netloc}{port}{url.path}".rstrip("/")
+            ) from None
 
     def _setting(self, name: str, default: Any = None) -> Any:
         value = self.connection.extra_dejson.get(name)
@@ -253,8 +249,16 @@ def _mask(secret: str) -> None:
             return
 
 
-def _has_port(netloc: str) -> bool:
-    return netloc.rpartition("]")[2].count(":") == 1
+def _base_url(host: str, schema: str | None, port: int | None) -> str:
+    """Join a connection's fields; ValueError when they are no URL that leads to an API and nothing else."""
+    if "://" not in host:
+        host = f"{schema or ('http' if is_loopback(f'//{host}') else 'https')}://{host}"
+    url = urlsplit(host.rstrip("/").removesuffix("/api"))
+    own_port = url.port  # raises ValueError itself when it is no number
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or "@" in url.netloc:
+        raise ValueError
+    added = f":{port}" if port and own_port is None else ""
+    return f"{url.scheme}://{url.netloc}{added}{url.path}".rstrip("/")
 
 
 def _member(reply: Reply, name: str) -> Any:

@@ -186,31 +186,32 @@ class IterableModelOperator(BaseOperator):
 
     def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
         started = time.monotonic()
-        with self._model() as model:
-            sync = self.build_sync(hook, model.columns)
-            session = self.state.open(self._scope(context, report))
+        # The state before the model: under the read lock of an open query, SQLite creates no tables.
+        session = self.state.open(self._scope(context, report))
+        try:
             report.resend_reason = session.resend_reason
             if session.resend_reason:
                 log.info("Sync %s: %s.", self.sync_id, session.resend_reason)
-            report.seconds["open"] = time.monotonic() - started
-            options = Options(
-                guards=self.guards(),
-                patience=Patience(commit_batches=self.commit_batches),
-                batch_size=self.batch_size,
-                max_rejected=self.max_rejected,
-                dry_run=self.plan_only,
-                approved_plan=self.approved_plan,
-                spool_dir=self.spool_dir,
-                check=session.check,
-                prepare=self._prepare(hook, client, sync),
-                stop=self._stop,
-            )
-            try:
+            with self._model() as model:
+                sync = self.build_sync(hook, model.columns)
+                report.seconds["open"] = time.monotonic() - started
+                options = Options(
+                    guards=self.guards(),
+                    patience=Patience(commit_batches=self.commit_batches),
+                    batch_size=self.batch_size,
+                    max_rejected=self.max_rejected,
+                    dry_run=self.plan_only,
+                    approved_plan=self.approved_plan,
+                    spool_dir=self.spool_dir,
+                    check=session.check,
+                    prepare=self._prepare(hook, client, sync),
+                    stop=self._stop,
+                )
                 run(sync, model.rows, session, client.send, report, options)
-                if not self.plan_only:
-                    session.finish(delivered=True)
-            finally:
-                session.close()
+            if not self.plan_only:
+                session.finish(delivered=True)
+        finally:
+            session.close()
 
     def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
         """Return what happens once before the first operation is sent."""

@@ -92,7 +92,8 @@ def too_fast(endpoint: str, excess: Excess, options: Options, *, with_params: bo
 
 
 def _rate_words(per_second: float) -> tuple[float, str]:
-    for seconds, unit in ((1, "second"), (60, "minute"), (86400, "day")):
-        if per_second * seconds >= 0.999:
+    """Return a rate as a number per unit of time, of the shortest unit in which it is one at least."""
+    for seconds, unit in ((1.0, "second"), (60.0, "minute")):
+        if round(per_second * seconds, 3) >= 1:
             return round(per_second * seconds, 3), unit
-    return round(per_second * 86400, 3), "day"
+    return round(per_second * 86400.0, 3), "day"

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from .answers import Answer, plain
-from .options import PROJECT_TYPES, Options
+from .options import Options
+from .project import Project
 from .service import Service
 
 Inspect = Callable[[Service, dict[str, str], Any], Any]
@@ -28,16 +29,21 @@ def state(service: Service, query: dict[str, str], body: Any) -> Any:
     }
     if query.get("users") == "1":
         limit = int(query["limit"]) if "limit" in query else None
-        found["profiles"] = [
-            {
-                "email": profile.email,
-                "userId": profile.user_id,
-                "dataFields": profile.fields,
-                "writes": profile.writes,
-            }
-            for profile in islice(project.profiles, limit)
-        ]
+        found["profiles"] = stored(project, limit)
     return found
+
+
+def stored(project: Project, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return profiles as stored, without system fields, each with the number of its accepted writes."""
+    return [
+        {
+            "email": profile.email,
+            "userId": profile.user_id,
+            "dataFields": profile.fields,
+            "writes": profile.writes,
+        }
+        for profile in islice(project.profiles, limit)
+    ]
 
 
 def options_of(options: Options) -> dict[str, Any]:
@@ -77,10 +83,7 @@ def summary(service: Service, query: dict[str, str], body: Any) -> Any:
 
 def reset(service: Service, query: dict[str, str], body: Any) -> Any:
     """Start again, with another project type if the body names one."""
-    wanted = body.get("project_type") if isinstance(body, dict) else None
-    if wanted is not None and wanted not in PROJECT_TYPES:
-        raise ValueError(f"project_type: one of {', '.join(PROJECT_TYPES)}")
-    service.reset(wanted)
+    service.reset(body.get("project_type") if isinstance(body, dict) else None)
     return {}
 
 

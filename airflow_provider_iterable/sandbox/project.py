@@ -69,10 +69,11 @@ class Project:
         self._find = FIND[project_type]
         self._random = random.Random(seed)
 
-    def update(
-        self, users: Sequence[OptionalUser], *, create: bool | None, update_only: bool = False
-    ) -> Update:
-        """Write all users of one request, or nothing when the schema refuses one value of it."""
+    def update(self, users: Sequence[OptionalUser], *, create: bool | None, update_only: bool = False) -> Update:
+        """Write all users of one request, or nothing when the schema refuses one value of it.
+
+        Values are judged before identities, so a record refused for its user still has its values judged.
+        """
         ruling = self.schema.rule(
             [user.data_fields for user in users],
             create=self.options.create_new_fields if create is None else create,
@@ -84,6 +85,13 @@ class Project:
             for user in reversed(users) if self.options.reverse_order else users:
                 self._settle(update, self._write(user, now, update_only, update))
         return update
+
+    def update_one(self, user: OptionalUser, *, create: bool | None) -> Update:
+        """Write one user, unless refused for its identifiers, before its values are judged."""
+        found = self._resolve(user)
+        if isinstance(found, Refusal):
+            return Update(Ruling(), refusals=[found], failed=1)
+        return self.update([user], create=create)
 
     def _settle(self, update: Update, outcome: Profile | Refusal) -> None:
         if isinstance(outcome, Profile):
@@ -101,17 +109,10 @@ class Project:
 
     def _write(self, user: OptionalUser, now: float, update_only: bool, update: Update) -> Profile | Refusal:
         """Write one record whose values the schema has approved."""
-        data = user.data_fields or {}
-        claim = _claim(user, data)
-        refusal = claim if isinstance(claim, Refusal) else self._barred(claim)
-        if refusal is not None:
-            return refusal
-        assert isinstance(claim, Claim)
-        found = self._find(claim, self.profiles)
-        if update_only and (isinstance(found, Refusal) or found.profile is None):
-            return Refusal("skipped", *claim.own)
+        found = self._resolve(user, update_only)
         if isinstance(found, Refusal):
             return found
+        data = user.data_fields or {}
         before = _snapshot(found.profile) if self.options.report_no_ops else None
         profile = self._identified(found, now)
         for name in _HELD_BY_IDENTITY:
@@ -122,6 +123,18 @@ class Project:
         if before is not None and before == _snapshot(profile):
             update.unchanged.append(profile.name)
         return profile
+
+    def _resolve(self, user: OptionalUser, update_only: bool = False) -> Found | Refusal:
+        """Return whom a record is about, or why it is refused."""
+        claim = _claim(user)
+        if isinstance(claim, Refusal):
+            return claim
+        refusal = self._barred(claim)
+        if refusal is not None:
+            return refusal
+        found = self._find(claim, self.profiles)
+        unknown = isinstance(found, Refusal) or found.profile is None
+        return Refusal("skipped", *claim.own) if update_only and unknown else found
 
     def _barred(self, claim: Claim) -> Refusal | None:
         """Return why a record with these identifiers is not written, whoever it is about."""
@@ -194,8 +207,9 @@ class Project:
         return digest(email) in self.forgotten_emails
 
 
-def _claim(user: OptionalUser, data: dict[str, Any]) -> Claim | Refusal:
+def _claim(user: OptionalUser) -> Claim | Refusal:
     """Return the identifiers of a record with emails folded; null or a list is none."""
+    data = user.data_fields or {}
     email = user.email.lower() if user.email is not None else None
     claim = Claim(email, user.user_id, prefer_user_id=user.prefer_user_id is True)
     if "email" in data:

@@ -10,10 +10,7 @@ from .schema import Mismatch, Ruling
 
 _TYPES_DIFFER = "The request does not have the same data types as the data previously submitted"
 _OR_RANGE = ", or the input value is not within the correct range"
-_CLUE = (
-    " Field '{}' already exists for type 'user' and has a data type of '{}'"
-    " but possible types '{}' in the request."
-)
+_CLUE = " Field '{}' already exists for type 'user' and has a data type of '{}' but possible types '{}' in the request."
 
 
 def ruled_out(project: Project, ruling: Ruling, *, bulk: bool) -> Answer:

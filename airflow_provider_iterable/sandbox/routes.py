@@ -29,9 +29,7 @@ MESSAGE_TYPES = [
         "updatedAt": _CREATED,
         "subscriptionPolicy": "OptOut",
     }
-    for index, (name, channel) in enumerate(
-        [("Newsletter", 1001), ("Receipts", 1002), ("Offers by push", 1003)]
-    )
+    for index, (name, channel) in enumerate([("Newsletter", 1001), ("Receipts", 1002), ("Offers by push", 1003)])
 ]
 
 

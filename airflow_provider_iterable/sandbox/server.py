@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 from . import answers
 from .answers import Answer
 from .calls import Call
-from .inspection import inspect
+from .inspection import inspect, stored
 from .options import Options, ProjectType
 from .project import Project
 from .routes import query_of
@@ -63,6 +63,12 @@ class Sandbox:
         """The API calls so far."""
         with self.service.lock:
             return self.service.calls.after()
+
+    @property
+    def users(self) -> list[dict[str, Any]]:
+        """All profiles as stored: email, userId, dataFields without system fields, and writes."""
+        with self.service.lock:
+            return stored(self.project)
 
     def faults(self, *faults: dict[str, Any]) -> None:
         """Make coming calls go wrong."""
@@ -156,10 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         started = time.perf_counter()
         server = cast(_Server, self.server)
-        body = self._body()
-        if body is None:
-            self._send(answers.text(411, "Length Required"), started)
+        try:
+            body = self._body()
+        except ValueError:
             self.close_connection = True
+            self._send(answers.text(400, "Bad Request"), started)
             return
         path, _, query = self.path.partition("?")
         answer: Answer | None
@@ -167,6 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = inspect(server.service, self.command, path, query_of(query), body)
         elif path == "/" and self.command == "GET":
             answer = answers.text(200, _page(), answers.HTML)
+        elif not path.startswith("/api/"):
+            answer = answers.page(404, "Action not found")
         else:
             headers = {name.lower().replace("_", "-"): value for name, value in self.headers.items()}
             incoming = Incoming(self.command, path, query, headers, body, self.client_address[0])
@@ -179,12 +188,17 @@ class _Handler(BaseHTTPRequestHandler):
     # These names are what http.server calls.
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815
 
-    def _body(self) -> bytes | None:
-        """Read the body; None when its length is not stated."""
-        if "Transfer-Encoding" in self.headers:
-            return None
-        length = self.headers.get("Content-Length", "0")
-        return self.rfile.read(int(length)) if length.isdecimal() else None
+    def _body(self) -> bytes:
+        """Read the body; a length that is none is a ValueError."""
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(max(0, int(self.headers.get("Content-Length", 0))))
+        body = bytearray()
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return bytes(body)
 
     def _send(self, answer: Answer, started: float) -> None:
         """Send head and body in one piece, so that neither waits for the acknowledgement of the other."""
@@ -194,6 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Server": "iterable-sandbox",
             "Request-Time": str(round((time.perf_counter() - started) * 1000)),
             "Iterable-Request-Id": uuid.uuid4().hex,
+            **({"Connection": "close"} if self.close_connection else {}),
             **answer.headers,
         }
         phrase = self.responses.get(answer.status, ("", ""))[0]

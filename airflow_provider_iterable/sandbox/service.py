@@ -13,7 +13,7 @@ from .bodies import BadBodyError, read
 from .calls import Call, Calls
 from .faults import Fault, Faults
 from .limits import Excess, Limits
-from .options import Options, ProjectType
+from .options import PROJECT_TYPES, Options, ProjectType
 from .project import DAY, Project
 from .request import Request
 from .routes import Route, Table, query_of
@@ -37,6 +37,7 @@ class Service:
         self, project_type: ProjectType, *, options: Options, clock: Callable[[], float], seed: int = 0
     ) -> None:
         """Start with an empty project."""
+        _known(project_type)
         self.lock = threading.RLock()
         self.clock = clock
         self._first = (project_type, options, seed)
@@ -52,6 +53,7 @@ class Service:
 
     def reset(self, project_type: ProjectType | None = None) -> None:
         """Go back to the start: an empty project, no faults, full buckets, the first options."""
+        _known(project_type)
         with self.lock:
             first_type, options, seed = self._first
             self._begin(project_type or first_type, options, seed)
@@ -153,6 +155,11 @@ class Service:
         if quota.take(now, most):
             return None
         return Excess((most or 0) / DAY, most or 0, 0, quota.reset(now))
+
+
+def _known(project_type: ProjectType | None) -> None:
+    if project_type not in (None, *PROJECT_TYPES):
+        raise ValueError(f"project_type: one of {', '.join(PROJECT_TYPES)}")
 
 
 def _call_of(incoming: Incoming, route: Route | None, started: float) -> Call:

@@ -19,7 +19,7 @@ _REASONS = ("invalid", "notFound", "invalidData", "conflict", "forgotten")
 def update(project: Project, request: Request[UserUpdate]) -> Answer:
     """Create or update one user."""
     user = request.body
-    done = project.update([user], create=user.create_new_fields)
+    done = project.update_one(user, create=user.create_new_fields)
     if done.ruling.refused:
         return ruled_out(project, done.ruling, bulk=False)
     if done.refusals:
@@ -45,9 +45,7 @@ def bulk_update(project: Project, request: Request[BulkUpdate]) -> Answer:
 
 def counted(done: Update) -> dict[str, Any]:
     """Return the body that tells what became of many users: counts, and identifiers by reason."""
-    failed: dict[str, list[str]] = {
-        reason + suffix: [] for reason in _REASONS for suffix in ("Emails", "UserIds")
-    }
+    failed: dict[str, list[str]] = {reason + suffix: [] for reason in _REASONS for suffix in ("Emails", "UserIds")}
     for refused_ in done.refusals:
         if refused_.reason in _REASONS:
             failed[refused_.reason + _suffix(refused_.kind)].append(refused_.value)

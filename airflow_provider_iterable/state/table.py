@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 COMMIT_PATIENCE = 30.0
 """Seconds for which a failed commit is tried again."""
+MAX_SYNC_ID = 250
+"""Longest ``sync_id`` in characters; with the longest key it still fits an index."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,17 @@ class TableSession:
         self.resend_reason: str | None = None
         self._new = False
         """Whether the header is still to be written, with the first entries."""
-        self._transact(self._create)
-        self._read_header()
+        if len(scope.sync_id) > MAX_SYNC_ID:
+            raise ConfigurationError(
+                f"The sync_id {scope.sync_id!r} has {len(scope.sync_id)} characters; a state table holds "
+                f"{MAX_SYNC_ID}. Set a shorter sync_id."
+            )
+        try:
+            self._transact(self._create)
+            self._read_header()
+        except BaseException:
+            self.close()
+            raise
 
     def pair(self, sync: Sync, rows: Iterable[Row]) -> Iterator[Pair]:
         """Pair rows with fingerprints held in memory; whole entries are recalled for the few that differ."""

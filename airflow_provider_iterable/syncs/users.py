@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from airflow_provider_iterable.api import endpoints, values
 from airflow_provider_iterable.api.verdicts import values_at
@@ -85,7 +86,6 @@ class Users:
     def __init__(self, options: UserOptions, mapper: Mapper, columns: Sequence[str]) -> None:
         _check(options)
         self._options, self._mapper = options, mapper
-        mapper.bind(columns)
         self._key = key_getter(columns, options.primary_key)
         mapped: dict[Match, str | None] = {"email": options.email_column, "user_id": options.user_id_column}
         self._kind = options.match
@@ -93,11 +93,18 @@ class Users:
         self._name = FIELD_NAMES[options.match]
         other: Match = "user_id" if options.match == "email" else "email"
         other_column = mapped[other]
+        mapper.bind(columns, () if other_column is None else (FIELD_NAMES[other],))
+        _check_identifiers(mapper, mapped)
         self._other: tuple[Match, int] | None = (
             None if other_column is None else (other, position(columns, other_column))
         )
         self._encode = msgspec.json.Encoder().encode
         self._flags = self._body_flags()
+        self._body: Any = msgspec.defstruct(
+            "Profile",
+            [self._name, "dataFields", *((name, bool, value) for name, value in self._flags.items())],
+            gc=False,
+        )
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()
         self.field_types: Mapping[str, str] = {}
@@ -171,16 +178,16 @@ class Users:
             return Invalid(key, found)
         handles: tuple[Handle, ...] = (found,)
         try:
-            fields = self._mapper.payload(row)
-            if self._other is not None:
-                kind, column = self._other
-                if row[column] is not None:
-                    other = handle(kind, row[column])
-                    if isinstance(other, Reason):
-                        return Invalid(key, other, handles=handles)
-                    fields[FIELD_NAMES[kind]] = other[1]
+            if self._other is None:
+                fields = self._mapper.payload(row)
+            else:
+                other = self._other_identifier(row)
+                if isinstance(other, Reason):
+                    return Invalid(key, other, handles=handles)
+                if other is not None:
                     handles = (found, other)
-            body = self._encode({self._name: found[1], "dataFields": fields, **self._flags})
+                fields = self._mapper.payload(row, UNSET if other is None else other[1])
+            body = self._encode(self._body(found[1], fields))
         except FieldError as error:
             return Invalid(key, Reason.INVALID_VALUE, str(error), handles)
         except OverflowError:
@@ -188,7 +195,13 @@ class Users:
         except UnicodeEncodeError:
             return Invalid(key, Reason.INVALID_VALUE, "text that is not valid Unicode", handles)
         fingerprint = blake2b(body, digest_size=FINGERPRINT_BYTES).digest()
-        return Record(key, fingerprint, self._ref(found), body, handles)
+        return Record(key, fingerprint, body, handles)
+
+    def _other_identifier(self, row: Row) -> Handle | Reason | None:
+        """Return the identifier that does not match; it is written to the profile, and an absent one is left out."""
+        assert self._other is not None
+        kind, column = self._other
+        return None if row[column] is None else handle(kind, row[column])
 
     def _ref(self, identity: Handle) -> str:
         return self._encode([identity[0], identity[1]]).decode()
@@ -205,11 +218,12 @@ class Users:
     def changed(self, change: Changed) -> Operation:
         """A changed row is written; where the identity changed, the old profile is left alone."""
         after = change.after
-        known = change.before.ref == after.ref
+        known = change.before.ref == self._ref(after.handles[0])
         return self._write_operation(Kind.CHANGED, after, self._write_known if known else self._write)
 
     def _write_operation(self, kind: Kind, record: Record, call: Call) -> Operation:
-        return Operation(record.key, kind, call, record.body, record.handles, Entry(record.fingerprint, record.ref))
+        entry = Entry(record.fingerprint, self._ref(record.handles[0]))
+        return Operation(record.key, kind, call, record.body, record.handles, entry)
 
     def removed(self, change: Removed) -> Operation:
         """A row that left is kept, cleared of the mapped fields, or deleted."""
@@ -277,6 +291,14 @@ def _coerce_at(payload: Any, path: Sequence[str], expected: str) -> None:
             payload[path[0]] = values.coerce(payload[path[0]], expected)
         else:
             _coerce_at(payload[path[0]], path[1:], expected)
+
+
+def _check_identifiers(mapper: Mapper, columns: Mapping[Match, str | None]) -> None:
+    for kind, column in columns.items():
+        if column is not None and FIELD_NAMES[kind] in mapper.names:
+            raise ConfigurationError(
+                f"The field {FIELD_NAMES[kind]!r} is mapped twice: in fields, and by {kind}_column. Leave it out of fields."
+            )
 
 
 def _check(options: UserOptions) -> None:

@@ -95,6 +95,8 @@ def test_the_connections_host_replaces_the_data_centres(connect: Connect, fields
         ({"extra": {"update_only": "maybe"}}, "update_only must be true or false, not 'maybe'"),
         ({"host": "http://api.iterable.com"}, "would carry the API key unencrypted"),
         ({"host": "ftp://api.iterable.com"}, "the host must be a name or a URL"),
+        ({"host": "http://[::1"}, "the host must be a name or a URL"),
+        ({"host": "https://api.iterable.com:secret"}, "the host must be a name or a URL"),
         ({"host": "https://me:secret@api.iterable.com"}, "the host must be a name or a URL"),
         ({"host": "https://api.iterable.com?key=secret"}, "the host must be a name or a URL"),
     ],

@@ -1,4 +1,4 @@
-"""Knows how tests speak to the sandbox: with a clock they turn, without sockets unless HTTP is the subject."""
+"""Knows how tests speak to the sandbox: with a clock they turn, and without sockets."""
 
 import json
 from collections.abc import Callable
@@ -19,9 +19,11 @@ class Clock:
     """Time that passes only when told."""
 
     def __init__(self) -> None:
+        """Stand at the start."""
         self.now = START
 
     def __call__(self) -> float:
+        """Return the time."""
         return self.now
 
     def pass_(self, seconds: float) -> None:
@@ -51,6 +53,7 @@ class Client:
     """Speaks to a service without a socket."""
 
     def __init__(self, service: Service, clock: Clock) -> None:
+        """Take the service and the clock it goes by."""
         self.service = service
         self.clock = clock
 

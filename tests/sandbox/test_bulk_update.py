@@ -7,7 +7,7 @@ import pytest
 
 from .conftest import Make
 
-ARRAYS = {
+ARRAYS: dict[str, list[str]] = {
     f"{reason}{kind}": []
     for reason in ("invalid", "notFound", "invalidData", "conflict", "forgotten")
     for kind in ("Emails", "UserIds")

@@ -226,13 +226,11 @@ def test_dates_are_stored_in_the_normal_form(make: Make) -> None:
 
 @pytest.mark.parametrize("said", [True, False])
 def test_new_fields_may_be_dropped(make: Make, said: bool) -> None:
-    """Unknown fields are dropped, not refused, when the request says so, or the project where it is silent."""
+    """Unknown fields are dropped, not refused, when the request, or else the project, says so."""
     client = make(create_new_fields=said)
     client.bulk(user("a", known=1, home={"zip": "1"}), createNewFields=True)
     extra = {"createNewFields": False} if said else {}
-    reply = client.bulk(
-        user("b", known=2, new=3, home={"zip": "2", "street": "x"}, l=[5], o={"x": 1}, n=None), **extra
-    )
+    reply = client.bulk(user("b", known=2, new=3, home={"zip": "2", "street": "x"}, l=[5], o={"x": 1}, n=None), **extra)
     assert reply.json["successCount"] == 1
     assert set(reply.json["filteredOutFields"]) == {"new", "home.street", "l", "o"}
     assert reply.json["createdFields"] == []

@@ -8,12 +8,6 @@ from airflow_provider_iterable.sandbox.options import ProjectType
 
 from .conftest import Client, Make, Reply
 
-NONE: dict[str, list[str]] = {
-    f"{reason}{kind}": []
-    for reason in ("invalid", "notFound", "invalidData", "conflict", "forgotten")
-    for kind in ("Emails", "UserIds")
-}
-
 
 def stored(client: Client) -> set[tuple[str | None, str | None]]:
     """Return the identifiers of all profiles."""
@@ -128,12 +122,8 @@ def test_a_hybrid_email_has_one_owner(make: Make) -> None:
     """A change to an email of another profile is reported under that email, folded."""
     client = make("hybrid")
     client.bulk({"userId": "1"}, {"email": "b@x.io"})
-    assert failed(client.bulk({"userId": "1", "dataFields": {"email": "B@x.io"}})) == {
-        "conflictEmails": ["b@x.io"]
-    }
-    assert failed(client.bulk({"email": "b@x.io", "dataFields": {"userId": "1"}})) == {
-        "conflictUserIds": ["1"]
-    }
+    assert failed(client.bulk({"userId": "1", "dataFields": {"email": "B@x.io"}})) == {"conflictEmails": ["b@x.io"]}
+    assert failed(client.bulk({"email": "b@x.io", "dataFields": {"userId": "1"}})) == {"conflictUserIds": ["1"]}
 
 
 @pytest.mark.parametrize("project_type", ["email", "hybrid"])
@@ -174,9 +164,7 @@ def test_malformed_identifiers_are_listed(make: Make, project_type: ProjectType)
 def test_a_list_is_no_identifier(make: Make) -> None:
     """An email in dataFields that is a list of texts passes the types, but not as an address."""
     client = make("hybrid")
-    assert failed(client.bulk({"userId": "1", "dataFields": {"email": ["a@x.io"]}})) == {
-        "invalidEmails": [""]
-    }
+    assert failed(client.bulk({"userId": "1", "dataFields": {"email": ["a@x.io"]}})) == {"invalidEmails": [""]}
 
 
 def test_a_record_without_identifier_is_only_counted(make: Make) -> None:
@@ -202,9 +190,7 @@ def test_a_record_without_identifier_is_only_counted(make: Make) -> None:
         ),
     ],
 )
-def test_a_single_call_refuses_malformed_identifiers(
-    make: Make, user: dict[str, Any], code: str, msg: str
-) -> None:
+def test_a_single_call_refuses_malformed_identifiers(make: Make, user: dict[str, Any], code: str, msg: str) -> None:
     """A single call answers 400 with the identifier in the message."""
     reply = make("hybrid").post("users/update", user)
     assert (reply.status, reply.code, reply.json["msg"], reply.json["params"]) == (400, code, msg, None)

@@ -1,0 +1,135 @@
+"""Knows how to run a DAG in this process, with an Airflow of its own in a temporary folder; knows no warehouse."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+DAG_ID, TASK_ID = "example_iterable_users", "sync_users"
+LOGGER = "airflow_provider_iterable.operators.base"
+"""Where the operator tells what it did."""
+
+
+def example_dags() -> Path:
+    """Return the folder of the example DAGs: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    places = (package / "example_dags", package.parent / "example_dags")
+    return next(place for place in places if (place / "users.py").exists())
+
+
+def prepare(home: Path, connections: Mapping[str, Mapping[str, Any]]) -> None:
+    """Set the environment up for an Airflow that is nobody else's; to be called before anything imports Airflow."""
+    for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+        del os.environ[name]
+    os.environ.update(
+        AIRFLOW_HOME=str(home),
+        AIRFLOW__CORE__DAGS_FOLDER=str(example_dags()),
+        AIRFLOW__CORE__LOAD_EXAMPLES="False",
+        AIRFLOW__CORE__UNIT_TEST_MODE="False",
+        AIRFLOW__API_AUTH__JWT_SECRET="of the demo, which serves nobody",
+        AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS="False",
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{home}/airflow.db",
+        AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(home / "logs"),
+        AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
+        AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
+        NO_COLOR="1",
+    )
+    for name, connection in connections.items():
+        os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(connection)
+
+
+@dataclass
+class Run:
+    """One run of the DAG: its state, the report that the operator returned, and what it logged."""
+
+    state: str
+    report: dict[str, Any]
+    logged: list[str]
+    seconds: float
+    output: str = ""
+    """What Airflow printed meanwhile."""
+
+
+class _Listener(logging.Handler):
+    """Keeps what a logger is told."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the message."""
+        self.lines += record.getMessage().splitlines()
+
+
+class Airflow:
+    """Airflow in this process, quiet: what it prints goes into a file.
+
+    :param home: where its files go; :func:`prepare` was told the same
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._log = home / "output.log"
+        with _quiet(self._log):
+            from airflow import __version__
+            from airflow.utils.db import initdb
+
+            initdb()
+            self.dag = _load()
+        self.version = __version__
+
+    def run(self) -> Run:
+        """Run the example DAG once, as ``airflow dags test`` does."""
+        started, listener = time.monotonic(), _Listener()
+        logger = logging.getLogger(LOGGER)
+        logger.addHandler(listener)
+        before = self._log.stat().st_size
+        try:
+            with _quiet(self._log):
+                dag_run = self.dag.test()
+        finally:
+            logger.removeHandler(listener)
+        task_instance = dag_run.get_task_instance(TASK_ID)
+        report = task_instance.xcom_pull(task_ids=TASK_ID) or {}
+        seconds = time.monotonic() - started
+        return Run(str(dag_run.state), report, listener.lines, seconds, self._log.read_text("utf-8")[before:])
+
+
+def _load() -> Any:
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow 2
+        from airflow.models.dagbag import DagBag
+    bag = DagBag(str(example_dags()))
+    if bag.import_errors:
+        raise RuntimeError("\n".join(map(str, bag.import_errors.values())))
+    return bag.dags[DAG_ID]
+
+
+@contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Send all that is printed, by whatever library and on whatever level, into a file."""
+    streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        for number in (1, 2):
+            os.dup2(file, number)
+        yield
+    finally:
+        for stream in streams:
+            stream.flush()
+        for number, was in zip((1, 2), kept, strict=True):
+            os.dup2(was, number)
+            os.close(was)
+        os.close(file)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.laws.world import (
+    OnRemoved,
+    Person,
+    World,
+    budget,
+    commit_faults,
+    faults,
+    models,
+    refusals,
+    sound_models,
+    ways,
+)
+
+
+@budget(150)
+@given(
+    before=models,
+    after=models,
+    on_removed=ways,
+    troubles=st.lists(st.tuples(faults, commit_faults), min_size=1, max_size=3),
+    refused=refusals,
+    typed=st.sampled_from(["no", "with clues", "without"]),
+    batch_size=st.integers(1, 5),
+    in_flight=st.integers(1, 2),
+    commit_batches=st.integers(1, 3),
+)
+def test_state_holds_what_was_accepted_and_trouble_leaves_no_trace(
+    before: list[Person],
+    after: list[Person],
+    on_removed: OnRemoved,
+    troubles: list[tuple[list[str], list[str]]],
+    refused: dict[str, str],
+    typed: str,
+    batch_size: int,
+    in_flight: int,
+    commit_batches: int,
+) -> None:
+    """Whatever goes wrong, state holds only what was accepted; then one run makes Iterable equal to the model."""
+    world = World(on_removed, batch_size, in_flight, commit_batches)
+    world.model = before
+    world.settle()
+    world.model = after
+    for requests, commits in troubles:
+        world.iterable.faults.extend(requests)
+        world.iterable.refused.update(refused)
+        world.iterable.typed, world.iterable.clues = typed != "no", typed == "with clues"
+        world.state.faults.extend(commits)
+        world.run()
+        world.heal()
+    world.settle()
+
+
+@budget(80)
+@given(data=st.data(), before=models, after=models, on_removed=ways, batch_size=st.integers(1, 5))
+def test_row_order_does_not_matter(
+    data: st.DataObject, before: list[Person], after: list[Person], on_removed: OnRemoved, batch_size: int
+) -> None:
+    """Two orders of the same rows give the same Iterable, the same state and the same plan."""
+    worlds = [World(on_removed, batch_size), World(on_removed, batch_size)]
+    orders = [after, data.draw(st.permutations(after))]
+    for world, rows in zip(worlds, orders, strict=True):
+        world.model = before
+        assert world.run() is None
+        world.model = rows
+        assert world.run(dry_run=True) is None
+    one, other = worlds
+    assert one.report.plan_hash == other.report.plan_hash
+    assert one.report.counts == other.report.counts
+    for world in worlds:
+        assert world.run() is None
+    assert one.iterable.users == other.iterable.users
+    assert one.state.entries == other.state.entries
+
+
+@budget(80)
+@given(before=models, after=models, on_removed=ways, batch_size=st.integers(1, 5))
+def test_a_dry_run_predicts_the_run(
+    before: list[Person], after: list[Person], on_removed: OnRemoved, batch_size: int
+) -> None:
+    """A dry run calls and stores nothing, and when nothing goes wrong the run does what it said."""
+    world = World(on_removed, batch_size)
+    world.model = before
+    assert world.run() is None
+    world.model = after
+    requests, remembered, users = len(world.iterable.history), dict(world.state.entries), repr(world.iterable.users)
+    assert world.run(dry_run=True) is None
+    assert (requests, remembered, users) == (
+        len(world.iterable.history),
+        world.state.entries,
+        repr(world.iterable.users),
+    )
+    planned = world.report.to_dict()
+    assert world.run() is None
+    done = world.report.to_dict()
+    for count in ("read", "added", "changed", "removed", "unchanged", "invalid"):
+        assert planned[count] == done[count]
+    assert planned["rejected"] == done["rejected"]
+
+
+@budget(60)
+@given(before=sound_models, after=sound_models, batch_size=st.integers(1, 5))
+def test_a_dry_run_predicts_the_requests(before: list[Person], after: list[Person], batch_size: int) -> None:
+    """Where no two rows share an identity, the forecast tells the number of requests."""
+    world = World("keep", batch_size)
+    world.model = list({person.identity: person for person in before}.values())
+    assert world.run() is None
+    world.model = list({person.identity: person for person in after}.values())
+    assert world.run(dry_run=True) is None
+    forecast = [note for note in world.report.notes if "requests" in note or "Nothing to send" in note]
+    requests = len(world.iterable.history)
+    assert world.run() is None
+    made = len(world.iterable.history) - requests
+    assert [f"about {made} requests" in note if made else note == "Nothing to send." for note in forecast] == [True]

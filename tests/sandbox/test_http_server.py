@@ -1,0 +1,233 @@
+"""The sandbox as a server: connections, headers, threads, the command line."""
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from airflow_provider_iterable.sandbox import Sandbox
+from airflow_provider_iterable.sandbox.__main__ import arguments, options_from
+
+KEY = {"Api-Key": "key"}
+ONE = json.dumps({"email": "a@x.io", "dataFields": {"f": 1}})
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox that serves."""
+    with Sandbox(project_type="email", rates=False) as running:
+        yield running
+
+
+@pytest.fixture
+def connection(sandbox: Sandbox) -> Iterator[http.client.HTTPConnection]:
+    """A connection to it."""
+    made = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
+    yield made
+    made.close()
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, body: str = "") -> tuple[int, str]:
+    """Make a request and read its answer."""
+    connection.request(method, path, body, KEY)
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def test_what_is_no_api_call_is_not_remembered(sandbox: Sandbox, connection: http.client.HTTPConnection) -> None:
+    """A browser that asks for an icon finds nothing, and uses up no fault."""
+    sandbox.faults({"kind": "drop_before"})
+    for path in ("/favicon.ico", "/sandbox/state", "/", "/apia"):
+        ask(connection, "GET", path)
+    status, body = ask(connection, "GET", "/favicon.ico")
+    assert (status, "Action not found" in body) == (404, True)
+    assert sandbox.calls == []
+    assert sandbox.service.faults.listed()[0]["matched"] == 0
+
+
+def test_it_serves_on_the_loopback_only(sandbox: Sandbox) -> None:
+    """The address is 127.0.0.1 with a free port."""
+    assert sandbox.url == f"http://127.0.0.1:{sandbox.port}"
+    assert sandbox._server.server_address[0] == "127.0.0.1"
+
+
+def test_calls_arrive(sandbox: Sandbox, connection: http.client.HTTPConnection) -> None:
+    """A call over HTTP writes to the project and is in the log."""
+    assert ask(connection, "POST", "/api/users/update", ONE)[0] == 200
+    assert len(sandbox.project.profiles) == 1
+    assert [(call.path, call.status) for call in sandbox.calls] == [("/api/users/update", 200)]
+    status, body = ask(connection, "GET", "/sandbox/state?users=1")
+    assert (status, json.loads(body)["profiles"][0]["dataFields"]) == (200, {"f": 1})
+
+
+@pytest.mark.parametrize("name", ["Api-Key", "api_key", "API-KEY", "Api_Key"])
+def test_the_key_header_has_many_spellings(connection: http.client.HTTPConnection, name: str) -> None:
+    """Case does not matter, and an underscore is as good as a dash."""
+    connection.request("GET", "/api/channels", headers={name: "key"})
+    response = connection.getresponse()
+    response.read()
+    assert response.status == 200
+
+
+def test_one_connection_serves_many_requests(connection: http.client.HTTPConnection) -> None:
+    """It stays open after successes and errors, and no answer waits for the acknowledgement of its head."""
+    ask(connection, "GET", "/api/channels")
+    before = connection.sock
+    began = time.perf_counter()
+    for _ in range(100):
+        ask(connection, "POST", "/api/users/update", ONE)
+        ask(connection, "POST", "/api/users/update", "{")
+        ask(connection, "GET", "/nothing")
+    assert connection.sock is before
+    assert time.perf_counter() - began < 300 * 0.04 / 2
+
+
+def test_an_answer_has_the_headers_of_one(connection: http.client.HTTPConnection) -> None:
+    """Type, length, duration and a request ID are there."""
+    connection.request("GET", "/api/channels", headers=KEY)
+    response = connection.getresponse()
+    body = response.read()
+    assert response.getheader("Content-Type") == "application/json"
+    assert response.getheader("Content-Length") == str(len(body))
+    assert response.getheader("Request-Time", "").isdecimal()
+    assert response.getheader("Iterable-Request-Id")
+
+
+def test_a_body_may_come_in_chunks(sandbox: Sandbox, connection: http.client.HTTPConnection) -> None:
+    """A body of unknown length is read to its end, and the connection stays in step."""
+    for _ in range(2):
+        connection.request("POST", "/api/users/update", iter([ONE[:9].encode(), ONE[9:].encode()]), KEY)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == 200
+    assert [(call.bytes, call.applied) for call in sandbox.calls] == [(len(ONE), True)] * 2
+
+
+def test_a_body_without_a_proper_length_ends_the_connection(
+    connection: http.client.HTTPConnection,
+) -> None:
+    """It is answered with 400, since what follows cannot be told apart."""
+    connection.request("POST", "/api/users/update", headers=KEY | {"Content-Length": "many"})
+    response = connection.getresponse()
+    response.read()
+    assert (response.status, response.will_close) == (400, True)
+
+
+@pytest.mark.parametrize(("kind", "written"), [("drop_before", 0), ("drop_after", 1)])
+def test_a_dropped_call_ends_the_connection(
+    sandbox: Sandbox, connection: http.client.HTTPConnection, kind: str, written: int
+) -> None:
+    """The client sees the connection end without a byte."""
+    sandbox.faults({"kind": kind})
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask(connection, "POST", "/api/users/update", ONE)
+    assert len(sandbox.project.profiles) == written
+    connection.close()
+    assert ask(connection, "POST", "/api/users/update", ONE)[0] == 200
+
+
+def test_slow_uses_the_given_sleep() -> None:
+    """A slow answer sleeps by the function the sandbox was given."""
+    slept: list[float] = []
+    with Sandbox("hybrid", sleep=slept.append) as sandbox:
+        sandbox.faults({"kind": "slow", "seconds": 3600})
+        connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
+        assert ask(connection, "GET", "/api/channels")[0] == 200
+    assert slept == [3600]
+
+
+def test_calls_may_come_at_once(sandbox: Sandbox) -> None:
+    """Parallel connections are served, and no write is lost."""
+
+    def write(number: int) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
+        users = [{"email": f"u{n}@x.io", "dataFields": {"f": n}} for n in range(50)]
+        status, _ = ask(connection, "POST", "/api/users/bulkUpdate", json.dumps({"users": users}))
+        connection.close()
+        return status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(write, range(40))) == {200}
+    assert [profile.writes for profile in sandbox.project.profiles] == [40] * 50
+    assert [call.seq for call in sandbox.calls] == list(range(1, 41))
+
+
+def test_the_page_stands_alone(connection: http.client.HTTPConnection) -> None:
+    """The page at / is HTML and asks nobody else for anything."""
+    status, body = ask(connection, "GET", "/")
+    assert (status, body.startswith("<!DOCTYPE html>")) == (200, True)
+    assert "http://" not in body
+    assert "https://" not in body
+
+
+def test_options_and_reset_in_process(sandbox: Sandbox, connection: http.client.HTTPConnection) -> None:
+    """`set` changes options, `reset` begins again, wrong options are a ValueError."""
+    sandbox.set(api_key="other")
+    assert ask(connection, "GET", "/api/channels")[0] == 401
+    sandbox.reset("hybrid")
+    assert ask(connection, "GET", "/api/channels")[0] == 200
+    assert (sandbox.project.type, len(sandbox.calls)) == ("hybrid", 1)
+    assert sandbox.users == []
+    assert ask(connection, "POST", "/api/users/update", ONE)[0] == 200
+    assert sandbox.users == [{"email": "a@x.io", "userId": None, "dataFields": {"f": 1}, "writes": 1}]
+    with pytest.raises(ValueError, match="project_type"):
+        sandbox.reset("none")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="project_type"):
+        Sandbox("none")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no_such"):
+        Sandbox(no_such=1)
+
+
+def test_nothing_answers_after_the_end() -> None:
+    """Once stopped, open connections end and new ones are refused."""
+    with Sandbox() as sandbox:
+        port = sandbox.port
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        assert ask(connection, "GET", "/api/channels")[0] == 200
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        ask(connection, "GET", "/api/channels")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=10)
+    assert "sandbox" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_told_to_stop(number: signal.Signals) -> None:
+    """It prints one line with its address when it is ready, and ends with 0 on a signal."""
+    command = [sys.executable, "-m", "airflow_provider_iterable.sandbox", "--port", "0"]
+    command += ["--project-type", "hybrid", "--no-rates", "--api-key", "key", "--option", "max_fields=7"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        port = int(line.rpartition(":")[2])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        state = json.loads(ask(connection, "GET", "/sandbox/state")[1])
+        assert ask(connection, "GET", "/api/channels")[0] == 200
+        process.send_signal(number)
+        assert (process.wait(10), process.stdout.read()) == (0, "")
+    assert state["project_type"] == "hybrid"
+    options = state["options"]
+    assert (options["rates"], options["api_key"], options["max_fields"]) == (False, "(set)", 7)
+
+
+def test_options_on_the_command_line() -> None:
+    """A value is JSON, or a string where it is none."""
+    given = arguments(["--option", "too_large=BatchTooLarge", "--option", 'invalid_data=["a@x.io"]'])
+    assert options_from(given) == {"too_large": "BatchTooLarge", "invalid_data": ["a@x.io"]}
+    assert (given.port, given.project_type) == (8090, "email")
+
+
+def test_a_wrong_option_ends_the_command() -> None:
+    """It says what is wrong and ends with 2."""
+    command = [sys.executable, "-m", "airflow_provider_iterable.sandbox", "--option", "no_such=1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "no_such" in done.stderr

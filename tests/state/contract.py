@@ -1,0 +1,398 @@
+"""What a run may rely on, whichever store remembers: each store's test class subclasses one of these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Protocol, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.run import Options, run
+from airflow_provider_iterable.engine.vocabulary import (
+    Batch,
+    Duplicate,
+    Entry,
+    Gone,
+    Invalid,
+    Pair,
+    Patch,
+    Present,
+    Reason,
+    Reply,
+    Row,
+    State,
+    Sync,
+)
+from airflow_provider_iterable.errors import DestinationChanged
+from airflow_provider_iterable.mapping import Mapper, key_text
+from airflow_provider_iterable.state.memory import MemoryState
+from airflow_provider_iterable.state.scope import Session
+from airflow_provider_iterable.syncs.users import UserOptions, Users
+
+HERE = {"host": "https://api.iterable.com", "type": "users", "match": "email"}
+"""A destination."""
+MAPPING = "0123456789abcdef" * 2
+"""A mapping's digest."""
+NASTY = [
+    "o'brien",
+    '"quoted"',
+    "back\\slash",
+    "\\",
+    "two\nlines\r\n\tand a tab",
+    "100%",
+    "%s %(name)s %%",
+    "{p} {} {state} {{",
+    "$1 :name ? ?1 @p",
+    "'; DROP TABLE sync_state; --",
+    "Zoë Ωμέγα 名前 \u202eright to left",
+    "👩‍👩‍👧‍👦 \U0010ffff",
+    "e\u0301 is not é",
+    "",
+    " ",
+    "\x00\x07",
+    "null",
+    "0",
+]
+"""Values that break what is quoted by hand."""
+_numbers = count(1)
+
+
+class Place(Protocol):
+    """A store somewhere, with nothing in it at first."""
+
+    def open(
+        self, sync_id: str, destination: Mapping[str, Any] = HERE, mapping: str = MAPPING
+    ) -> Session:
+        """Open it for a run."""
+        ...
+
+
+class Keyed:
+    """The part of a sync that pairing asks: the first column is the key, and an empty one is none."""
+
+    def key(self, row: Row) -> str | Invalid:
+        """Name the row."""
+        return row[0] or Invalid("", Reason.NULL_KEY)
+
+
+KEYED = cast("Sync", Keyed())
+
+
+def key_of(*values: Any) -> str:
+    """Return the key text of values that are not null."""
+    text = key_text(values)
+    assert text is not None
+    return text
+
+
+def entry(number: int = 0, who: str = "ann@example.com") -> Entry:
+    """Return an entry about somebody."""
+    return Entry(number.to_bytes(12, "big"), json.dumps(["email", who], ensure_ascii=False))
+
+
+def fresh() -> str:
+    """Return the name of a sync that no test has used yet."""
+    return f"dag.sync_{next(_numbers)}"
+
+
+def keep(place: Place, sync_id: str, *patches: Patch, **scope: Any) -> None:
+    """Let a run that succeeds commit patches."""
+    session = place.open(sync_id, **scope)
+    drain(session, [])
+    for patch in patches:
+        session.commit(patch)
+    session.finish(True)
+    session.close()
+
+
+def drain(state: State, rows: Iterable[Row]) -> list[Pair]:
+    """Return all pairs."""
+    return list(state.pair(KEYED, rows))
+
+
+def memories(state: State) -> dict[str, Entry]:
+    """Return all that is remembered: what an empty model leaves behind, recalled."""
+    gone = [pair for pair in drain(state, []) if isinstance(pair, Gone)]
+    whole = state.recall([pair.key for pair in gone])
+    assert {pair.key: pair.before.fingerprint for pair in gone} == {
+        key: found.fingerprint for key, found in whole.items()
+    }
+    assert state.remembered == len(gone)
+    return dict(whole)
+
+
+def kept(place: Place, sync_id: str) -> dict[str, Entry]:
+    """Return what the next run of a sync would remember."""
+    session = place.open(sync_id)
+    try:
+        return memories(session)
+    finally:
+        session.close()
+
+
+def sorted_out(pairs: Sequence[Pair]) -> tuple[list[Pair], dict[str, bytes], dict[str, int]]:
+    """Return pairs of rows in their order, then memories without a row, then duplicate keys."""
+    rows = [pair for pair in pairs if isinstance(pair, Present | Invalid)]
+    gone = {pair.key: pair.before.fingerprint for pair in pairs if isinstance(pair, Gone)}
+    twice = {pair.key: pair.rows for pair in pairs if isinstance(pair, Duplicate)}
+    assert len(rows) + len(gone) + len(twice) == len(pairs), "a key is told once"
+    assert pairs[: len(rows)] == rows, "nothing is known to be gone or duplicate before the last row"
+    return rows, gone, twice
+
+
+def text() -> st.SearchStrategy[str]:
+    """Draw text as databases hold it, and what breaks it."""
+    return st.sampled_from(NASTY) | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+def keys() -> st.SearchStrategy[str]:
+    """Draw key texts of one or two columns; few small numbers, so that rows and memories meet."""
+    part = st.integers(0, 6) | text()
+    return st.lists(part, min_size=1, max_size=2).map(lambda values: key_of(*values))
+
+
+def entries() -> st.SearchStrategy[Entry]:
+    """Draw entries."""
+    return st.builds(Entry, st.binary(min_size=12, max_size=12), text().map(lambda who: json.dumps(["email", who])))
+
+
+slowly = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+"""For stores that write to disk; each example is a sync of its own."""
+
+
+class StateContract:
+    """Pairing and remembering."""
+
+    @pytest.fixture
+    def place(self) -> Place:
+        """Return the store."""
+        raise NotImplementedError
+
+    @slowly
+    @given(
+        remembered=st.dictionaries(keys(), entries(), max_size=8),
+        rows=st.lists(st.tuples(keys() | st.just(""), st.integers()), max_size=12),
+    )
+    def test_pairs_as_memory_does(
+        self, place: Place, remembered: dict[str, Entry], rows: list[tuple[str, int]]
+    ) -> None:
+        """Rows with their memories in row order, then memories without a row and keys of several rows."""
+        sync_id = fresh()
+        keep(place, sync_id, dict(remembered))
+        reference = MemoryState(dict(remembered))
+        session = place.open(sync_id)
+        assert sorted_out(drain(session, rows)) == sorted_out(drain(reference, rows))
+        assert session.remembered == len(remembered)
+        session.close()
+
+    @slowly
+    @given(patches=st.lists(st.dictionaries(keys(), st.none() | entries(), max_size=6), max_size=4))
+    def test_remembers_what_patches_say(self, place: Place, patches: list[Patch]) -> None:
+        """A patch stores, replaces and forgets; forgetting what is not there is no news."""
+        sync_id, expected = fresh(), dict[str, Entry]()
+        for patch in patches:
+            expected.update({key: kept for key, kept in patch.items() if kept is not None})
+            for key in [key for key, kept in patch.items() if kept is None]:
+                expected.pop(key, None)
+        keep(place, sync_id, *patches)
+        assert kept(place, sync_id) == expected
+
+    def test_a_commit_may_be_repeated(self, place: Place) -> None:
+        """What is committed twice, in one run or in two, is there once."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1), "[2]": entry(2), "[3]": entry(3)})
+        patch: Patch = {"[1]": entry(4), "[2]": None, "[4]": entry(5)}
+        keep(place, sync_id, patch, patch)
+        keep(place, sync_id, patch)
+        assert kept(place, sync_id) == {"[1]": entry(4), "[3]": entry(3), "[4]": entry(5)}
+
+    def test_an_empty_patch_changes_nothing(self, place: Place) -> None:
+        """There is nothing to store, and it is stored."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1)}, {})
+        assert kept(place, sync_id) == {"[1]": entry(1)}
+
+    def test_recalls_whole_entries_of_some_keys(self, place: Place) -> None:
+        """Pairs carry fingerprints, recalled entries also whom they are about; unknown keys are left out."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1, "a@x.io"), "[2]": entry(2, "b@x.io"), "[3]": entry(3, "c@x.io")})
+        session = place.open(sync_id)
+        assert session.recall(["[3]", "[9]", "[1]"]) == {"[1]": entry(1, "a@x.io"), "[3]": entry(3, "c@x.io")}
+        assert session.recall([]) == {}
+        session.close()
+
+    def test_recalls_while_pairs_are_drawn(self, place: Place) -> None:
+        """The engine completes changes before it has seen the last row."""
+        sync_id = fresh()
+        keep(place, sync_id, {key_of(number): entry(number) for number in range(3)})
+        session = place.open(sync_id)
+        pairs = session.pair(KEYED, [(key_of(number), "row") for number in range(3)])
+        first = next(pairs)
+        assert isinstance(first, Present)
+        assert session.recall([first.key]) == {first.key: entry(0)}
+        assert len(list(pairs)) == 2
+        session.close()
+
+    def test_any_text_may_be_in_a_key_or_a_reference(self, place: Place) -> None:
+        """Quotes, backslashes, line ends, placeholders, emoji: all come back as they went."""
+        sync_id = fresh()
+        patch: Patch = {
+            key_of(value, number): entry(number, f"{value}@example.com") for number, value in enumerate(NASTY)
+        }
+        keep(place, sync_id, patch)
+        session = place.open(sync_id)
+        assert memories(session) == patch
+        assert session.recall(list(patch)) == patch
+        session.close()
+        keep(place, sync_id, dict.fromkeys(list(patch)[::2]))
+        assert set(kept(place, sync_id)) == set(list(patch)[1::2])
+
+    def test_keys_may_have_500_characters(self, place: Place) -> None:
+        """Also 500 that take four bytes each and do not repeat, under the longest name of a sync."""
+        sync_id = f"{fresh()}_".ljust(250, "x")
+        plain, wide = key_of("k" * 496), key_of("".join(chr(0x10000 + 97 * number) for number in range(496)))
+        assert len(plain) == len(wide) == 500
+        keep(place, sync_id, {plain: entry(1), wide: entry(2)})
+        assert kept(place, sync_id) == {plain: entry(1), wide: entry(2)}
+
+    def test_keys_that_look_alike_are_several(self, place: Place) -> None:
+        """Case, accents, blanks at the end and types tell keys apart."""
+        sync_id = fresh()
+        alike = ["a", "A", "á", "a\u0301", "a ", " a", "ａ", 1, "1", "1.0", True]
+        patch: Patch = {key_of(value): entry(number) for number, value in enumerate(alike)}
+        assert len(patch) == len(alike)
+        keep(place, sync_id, patch)
+        assert kept(place, sync_id) == patch
+
+    def test_patches_may_be_large(self, place: Place) -> None:
+        """10,000 entries are stored, and then replaced and forgotten, in one go each."""
+        sync_id = fresh()
+        keep(place, sync_id, {key_of(number): entry(number, f"u{number}@x.io") for number in range(10_000)})
+        assert len(kept(place, sync_id)) == 10_000
+        keep(place, sync_id, {key_of(number): None if number % 2 else entry(1) for number in range(10_000)})
+        assert kept(place, sync_id) == {key_of(number): entry(1) for number in range(0, 10_000, 2)}
+
+    def test_syncs_do_not_see_each_other(self, place: Place) -> None:
+        """The same keys under another sync_id are others."""
+        one, other = fresh(), fresh()
+        keep(place, one, {"[1]": entry(1), "[2]": entry(2)})
+        keep(place, other, {"[1]": entry(3), "[2]": None})
+        assert kept(place, one) == {"[1]": entry(1), "[2]": entry(2)}
+        assert kept(place, other) == {"[1]": entry(3)}
+
+
+class StoreContract(StateContract):
+    """What a store remembers about the sync itself, beside its entries."""
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"host": "https://api.eu.iterable.com"}, ["host", "api.iterable.com", "api.eu.iterable.com"]),
+            ({"match": "user_id"}, ["match", '"email"', '"user_id"']),
+            ({"match": None, "list": 7}, ["list", "null", "7", "match"]),
+        ],
+    )
+    def test_another_destination_is_refused(self, place: Place, change: dict[str, Any], named: list[str]) -> None:
+        """The error names what differs, as it was and as it is, and what can be done; the state stays."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1)})
+        with pytest.raises(DestinationChanged) as caught:
+            place.open(sync_id, {**HERE, **change})
+        message = str(caught.value)
+        assert all(word in message for word in [sync_id, *named, "Nothing was sent", "another sync_id"])
+        assert "type:" not in message, "what is the same is not named"
+        assert kept(place, sync_id) == {"[1]": entry(1)}
+
+    def test_the_order_of_a_destination_does_not_matter(self, place: Place) -> None:
+        """It is compared as an object."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1)})
+        place.open(sync_id, dict(reversed(HERE.items()))).close()
+
+    def test_without_memory_any_destination_will_do(self, place: Place) -> None:
+        """A run that remembered nothing, because it failed or only planned, binds nobody."""
+        sync_id = fresh()
+        session = place.open(sync_id)
+        assert drain(session, [("[1]", 1)]) == [Present("[1]", ("[1]", 1), None)]
+        session.finish(False)
+        session.close()
+        place.open(sync_id, {**HERE, "host": "elsewhere"}).close()
+
+    def test_a_changed_mapping_is_the_reason_why_rows_go_again(self, place: Place) -> None:
+        """It is said until a run under the new mapping succeeds."""
+        sync_id = fresh()
+        session = place.open(sync_id)
+        assert session.resend_reason is None, "a first run sends, it does not send again"
+        session.close()
+        keep(place, sync_id, {"[1]": entry(1)})
+        for delivered, reason in ((False, True), (True, True), (True, False)):
+            session = place.open(sync_id, mapping="another")
+            assert (session.resend_reason is not None) is reason
+            assert not session.resend_reason or "mapping changed" in session.resend_reason
+            session.finish(delivered)
+            session.close()
+
+    def test_a_succeeding_run_without_changes_keeps_the_state(self, place: Place) -> None:
+        """Finishing says that everything is as it was."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1)})
+        keep(place, sync_id)
+        assert kept(place, sync_id) == {"[1]": entry(1)}
+
+    def test_a_dry_run_remembers_nothing(self, place: Place) -> None:
+        """Neither entries nor the destination are written, whatever the plan holds."""
+        sync_id = fresh()
+        dry_run(place, sync_id, [(1, "a@example.com"), (2, "b@example.com")])
+        place.open(sync_id, {**HERE, "host": "elsewhere"}).close()
+        assert kept(place, sync_id) == {}
+        keep(place, sync_id, {"[1]": entry(1), "[7]": entry(7, "gone@example.com")})
+        report = dry_run(place, sync_id, [(1, "a@example.com"), (2, "b@example.com")])
+        assert (report.status, report.to_dict()["changed"], report.to_dict()["removed"]) == ("planned", 1, 1)
+        assert kept(place, sync_id) == {"[1]": entry(1), "[7]": entry(7, "gone@example.com")}
+
+
+@dataclass
+class Wire:
+    """Iterable, on which nobody may call."""
+
+    calls: int = 0
+
+    def send(self, batch: Batch) -> Reply:
+        """Count a call."""
+        self.calls += 1
+        return Reply(500)
+
+
+def users() -> Users:
+    """Return a sync of rows with an ``id`` and an ``email``."""
+    options = UserOptions(primary_key=("id",), match="email", email_column="email", on_removed="clear")
+    return Users(options, Mapper({"source": "id"}), ("id", "email"))
+
+
+def dry_run(place: Place, sync_id: str, rows: list[Row]) -> Report:
+    """Plan a sync of users, as the operator does it."""
+    wire, report = Wire(), Report(sync_id, "run", HERE, dry_run=True)
+    session = place.open(sync_id)
+    run(users(), lambda: rows, session, wire.send, report, Options(dry_run=True, check=session.check))
+    session.close()
+    assert wire.calls == 0
+    return report
+
+
+def planned(session: Session, rows: list[Row]) -> Plan:
+    """Return the plan that a session is asked to check."""
+    plans: list[Plan] = []
+
+    def check(plan: Plan) -> None:
+        plans.append(plan)
+        session.check(plan)
+
+    run(users(), lambda: rows, session, Wire().send, Report("s", "r", HERE), Options(dry_run=True, check=check))
+    return plans[0]
