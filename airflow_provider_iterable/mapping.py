@@ -14,12 +14,15 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 
-from airflow_provider_iterable.api.values import PLAIN, BadValue, Renderer
+from airflow_provider_iterable.api.values import PLAIN, BadValue, Renderer, too_long
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 
 Nulls = Literal["send", "skip"]
 MAX_KEY_TEXT = 500
 """Longest key text in characters; state tables index it."""
+
+MOST_RECIPES = 1000
+"""Combinations of value types whose treatment is kept."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class Mapper:
         self._skipping: frozenset[int] = frozenset()
         self._build: Callable[[Sequence[Any]], Any] = tuple
         self._constants: tuple[Any, ...] = ()
+        self._more = False
+        self._recipes: dict[tuple[type, ...], tuple[tuple[int, Callable[[Any], Any]], ...]] = {}
 
     @property
     def nests(self) -> bool:
@@ -103,10 +108,12 @@ class Mapper:
 
         :param extra: names of further fields whose values come with each row
         :raises ModelError: a column is missing; the message lists those there are
+        :raises ConfigurationError: a constant has no JSON form
         """
         fields = self._fields
         if fields is None:
-            fields = {column: column for column in columns if column not in self._used}
+            used = {position(columns, name) for name in self._used}
+            fields = {column: column for number, column in enumerate(columns) if number not in used}
             _check_names(tuple(fields))
         self.names = tuple(fields)
         found = {
@@ -121,10 +128,14 @@ class Mapper:
             number for number, source in enumerate(found.values()) if (source.nulls or self._nulls) == "skip"
         )
         constants = {
-            field: self._value(field, source.value) for field, source in fields.items() if isinstance(source, Constant)
+            field: self._constant(field, source.value)
+            for field, source in fields.items()
+            if isinstance(source, Constant)
         }
         self._constants = tuple(constants.values())
+        self._more = bool(constants or extra)
         self._build = _builder([*found, *constants, *extra])
+        self._recipes.clear()
 
     def payload(self, row: Sequence[Any], *extra: Any) -> Any:
         """Return the row's fields as something ``msgspec`` encodes as one JSON object.
@@ -133,38 +144,58 @@ class Mapper:
         :raises FieldError: a value has no JSON form
         """
         values: Sequence[Any] = self._get(row)
-        if self._json or not PLAIN.issuperset(map(type, values)):
-            values = self._rendered(values)
-        if self._skipping and None in values:
-            values = [
-                UNSET if value is None and number in self._skipping else value for number, value in enumerate(values)
-            ]
-        return self._build((*values, *self._constants, *extra))
-
-    def _rendered(self, values: Sequence[Any]) -> Sequence[Any]:
-        if self._json:
-            values = self._parsed(values)
-        by_type = self._render.by_type
-        try:
-            return [value if (kind := type(value)) in PLAIN else by_type[kind](value) for value in values]
-        except (KeyError, BadValue):
-            return [self._value(name, value) for name, value in zip(self._columns, values, strict=True)]
-
-    def _parsed(self, values: Sequence[Any]) -> list[Any]:
-        parsed = list(values)
-        for number in self._json:
-            if isinstance(parsed[number], str | bytes):
+        kinds = tuple(map(type, values))
+        recipe = self._recipes.get(kinds)
+        if recipe is None:
+            recipe = self._recipe(kinds)
+        if recipe:
+            values = list(values)
+            for number, render in recipe:
                 try:
-                    parsed[number] = msgspec.json.decode(parsed[number])
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    raise FieldError(f"field {self._columns[number]}: text that is not JSON") from None
-        return parsed
+                    values[number] = render(values[number])
+                except BadValue as error:
+                    raise FieldError(f"field {self._columns[number]}: {error}") from None
+                except RecursionError:
+                    raise FieldError(f"field {self._columns[number]}: nested too deeply") from None
+        if int in kinds and too_long(values):
+            values = [self._value(name, value) for name, value in zip(self._columns, values, strict=True)]
+        if self._more:
+            values = (*values, *self._constants, *extra)
+        return self._build(values)
+
+    def _recipe(self, kinds: tuple[type, ...]) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
+        """Find what has to be done to values of these types, and keep it: most rows of a model look alike."""
+        if len(self._recipes) >= MOST_RECIPES:
+            self._recipes.clear()
+        recipe: list[tuple[int, Callable[[Any], Any]]] = []
+        for number, kind in enumerate(kinds):
+            if kind is type(None):
+                if number in self._skipping:
+                    recipe.append((number, lambda value: UNSET))
+            elif number in self._json and issubclass(kind, str | bytes):
+                recipe.append((number, _parse))
+            elif kind not in PLAIN:
+                recipe.append((number, self._render.for_type(kind)))
+        return self._recipes.setdefault(kinds, tuple(recipe))
+
+    def _constant(self, field: str, value: Any) -> Any:
+        try:
+            return self._value(field, value)
+        except FieldError as error:
+            raise ConfigurationError(f"A Constant cannot be sent: {error}") from None
 
     def _value(self, field: str, value: Any) -> Any:
         try:
             return self._render(value)
         except BadValue as error:
             raise FieldError(f"field {field}: {error}") from None
+
+
+def _parse(text: str | bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadValue("text that is not JSON") from None
 
 
 def _builder(names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
@@ -185,6 +216,8 @@ def _builder(names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
 def _node(tree: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
     slots = {f"f{number}": name for number, name in enumerate(tree)}
     struct: Any = msgspec.defstruct("Fields", [(slot, Any) for slot in slots], rename=slots, gc=False)
+    if list(tree.values()) == list(range(len(tree))):
+        return lambda values: struct(*values)
     if all(isinstance(child, int) for child in tree.values()):
         pick = _getter(list(tree.values()))
         return lambda values: struct(*pick(values))
@@ -284,11 +317,15 @@ def key_text(values: Sequence[Any]) -> str | None:
 
 def _canonical(value: Any) -> Any:
     match value:
-        case bool() | int() | str():
+        case bool():
             return value
+        case int():
+            return int(value)
+        case str():
+            return str.__str__(value)
         case float() | Decimal():
             if not math.isfinite(value):
-                raise FieldError(f"primary key: number {value}")
+                raise FieldError("primary key: a number that is infinite, too large or none")
             return int(value) if value == int(value) else float(value)
         case datetime():
             text = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value

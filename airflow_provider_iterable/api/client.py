@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 UNSAID_HOLD = 1.0
 """Seconds an endpoint rests after a 429 that does not say how long."""
+BURST_SECONDS = 0.75
+"""Seconds' worth of requests that may start at once: not a whole second's, for Iterable counts arrivals, and requests
+that travel faster than the first one did would come too early for a bucket that is used to the last token."""
 LONGEST_HOLD = 86_400.0
 """No documented limit counts over more than a day; a longer wait is not a number of seconds."""
 
@@ -172,7 +175,8 @@ class Client:
         with self._lock:
             bucket = self._buckets.get(endpoint)
             if bucket is None:
-                bucket = self._buckets[endpoint] = Bucket(rate * self._rate_share)
+                own = rate * self._rate_share
+                bucket = self._buckets[endpoint] = Bucket(own, max(1.0, own * BURST_SECONDS))
             return bucket
 
     def _wait_for_turn(self, bucket: Bucket) -> None:

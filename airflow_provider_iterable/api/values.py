@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -24,10 +24,11 @@ MAX_USER_ID = 52
 MAX_EMAIL_LOCAL = 64
 
 _LOCAL = r"""(?:(?:[^\s\x00-\x1f\x7f()<>@,;:\\".\[\]]|\\.)+|"(?:\\"|[^"])*")"""
-_FOREIGN = r"[^\x00-\x7f\s]"
-_LABEL = rf"(?:[a-z0-9]|{_FOREIGN})(?:(?:[\w-]|{_FOREIGN})*(?:[a-z0-9]|{_FOREIGN}))?"
-_TOP = rf"(?:[a-z]{{2,}}|xn--[a-z0-9-]+|[a-z]*{_FOREIGN}(?:[a-z0-9-]|{_FOREIGN})*)"
-_EMAIL = re.compile(rf"{_LOCAL}(?:\.{_LOCAL})*@(?:{_LABEL}[.\u3002\uff0e\uff61])+{_TOP}")
+_DOTS = r"\u3002\uff0e\uff61"  # what else is a dot in a domain name
+_EDGE = rf"[^\x00-/:-`{{-\x7f\s{_DOTS}]"  # a-z, 0-9, and every character of other scripts, vowel signs included
+_LABEL = rf"{_EDGE}(?:[^\x00-,./:-^`{{-\x7f\s{_DOTS}]*{_EDGE})?"
+_TOP = rf"(?:[a-z]{{2,}}|xn--[a-z0-9-]+|(?=.*[^\x00-\x7f]){_LABEL})"
+_EMAIL = re.compile(rf"{_LOCAL}(?:\.{_LOCAL})*@(?:{_LABEL}[.{_DOTS}])+{_TOP}", re.DOTALL)
 _HOUR = r"(?:[01]\d|2[0-3])"
 _USUAL_EMAIL = re.compile(
     r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}", re.ASCII
@@ -91,11 +92,16 @@ def moment(value: datetime, zone: tzinfo = UTC) -> str:
     :raises BadValue: in UTC it is before the year 1 or after the year 9999
     """
     own = value.tzinfo
-    if own is None:
-        if zone is not UTC:
-            value = value.replace(tzinfo=zone).astimezone(UTC)
-    elif own is not UTC:
-        value = value.astimezone(UTC)
+    try:
+        if own is None:
+            if zone is not UTC:
+                value = value.replace(tzinfo=zone).astimezone(UTC)
+        elif own is not UTC:
+            value = value.astimezone(UTC)
+    except OverflowError:
+        raise BadValue("a date beyond the years 1 to 9999") from None
+    if type(value) is not datetime:  # a driver's own, which msgspec does not know
+        value = datetime.combine(value.date(), value.time())
     text: str = msgspec.to_builtins(value)  # RFC 3339, at a tenth of the price of isoformat
     return f"{text[:10]} {text[11:19]} +00:00"
 
@@ -129,8 +135,17 @@ def _duration(value: timedelta) -> str:
     return f"{parts}.{fraction.microseconds:06d}" if fraction else parts
 
 
-PLAIN = frozenset({str, bool, type(None)})
-"""Types that are JSON as they stand."""
+PLAIN = frozenset({str, int, bool, type(None)})
+"""Types that are JSON as they stand; of integers only those that are not :func:`too_long`."""
+_INERT = PLAIN - {int}
+
+
+def too_long(values: Iterable[Any]) -> bool:
+    """Tell whether one of the values is an integer beyond 64 bits."""
+    for value in values:  # noqa: SIM110 (asked for every row, and any() takes twice as long)
+        if type(value) is int and not -_LONG <= value < _LONG:
+            return True
+    return False
 
 
 class Renderer:
@@ -167,10 +182,13 @@ class Renderer:
         :raises BadValue: bytes, NaN, infinity, or a type that has no JSON form
         """
         kind = type(value)
-        if kind in PLAIN:
+        if kind in _INERT:
             return value
-        render = self.by_type.get(kind) or self._learn(kind)
-        return render(value)
+        return self.for_type(kind)(value)
+
+    def for_type(self, kind: type) -> Callable[[Any], Any]:
+        """Return what renders values of a type that is not plain."""
+        return self.by_type.get(kind) or self._learn(kind)
 
     def _learn(self, kind: type) -> Callable[[Any], Any]:
         """Find the renderer of a subclass (a driver's own datetime, a numeric enum) and keep it."""

@@ -54,7 +54,7 @@ def parsed(reply: Reply) -> dict[str, Any]:
     """Return the body as an object; empty when it is HTML, text, broken or no object."""
     try:
         body = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
 
@@ -127,7 +127,9 @@ def judge_delete(batch: Batch, reply: Reply) -> Verdict:
     (operation,) = batch.operations
     if 200 <= reply.status < 300:
         return Settled([_accepted(operation)])
-    if reply.status in (400, 404) and (_NOBODY.search(_message(reply)) or (reply.status == 404 and parsed(reply))):
+    body = parsed(reply)
+    unknown = code_of(body) in ("UnknownEmailError", "UnknownUserIdError") or _NOBODY.search(_message(reply))
+    if reply.status in (400, 404) and (unknown or (reply.status == 404 and body)):
         return Settled([_told(operation, Reason.ALREADY_GONE, Fate.ACCEPTED)])
     return refusal(batch, reply)
 

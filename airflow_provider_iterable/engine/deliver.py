@@ -123,7 +123,8 @@ class Delivery:
                 for wave in waves:
                     for operation in wave:
                         self._take(operation)
-                        yield from self._told()
+                        if self._tally.outcomes:
+                            yield from self._told()
                     yield from self._drain()
             except BaseException:
                 self._stop.set()
@@ -148,7 +149,8 @@ class Delivery:
                 return
             operation = screened
         self._pack(operation, call)
-        self._launch_ready()
+        if self._ready:
+            self._launch_ready()
 
     def _pack(self, operation: Operation, call: Call) -> None:
         if len(operation.body) + call.envelope > call.max_bytes:

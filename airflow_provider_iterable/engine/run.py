@@ -84,7 +84,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
         with _phase(report, "plan", options.clock):
             plan = _plan(sync, read, state, spool)
             _account(report, plan, state)
-            if options.dry_run or options.approved_plan:
+            if options.dry_run or options.approved_plan is not None:
                 report.plan_hash = plan_hash(plan)
         guard(plan, options.guards, state.remembered)
         _approve(report, options)
@@ -139,7 +139,7 @@ def _account(report: Report, plan: Plan, state: State) -> None:
 
 
 def _approve(report: Report, options: Options) -> None:
-    if options.approved_plan and options.approved_plan != report.plan_hash:
+    if options.approved_plan is not None and options.approved_plan != report.plan_hash:
         raise GuardTripped(
             f"The plan changed since it was approved: approved {options.approved_plan}, now {report.plan_hash}. "
             "Nothing was sent. Make a new plan with dry_run=True and have it approved."

@@ -61,8 +61,7 @@ class Spool:
         if self._reading:
             self._file.seek(start)
             self._reading = False
-        self._file.write(_SIZE.pack(len(data)))
-        self._file.write(data)
+        self._file.write(_SIZE.pack(len(data)) + data)
         self.size += len(data) + _SIZE.size
         return start
 

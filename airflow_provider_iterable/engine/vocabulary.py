@@ -23,6 +23,8 @@ Handle = tuple[str, str]
 class Reason(StrEnum):
     """Why an operation was not simply accepted; closed, one sentence each in :data:`SENTENCES`."""
 
+    __hash__ = str.__hash__  # an enum hashes in Python, and these are counted per row
+
     NULL_KEY = "null_key"
     DUPLICATE_KEY = "duplicate_key"
     KEY_TOO_LONG = "key_too_long"
@@ -78,6 +80,8 @@ SENTENCES: Mapping[Reason, str] = {
 class Fate(StrEnum):
     """What became of an operation."""
 
+    __hash__ = str.__hash__  # an enum hashes in Python, and these are counted per row
+
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     SKIPPED = "skipped"
@@ -86,6 +90,8 @@ class Fate(StrEnum):
 
 class Kind(StrEnum):
     """How a row differs from what the sync remembers."""
+
+    __hash__ = str.__hash__  # an enum hashes in Python, and these are counted per row
 
     ADDED = "added"
     CHANGED = "changed"
@@ -121,7 +127,7 @@ class Invalid(Struct, frozen=True, gc=False):
     handles: tuple[Handle, ...] = ()
 
 
-class Present(Struct, frozen=True):
+class Present(Struct, frozen=True, gc=False):
     """A row of the model and what is remembered under its key."""
 
     key: str
@@ -129,14 +135,14 @@ class Present(Struct, frozen=True):
     before: Entry | None
 
 
-class Gone(Struct, frozen=True):
+class Gone(Struct, frozen=True, gc=False):
     """A remembered key that no row of the model has."""
 
     key: str
     before: Entry
 
 
-class Duplicate(Struct, frozen=True):
+class Duplicate(Struct, frozen=True, gc=False):
     """A key that ``rows`` rows share; known after the last row, its first row was a :class:`Present`."""
 
     key: str
@@ -146,27 +152,27 @@ class Duplicate(Struct, frozen=True):
 Pair = Present | Gone | Duplicate | Invalid
 
 
-class Added(Struct, frozen=True):
+class Added(Struct, frozen=True, gc=False):
     """A record Iterable has not accepted yet."""
 
     after: Record
 
 
-class Changed(Struct, frozen=True):
+class Changed(Struct, frozen=True, gc=False):
     """A record that differs from the one Iterable accepted under its key."""
 
     before: Entry
     after: Record
 
 
-class Removed(Struct, frozen=True):
+class Removed(Struct, frozen=True, gc=False):
     """A record Iterable accepted whose row has left the model."""
 
     key: str
     before: Entry
 
 
-class Unchanged(Struct, frozen=True):
+class Unchanged(Struct, frozen=True, gc=False):
     """No news; the handles tell who is present without being sent."""
 
     record: Record
@@ -220,7 +226,7 @@ class Call:
     """The call an operation goes on to once this one accepted it (a look-up before an update)."""
 
 
-class Operation(Struct, frozen=True):
+class Operation(Struct, frozen=True, gc=False):
     """One thing to do at Iterable, with its own receipt: what to remember if Iterable accepts it."""
 
     key: str
@@ -233,14 +239,14 @@ class Operation(Struct, frozen=True):
     """None: forget the key."""
 
 
-class Batch(Struct, frozen=True):
+class Batch(Struct, frozen=True, gc=False):
     """Operations that travel in one request."""
 
     call: Call
     operations: Sequence[Operation]
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """What became of one row."""
 
     key: str

@@ -90,7 +90,7 @@ def _violations(value: Any, expected: Any, path: str) -> Iterator[tuple[str, str
         return
     if issubclass(kind, msgspec.Struct):
         yield from _member_violations(value, kind, path)
-    elif not _is(value, kind):
+    elif not isinstance(value, kind):
         yield path, f"{_WORDS[kind]} value expected"
     elif kind is list:
         for index, element in enumerate(value):
@@ -107,7 +107,3 @@ def _member_violations(value: Any, shape: type[msgspec.Struct], path: str) -> It
             yield from _violations(value[field.encode_name], field.type, name)
         elif field.required:
             yield name, "error.path.missing"
-
-
-def _is(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not (kind is not bool and isinstance(value, bool))

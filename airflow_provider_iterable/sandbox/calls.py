@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 
-class Call(msgspec.Struct, omit_defaults=True, gc=False):
+class Call(msgspec.Struct):
     """One API call: status 0 means that it got no answer."""
 
     seq: int

@@ -9,7 +9,7 @@ import msgspec
 Kind = Literal["429", "5xx_html", "slow", "drop_before", "drop_after", "malformed"]
 
 
-class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Fault(msgspec.Struct, forbid_unknown_fields=True):
     """Something that goes wrong on calls of a path, after `after` of them, `times` times (-1: for ever).
 
     `path` is a path, its template, or the folder it is in; any call when absent. `status` is that of

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import tenacity
 
 from airflow_provider_iterable.engine.plan import Plan
@@ -150,7 +151,7 @@ class TableSession:
         query = self._sql(
             "SELECT record_key, fingerprint, ref FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
         )
-        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id, json.dumps(list(keys)))))
+        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id, _encode(list(keys)))))
         return {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in found}
 
     def commit(self, patch: Patch) -> None:
@@ -173,12 +174,12 @@ class TableSession:
                         "ON CONFLICT (sync_id, record_key) DO UPDATE "
                         "SET fingerprint = excluded.fingerprint, ref = excluded.ref"
                     ),
-                    (sync_id, json.dumps(kept)),
+                    (sync_id, _encode(kept)),
                 )
             if dropped:
                 self._execute(
                     self._sql("DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"),
-                    (sync_id, json.dumps(dropped)),
+                    (sync_id, _encode(dropped)),
                 )
 
         try:
@@ -278,6 +279,10 @@ class TableSession:
             keys=self._dialect.keys.format(p=p),
             **self._names,
         )
+
+
+def _encode(parameter: list[Any]) -> str:
+    return msgspec.json.encode(parameter).decode()
 
 
 def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:

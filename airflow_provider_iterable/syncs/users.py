@@ -30,7 +30,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, Mapper, key_getter, nest, position
-from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match, handle
+from airflow_provider_iterable.syncs.identity import CHECKS, FIELD_NAMES, Match, handle
 
 Mode = Literal["upsert", "update"]
 OnRemoved = Literal["keep", "clear", "delete"]
@@ -90,6 +90,7 @@ class Users:
         mapped: dict[Match, str | None] = {"email": options.email_column, "user_id": options.user_id_column}
         self._kind = options.match
         self._identifier = position(columns, mapped[options.match] or "")
+        self._identify = CHECKS[options.match][0]
         self._name = FIELD_NAMES[options.match]
         other: Match = "user_id" if options.match == "email" else "email"
         other_column = mapped[other]
@@ -165,6 +166,8 @@ class Users:
             text = self._key(row)
         except (FieldError, OverflowError) as error:
             return Invalid("", Reason.INVALID_VALUE, str(error))
+        except UnicodeEncodeError:
+            return Invalid("", Reason.INVALID_VALUE, "primary key: text that is not valid Unicode")
         if text is None:
             return Invalid("", Reason.NULL_KEY)
         if len(text) > MAX_KEY_TEXT:
@@ -173,9 +176,11 @@ class Users:
 
     def record(self, key: str, row: Row) -> Record | Invalid:
         """Map the row: one identifier on top, the other one and all fields in ``dataFields``."""
-        found = handle(self._kind, row[self._identifier])
-        if isinstance(found, Reason):
-            return Invalid(key, found)
+        identifier = self._identify(row[self._identifier])
+        if identifier is None:
+            reason = handle(self._kind, row[self._identifier])
+            return Invalid(key, reason if isinstance(reason, Reason) else Reason.NO_IDENTIFIER)
+        found = (self._kind, identifier)
         handles: tuple[Handle, ...] = (found,)
         try:
             if self._other is None:
@@ -187,7 +192,7 @@ class Users:
                 if other is not None:
                     handles = (found, other)
                 fields = self._mapper.payload(row, UNSET if other is None else other[1])
-            body = self._encode(self._body(found[1], fields))
+            body = self._encode(self._body(identifier, fields))
         except FieldError as error:
             return Invalid(key, Reason.INVALID_VALUE, str(error), handles)
         except OverflowError:
@@ -297,7 +302,8 @@ def _check_identifiers(mapper: Mapper, columns: Mapping[Match, str | None]) -> N
     for kind, column in columns.items():
         if column is not None and FIELD_NAMES[kind] in mapper.names:
             raise ConfigurationError(
-                f"The field {FIELD_NAMES[kind]!r} is mapped twice: in fields, and by {kind}_column. Leave it out of fields."
+                f"The field {FIELD_NAMES[kind]!r} is mapped twice: in fields, and by {kind}_column. "
+                "Leave it out of fields."
             )
 
 
@@ -316,4 +322,13 @@ def _check(options: UserOptions) -> None:
         raise ConfigurationError(
             'on_removed="delete" by user ID removes every profile that has the ID, and in an email-based project '
             "several may. Match by email, say the project type in the connection, or set allow_shared_user_id=True."
+        )
+
+
+def _check_depth(mapper: Mapper, options: UserOptions) -> None:
+    deep = [name for name in mapper.names if name.count(".") > 1]
+    if deep and options.merge_nested_objects is not False:
+        raise ConfigurationError(
+            f"The field {deep[0]!r} is nested deeper than Iterable merges, which is one level: what stands beside it "
+            "would be lost. Map its parent as Json, or set merge_nested_objects=False to replace whole objects."
         )

@@ -140,6 +140,16 @@ def test_chance_follows_the_seed(make: Make) -> None:
     assert 30 < outcome(1).count(503) < 90
 
 
+def test_a_fault_of_no_times_never_comes(make: Make) -> None:
+    """With `times` 0 no call goes wrong; without anything said, one does, and takes a second."""
+    client = make()
+    spoil(client, {"kind": "slow", "times": 0}, {"kind": "slow"})
+    assert [client.get("channels").status for _ in range(2)] == [200, 200]
+    listed = ask(client, "GET", "/sandbox/faults").json["faults"]
+    assert [fault["fired"] for fault in listed] == [0, 1]
+    assert client.clock.now == START + 1
+
+
 @pytest.mark.parametrize("fault", [{"kind": "none"}, {"kind": "slow", "second": 1}, {}, 5])
 def test_wrong_faults_are_refused(make: Make, fault: Any) -> None:
     """An unknown kind or member is an error, and no fault of the list is taken in."""

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.sandbox.options import Options, ProjectType
@@ -91,7 +91,6 @@ def check(project: Project, project_type: ProjectType) -> None:
         assert profile.user_id is not None or project_type != "user_id"
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["email", "user_id", "hybrid"]), st.lists(CALLS, max_size=12))
 def test_any_calls_leave_a_sound_project(project_type: ProjectType, calls: list[tuple[str, Any]]) -> None:
     """Counts add up, a refused call changes nothing, and every profile is found by what it is called."""
