@@ -90,11 +90,8 @@ of_2_11 := (3, 11) <= v < (3, 13)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.installed-demo ## a warehouse, a local Iterable and three runs of a DAG, in one process
+demo: $(VENV)/.installed-demo ## a warehouse, a local Iterable and five runs of the example DAG
 	@$(python) -m airflow_provider_iterable.demo $(DEMO_ARGS)
-
-ui: $(VENV)/.installed-demo ## the demo in Airflow's own web interface
-	@$(python) -m airflow_provider_iterable.demo --ui $(DEMO_ARGS)
 
 dev: $(dev_stamp) ## an environment for changing the code, in .venv
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 
-from airflow_provider_iterable.api.values import PLAIN, BadValue, Renderer, too_long
+from airflow_provider_iterable.api.values import PLAIN, BadValue, Renderer
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 
 Nulls = Literal["send", "skip"]
@@ -93,9 +93,12 @@ class Mapper:
         self._columns: tuple[str, ...] = ()
         self._json: tuple[int, ...] = ()
         self._skipping: frozenset[int] = frozenset()
-        self._build: Callable[[Sequence[Any]], Any] = tuple
+        self._build: Callable[..., Any] = tuple
         self._constants: tuple[Any, ...] = ()
         self._more = False
+        self.payload: Callable[..., Any] = tuple
+        """Returns a row's fields as something ``msgspec`` encodes as one JSON object; takes the row and the values of
+        the further fields (``UNSET`` to leave one out); raises :class:`FieldError` where a value has no JSON form."""
         self._recipes: dict[tuple[type, ...], tuple[tuple[int, Callable[[Any], Any]], ...]] = {}
 
     @property
@@ -136,32 +139,33 @@ class Mapper:
         self._more = bool(constants or extra)
         self._build = _builder([*found, *constants, *extra])
         self._recipes.clear()
+        self.payload = self._payload()
 
-    def payload(self, row: Sequence[Any], *extra: Any) -> Any:
-        """Return the row's fields as something ``msgspec`` encodes as one JSON object.
+    def _payload(self) -> Callable[..., Any]:
+        """Return the function that maps a row; its names are local to it, for it runs a million times."""
+        get, build, columns, constants, more = self._get, self._build, self._columns, self._constants, self._more
+        known, find = self._recipes.get, self._recipe
 
-        :param extra: the values of the further fields, ``UNSET`` to leave one out
-        :raises FieldError: a value has no JSON form
-        """
-        values: Sequence[Any] = self._get(row)
-        kinds = tuple(map(type, values))
-        recipe = self._recipes.get(kinds)
-        if recipe is None:
-            recipe = self._recipe(kinds)
-        if recipe:
-            values = list(values)
-            for number, render in recipe:
+        def payload(row: Sequence[Any], *extra: Any) -> Any:
+            values: Sequence[Any] = get(row)
+            kinds = tuple(map(type, values))
+            recipe = known(kinds)
+            if recipe is None:
+                recipe = find(kinds)
+            if recipe:
+                values = list(values)
                 try:
-                    values[number] = render(values[number])
+                    for number, render in recipe:
+                        values[number] = render(values[number])
                 except BadValue as error:
-                    raise FieldError(f"field {self._columns[number]}: {error}") from None
+                    raise FieldError(f"field {columns[number]}: {error}") from None
                 except RecursionError:
-                    raise FieldError(f"field {self._columns[number]}: nested too deeply") from None
-        if int in kinds and too_long(values):
-            values = [self._value(name, value) for name, value in zip(self._columns, values, strict=True)]
-        if self._more:
-            values = (*values, *self._constants, *extra)
-        return self._build(values)
+                    raise FieldError(f"field {columns[number]}: nested too deeply") from None
+            if more:
+                return build(*values, *constants, *extra)
+            return build(*values)
+
+        return payload
 
     def _recipe(self, kinds: tuple[type, ...]) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
         """Find what has to be done to values of these types, and keep it: most rows of a model look alike."""
@@ -198,11 +202,14 @@ def _parse(text: str | bytes) -> Any:
         raise BadValue("text that is not JSON") from None
 
 
-def _builder(names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
+def _builder(names: Sequence[str]) -> Callable[..., Any]:
     """Return a function from values, in the order of dotted names, to one object.
 
     The object is a struct made for these names: it is built and encoded in about half the time of a dict.
     """
+    if not any("." in name for name in names):
+        flat: Callable[..., Any] = _struct(names)
+        return flat
     tree: dict[str, Any] = {}
     for number, name in enumerate(names):
         *parents, leaf = name.split(".")
@@ -210,22 +217,24 @@ def _builder(names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
         for parent in parents:
             place = place.setdefault(parent, {})
         place[leaf] = number
-    return _node(tree)
+    root = _node(tree)
+    empty = _struct(())()
+    return lambda *values: empty if (made := root(values)) is UNSET else made
+
+
+def _struct(names: Sequence[str]) -> Any:
+    slots = {f"f{number}": name for number, name in enumerate(names)}
+    struct: Any = msgspec.defstruct("Fields", [(slot, Any) for slot in slots], rename=slots, gc=False)
+    return struct
 
 
 def _node(tree: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
-    slots = {f"f{number}": name for number, name in enumerate(tree)}
-    struct: Any = msgspec.defstruct("Fields", [(slot, Any) for slot in slots], rename=slots, gc=False)
-    if list(tree.values()) == list(range(len(tree))):
-        return lambda values: struct(*values)
-    if all(isinstance(child, int) for child in tree.values()):
-        pick = _getter(list(tree.values()))
-        return lambda values: struct(*pick(values))
+    struct = _struct(list(tree))
     children = [child if isinstance(child, int) else _node(child) for child in tree.values()]
 
     def build(values: Sequence[Any]) -> Any:
         made = [values[child] if isinstance(child, int) else child(values) for child in children]
-        return struct(*made)
+        return struct(*made) if any(value is not UNSET for value in made) else UNSET
 
     return build
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -91,18 +91,16 @@ def moment(value: datetime, zone: tzinfo = UTC) -> str:
 
     :raises BadValue: in UTC it is before the year 1 or after the year 9999
     """
-    own = value.tzinfo
-    try:
-        if own is None:
-            if zone is not UTC:
-                value = value.replace(tzinfo=zone).astimezone(UTC)
-        elif own is not UTC:
-            value = value.astimezone(UTC)
-    except OverflowError:
-        raise BadValue("a date beyond the years 1 to 9999") from None
-    if type(value) is not datetime:  # a driver's own, which msgspec does not know
-        value = datetime.combine(value.date(), value.time())
+    if type(value) is not datetime:
+        value = datetime.combine(value.date(), value.timetz())  # a driver's own subclass
+    if value.tzinfo is None and zone is not UTC:
+        value = value.replace(tzinfo=zone)
     text: str = msgspec.to_builtins(value)  # RFC 3339, at a tenth of the price of isoformat
+    if text[-1] != "Z" and value.tzinfo is not None:
+        try:
+            text = msgspec.to_builtins(value.astimezone(UTC))
+        except OverflowError:
+            raise BadValue("a date beyond the years 1 to 9999") from None
     return f"{text[:10]} {text[11:19]} +00:00"
 
 
@@ -135,17 +133,8 @@ def _duration(value: timedelta) -> str:
     return f"{parts}.{fraction.microseconds:06d}" if fraction else parts
 
 
-PLAIN = frozenset({str, int, bool, type(None)})
-"""Types that are JSON as they stand; of integers only those that are not :func:`too_long`."""
-_INERT = PLAIN - {int}
-
-
-def too_long(values: Iterable[Any]) -> bool:
-    """Tell whether one of the values is an integer beyond 64 bits."""
-    for value in values:  # noqa: SIM110 (asked for every row, and any() takes twice as long)
-        if type(value) is int and not -_LONG <= value < _LONG:
-            return True
-    return False
+PLAIN = frozenset({str, bool, type(None)})
+"""Types whose values are JSON as they stand."""
 
 
 class Renderer:
@@ -182,7 +171,7 @@ class Renderer:
         :raises BadValue: bytes, NaN, infinity, or a type that has no JSON form
         """
         kind = type(value)
-        if kind in _INERT:
+        if kind in PLAIN:
             return value
         return self.for_type(kind)(value)
 

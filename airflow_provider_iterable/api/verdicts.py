@@ -47,7 +47,7 @@ CODES: Mapping[str, tuple[Reason, Fate]] = {
 """What a code says about the one record it is about."""
 
 _NOBODY = re.compile(r"no users? with|user does not exist|noUserWithIdExists", re.IGNORECASE)
-_BODY_INDEX = re.compile(r"\[(\d+)\]")
+_BODY_INDEX = re.compile(r"\[(\d{1,9})\]")
 
 
 def parsed(reply: Reply) -> dict[str, Any]:
@@ -76,14 +76,16 @@ def judge_bulk_users(batch: Batch, reply: Reply) -> Verdict:
 
 
 def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
-    """Match blamed identifiers to operations; believe the match only when it adds up to ``failCount``.
+    """Match blamed identifiers to operations; believe the match only when it adds up to both counts.
 
     Conflict arrays may name another profile's identifier and duplicates cannot be told apart, so blame that does
-    not add up takes the batch apart, never passes for success.
+    not add up takes the batch apart, never passes for success. Whether ``successCount`` includes profiles that the
+    request did not change is not documented, so those that ``noOp`` arrays name count as well.
     """
     operations = batch.operations
-    failures = _number(body.get("failCount"))
-    if failures == 0 and not any(True for _ in _blamed(body)):
+    failures, successes = _number(body.get("failCount")), _number(body.get("successCount"))
+    successes += sum(len(found) for name in ("noOpEmails", "noOpUserIds") if isinstance(found := body.get(name), list))
+    if failures == 0 and successes >= len(operations) and not any(True for _ in _blamed(body)):
         return Settled([_accepted(operation) for operation in operations])
     blamed: dict[int, tuple[Reason, Fate]] = {}
     by_handle: dict[tuple[str, str], list[int]] = {}
@@ -95,7 +97,7 @@ def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
         seen = seen or meaning
         for number in by_handle.get((kind, value.strip().lower() if kind == "email" else value), ()):
             blamed.setdefault(number, meaning)
-    if len(blamed) == failures:
+    if len(blamed) == failures and len(operations) - failures <= successes:
         return Settled(
             [
                 _accepted(operation) if number not in blamed else _told(operation, *blamed[number])
@@ -125,9 +127,9 @@ def _blamed(body: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[Reason, F
 def judge_delete(batch: Batch, reply: Reply) -> Verdict:
     """Judge a deletion: somebody who is gone already counts as deleted."""
     (operation,) = batch.operations
-    if 200 <= reply.status < 300:
-        return Settled([_accepted(operation)])
     body = parsed(reply)
+    if 200 <= reply.status < 300 and (body or not reply.body.strip()):
+        return Settled([_accepted(operation)])
     unknown = code_of(body) in ("UnknownEmailError", "UnknownUserIdError") or _NOBODY.search(_message(reply))
     if reply.status in (400, 404) and (unknown or (reply.status == 404 and body)):
         return Settled([_told(operation, Reason.ALREADY_GONE, Fate.ACCEPTED)])

@@ -49,6 +49,7 @@ class Demo:
     def __init__(self, paper: Paper, sandbox: Sandbox, warehouse: Warehouse, airflow: Airflow) -> None:
         self._paper, self._sandbox, self._warehouse, self._airflow = paper, sandbox, warehouse, airflow
         self._check = Check(sandbox.url)
+        self._refused: list[str] = []
         self._runs = self._records = self._requests = self._rows = 0
         self.faults: list[str] = []
         """What was not as it should be."""
@@ -56,11 +57,10 @@ class Demo:
     def tell(self) -> None:
         """Run after run."""
         self._run("First load", Story(["nothing is remembered yet, so every row is new"]))
-        self._run("The next hour", Story(["nothing changed in the warehouse"]), silent=True)
+        self._run("An hour later", Story(["nothing changed"]), silent=True)
         spoilt = self._warehouse.live_a_little()
         self._run("A day later: changes, and bad data", spoilt)
-        still = Story(["nothing changed; only the rows that were refused are tried again"], spoilt.spoilt)
-        self._run("The next hour", still)
+        self._run("An hour later", Story(["nothing changed since, the bad data included"], spoilt.spoilt))
         last = self._run("After the repair", self._warehouse.mend())
         self._conclude(last)
 
@@ -92,22 +92,29 @@ class Demo:
         paper.item(
             "rows",
             f"{report['read']:,} read: {report['added']:,} added, {report['changed']:,} changed, "
-            f"{report['unchanged']:,} unchanged{invalid}; {report['removed']:,} removed since the last run",
+            f"{report['unchanged']:,} unchanged{invalid}; {report['removed']:,} gone",
         )
         paper.item("requests", *_requests(calls))
         if report["rejected"]:
-            paper.item("refused", f"{report['rejected']} rows, and the task's log says why:", *_refused(run.logged))
+            paper.item("refused", *self._told(f"{report['rejected']} rows", _refused(run.logged)))
         sync = sum(run.report.get("seconds", {}).values())
         paper.item("time", f"{sync:.1f} s in the sync, {run.seconds:.1f} s with Airflow around it")
         if run.state != "success" or "[error" in run.output or "ERROR" in run.output or "Traceback" in run.output:
             paper.item("Airflow", *run.output.splitlines()[-TELLING_LINES:], style="bad")
+
+    def _told(self, rows: str, refused: list[str]) -> list[str]:
+        """Return what was refused, unless it is what was refused before."""
+        before, self._refused = self._refused, refused
+        if refused == before:
+            return [f"the same {rows} for the same reasons: what Iterable did not accept is tried again"]
+        return [f"{rows}; the task's log says which and why:", *refused]
 
     def _tell_finding(self, finding: Finding, story: Story) -> None:
         if finding.differences:
             self._paper.item("checked", *finding.differences[:5], style="bad")
             self._paper.item("", f"{len(finding.differences):,} differences", style="bad")
             return
-        kept = f"; {finding.kept} with a bad row kept what they had" if story.spoilt else ""
+        kept = f"; the {finding.kept} whose rows were refused are as they were" if story.spoilt else ""
         self._paper.item(
             "checked",
             f"Iterable holds {finding.users:,} users: {finding.equal:,} equal their row in every field{kept}",
@@ -127,7 +134,8 @@ class Demo:
             "good",
         )
         paper.line(
-            f"{self._runs} runs read {self._rows:,} rows and sent {self._records:,} records in {self._requests} requests."
+            f"{self._runs} runs read {self._rows:,} rows, made {self._requests} requests and sent "
+            f"{self._records:,} records."
         )
         paper.line(
             "The DAG is example_dags/users.py; README.md says how to point one at your own warehouse and project."
@@ -151,8 +159,8 @@ def _requests(calls: list[tuple[str, int, int]]) -> list[str]:
 
 def _about(path: str, records: int) -> str:
     if path.endswith("getFields"):
-        return ", Iterable's field types, to check values before they are sent"
-    return f", {records:,} users" if records else ""
+        return " (field types, to check values before sending)"
+    return f" ({records:,} users)" if records else ""
 
 
 def _refused(logged: list[str]) -> list[str]:
@@ -179,7 +187,7 @@ def play(given: argparse.Namespace, home: Path) -> int:
     paper.title("Reverse ETL from a warehouse to Iterable, on this machine only")
     warehouse = Warehouse(home / "warehouse.db", given.users)
     with Sandbox(given.project_type) as sandbox:
-        paper.item("warehouse", f"SQLite, {given.users:,} customers with addresses and pets; state in two tables beside")
+        paper.item("warehouse", f"SQLite, {given.users:,} customers with addresses and pets")
         paper.item("Iterable", f"a local sandbox at {sandbox.url}, {given.project_type} project")
         paper.item("DAG", "example_dags/users.py: one IterableUserSyncOperator")
         paper.begin("Airflow", "starts in this process, which takes the most time here ... ")

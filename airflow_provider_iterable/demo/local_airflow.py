@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -105,10 +106,10 @@ class Airflow:
 
 def _load() -> Any:
     try:
-        from airflow.dag_processing.dagbag import DagBag
+        module = import_module("airflow.dag_processing.dagbag")
     except ImportError:  # Airflow 2
-        from airflow.models.dagbag import DagBag
-    bag = DagBag(str(example_dags()))
+        module = import_module("airflow.models.dagbag")
+    bag = module.DagBag(str(example_dags()))
     if bag.import_errors:
         raise RuntimeError("\n".join(map(str, bag.import_errors.values())))
     return bag.dags[DAG_ID]

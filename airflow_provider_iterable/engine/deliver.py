@@ -207,7 +207,7 @@ class Delivery:
 
     def _rescue(self) -> None:
         """Interrupted: give what is in flight a few seconds, and commit what Iterable accepted."""
-        wait(self._flying, timeout=RESCUE_SECONDS)
+        wait([future for future in self._flying if not future.cancelled()], timeout=RESCUE_SECONDS)
         for future, batch in self._flying.items():
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._settle(batch, future.result())

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -26,10 +27,14 @@ from airflow_provider_iterable.engine.vocabulary import (
     Record,
     Removed,
     Row,
+    State,
     Sync,
     Unchanged,
 )
 from airflow_provider_iterable.errors import GuardTripped
+
+DOUBT = bytes(12)
+"""A fingerprint that no record has: its row is a change, whatever it says."""
 
 FIRST_GUARDED_REMOVAL = 20
 """``max_removed`` looks at 20 removals and more: below that a share says nothing."""
@@ -69,6 +74,9 @@ class Plan:
     """Hashes of removed identities that a present row still bears: nothing is called for them."""
     removals_at: int | None = None
     """Where in the spool the removals start."""
+    doubted: Patch = field(default_factory=dict)
+    """Memories that the run overwrites at Iterable under another key, so that it would not do to trust them after it
+    was cut short or their own row refused; to be committed before the first call."""
 
     @property
     def read(self) -> int:
@@ -114,7 +122,8 @@ class Planner:
         self._quiet = array("q")
         self._bearers = array("q")
         self._left: set[int] = set()
-        self._moved_from: set[int] = set()
+        self._moved_at = array("q")
+        self._moved_from = array("q")
 
     def take(self, news: Iterable[News]) -> None:
         """Take all news of one pass over the model."""
@@ -139,6 +148,24 @@ class Planner:
                 for _ in range(item.rows):
                     plan.invalid.append(Outcome(item.key, Kind.INVALID, Fate.REJECTED, Reason.DUPLICATE_KEY, detail))
         plan.unchanged += unchanged
+        if plan.duplicates:
+            self._unsay_duplicates()
+
+    def _unsay_duplicates(self) -> None:
+        """Let the first row of a key that turned out to be a duplicate bear its identity, but not change it."""
+        plan, spoken = self.plan, array("q")
+        positions = set()
+        for position, operation in plan.spool.read(0, plan.removals_at):
+            if operation.key in plan.duplicates:
+                positions.add(position)
+                self._bearers.append(hash(operation.handles[0]))
+            elif operation.call is not None:
+                spoken.append(hash(operation.handles[0]))
+        self._spoken = spoken
+        kept = [n for n, position in enumerate(self._moved_at) if position not in positions]
+        self._moved_at = array("q", (self._moved_at[n] for n in kept))
+        self._moved_from = array("q", (self._moved_from[n] for n in kept))
+        plan.moved = len(kept)
 
     def _speak(self, operation: Operation, record: Record) -> None:
         plan = self.plan
@@ -155,7 +182,8 @@ class Planner:
             before = hash(self._sync.identity(change.before.ref))
             if before != hash(change.after.handles[0]):
                 self.plan.moved += 1
-                self._moved_from.add(before)
+                self._moved_at.append(self.plan.spool.size)
+                self._moved_from.append(before)
         self._speak(self._sync.changed(change), change.after)
 
     def _removed(self, change: Removed) -> None:
@@ -181,9 +209,14 @@ class Planner:
         """
         if not self._sync.exclusive or not self._quiet:
             return set()
-        touched = self._left | self._moved_from
+        touched = self._left.union(self._moved_from)
         touched.update(self._spoken)
         return {identity for identity in self._quiet if identity in touched}
+
+    @property
+    def unheard(self) -> bool:
+        """Whether rows left while duplicate rows, of which only the first was looked at, may bear their identities."""
+        return bool(self._left and self.plan.duplicates)
 
     def say_again(self, rows: Iterable[Row], unsaid: set[int]) -> None:
         """Read the model once more and plan the unchanged rows that bear one of these identities."""
@@ -193,10 +226,12 @@ class Planner:
         again: list[Operation] = []
         for row in rows:
             key = self._sync.key(row)
-            if isinstance(key, Invalid) or key in planned or key in plan.duplicates:
+            if isinstance(key, Invalid) or key in planned:
                 continue
             record = self._sync.record(key, row)
-            if isinstance(record, Record) and hash(record.handles[0]) in unsaid:
+            if key in plan.duplicates:
+                self._bearers.extend(hash(handle) for handle in record.handles[:1])
+            elif isinstance(record, Record) and hash(record.handles[0]) in unsaid:
                 again.append(self._sync.changed(Changed(Entry(record.fingerprint), record)))
         self._insert(again, before_removals)
 
@@ -236,6 +271,46 @@ class Planner:
                 if operation.call and hash(operation.handles[0]) in plan.borne:
                     plan.calls[operation.call] -= 1
         return plan
+
+    def doubt(self, state: State) -> None:
+        """Find the memories that others overwrite at Iterable before their own row has its say, or without it.
+
+        Several rows bear one identity, and the greatest key has the last word. Were the run cut short after another's
+        word, or were the last word refused, the row's old memory would be wrong, and its row might match it again.
+        """
+        plan = self.plan
+        if not self._sync.exclusive:
+            return
+        moved_from = set(self._moved_from)
+        contested = plan.shared | plan.borne
+        if moved_from:
+            contested.update(identity for identity in self._spoken if identity in moved_from)
+        keys = sorted(self._doubtful(contested))
+        found: dict[str, Entry] = {}
+        for start in range(0, len(keys), RECALL_AT_ONCE):
+            found.update(state.recall(keys[start : start + RECALL_AT_ONCE]))
+        about = {key: hash(self._sync.identity(entry.ref)) for key, entry in found.items()}
+        asked = set(about.values())
+        touched = contested | self._left
+        touched.update(identity for identity in self._spoken if identity in asked)
+        plan.doubted = {
+            key: Entry(DOUBT, entry.ref)
+            for key, entry in found.items()
+            if about[key] in touched and entry.fingerprint != DOUBT
+        }
+
+    def _doubtful(self, contested: set[int]) -> set[str]:
+        """Return the keys of rows that are refused, and of those with another say about a contested identity."""
+        plan = self.plan
+        keys = {outcome.key for outcome in plan.invalid if outcome.key}
+        if contested:
+            moved_from = dict(zip(self._moved_at, self._moved_from, strict=True))
+            for position, operation in plan.spool.read(0, plan.removals_at):
+                if operation.kind is Kind.CHANGED and (
+                    hash(operation.handles[0]) in contested or moved_from.get(position) in contested
+                ):
+                    keys.add(operation.key)
+        return keys
 
     def _uncount_duplicates(self) -> None:
         """Take back what was counted for the first row of a key that turned out to be a duplicate."""

@@ -94,7 +94,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             report.tell(outcome)
         if options.dry_run:
             report.status = "planned"
-            report.notes.extend(forecast(plan))
+            report.notes.extend(forecast(plan, options.batch_size))
             return report
         with _phase(report, "deliver", options.clock):
             halted = _deliver(sync, plan, state, send, report, options)
@@ -112,10 +112,12 @@ def _plan(sync: Sync, read: Read, state: State, spool: Spool) -> Plan:
     planner = Planner(sync, spool)
     planner.take(recalled(state, compare(sync, state.pair(sync, read()))))
     unsaid = planner.unsaid()
-    if unsaid:
+    if unsaid or planner.unheard:
         log.info("%d identities changed that unchanged rows bear too: reading the model once more", len(unsaid))
         planner.say_again(read(), unsaid)
-    return planner.finish()
+    plan = planner.finish()
+    planner.doubt(state)
+    return plan
 
 
 def _account(report: Report, plan: Plan, state: State) -> None:
@@ -149,6 +151,8 @@ def _approve(report: Report, options: Options) -> None:
 def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> str:
     if plan.sends and options.prepare is not None:
         options.prepare()
+    if plan.doubted:
+        state.commit(plan.doubted)
     delivery = Delivery(
         send,
         state.commit,
@@ -226,12 +230,12 @@ def _operation_digest(operation: Operation) -> bytes:
     return digest.digest()
 
 
-def forecast(plan: Plan) -> list[str]:
+def forecast(plan: Plan, batch_size: int) -> list[str]:
     """Say how many requests the plan takes, and how long at Iterable's documented rates."""
     lines = []
     for call, operations in plan.calls.items():
         if operations:
-            requests = math.ceil(operations / call.max_items)
+            requests = math.ceil(operations / min(batch_size, call.max_items))
             minutes = requests / call.rate / 60 if call.rate else 0.0
             lines.append(
                 f"{operations} rows through {call.method} {call.template}: about {requests} requests, "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 
 from airflow_provider_iterable.api.client import CallLog
 from airflow_provider_iterable.engine.report import Report
@@ -72,9 +74,11 @@ def _requests(report: Report) -> Iterator[str]:
 def _reasons(report: Report, masked_keys: bool) -> Iterator[str]:
     for reason, count in report.reasons.most_common():
         examples = report.examples.get(reason, [])
-        yield f"  {reason} ({examples[0].fate if examples else ''}), {count:,} rows: {SENTENCES[reason]}"
-        for outcome in examples[:EXAMPLES_SHOWN]:
-            detail = f": {outcome.detail}" if outcome.detail else ""
-            yield f"      key {masked(outcome.key, masked_keys) or '(null)'}{detail}"
-        if count > EXAMPLES_SHOWN:
-            yield f"      and {count - min(EXAMPLES_SHOWN, len(examples)):,} more"
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        yield f"  {reason} ({examples[0].fate if examples else ''}), {rows}: {SENTENCES[reason]}"
+        shown = Counter((outcome.key, outcome.detail) for outcome in examples)  # rows of one key share a line
+        for key, detail in islice(shown, EXAMPLES_SHOWN):
+            count -= shown[key, detail]
+            yield f"      key {masked(key, masked_keys) or '(null)'}" + (f": {detail}" if detail else "")
+        if count:
+            yield f"      and {count:,} more"

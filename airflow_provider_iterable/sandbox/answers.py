@@ -31,7 +31,7 @@ def plain(value: Any, *, applied: bool = False) -> Answer:
     return Answer(200, msgspec.json.encode(value), applied=applied)
 
 
-def success(msg: str = "", params: Any = None, *, applied: bool = False) -> Answer:
+def success(msg: str = "", params: Any = None, *, applied: bool) -> Answer:
     """Answer 200 in the envelope."""
     answer = refusal(200, "Success", msg, params)
     answer.applied = applied

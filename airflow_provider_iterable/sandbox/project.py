@@ -28,6 +28,7 @@ class Update(msgspec.Struct):
     unchanged: list[tuple[str, str]] = []
     success: int = 0
     failed: int = 0
+    applied: bool = False
 
 
 class Quota:
@@ -96,6 +97,7 @@ class Project:
     def _settle(self, update: Update, outcome: Profile | Refusal) -> None:
         if isinstance(outcome, Profile):
             update.success += 1
+            update.applied = True
             if self.options.record_identifiers:
                 update.written.extend(identifiers(outcome))
         elif outcome.reason != "skipped":
@@ -133,7 +135,7 @@ class Project:
         if refusal is not None:
             return refusal
         found = self._find(claim, self.profiles)
-        unknown = isinstance(found, Refusal) or found.profile is None
+        unknown = found.reason == "notFound" if isinstance(found, Refusal) else found.profile is None
         return Refusal("skipped", *claim.own) if update_only and unknown else found
 
     def _barred(self, claim: Claim) -> Refusal | None:

@@ -38,7 +38,7 @@ def bulk_update(project: Project, request: Request[BulkUpdate]) -> Answer:
     done = project.update(body.users, create=body.create_new_fields, update_only=update_only)
     if done.ruling.refused:
         return ruled_out(project, done.ruling, bulk=True)
-    answer = plain(counted(done), applied=done.success > 0)
+    answer = plain(counted(done), applied=done.applied)
     answer.identifiers = done.written
     return answer
 

@@ -96,6 +96,7 @@ class Users:
         other_column = mapped[other]
         mapper.bind(columns, () if other_column is None else (FIELD_NAMES[other],))
         _check_identifiers(mapper, mapped)
+        _check_depth(mapper, options)
         self._other: tuple[Match, int] | None = (
             None if other_column is None else (other, position(columns, other_column))
         )
@@ -108,6 +109,7 @@ class Users:
         )
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()
+        self.record = self._recorder()
         self.field_types: Mapping[str, str] = {}
         """Iterable's types of the mapped fields; set before the first operation is screened."""
         self.checked_fields: list[tuple[str, list[str], str]] = []
@@ -174,39 +176,36 @@ class Users:
             return Invalid(text[:MAX_KEY_TEXT], Reason.KEY_TOO_LONG)
         return text
 
-    def record(self, key: str, row: Row) -> Record | Invalid:
-        """Map the row: one identifier on top, the other one and all fields in ``dataFields``."""
-        identifier = self._identify(row[self._identifier])
-        if identifier is None:
-            reason = handle(self._kind, row[self._identifier])
-            return Invalid(key, reason if isinstance(reason, Reason) else Reason.NO_IDENTIFIER)
-        found = (self._kind, identifier)
-        handles: tuple[Handle, ...] = (found,)
-        try:
-            if self._other is None:
-                fields = self._mapper.payload(row)
-            else:
-                other = self._other_identifier(row)
-                if isinstance(other, Reason):
-                    return Invalid(key, other, handles=handles)
-                if other is not None:
-                    handles = (found, other)
-                fields = self._mapper.payload(row, UNSET if other is None else other[1])
-            body = self._encode(self._body(identifier, fields))
-        except FieldError as error:
-            return Invalid(key, Reason.INVALID_VALUE, str(error), handles)
-        except OverflowError:
-            return Invalid(key, Reason.INVALID_VALUE, "an integer beyond 64 bits", handles)
-        except UnicodeEncodeError:
-            return Invalid(key, Reason.INVALID_VALUE, "text that is not valid Unicode", handles)
-        fingerprint = blake2b(body, digest_size=FINGERPRINT_BYTES).digest()
-        return Record(key, fingerprint, body, handles)
+    def _recorder(self) -> Callable[[str, Row], Record | Invalid]:
+        """Return the function that maps a row: one identifier on top, the other one and all fields in ``dataFields``.
 
-    def _other_identifier(self, row: Row) -> Handle | Reason | None:
-        """Return the identifier that does not match; it is written to the profile, and an absent one is left out."""
-        assert self._other is not None
-        kind, column = self._other
-        return None if row[column] is None else handle(kind, row[column])
+        Its names are local to it, for it runs a million times.
+        """
+        kind, identify, column, other = self._kind, self._identify, self._identifier, self._other
+        payload, profile, encode = self._mapper.payload, self._body, self._encode
+
+        def record(key: str, row: Row) -> Record | Invalid:
+            identifier = identify(row[column])
+            if identifier is None:
+                reason = handle(kind, row[column])
+                return Invalid(key, reason if isinstance(reason, Reason) else Reason.NO_IDENTIFIER)
+            handles: tuple[Handle, ...] = ((kind, identifier),)
+            try:
+                if other is None:
+                    fields = payload(row)
+                else:
+                    second = _second(other, row)
+                    if isinstance(second, Reason):
+                        return Invalid(key, second, handles=handles)
+                    if second is not None:
+                        handles = (handles[0], second)
+                    fields = payload(row, UNSET if second is None else second[1])
+                body = encode(profile(identifier, fields))
+            except (FieldError, OverflowError, UnicodeEncodeError) as error:
+                return Invalid(key, Reason.INVALID_VALUE, _unsendable(error), handles)
+            return Record(key, blake2b(body, digest_size=FINGERPRINT_BYTES).digest(), body, handles)
+
+        return record
 
     def _ref(self, identity: Handle) -> str:
         return self._encode([identity[0], identity[1]]).decode()
@@ -296,6 +295,18 @@ def _coerce_at(payload: Any, path: Sequence[str], expected: str) -> None:
             payload[path[0]] = values.coerce(payload[path[0]], expected)
         else:
             _coerce_at(payload[path[0]], path[1:], expected)
+
+
+def _second(other: tuple[Match, int], row: Row) -> Handle | Reason | None:
+    """Return the identifier that does not match; it is written to the profile, and an absent one is left out."""
+    kind, column = other
+    return None if row[column] is None else handle(kind, row[column])
+
+
+def _unsendable(error: Exception) -> str:
+    if isinstance(error, FieldError):
+        return str(error)
+    return "an integer beyond 64 bits" if isinstance(error, OverflowError) else "text that is not valid Unicode"
 
 
 def _check_identifiers(mapper: Mapper, columns: Mapping[Match, str | None]) -> None:

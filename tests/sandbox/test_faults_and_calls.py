@@ -259,6 +259,7 @@ def test_the_state_shows_profiles_as_stored(make: Make) -> None:
     ]
     assert (state["project_type"], state["users"], state["fields"]) == ("hybrid", 2, {"f": "long"})
     assert len(state["forgotten"]["emails"]) == 1
+    assert state["options"]["api_key"] is None
     assert state["forgotten"]["user_ids"] == []
     assert "profiles" not in ask(client, "GET", "/sandbox/state").json
     assert len(ask(client, "GET", "/sandbox/state?users=1&limit=1").json["profiles"]) == 1

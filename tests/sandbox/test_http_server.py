@@ -168,6 +168,17 @@ def test_the_page_stands_alone(connection: http.client.HTTPConnection) -> None:
     assert "https://" not in body
 
 
+def test_a_sandbox_is_strict_by_default() -> None:
+    """Without options it is an email-based project with rates and quotas, a free port and no key of its own."""
+    sandbox = Sandbox()
+    sandbox.stop()
+    options = sandbox.project.options
+    assert sandbox.project.type == "email"
+    assert (options.rates, options.forget_quota, options.max_bytes) == (True, 1000, 4_000_000)
+    assert (options.api_key, options.max_fields, options.max_records) == (None, 1000, None)
+    assert options.visible_after == 0
+
+
 def test_options_and_reset_in_process(sandbox: Sandbox, connection: http.client.HTTPConnection) -> None:
     """`set` changes options, `reset` begins again, wrong options are a ValueError."""
     sandbox.set(api_key="other")

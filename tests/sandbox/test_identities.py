@@ -83,6 +83,19 @@ def test_hybrid_project_finds_by_either(make: Make) -> None:
     assert len(client.project.profiles) == 3
 
 
+def test_hybrid_project_takes_both_identifiers_of_one_profile(make: Make) -> None:
+    """Both identifiers of a known profile find it, whatever their new values."""
+    client = make("hybrid")
+    both = {"email": "a@x.io", "userId": "1"}
+    for value in (1, 2):
+        assert client.bulk({**both, "dataFields": {"f": value}}).json["successCount"] == 1
+    assert client.fields_of("a@x.io") == {"f": 2}
+    client.bulk({"userId": "2"})
+    mixed = {"email": "a@x.io", "userId": "2", "dataFields": {"email": "c@x.io"}}
+    assert failed(client.bulk(mixed)) == {"conflictEmails": ["a@x.io"]}
+    assert stored(client) == {("a@x.io", "1"), (None, "2")}
+
+
 def test_hybrid_project_refuses_two_known_profiles(make: Make) -> None:
     """Identifiers of two profiles conflict: in an array, or as 409."""
     client = make("hybrid")
@@ -208,8 +221,14 @@ def test_update_only_needs_iterables_switch(make: Make) -> None:
     reply = client.bulk(record, {"email": "old@x.io", "dataFields": {"f": 2}}, updateOnly=True)
     assert (reply.json["successCount"], reply.json["failCount"], failed(reply)) == (2, 0, {})
     assert stored(client) == {("old@x.io", None)}
+    assert client.service.calls.after()[-1].applied is True
+    client.bulk(record, updateOnly=True)
+    assert client.service.calls.after()[-1].applied is False
+    client.bulk({"userId": "2"})
+    clash = {"userId": "2", "dataFields": {"email": "old@x.io"}}
+    assert failed(client.bulk(clash, updateOnly=True)) == {"conflictEmails": ["old@x.io"]}
     assert client.bulk(record, updateOnly="yes").json["successCount"] == 1
-    assert len(client.project.profiles) == 2
+    assert len(client.project.profiles) == 3
 
 
 @pytest.mark.parametrize(
