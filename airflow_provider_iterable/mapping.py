@@ -111,13 +111,18 @@ class Mapper:
 
         :param extra: names of further fields whose values come with each row
         :raises ModelError: a column is missing; the message lists those there are
-        :raises ConfigurationError: a constant has no JSON form
+        :raises ConfigurationError: a constant has no JSON form, or a further field is among the mapped ones
         """
         fields = self._fields
         if fields is None:
             used = {position(columns, name) for name in self._used}
             fields = {column: column for number, column in enumerate(columns) if number not in used}
             _check_names(tuple(fields))
+        for name in extra:
+            if name in fields:
+                raise ConfigurationError(
+                    f"The field {name!r} is mapped twice: in fields, and by its own parameter. Leave it out of fields."
+                )
         self.names = tuple(fields)
         found = {
             field: Column(source) if isinstance(source, str) else source

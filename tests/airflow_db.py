@@ -83,4 +83,3 @@ def prepare_2(dag: Any) -> None:
     bag: Any = DagBag(dag_folder="/dev/null", include_examples=False)  # type: ignore[call-arg, unused-ignore]
     bag.dags[dag.dag_id] = dag
     bag.sync_to_db()
-

@@ -22,7 +22,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -268,7 +268,7 @@ def email(number: int) -> str:
 
 def fields(number: int) -> dict[str, Any]:
     """Return what the profile of a row should hold."""
-    return {"name": f"O'Neill \"{number}\" 👋", "score": number % 1000, "active": number % 2 == 0}
+    return {"name": f'O\'Neill "{number}" 👋', "score": number % 1000, "active": number % 2 == 0}
 
 
 def connect(uri: str) -> Any:
@@ -342,16 +342,23 @@ class Experiment:
     accepted: int = 0
     writes: int = 0
 
-    def kill(self, kind: str, wait: Callable[[subprocess.Popen[bytes]], float]) -> Kill:
-        """Start an attempt, kill it when the wait is over, and look."""
+    def kill(
+        self,
+        kind: str,
+        wait: Callable[[subprocess.Popen[bytes]], float],
+        lock: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Kill:
+        """Start an attempt, kill it when the wait is over and while the lock is held, and look."""
         scene, remembered = self.scene, self.scene.remembered()
         received, calls = scene.received(), scene.calls()
-        process = scene.start()
-        try:
-            seconds = wait(process)
-        finally:
-            process.kill()
-            process.wait()
+        with lock():
+            process = scene.start()
+            try:
+                seconds = wait(process)
+            finally:
+                process.kill()
+                process.wait()
+        # Only now: Postgres notices that a client is gone when it is done waiting for a lock.
         scene.settle()
         profiles, now = scene.profiles(), scene.remembered()
         assert now >= remembered, "a kill does not make the state forget"
@@ -384,8 +391,7 @@ class Experiment:
             scene.until(lambda: scene.connections("wait_event_type = 'Lock'") > 0, process)
             return time.monotonic() - started
 
-        with scene.locked_model():
-            return self.kill("plan", self._unlocked(wait))
+        return self.kill("plan", wait, scene.locked_model)
 
     def before_commit(self) -> Kill:
         """Kill who has an answer and cannot commit."""
@@ -399,8 +405,7 @@ class Experiment:
                 scene.until(lambda: scene.connections("wait_event_type = 'Lock'") > 0, process)
             return time.monotonic() - started
 
-        with scene.locked_state():
-            return self.kill("commit", self._unlocked(wait))
+        return self.kill("commit", wait, scene.locked_state)
 
     def at_random(self, kills_left: int) -> Kill:
         """Kill at a random instant after the first request; what is left is spread over the kills that are left."""
@@ -420,17 +425,6 @@ class Experiment:
         received = self.scene.received()
         self.scene.until(lambda: self.scene.received() > received, process)
         return time.monotonic()
-
-    def _unlocked(self, wait: Callable[[subprocess.Popen[bytes]], float]) -> Callable[[subprocess.Popen[bytes]], float]:
-        """Kill while the lock is held: who is let go before could still do what the lock was there to prevent."""
-
-        def kill(process: subprocess.Popen[bytes]) -> float:
-            seconds = wait(process)
-            process.kill()
-            process.wait()
-            return seconds
-
-        return kill
 
 
 def experiment(
@@ -485,7 +479,9 @@ def summarize(outcome: Outcome, tell: Callable[[str], None]) -> None:
     """Tell how it ended."""
     last, after = outcome.last, outcome.after
     resent = sum((times - 1) * count for times, count in outcome.writes.items())
-    tell(f"Left alone: {last['unchanged']} rows unchanged, {last['accepted']} accepted. Once more: {after['requests']}.")
+    tell(
+        f"Left alone: {last['unchanged']} rows unchanged, {last['accepted']} accepted. Once more: {after['requests']}."
+    )
     tell(
         f"Profiles by number of writes: {dict(sorted(outcome.writes.items()))}; {resent} rows sent again by "
         f"{len(outcome.kills)} kills ({resent / outcome.rows:.1%} of the model); most in flight at a kill: "

@@ -70,7 +70,7 @@ def judge_bulk_users(batch: Batch, reply: Reply) -> Verdict:
     if reply.status != 200:
         return refusal(batch, reply)
     body = parsed(reply)
-    if "successCount" not in body:
+    if _number(body.get("successCount")) < 0:
         return Again(Reason.NO_ANSWER)
     return counted(batch, body)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from bisect import bisect_right
 from collections.abc import Iterator
-from struct import Struct as Packing
 from typing import IO
 
 import msgspec
 
 from airflow_provider_iterable.engine.vocabulary import Call, Entry, Handle, Kind, Operation
 
-_SIZE = Packing("<I")
-_READ_AHEAD = 1 << 20
+BLOCK = 64
+"""Operations encoded together: fewer calls per operation, and still little to decode for a single one."""
+
 _KINDS = tuple(Kind)
+_KIND_NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 
 
 class _Line(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -35,21 +37,28 @@ class Spool:
     def __init__(self, directory: str | None = None) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory, prefix="iterable-spool-")  # noqa: SIM115
         self._calls: list[Call] = []
-        self._numbers: dict[Call, int] = {}
+        self._numbers: dict[Call | None, int] = {None: -1}
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(_Line).decode
-        self._kind_numbers = {kind: number for number, kind in enumerate(_KINDS)}
-        self._reading = False
+        self._decode = msgspec.msgpack.Decoder(list[_Line]).decode
+        self._pending: list[_Line] = []
+        self._firsts: list[int] = []
+        """Position of the first operation of each block."""
+        self._ends = [0]
+        """Where each block ends in the file, after the 0 where the first begins."""
+        self._block: tuple[int, list[_Line]] = (-1, [])
         self.size = 0
-        """Bytes written so far; also where the next operation will start."""
+        """Operations written so far; also the position of the next one."""
 
     def append(self, operation: Operation) -> int:
-        """Write one operation and return where it starts."""
+        """Write one operation and return its position."""
+        number = self._numbers.get(operation.call)
+        if number is None:
+            number = self._number(operation.call)
         remember = operation.remember
-        data = self._encode(
-            (
-                self._kind_numbers[operation.kind],
-                self._number(operation.call),
+        self._pending.append(
+            _Line(
+                _KIND_NUMBERS[operation.kind],
+                number,
                 operation.key,
                 operation.body,
                 operation.handles,
@@ -57,68 +66,73 @@ class Spool:
                 "" if remember is None else remember.ref,
             )
         )
-        start = self.size
-        if self._reading:
-            self._file.seek(start)
-            self._reading = False
-        self._file.write(_SIZE.pack(len(data)) + data)
-        self.size += len(data) + _SIZE.size
-        return start
+        self.size += 1
+        if len(self._pending) >= BLOCK:
+            self._write()
+        return self.size - 1
 
     def read(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, Operation]]:
-        """Yield ``(start, operation)`` from one position up to another."""
+        """Yield ``(position, operation)`` from one position up to another."""
+        self._write()
         end = self.size if end is None else end
-        self._reading = True
-        position, buffer, offset = start, b"", 0
+        calls: list[Call | None] = [*self._calls, None]
+        position = start
         while position < end:
-            if len(buffer) - offset < _SIZE.size:
-                buffer, offset = self._more(buffer, offset, position), 0
-            (length,) = _SIZE.unpack_from(buffer, offset)
-            if len(buffer) - offset < length + _SIZE.size:
-                buffer, offset = self._more(buffer, offset, position, length + _SIZE.size), 0
-            first = offset + _SIZE.size
-            operation = self._operation(self._decode(memoryview(buffer)[first : first + length]))
-            yield position, operation
-            offset = first + length
-            position += length + _SIZE.size
+            first, lines = self._block_of(position)
+            for line in lines[position - first : end - first]:
+                fingerprint = line.fingerprint
+                yield (
+                    position,
+                    Operation(
+                        line.key,
+                        _KINDS[line.kind],
+                        calls[line.call],
+                        line.body,
+                        line.handles,
+                        None if fingerprint is None else Entry(fingerprint, line.ref),
+                    ),
+                )
+                position += 1
 
-    def at(self, start: int) -> Operation:
-        """Return the operation that starts there."""
-        self._reading = True
-        self._file.seek(start)
-        (length,) = _SIZE.unpack(self._file.read(_SIZE.size))
-        return self._operation(self._decode(self._file.read(length)))
+    def at(self, position: int) -> Operation:
+        """Return the operation at a position."""
+        return next(self.read(position, position + 1))[1]
 
     def cut(self, end: int) -> None:
         """Drop everything from a position on."""
-        self._file.truncate(end)
-        self._file.seek(end)
-        self.size = end
+        self._write()
+        if end < self.size:
+            first, lines = self._block_of(end)
+            block = bisect_right(self._firsts, end) - 1
+            del self._firsts[block:], self._ends[block + 1 :]
+            self._file.truncate(self._ends[-1])
+            self._pending = lines[: end - first]
+            self._block = (-1, [])
+            self.size = end
 
     def close(self) -> None:
         """Give the disk space back."""
         self._file.close()
 
-    def _more(self, buffer: bytes, offset: int, position: int, least: int = 0) -> bytes:
-        rest = buffer[offset:]
-        self._file.seek(position + len(rest))
-        return rest + self._file.read(max(_READ_AHEAD, least))
+    def _write(self) -> None:
+        if self._pending:
+            data = self._encode(self._pending)
+            self._file.seek(self._ends[-1])
+            self._file.write(data)
+            self._firsts.append(self.size - len(self._pending))
+            self._ends.append(self._ends[-1] + len(data))
+            self._pending = []
+
+    def _block_of(self, position: int) -> tuple[int, list[_Line]]:
+        """Return the block that holds a position: the position of its first line, and its lines."""
+        block = bisect_right(self._firsts, position) - 1
+        if self._block[0] != self._firsts[block]:
+            self._file.seek(self._ends[block])
+            data = self._file.read(self._ends[block + 1] - self._ends[block])
+            self._block = (self._firsts[block], self._decode(data))
+        return self._block
 
     def _number(self, call: Call | None) -> int:
-        if call is None:
-            return -1
-        number = self._numbers.get(call)
-        if number is None:
-            number = self._numbers[call] = len(self._calls)
-            self._calls.append(call)
-        return number
-
-    def _operation(self, line: _Line) -> Operation:
-        return Operation(
-            key=line.key,
-            kind=_KINDS[line.kind],
-            call=None if line.call < 0 else self._calls[line.call],
-            body=line.body,
-            handles=line.handles,
-            remember=None if line.fingerprint is None else Entry(line.fingerprint, line.ref),
-        )
+        assert call is not None
+        self._calls.append(call)
+        return self._numbers.setdefault(call, len(self._calls) - 1)

@@ -58,6 +58,8 @@ def sync(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
         "outlet_events": defaultdict(lambda: SimpleNamespace(extra=None)),
     }
 
+    operator._sql_hook(None).get_conn().close()  # what Airflow imports on the way is not the sync's doing
+
     def work() -> str:
         report = operator.execute(context)
         return json.dumps({name: report[name] for name in ("accepted", "unchanged", "seconds")})
@@ -118,6 +120,8 @@ def importer(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
 def main() -> None:
     """Run one phase and print its figures as JSON."""
     what, uri, url, more = sys.argv[1:]
+    import psycopg  # noqa: F401 (as above)
+
     work = globals()[what](uri, url, json.loads(more))
     before = resource.getrusage(resource.RUSAGE_SELF)
     started = time.perf_counter()

@@ -67,9 +67,7 @@ _numbers = count(1)
 class Place(Protocol):
     """A store somewhere, with nothing in it at first."""
 
-    def open(
-        self, sync_id: str, destination: Mapping[str, Any] = HERE, mapping: str = MAPPING
-    ) -> Session:
+    def open(self, sync_id: str, destination: Mapping[str, Any] = HERE, mapping: str = MAPPING) -> Session:
         """Open it for a run."""
         ...
 

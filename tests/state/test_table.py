@@ -376,9 +376,7 @@ def heard(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -
         logger.removeHandler(caplog.handler)
 
 
-def test_a_state_that_cannot_be_written_names_nobody(
-    tables: Tables, time: Time, heard: Callable[[], str]
-) -> None:
+def test_a_state_that_cannot_be_written_names_nobody(tables: Tables, time: Time, heard: Callable[[], str]) -> None:
     """After 30 s the error says how many rows are not remembered, and neither it nor the log says whose."""
     sync_id, hook = fresh(), Unsteady(tables.hook)
     session = tables.open(sync_id, hook=hook)

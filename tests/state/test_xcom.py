@@ -116,8 +116,13 @@ def test_20_000_rows_fit_by_default() -> None:
     """The two limits agree: rows of usual keys and addresses reach the number of rows first."""
     scope = Scope("dag.sync", HERE, MAPPING)
     noise = [bytes((number * 7919 * (place + 3)) % 251 for place in range(12)) for number in range(20_000)]
-    text = encode(scope, {f"[{1000 + number}]": Entry(digest, json.dumps(["email", f"person.{number}@example.com"]))
-                          for number, digest in enumerate(noise)})
+    text = encode(
+        scope,
+        {
+            f"[{1000 + number}]": Entry(digest, json.dumps(["email", f"person.{number}@example.com"]))
+            for number, digest in enumerate(noise)
+        },
+    )
     assert len(text) < XComState().max_bytes
 
 
@@ -242,7 +247,7 @@ def test_only_some_events_are_looked_at(kind: type[Events]) -> None:
     assert list(pulls.history) == [f"run {999 - number}" for number in range(EVENTS_LOOKED_AT)]
 
 
-DAG_FILE = '''
+DAG_FILE = """
 from airflow.providers.common.compat.sdk import DAG
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 
@@ -257,7 +262,7 @@ with DAG("{dag_id}", schedule=None) as dag:
         max_removed=None,
         retries=0,
     )
-'''
+"""
 
 
 class Warehouse:

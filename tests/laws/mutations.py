@@ -1,0 +1,380 @@
+"""Breaks the engine on purpose, one way at a time, and tells which law notices: ``python -m tests.laws.mutations``.
+
+Every mutant is a temporary copy of the package and the tests with one piece of source replaced. A mutant that no law
+kills, or a piece of source that is no longer there, makes the script fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "airflow_provider_iterable"
+FAILED = re.compile(r"^(?:FAILED|ERROR) tests/laws/(\S+)", re.MULTILINE)
+
+
+class Mutation(NamedTuple):
+    """One way to break the engine: in ``file``, ``old`` becomes ``new``."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTATIONS = (
+    Mutation(
+        "rejected outcomes are committed",
+        "engine/deliver.py",
+        "if outcome.fate is Fate.ACCEPTED and operation is not None:",
+        "if outcome.fate in (Fate.ACCEPTED, Fate.REJECTED) and operation is not None:",
+    ),
+    Mutation(
+        "skipped outcomes are committed",
+        "engine/deliver.py",
+        "if outcome.fate is Fate.ACCEPTED and operation is not None:",
+        "if outcome.fate in (Fate.ACCEPTED, Fate.SKIPPED) and operation is not None:",
+    ),
+    Mutation(
+        "deferred operations are remembered",
+        "engine/deliver.py",
+        '            self._refuse(operation, reason, "", Fate.DEFERRED)',
+        '            self._refuse(operation, reason, "", Fate.DEFERRED)\n'
+        "            self._tally.patch[operation.key] = operation.remember",
+    ),
+    Mutation(
+        "a refused batch counts as accepted",
+        "engine/deliver.py",
+        "            case Split():\n                self._split(batch, verdict)",
+        "            case Split():\n                for operation in batch.operations:\n"
+        "                    self._tally.patch[operation.key] = operation.remember",
+    ),
+    Mutation(
+        "an unanswered batch counts as accepted",
+        "engine/deliver.py",
+        "                self._defer(batch.operations, reason)\n                if tally.unanswered",
+        "                for operation in batch.operations:\n"
+        "                    tally.patch[operation.key] = operation.remember\n                if tally.unanswered",
+    ),
+    Mutation(
+        "half of a split batch is dropped",
+        "engine/deliver.py",
+        "for part in (suspects, rest) if part]",
+        "for part in (suspects,) if part]",
+    ),
+    Mutation(
+        "what is packed is committed before it is sent",
+        "engine/deliver.py",
+        "        self._pack(operation, call)\n",
+        "        self._commit({operation.key: operation.remember})\n        self._pack(operation, call)\n",
+    ),
+    Mutation(
+        "a patch is dropped instead of committed",
+        "engine/deliver.py",
+        "            self._commit(tally.patch)\n",
+        "            self._commit({})\n",
+    ),
+    Mutation(
+        "a killed run commits what was in flight",
+        "engine/deliver.py",
+        "            if future.done() and not future.cancelled() and future.exception() is None:\n"
+        "                self._settle(batch, future.result())",
+        "            self._tally.patch.update({op.key: op.remember for op in batch.operations})",
+    ),
+    Mutation(
+        "an identity may be twice in a batch",
+        "engine/pack.py",
+        "            or identity in handles\n",
+        "",
+    ),
+    Mutation(
+        "the bytes of a batch are not limited",
+        "engine/pack.py",
+        "            or self._bytes[call] + size > call.max_bytes\n",
+        "",
+    ),
+    Mutation(
+        "the envelope is not counted",
+        "engine/pack.py",
+        "self._bytes[call] = call.envelope",
+        "self._bytes[call] = 0",
+    ),
+    Mutation(
+        "the last batch is forgotten",
+        "engine/pack.py",
+        "            if operations:\n                yield Batch(call, operations)",
+        "            if len(operations) > 1:\n                yield Batch(call, operations)",
+    ),
+    Mutation(
+        "batch_size is ignored",
+        "engine/pack.py",
+        "len(operations) >= min(self._size, call.max_items)",
+        "len(operations) >= call.max_items",
+    ),
+    Mutation(
+        "rows that share an identity go in one wave",
+        "engine/pack.py",
+        "if identity in plan.shared and",
+        "if False and",
+    ),
+    Mutation(
+        "rows that share an identity go in row order",
+        "engine/pack.py",
+        "    crowd.sort()\n",
+        "    crowd.sort(key=lambda one: one[0])\n",
+    ),
+    Mutation(
+        "rows that share an identity go greatest key first",
+        "engine/pack.py",
+        "    for positions in ranks:\n",
+        "    for positions in reversed(ranks):\n",
+    ),
+    Mutation(
+        "unchanged rows are not said again",
+        "engine/run.py",
+        "    if unsaid or planner.unheard:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "memories that others overwrite are trusted",
+        "engine/run.py",
+        "    if plan.doubted:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "memories of invalid rows are trusted",
+        "engine/plan.py",
+        "keys = {outcome.key for outcome in plan.invalid if outcome.key}",
+        "keys: set[str] = set()",
+    ),
+    Mutation(
+        "duplicate keys make their namesakes go again",
+        "engine/plan.py",
+        "        if plan.duplicates:\n            self._unsay_duplicates()\n",
+        "",
+    ),
+    Mutation(
+        "only the first row of a duplicate key bears an identity",
+        "engine/plan.py",
+        "return bool(self._left and self.plan.duplicates)",
+        "return False",
+    ),
+    Mutation(
+        "the first row of a duplicate key is sent",
+        "engine/plan.py",
+        "                if operation.key not in self.duplicates:\n",
+        "                if True:\n",
+    ),
+    Mutation(
+        "the first row of a duplicate key is counted twice",
+        "engine/plan.py",
+        "        plan.unchanged -= len(plan.duplicates - counted)\n",
+        "",
+    ),
+    Mutation(
+        "removals of borne identities are called",
+        "engine/plan.py",
+        "if operation.kind is Kind.REMOVED and operation.call and hash(operation.handles[0]) in self.borne:",
+        "if False:",
+    ),
+    Mutation(
+        "invalid rows bear no identity",
+        "engine/plan.py",
+        "        self._bearers.extend(hash(handle) for handle in item.handles[:1])\n\n",
+        "\n",
+    ),
+    Mutation(
+        "a moved identity is not noticed",
+        "engine/plan.py",
+        "            if before != hash(change.after.handles[0]):\n",
+        "            if False:\n",
+    ),
+    Mutation(
+        "an invalid row counts as removed",
+        "state/memory.py",
+        "        known[key] = _SEEN\n        yield Present",
+        "        if not isinstance(sync.record(key, row), Invalid):\n            known[key] = _SEEN\n        yield Present",
+    ),
+    Mutation(
+        "rows that left are not noticed",
+        "state/memory.py",
+        "        if fingerprint is not _SEEN:\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "changes are not noticed",
+        "engine/compare.py",
+        "            elif pair.before.fingerprint == record.fingerprint:\n",
+        "            elif pair.before.fingerprint != b'':\n",
+    ),
+    Mutation(
+        "everything counts as changed",
+        "engine/compare.py",
+        "            elif pair.before.fingerprint == record.fingerprint:\n",
+        "            elif pair.before.fingerprint == b'':\n",
+    ),
+    Mutation(
+        "what an undo needs is not recalled",
+        "engine/compare.py",
+        "        entry = found.get(_key(item), Entry(item.before.fingerprint, \"\"))",
+        "        entry = Entry(item.before.fingerprint, '[\"email\",\"somebody@x.io\"]')",
+    ),
+    Mutation(
+        "a dry run is none",
+        "engine/run.py",
+        "        if options.dry_run:\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "the plan hash depends on the row order",
+        "engine/run.py",
+        "        total += int.from_bytes(_operation_digest(operation), \"big\")",
+        "        total = total * 3 + int.from_bytes(_operation_digest(operation), \"big\")",
+    ),
+    Mutation(
+        "the forecast ignores batch_size",
+        "engine/run.py",
+        "math.ceil(operations / min(batch_size, call.max_items))",
+        "math.ceil(operations / call.max_items)",
+    ),
+    Mutation(
+        "emails are not folded",
+        "api/values.py",
+        "text = value.strip().lower()",
+        "text = value.strip()",
+    ),
+    Mutation(
+        "blame need not add up to failCount",
+        "api/verdicts.py",
+        "    if len(blamed) == failures and len(operations) - failures <= successes:\n",
+        "    if True:\n",
+    ),
+    Mutation(
+        "successCount is not looked at",
+        "api/verdicts.py",
+        "    if failures == 0 and successes >= len(operations) and not any",
+        "    if failures == 0 and not any",
+    ),
+    Mutation(
+        "blame is not looked at",
+        "api/verdicts.py",
+        "    for kind, value, meaning in _blamed(body):\n",
+        "    for kind, value, meaning in ():\n",
+    ),
+    Mutation(
+        "a 200 is success whatever its body",
+        "api/verdicts.py",
+        "        return Again(Reason.NO_ANSWER)\n    return counted(batch, body)",
+        "        return Settled([_accepted(operation) for operation in batch.operations])\n    return counted(batch, body)",
+    ),
+    Mutation(
+        "a deletion's 200 is success whatever its body",
+        "api/verdicts.py",
+        "and (body or not reply.body.strip()):",
+        "and True:",
+    ),
+    Mutation(
+        "a lost answer is success",
+        "api/verdicts.py",
+        "    if status in (0, 408) or",
+        "    if status == 0:\n        return Settled([_accepted(operation) for operation in batch.operations])\n    if status == 408 or",
+    ),
+    Mutation(
+        "endless nesting is not expected",
+        "api/verdicts.py",
+        "UnicodeDecodeError, RecursionError):",
+        "UnicodeDecodeError):",
+    ),
+    Mutation(
+        "innocents are blamed for a type mismatch",
+        "api/verdicts.py",
+        "                if confirmed and not fits(value, expected):\n",
+        "                if confirmed:\n",
+    ),
+)
+
+
+def copy(to: Path) -> None:
+    """Copy what the laws need."""
+    ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
+    shutil.copytree(ROOT / PACKAGE, to / PACKAGE, ignore=ignore)
+    for name in ("laws", "fakes.py", "conftest.py"):
+        source = ROOT / "tests" / name
+        (to / "tests").mkdir(exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, to / "tests" / name, ignore=ignore)
+        else:
+            shutil.copy(source, to / "tests" / name)
+    shutil.copy(ROOT / "pyproject.toml", to)
+
+
+def killers(mutation: Mutation | None) -> tuple[list[str], float]:
+    """Return the laws that fail under a mutation, and the seconds it took.
+
+    :raises LookupError: the source to be mutated is not there
+    """
+    with tempfile.TemporaryDirectory(prefix="mutant-") as directory:
+        place = Path(directory)
+        copy(place)
+        if mutation is not None:
+            target = place / PACKAGE / mutation.file
+            source = target.read_text("utf-8")
+            if mutation.old not in source:
+                raise LookupError(f"{mutation.name}: {mutation.file} has no {mutation.old!r}")
+            target.write_text(source.replace(mutation.old, mutation.new), "utf-8")
+        started = time.monotonic()
+        environment = {**os.environ, "ITERABLE_TEST_MUTANT": "1", "PYTHONPATH": directory, "PYTHONHASHSEED": "0"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "tests/laws", "-q", "--tb=no", "--show-capture=no", "-p", "no:cacheprovider"],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{mutation}: {done.stdout[-2000:]} {done.stderr[-2000:]}")
+        names = {name.split("[")[0].split(" ")[0] for name in FAILED.findall(done.stdout)}
+        return sorted(names), time.monotonic() - started
+
+
+def table(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield a table."""
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def main() -> int:
+    """Try all mutations, or those whose names hold an argument; print who killed which."""
+    wanted = sys.argv[1:]
+    chosen = [one for one in MUTATIONS if not wanted or any(word in one.name for word in wanted)]
+    found, _ = killers(None)
+    if found:
+        print("The laws fail without any mutation: " + ", ".join(found))
+        return 2
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        results = list(pool.map(killers, chosen))
+    rows = [("mutation", "file", "killed by"), ("---", "---", "---")]
+    for mutation, (names, _) in zip(chosen, results, strict=True):
+        short = ", ".join(f"`{name.rpartition('::')[2]}`" for name in names)
+        rows.append((mutation.name, mutation.file, short or "**nobody**"))
+    print("\n".join(table(rows)))
+    survivors = [mutation.name for mutation, (names, _) in zip(chosen, results, strict=True) if not names]
+    print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants killed.")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

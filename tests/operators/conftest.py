@@ -1,0 +1,220 @@
+"""Real operators between a SQLite warehouse and the sandbox, in an Airflow that is just large enough."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine.deliver import Patience
+from airflow_provider_iterable.hooks import iterable as hooks
+from airflow_provider_iterable.operators import IterableUserSyncOperator, base
+from airflow_provider_iterable.sandbox import Sandbox
+from airflow_provider_iterable.sandbox.options import ProjectType
+from airflow_provider_iterable.state import TableState
+
+KEY = "0123456789abcdef0123456789abcdef"
+BULK = "POST /api/users/bulkUpdate"
+FIELDS = "GET /api/users/getFields"
+COLUMNS = ("id", "email", "uid", "name", "age", "city")
+MATCH = {"email": "email", "user_id": "uid", "hybrid": "uid"}
+
+
+@dataclass
+class TaskInstance:
+    """A task instance that keeps XComs as Airflow does: by run and key."""
+
+    run_id: str
+    xcoms: dict[tuple[str, str], Any]
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        self.xcoms[self.run_id, key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, *, run_id: str, key: str, **other: Any) -> Any:
+        """Return a value of some run."""
+        return self.xcoms.get((run_id, key))
+
+
+@dataclass
+class World:
+    """A warehouse, a project and what happened between them."""
+
+    sandbox: Sandbox
+    warehouse: Path
+    project_type: ProjectType
+    xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
+    events: list[Any] = field(default_factory=list)
+    runs: int = 0
+    operator: IterableUserSyncOperator | None = None
+
+    def rows(self, *rows: Sequence[Any], columns: Sequence[str] = COLUMNS) -> None:
+        """Let the model be these rows."""
+        with closing(sqlite3.connect(self.warehouse)) as connection:
+            connection.execute("DROP TABLE IF EXISTS users")
+            connection.execute(f"CREATE TABLE users ({', '.join(columns)})")
+            connection.executemany(f"INSERT INTO users VALUES ({', '.join('?' * len(columns))})", rows)
+            connection.commit()
+
+    def people(self, *numbers: int, **changes: Any) -> None:
+        """Let the model be numbered people, all with these values."""
+        self.rows(*(person(number, **changes) for number in numbers))
+
+    def make(self, **parameters: Any) -> IterableUserSyncOperator:
+        """Make the operator, matched by what the project uses."""
+        defaults: dict[str, Any] = {
+            "task_id": "sync_users",
+            "sql": "SELECT * FROM users ORDER BY id",
+            "sql_conn_id": "warehouse",
+            "primary_key": "id",
+            "fields": {"firstName": "name", "age": "age", "address.city": "city"},
+            "state": TableState(),
+        }
+        if "email_column" not in parameters and "user_id_column" not in parameters:
+            column = MATCH[self.project_type]
+            defaults["email_column" if column == "email" else "user_id_column"] = column
+        return IterableUserSyncOperator(**{**defaults, **parameters})
+
+    def run(self, **parameters: Any) -> Any:
+        """Run the operator as a new DAG run, and return its report."""
+        self.runs += 1
+        run_id = f"run-{self.runs}"
+        self.operator = operator = self.make(**parameters)
+        context: dict[str, Any] = {
+            "run_id": run_id,
+            "ti": TaskInstance(run_id, self.xcoms),
+            "inlet_events": {operator.asset: list(self.events)},
+            "outlet_events": {operator.asset: SimpleNamespace(extra=None)},
+        }
+        report = operator.execute(context)  # type: ignore[arg-type]  # a context of dicts is enough
+        assert context["outlet_events"][operator.asset].extra == report
+        self.events.append(
+            SimpleNamespace(source_dag_id="dag", source_run_id=run_id, source_task_id="sync_users", source_map_index=-1)
+        )
+        return report
+
+    def failure(self, kind: type[AirflowException], **parameters: Any) -> tuple[str, Any]:
+        """Run the operator into an error of exactly this kind; return its message and the report it left."""
+        with pytest.raises(kind) as failed:
+            self.run(**parameters)
+        assert type(failed.value) is kind
+        assert failed.value.__suppress_context__
+        return str(failed.value), self.xcoms[f"run-{self.runs}", base.REPORT_KEY]
+
+    def patiently(self, tries: int = 8, **parameters: Any) -> Any:
+        """Run and, as Airflow does, run again what failed in a way that is worth it."""
+        for _ in range(tries):
+            with suppress(AirflowException):
+                return self.run(**parameters)
+        raise AssertionError("all tries failed")
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each endpoint was called, answered or not."""
+        return Counter(f"{call.method} {call.template}" for call in self.sandbox.calls)
+
+    def forget_calls(self) -> None:
+        """Count calls from now on."""
+        self.sandbox.service.calls.clear()
+
+    @property
+    def profiles(self) -> dict[str, dict[str, Any]]:
+        """The profiles by the identifier that matches."""
+        found = {}
+        for profile in self.sandbox.project.profiles:
+            name = profile.email if MATCH[self.project_type] == "email" else profile.user_id
+            found[name or ""] = profile.fields
+        return found
+
+    def create(self, number: int, **fields: Any) -> None:
+        """Have Iterable know a person already, by all that the project type knows people by."""
+        import requests
+
+        top = {"email": email(number)} if self.project_type == "email" else {"userId": uid(number)}
+        other = {"userId": uid(number)} if self.project_type == "email" else {"email": email(number)}
+        body = {**top, "dataFields": {**other, **fields}}
+        answer = requests.post(f"{self.sandbox.url}/api/users/update", json=body, headers={"Api-Key": KEY}, timeout=10)
+        assert answer.status_code == 200
+        self.forget_calls()
+
+    @property
+    def remembered(self) -> list[str]:
+        """The keys in the state table."""
+        with closing(sqlite3.connect(self.warehouse)) as connection:
+            return [key for (key,) in connection.execute("SELECT record_key FROM iterable_sync_state ORDER BY 1")]
+
+
+def email(number: int) -> str:
+    """Return a person's address."""
+    return f"person{number}@example.com"
+
+
+def uid(number: int) -> str:
+    """Return a person's user ID."""
+    return f"user-{number}"
+
+
+def person(number: int, **changes: Any) -> tuple[Any, ...]:
+    """Return a person's row."""
+    whole = {"id": number, "email": email(number), "uid": uid(number), "name": f"Name {number}", "age": number}
+    return tuple({**whole, "city": "London", **changes}[column] for column in COLUMNS)
+
+
+def identifier(project_type: str, number: int) -> str:
+    """Return what a project of this type knows a person by."""
+    return email(number) if MATCH[project_type] == "email" else uid(number)
+
+
+Make = Callable[..., World]
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Make worlds in which waiting takes no time."""
+    opened: list[Sandbox] = []
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(hooks, "Client", partial(Client, clock=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(base, "Patience", partial(Patience, first_wait=0.0, longest_wait=0.0))
+
+    def make(project_type: ProjectType = "email", extra: dict[str, Any] | None = None, **options: Any) -> World:
+        options = {"rates": False, **options}
+        sandbox = Sandbox(project_type, sleep=options.pop("sleep", lambda seconds: None), **options).start()
+        opened.append(sandbox)
+        warehouse = tmp_path / f"warehouse-{len(opened)}.db"
+        connections = {
+            "ITERABLE_DEFAULT": {
+                "conn_type": "iterable",
+                "password": KEY,
+                "host": sandbox.url,
+                "extra": {"project_type": project_type, **(extra or {})},
+            },
+            "WAREHOUSE": {"conn_type": "sqlite", "host": str(warehouse)},
+        }
+        for name, connection in connections.items():
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
+        return World(sandbox, warehouse, project_type)
+
+    yield make
+    for sandbox in opened:
+        sandbox.stop()
+
+
+@pytest.fixture
+def world(make_world: Make) -> World:
+    """An email-based project without users."""
+    return make_world()
