@@ -40,8 +40,11 @@ BULK = "/api/users/bulkUpdate"
 SYNC_ID = "kill.sync_users"
 RATE = 5.0
 """Bulk requests a second: Iterable's documented rate, which the operator keeps."""
-SLOW = 0.9
-"""Seconds a bulk answer takes, so that the requests that may be in flight are."""
+SLOW = [
+    {"kind": "slow", "path": BULK, "times": -1, "probability": 0.3, "seconds": 1.5},
+    {"kind": "slow", "path": BULK, "times": -1, "seconds": 0.6},
+]
+"""How long bulk answers take, so that requests are in flight most of the time, and answers overtake each other."""
 DEADLINE = 120.0
 """Seconds for anything that is waited for."""
 Where = Literal["postgres", "sqlite"]
@@ -304,7 +307,7 @@ def scene(rows: int, batch_size: int, where: Where) -> Iterator[Scene]:
             "'O''Neill \"' || i || '\" 👋' AS name, i % 1000 AS score, i % 2 = 0 AS active "
             f"FROM generate_series(1, {rows}) AS n(i)"
         )
-        made.ask("faults", [{"kind": "slow", "path": BULK, "times": -1, "seconds": SLOW}])
+        made.ask("faults", SLOW)
         yield made
 
 

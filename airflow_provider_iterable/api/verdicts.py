@@ -193,6 +193,7 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
     row whose value for the field fails it is set aside at once: each would fail the next request by itself.
     """
     rejected: dict[int, str] = {}
+    fields: dict[int, set[str]] = {}
     suspects: set[int] = set()
     payloads = [_data_fields(operation) for operation in batch.operations]
     for field, error in _validation_errors(body):
@@ -204,6 +205,7 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
             for value in values_at(payload, field.split(".")):
                 if confirmed and not fits(value, expected):
                     rejected[number] = f"field {field}: {expected} expected, {shape(value)}"
+                    fields.setdefault(number, set()).add(field)
                 elif value is not None and any(_same(value, other) for other in named):
                     suspects.add(number)
     if len(batch.operations) == 1 and not rejected:
@@ -213,6 +215,7 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
         Reason.TYPE_MISMATCH,
         detail,
         rejected=rejected,
+        fields={number: frozenset(names) for number, names in fields.items()},
         suspects=frozenset() if rejected else frozenset(suspects),
     )
 

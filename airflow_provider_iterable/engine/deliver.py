@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -33,6 +33,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 
 Screen = Callable[[Operation], Operation | Outcome]
+Salvage = Callable[[Operation, Collection[str], str], Operation | None]
 
 SILENT_AT_ONCE = 1000
 """Entries that need no call, committed in one go."""
@@ -84,6 +85,7 @@ class Delivery:
     :param send: performs one request
     :param commit: stores a patch, all or nothing; an error ends the delivery
     :param screen: a last look at an operation before it is packed
+    :param salvage: gives a rejected operation without the fields that are to blame, or ``None`` to let it be
     :param stop: set from outside to end the delivery: what is in flight is finished and committed
     :param sleep: waits between tries; by default on ``stop``, so that stopping interrupts it
     """
@@ -94,12 +96,13 @@ class Delivery:
         commit: Commit,
         *,
         screen: Screen | None = None,
+        salvage: Salvage | None = None,
         patience: Patience | None = None,
         batch_size: int = 1000,
         stop: threading.Event | None = None,
         sleep: Callable[[float], Any] | None = None,
     ) -> None:
-        self._send, self._commit, self._screen = send, commit, screen
+        self._send, self._commit, self._screen, self._salvage = send, commit, screen, salvage
         self._patience = patience or Patience()
         self._stop = stop or threading.Event()
         self._sleep: Callable[[float], Any] = sleep or self._stop.wait
@@ -275,14 +278,22 @@ class Delivery:
     def _split(self, batch: Batch, split: Split) -> None:
         """Set aside who is to blame, then suspects, then the rest; without a clue, halves."""
         operations = batch.operations
+        salvaged: list[Operation] = []
         for index, detail in split.rejected.items():
-            self._refuse(operations[index], split.reason, detail, Fate.REJECTED)
+            fields = split.fields.get(index)
+            rest_of_it = self._salvage(operations[index], fields, detail) if self._salvage and fields else None
+            if rest_of_it is None:
+                self._refuse(operations[index], split.reason, detail, Fate.REJECTED)
+            else:
+                salvaged.append(rest_of_it)
         if len(operations) == 1:
             if not split.rejected:
                 self._refuse(operations[0], split.reason, split.detail, split.last)
+            self._ready.extendleft(Batch(batch.call, [operation]) for operation in salvaged)
             return
         rest = [op for i, op in enumerate(operations) if i not in split.rejected and i not in split.suspects]
         suspects = [operations[i] for i in sorted(split.suspects) if i not in split.rejected]
+        rest.extend(salvaged)
         if not split.rejected and not (suspects and rest):
             half = len(operations) // 2
             suspects, rest = list(operations[:half]), list(operations[half:])

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Outcome, Reason
 
 EXAMPLES = 20
@@ -50,6 +52,9 @@ class Report:
     def tell(self, outcome: Outcome) -> None:
         """Count one outcome and keep it as an example of its reason, without its body."""
         self.fates[outcome.fate] += 1
+        if outcome.fate is Fate.ACCEPTED and outcome.operation is not None and outcome.operation.partial:
+            self.partial += 1
+            outcome = replace(outcome, reason=Reason.PARTIAL, detail=outcome.operation.partial)
         if outcome.reason is not None:
             self.reasons[outcome.reason] += 1
             examples = self.examples.setdefault(outcome.reason, [])

@@ -157,6 +157,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         send,
         state.commit,
         screen=sync.screen,
+        salvage=sync.salvage,
         patience=options.patience,
         batch_size=options.batch_size,
         stop=options.stop,

@@ -6,7 +6,7 @@ Values are ``msgspec`` structs (frozen, slotted, cheap to make a million times);
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -43,6 +43,7 @@ class Reason(StrEnum):
     ALREADY_GONE = "already_gone"
     ALREADY_CHANGED = "already_changed"
     TARGET_EXISTS = "target_exists"
+    PARTIAL = "partial"
     NO_ANSWER = "no_answer"
     RATE_LIMITED = "rate_limited"
     SPLIT_BUDGET = "split_budget"
@@ -69,6 +70,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.ALREADY_GONE: "there was nobody left to remove",
     Reason.ALREADY_CHANGED: "the change had happened already",
     Reason.TARGET_EXISTS: "the new email address belongs to another user",
+    Reason.PARTIAL: "the record was accepted without the fields whose values have the wrong type",
     Reason.NO_ANSWER: "Iterable gave no usable answer after all tries; the row goes again with the next run",
     Reason.RATE_LIMITED: "Iterable's rate limit left no time; the row goes again with the next run",
     Reason.SPLIT_BUDGET: "too many batches had to be taken apart; the row goes again with the next run",
@@ -237,6 +239,8 @@ class Operation(Struct, frozen=True, gc=False):
     handles: tuple[Handle, ...]
     remember: Entry | None
     """None: forget the key."""
+    partial: str = ""
+    """What had to be left out for the rest to be accepted; empty when nothing was."""
 
 
 class Batch(Struct, frozen=True, gc=False):
@@ -277,6 +281,8 @@ class Split(Struct, frozen=True):
     reason: Reason
     detail: str = ""
     rejected: Mapping[int, str] = {}
+    fields: Mapping[int, frozenset[str]] = {}
+    """For some of the rejected: the fields that are to blame, without which the rest might be accepted."""
     suspects: frozenset[int] = frozenset()
     last: Fate = Fate.REJECTED
     """What an operation that stands alone becomes."""
@@ -333,6 +339,10 @@ class Sync(Protocol):
 
     def screen(self, operation: Operation) -> Operation | Outcome:
         """Look at an operation once more before it is packed; asked only when there is something to send."""
+        ...
+
+    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
+        """Return the operation without some fields, or ``None`` when it is not to go without them."""
         ...
 
 

@@ -34,6 +34,8 @@ class IterableUserSyncOperator(IterableModelOperator):
     :param recheck_known_users: in update mode, ``"never"`` spares look-ups of users that the state knows, at the
         risk of creating one again that was deleted at Iterable
     :param max_deletes: most profiles deleted in one run
+    :param salvage: send a record without the fields whose values have the wrong type, instead of rejecting the row;
+        it is counted as accepted and as ``partial``
     :param allow_shared_user_id: lets ``on_removed="delete"`` by user ID run where several profiles may have one ID
     """
 
@@ -52,13 +54,14 @@ class IterableUserSyncOperator(IterableModelOperator):
         recheck_known_users: Recheck = "always",
         max_deletes: int = 1000,
         allow_shared_user_id: bool = False,
+        salvage: bool = False,
         **kwargs: Any,
     ) -> None:
         self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
         self.mode, self.on_removed = mode, on_removed
         self.merge_nested_objects, self.create_new_fields = merge_nested_objects, create_new_fields
         self.recheck_known_users, self.max_deletes = recheck_known_users, max_deletes
-        self.allow_shared_user_id = allow_shared_user_id
+        self.allow_shared_user_id, self.salvage = allow_shared_user_id, salvage
         super().__init__(**kwargs)
 
     def _check_parameters(self) -> None:
@@ -96,6 +99,7 @@ class IterableUserSyncOperator(IterableModelOperator):
             create_new_fields=self.create_new_fields,
             recheck_known_users=self.recheck_known_users,
             allow_shared_user_id=self.allow_shared_user_id,
+            salvage=self.salvage,
         )
         used = {*self.primary_key, self.email_column, self.user_id_column} - {None}
         mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), frozenset(map(str, used)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
@@ -54,6 +54,7 @@ class UserOptions:
     :param create_new_fields: ``None``: as the project's setting says
     :param recheck_known_users: ``"never"`` updates users that the state knows without looking them up
     :param allow_shared_user_id: lets ``delete`` by user ID run in an email-based project
+    :param salvage: whether a record goes without the fields whose values have the wrong type
     """
 
     primary_key: tuple[str, ...]
@@ -68,6 +69,7 @@ class UserOptions:
     create_new_fields: bool | None = None
     recheck_known_users: Recheck = "always"
     allow_shared_user_id: bool = False
+    salvage: bool = False
 
 
 class Users:
@@ -264,6 +266,7 @@ class Users:
             return operation
         body = msgspec.json.decode(operation.body)
         fields, coerced = body["dataFields"], False
+        wrong: dict[str, str] = {}
         for name, path, expected in self.checked_fields:
             if len(path) == 1:
                 found = fields.get(name)
@@ -275,11 +278,25 @@ class Users:
                 _coerce_at(fields, path, expected)
                 coerced = True
             except values.BadValue as error:
-                detail = f"field {name}: {expected} expected, {error}"
-                return Outcome(operation.key, operation.kind, Fate.REJECTED, Reason.TYPE_MISMATCH, detail, operation)
-        if not coerced:
+                wrong[name] = f"field {name}: {expected} expected, {error}"
+        if coerced:
+            operation = msgspec.structs.replace(operation, body=self._encode(body))
+        if not wrong:
             return operation
-        return msgspec.structs.replace(operation, body=self._encode(body))
+        detail = "; ".join(wrong.values())
+        return self.salvage(operation, wrong, detail) or Outcome(
+            operation.key, operation.kind, Fate.REJECTED, Reason.TYPE_MISMATCH, detail, operation
+        )
+
+    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
+        """Return the operation without some fields; ``None`` when the sync is not to send incomplete records."""
+        if not self._options.salvage:
+            return None
+        body = msgspec.json.decode(operation.body)
+        for name in fields:
+            _drop_at(body["dataFields"], name.split("."))
+        told = "; ".join(part for part in (operation.partial, detail) if part)
+        return msgspec.structs.replace(operation, body=self._encode(body), partial=told)
 
 
 _NATIVE: Mapping[str, Callable[..., Any]] = {"string": str, "long": int, "double": float, "boolean": bool}
@@ -295,6 +312,17 @@ def _coerce_at(payload: Any, path: Sequence[str], expected: str) -> None:
             payload[path[0]] = values.coerce(payload[path[0]], expected)
         else:
             _coerce_at(payload[path[0]], path[1:], expected)
+
+
+def _drop_at(payload: Any, path: Sequence[str]) -> None:
+    if isinstance(payload, list):
+        for element in payload:
+            _drop_at(element, path)
+    elif isinstance(payload, dict):
+        if len(path) == 1:
+            payload.pop(path[0], None)
+        elif path[0] in payload:
+            _drop_at(payload[path[0]], path[1:])
 
 
 def _second(other: tuple[Match, int], row: Row) -> Handle | Reason | None:

@@ -1,7 +1,7 @@
 """``make bench``: a million users from Postgres into a sandbox, each phase in a process of its own.
 
-Prints wall time, CPU time of the client process, rows per second and memory for fetching, for a first sync, an unchanged
-one and one with 1 % of changes, and for the importer that Iterable publishes, sending the same users.
+Prints wall time, CPU time of the client process, rows per second and memory for fetching, for a first sync, for an
+unchanged one and one with 1 % of changes, and for the importer that Iterable publishes, sending the same users.
 """
 
 from __future__ import annotations

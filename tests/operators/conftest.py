@@ -22,7 +22,8 @@ from airflow_provider_iterable.hooks import iterable as hooks
 from airflow_provider_iterable.operators import IterableUserSyncOperator, base
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.sandbox.options import ProjectType
-from airflow_provider_iterable.state import TableState
+from airflow_provider_iterable.state import TableState, xcom
+from airflow_provider_iterable.state.xcom import XCOM_KEY
 
 KEY = "0123456789abcdef0123456789abcdef"
 BULK = "POST /api/users/bulkUpdate"
@@ -41,10 +42,6 @@ class TaskInstance:
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep a value."""
         self.xcoms[self.run_id, key] = json.loads(json.dumps(value))
-
-    def xcom_pull(self, *, run_id: str, key: str, **other: Any) -> Any:
-        """Return a value of some run."""
-        return self.xcoms.get((run_id, key))
 
 
 @dataclass
@@ -189,6 +186,7 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make
         now[0] += seconds
 
     monkeypatch.setattr(hooks, "Client", partial(Client, clock=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(xcom, "pull_from", lambda event: event.pushed)
     monkeypatch.setattr(base, "Patience", partial(Patience, first_wait=0.0, longest_wait=0.0))
 
     def make(project_type: ProjectType = "email", extra: dict[str, Any] | None = None, **options: Any) -> World:

@@ -8,6 +8,7 @@ import traceback
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,11 +99,14 @@ def execute(hook: DbApiHook, *statements: str) -> list[tuple[Any, ...]]:
     return found
 
 
+@contextmanager
 def postgres_tables(hook: DbApiHook) -> Iterator[Tables]:
     """Give a schema of its own, and drop it."""
     schema = f"Iterable_State_{uuid.uuid4().hex[:12]}"
-    yield Tables(hook, schema)
-    execute(hook, "SET lock_timeout = '5s'", f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+    try:
+        yield Tables(hook, schema)
+    finally:
+        execute(hook, "SET lock_timeout = '5s'", f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
 
 
 class TestSqlite(StoreContract):
@@ -116,14 +120,17 @@ class TestPostgres(StoreContract):
     @pytest.fixture
     def place(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tables]:
         """Return tables in a schema, through the driver that Airflow prefers."""
-        yield from postgres_tables(postgres_hook(monkeypatch))
+        with postgres_tables(postgres_hook(monkeypatch)) as tables:
+            yield tables
 
 
+@pytest.mark.skipif(find_spec("psycopg2") is None, reason="Airflow does not need psycopg2 here")
 class TestPsycopg2(StoreContract):
     @pytest.fixture
     def place(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tables]:
         """Return tables in a schema, through psycopg2."""
-        yield from postgres_tables(postgres_hook(monkeypatch, "psycopg2"))
+        with postgres_tables(postgres_hook(monkeypatch, "psycopg2")) as tables:
+            yield tables
 
 
 @needs_duckdb
@@ -141,7 +148,8 @@ def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         case "sqlite":
             yield Tables(sqlite_hook(tmp_path, monkeypatch))
         case "postgres":
-            yield from postgres_tables(postgres_hook(monkeypatch))
+            with postgres_tables(postgres_hook(monkeypatch)) as made:
+                yield made
         case _:
             yield Tables(duckdb_hook(tmp_path, monkeypatch))
 
@@ -190,12 +198,12 @@ class Unsteady:
     @property
     def conn_type(self) -> str:
         """Return the database's type."""
-        return self.hook.conn_type
+        return str(self.hook.conn_type)
 
     @property
     def placeholder(self) -> str:
         """Return the driver's placeholder."""
-        return self.hook.placeholder
+        return str(self.hook.placeholder)
 
     def get_conn(self) -> UnsteadyConnection:
         """Open a connection, unless that is what breaks."""
@@ -343,7 +351,7 @@ def test_a_connection_that_was_closed_is_opened_again(tables: Tables, time: Time
 
 def test_a_terminated_backend_is_replaced(monkeypatch: pytest.MonkeyPatch, time: Time) -> None:
     """Postgres restarts or fails over, and the run goes on."""
-    for tables in postgres_tables(postgres_hook(monkeypatch)):
+    with postgres_tables(postgres_hook(monkeypatch)) as tables:
         sync_id, hook = fresh(), Unsteady(tables.hook)
         session = tables.open(sync_id, hook=hook)
         session.commit({"[1]": entry(1)})
