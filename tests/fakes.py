@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Batch,
@@ -274,6 +275,7 @@ class PlainSync:
         self.removals_first, self.exclusive = removals_first, exclusive
         self.refused: dict[str, Reason] = {}
         """Keys that the last look before packing rejects."""
+        self.salvages = False
 
     def key(self, row: Row) -> str | Invalid:
         """Name the row."""
@@ -287,7 +289,7 @@ class PlainSync:
         handles = (("email", identity),)
         if value == "bad":
             return Invalid(key, Reason.INVALID_VALUE, handles=handles)
-        return Record(key, str(value).encode(), identity, f"{key}={value}".encode(), handles)
+        return Record(key, str(value).encode(), f"{key}={value}".encode(), handles)
 
     def identity(self, ref: str) -> Handle:
         """Tell whom an entry is about."""
@@ -302,7 +304,7 @@ class PlainSync:
         return self._operation(Kind.CHANGED, change.after)
 
     def _operation(self, kind: Kind, record: Record) -> Operation:
-        remember = Entry(record.fingerprint, record.ref)
+        remember = Entry(record.fingerprint, record.handles[0][1])
         return Operation(record.key, kind, self.call, record.body, record.handles, remember)
 
     def removed(self, change: Removed) -> Operation:
@@ -317,10 +319,31 @@ class PlainSync:
             return operation
         return Outcome(operation.key, operation.kind, Fate.REJECTED, reason, operation=operation)
 
+    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
+        """Send a refused row without the fields that are to blame, if this is the way of the test."""
+        if not self.salvages:
+            return None
+        return msgspec.structs.replace(operation, body=operation.body + b"*", partial=detail)
+
 
 def remembering(*rows: Row) -> MemoryState:
     """Return a state in which these rows of a :class:`PlainSync` were accepted."""
     return MemoryState({str(key): Entry(str(value).encode(), identity) for key, identity, value in rows})
+
+
+_spools: list[Spool] = []
+
+
+def a_spool(directory: str | None = None) -> Spool:
+    """Return a spool that :func:`close_spools` closes."""
+    _spools.append(Spool(directory))
+    return _spools[-1]
+
+
+def close_spools() -> None:
+    """Close all spools of a test."""
+    while _spools:
+        _spools.pop().close()
 
 
 def keys(operations: Iterable[Operation]) -> list[str]:

@@ -97,7 +97,12 @@ def test_dotted_names_nest() -> None:
 
 def test_constants_stand_in_every_row() -> None:
     """A constant takes no column, may nest, and is rendered like any value."""
-    fields = {"source": Constant("warehouse"), "meta.day": Constant(date(2024, 1, 1)), "n": "n", "none": Constant(None)}
+    fields: Fields = {
+        "source": Constant("warehouse"),
+        "meta.day": Constant(date(2024, 1, 1)),
+        "n": "n",
+        "none": Constant(None),
+    }
     expected = {"source": "warehouse", "meta": {"day": "2024-01-01"}, "n": 1, "none": None}
     assert mapped(fields, ("n",), 1) == expected
     assert mapped({"a": Constant(1)}, ("n",), 5) == {"a": 1}
@@ -193,7 +198,7 @@ def test_names_that_are_none(name: str) -> None:
 def test_a_field_inside_a_mapped_field_is_a_contradiction(names: tuple[str, ...]) -> None:
     """One of the two would win by accident; the message names both and the remedy."""
     with pytest.raises(ConfigurationError, match="Map the leaves, or the parent as Json"):
-        Mapper({name: "c" for name in names})
+        Mapper(dict.fromkeys(names, "c"))
     with pytest.raises(ConfigurationError, match="Map the leaves"):
         Mapper(None).bind(names)
 
@@ -327,7 +332,8 @@ parts = (
     | st.text()
     | st.uuids()
     | st.dates()
-    | st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.none() | st.timezones())
+    | st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29))
+    | st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.timezones())
     | st.floats(-(2**53), 2**53)
     | st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20, places=3)
 )
@@ -355,8 +361,10 @@ def other(part: Any) -> Any:
     return Text(part) if isinstance(part, str) else part
 
 
-@given(left=st.lists(parts, min_size=1, max_size=2), right=st.lists(parts, min_size=1, max_size=2))
+simple = st.lists(st.text(max_size=3) | st.integers(-2, 20), min_size=1, max_size=3)
+
+
+@given(left=simple, right=simple)
 def test_different_keys_have_different_texts(left: list[Any], right: list[Any]) -> None:
-    """Unless a database would call them equal, or a date-time's text was used as a string key."""
-    if key_text(left) == key_text(right) and not any(isinstance(part, str) for part in [*left, *right]):
-        assert [part for part in left] == [part for part in right] or [*map(float, left)] == [*map(float, right)]
+    """Neither quotes nor commas in a part make one key look like another."""
+    assert (key_text(left) == key_text(right)) is (left == right)

@@ -96,7 +96,8 @@ def moment(value: datetime, zone: tzinfo = UTC) -> str:
     if value.tzinfo is None and zone is not UTC:
         value = value.replace(tzinfo=zone)
     text: str = msgspec.to_builtins(value)  # RFC 3339, at a tenth of the price of isoformat
-    if text[-1] != "Z" and value.tzinfo is not None:
+    # Offsets are written in minutes: one of seconds looks like none.
+    if value.tzinfo is not None and value.tzinfo is not UTC and (text[-1] != "Z" or value.utcoffset()):
         try:
             text = msgspec.to_builtins(value.astimezone(UTC))
         except OverflowError:

@@ -209,8 +209,8 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
                 elif value is not None and any(_same(value, other) for other in named):
                     suspects.add(number)
     if len(batch.operations) == 1 and not rejected:
-        fields = ", ".join(f"field {name}: {e.get('expectedType')} expected" for name, e in _validation_errors(body))
-        return Split(Reason.TYPE_MISMATCH, fields or detail)
+        named_in_words = [f"field {name}: {e.get('expectedType')} expected" for name, e in _validation_errors(body)]
+        return Split(Reason.TYPE_MISMATCH, ", ".join(named_in_words) or detail)
     return Split(
         Reason.TYPE_MISMATCH,
         detail,

@@ -38,6 +38,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return given
 
 
+class RunFailed(Exception):
+    """A run of the DAG did not succeed."""
+
+
 class Demo:
     """Five runs of the example DAG, told as they happen.
 
@@ -55,7 +59,10 @@ class Demo:
         """What was not as it should be."""
 
     def tell(self) -> None:
-        """Run after run."""
+        """Run after run.
+
+        :raises RunFailed: the story ends early
+        """
         self._run("First load", Story(["nothing is remembered yet, so every row is new"]))
         self._run("An hour later", Story(["nothing changed"]), silent=True)
         spoilt = self._warehouse.live_a_little()
@@ -70,6 +77,8 @@ class Demo:
         paper.title(f"{self._runs}. {title}")
         paper.item("warehouse", *story.lines)
         run = self._airflow.run()
+        if run.state != "success":
+            raise RunFailed(f"Run {self._runs} of the DAG ended as {run.state}.")
         calls = [(f"{call.method} {call.template}", call.status, call.records) for call in self._sandbox.calls]
         self._sandbox.service.calls.clear()
         finding = self._check(self._warehouse.rows(), story.spoilt)
@@ -78,8 +87,6 @@ class Demo:
         self._records += sum(records or path.startswith("DELETE") for path, _, records in calls)
         self._requests += len(calls)
         self._rows += run.report.get("read", 0)
-        if run.state != "success":
-            self.faults.append(f"run {self._runs} ended as {run.state}")
         if silent and calls:
             self.faults.append(f"run {self._runs} had nothing to say and made {len(calls)} requests")
         self.faults += finding.differences
@@ -99,7 +106,7 @@ class Demo:
             paper.item("refused", *self._told(f"{report['rejected']} rows", _refused(run.logged)))
         sync = sum(run.report.get("seconds", {}).values())
         paper.item("time", f"{sync:.1f} s in the sync, {run.seconds:.1f} s with Airflow around it")
-        if run.state != "success" or "[error" in run.output or "ERROR" in run.output or "Traceback" in run.output:
+        if any(sign in run.output for sign in ("[error", "ERROR", "Traceback")):
             paper.item("Airflow", *run.output.splitlines()[-TELLING_LINES:], style="bad")
 
     def _told(self, rows: str, refused: list[str]) -> list[str]:
@@ -210,13 +217,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("\nInterrupted.", file=sys.stderr)
             return 130
+        except RunFailed as error:
+            return _excuse(str(error), home)
         except Exception:
-            traceback.print_exc()
-            log = home / "output.log"
-            if log.exists():
-                print("\nWhat Airflow printed last:", file=sys.stderr)
-                print("\n".join(log.read_text("utf-8").splitlines()[-TELLING_LINES:]), file=sys.stderr)
-            return 1
+            return _excuse(traceback.format_exc(), home)
+
+
+def _excuse(message: str, home: Path) -> int:
+    """Say what went wrong, with what Airflow printed last."""
+    log = home / local_airflow.OUTPUT
+    said = log.read_text("utf-8", "replace").splitlines()[-TELLING_LINES:] if log.exists() else []
+    print("\n".join(("", message, *(["What Airflow printed last:", *said] if said else []))), file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

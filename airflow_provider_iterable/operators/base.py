@@ -225,9 +225,15 @@ class IterableModelOperator(BaseOperator):
 
     def _sql_hook(self, conn_id: str | None) -> DbApiHook:
         own = conn_id is None or conn_id == self.sql_conn_id
-        hook = BaseSQLOperator.get_hook(
-            conn_id or self.sql_conn_id, dict(self.hook_params) if own and self.hook_params else None
-        )
+        try:
+            hook = BaseSQLOperator.get_hook(
+                conn_id or self.sql_conn_id, dict(self.hook_params) if own and self.hook_params else None
+            )
+        except TypeError:
+            raise ConfigurationError(
+                f"Connection {conn_id or self.sql_conn_id} is no SQL connection, or hook_params or its extra name a "
+                "parameter that its hook does not have"
+            ) from None
         if not isinstance(hook, DbApiHook):
             raise ConfigurationError(
                 f"Connection {conn_id or self.sql_conn_id} is no SQL connection (its hook is {type(hook).__name__})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import Counter
@@ -12,19 +13,32 @@ from airflow_provider_iterable.api.client import CallLog
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import SENTENCES, Fate, Kind
 
+log = logging.getLogger(__name__)
+
 _EMAIL = re.compile(r"([^\s@\"'\[\],]{1,2})[^\s@\"'\[\],]*@([^\s\"'\],]{1,2})[^\s\"'\],]*")
 EXAMPLES_SHOWN = 5
 
 
 class CallCounts:
-    """Counts requests by method, path template and status; safe to share between threads."""
+    """Logs each request and counts it by method, path template and status; safe to share between threads."""
 
     def __init__(self) -> None:
         self.counts: dict[str, dict[str, int]] = {}
         self._lock = threading.Lock()
 
     def note(self, call: CallLog) -> None:
-        """Count one request."""
+        """Log and count one request."""
+        log.info(
+            "%s %s: %s%s, %d rows, %d bytes, %.0f ms%s",
+            call.method,
+            call.template,
+            call.status or "no answer",
+            f" {call.code}" if call.code and call.code != "Success" else "",
+            call.rows,
+            call.sent,
+            call.milliseconds,
+            f", request {call.request_id}" if call.request_id else "",
+        )
         with self._lock:
             by_status = self.counts.setdefault(f"{call.method} {call.template}", {})
             status = str(call.status)

@@ -196,9 +196,19 @@ class TableSession:
         """A table holds any plan."""
 
     def finish(self, delivered: bool) -> None:
-        """Remember the mapping that was delivered."""
-        if delivered:
+        """Remember the mapping that was delivered.
+
+        :raises StateUnavailable: it could not be stored; every entry is
+        """
+        if not delivered:
+            return
+        try:
             self._patiently(self._write_header)
+        except Exception as error:
+            raise StateUnavailable(
+                f"The header of sync {self._scope.sync_id!r} could not be written for {self._patience:.0f} s "
+                f"({type(error).__name__}). Everything was delivered and is remembered."
+            ) from None
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,6 +11,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Gone,
     Invalid,
     News,
+    Pair,
     Present,
     Reason,
     Record,
@@ -22,7 +23,7 @@ from tests.fakes import PlainSync, remembering
 
 SYNC = PlainSync(None)
 ROW = ("1", "a@x.io", "new")
-RECORD = Record("1", b"new", "a@x.io", b"1=new", (("email", "a@x.io"),))
+RECORD = Record("1", b"new", b"1=new", (("email", "a@x.io"),))
 
 
 class CountingState(MemoryState):
@@ -67,7 +68,7 @@ def test_a_row_that_cannot_be_mapped_is_invalid_whatever_is_remembered() -> None
 
 def test_duplicates_and_null_keys_pass() -> None:
     """What pairing found out by itself is handed on."""
-    pairs = [Invalid("", Reason.NULL_KEY), Duplicate("1", 2)]
+    pairs: list[Pair] = [Invalid("", Reason.NULL_KEY), Duplicate("1", 2)]
     assert pairs == list(compare(SYNC, pairs))
 
 

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from airflow_provider_iterable.engine.compare import compare, recalled
 from airflow_provider_iterable.engine.pack import Packer, waves
 from airflow_provider_iterable.engine.plan import Plan, Planner
-from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Operation, Row
 from airflow_provider_iterable.state.memory import MemoryState
-from tests.fakes import PlainSync, a_call, an_operation, keys, remembering
+from tests.fakes import PlainSync, a_call, a_spool, an_operation, keys, remembering
 
 
 def packed(operations: Iterable[Operation], call: Call, batch_size: int = 1000) -> list[Batch]:
@@ -20,7 +19,7 @@ def packed(operations: Iterable[Operation], call: Call, batch_size: int = 1000) 
 
 def planned(sync: PlainSync, rows: list[Row], state: MemoryState) -> Plan:
     """Return the plan of one pass."""
-    planner = Planner(sync, Spool())
+    planner = Planner(sync, a_spool())
     planner.take(recalled(state, compare(sync, state.pair(sync, rows))))
     return planner.finish()
 
@@ -72,7 +71,13 @@ def test_calls_are_packed_side_by_side() -> None:
 def test_rows_that_share_an_identity_go_in_waves_in_key_order() -> None:
     """The greatest key is in the last wave, whatever the row order; who stands alone is in the first."""
     sync = PlainSync(a_call())
-    rows: list[Row] = [("9", "a@x.io", 1), ("10", "a@x.io", 2), ("5", "b@x.io", 3), ("7", "c@x.io", 4), ("1", "c@x.io", 5)]
+    rows: list[Row] = [
+        ("9", "a@x.io", 1),
+        ("10", "a@x.io", 2),
+        ("5", "b@x.io", 3),
+        ("7", "c@x.io", 4),
+        ("1", "c@x.io", 5),
+    ]
     for order in (rows, rows[::-1]):
         found = [sorted(keys(wave)) for wave in waves(planned(sync, order, MemoryState()), False)]
         assert [["5"], ["1", "10"], ["7", "9"]] == found

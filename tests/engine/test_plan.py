@@ -6,11 +6,10 @@ import pytest
 
 from airflow_provider_iterable.engine.compare import compare, recalled
 from airflow_provider_iterable.engine.plan import DOUBT, Guards, Plan, Planner, guard
-from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import Entry, Kind, Reason, Row
 from airflow_provider_iterable.errors import GuardTripped
 from airflow_provider_iterable.state.memory import MemoryState
-from tests.fakes import PlainSync, a_call, remembering
+from tests.fakes import PlainSync, a_call, a_spool, remembering
 
 WRITE, REMOVE = a_call(name="/write"), a_call(name="/remove")
 
@@ -19,7 +18,7 @@ def planned(rows: list[Row], state: MemoryState | None = None, sync: PlainSync |
     """Return the plan of rows against a state, read once more where that is needed."""
     state = MemoryState() if state is None else state
     sync = sync or PlainSync(WRITE, REMOVE)
-    planner = Planner(sync, Spool())
+    planner = Planner(sync, a_spool())
     planner.take(recalled(state, compare(sync, state.pair(sync, rows))))
     unsaid = planner.unsaid()
     if unsaid or planner.unheard:
@@ -57,7 +56,7 @@ def test_each_kind_of_change_is_counted_once() -> None:
     plan = planned(rows, state)
     assert (1, 1, 1, 1, 2) == counts(plan)
     assert 5 == plan.read
-    assert ["2", "3", "9"] == sent(plan)
+    assert ["2", "3", "9"] == sorted(sent(plan))
     assert 3 == plan.sends
     assert {WRITE: 2, REMOVE: 1} == dict(plan.calls)
 
@@ -137,14 +136,14 @@ def test_rows_that_do_not_overwrite_each_other_do_not_go_again() -> None:
 
 def test_a_removal_of_a_borne_identity_makes_no_call() -> None:
     """Whoever has another row, sent, unchanged or invalid, is not removed; only the entry goes."""
-    borne: list[Row]
-    for borne in (
+    models: list[list[Row]] = [
         [("2", "a@x.io", 1)],
         [("2", "a@x.io", 9)],
         [("2", "a@x.io", "bad")],
         [("2", "a@x.io", 1), ("2", "a@x.io", 1)],
         [("2", "b@x.io", 1), ("2", "a@x.io", 1)],
-    ):
+    ]
+    for borne in models:
         plan = planned(borne, remembering(("1", "a@x.io", 1), ("2", "a@x.io", 1)))
         removals = [operation for _, operation in plan.operations() if operation.kind is Kind.REMOVED]
         assert [("1", None, None)] == [(one.key, one.call, one.remember) for one in removals]
@@ -161,8 +160,6 @@ def test_a_removal_of_nobodys_identity_is_called() -> None:
 def test_a_moved_identity_is_counted_and_its_namesakes_go_again() -> None:
     """The new identity is written, the old one left to those who bear it."""
     state = remembering(("1", "a@x.io", 1), ("2", "a@x.io", 1))
-    plan = planned([("1", "b@x.io", 1), ("2", "a@x.io", 1)], state)
-    assert 1 == plan.moved or [] == sent(plan)
     plan = planned([("1", "b@x.io", 2), ("2", "a@x.io", 1)], state)
     assert 1 == plan.moved
     assert ["1", "2"] == sent(plan)

@@ -4,9 +4,11 @@ import os
 import stat
 from pathlib import Path
 
-from airflow_provider_iterable.engine.spool import Spool
+import pytest
+
+from airflow_provider_iterable.engine.spool import BLOCK, Spool
 from airflow_provider_iterable.engine.vocabulary import Entry, Kind, Operation
-from tests.fakes import a_call, an_operation
+from tests.fakes import a_call, a_spool, an_operation
 
 CALL, OTHER = a_call(), a_call()
 OPERATIONS = [
@@ -17,9 +19,14 @@ OPERATIONS = [
 ]
 
 
+def people(number: int) -> list[Operation]:
+    """Return so many operations."""
+    return [an_operation(str(n), CALL) for n in range(number)]
+
+
 def spooled(operations: list[Operation] = OPERATIONS) -> tuple[Spool, list[int]]:
     """Return a spool with operations and where they start."""
-    spool = Spool()
+    spool = a_spool()
     return spool, [spool.append(operation) for operation in operations]
 
 
@@ -52,9 +59,10 @@ def test_writing_goes_on_after_reading() -> None:
 
 def test_reading_while_jumping_keeps_its_place() -> None:
     """Two readers of one spool do not disturb each other."""
-    spool, starts = spooled()
-    assert OPERATIONS == [spool.at(start) and operation for start, operation in spool.read()]
-    assert OPERATIONS == [operation for (_, operation), _ in zip(spool.read(), starts, strict=True)]
+    operations = people(3 * BLOCK)
+    spool, _ = spooled(operations)
+    assert [(one, one) for one in operations] == [(operation, spool.at(start)) for start, operation in spool.read()]
+    assert [(both, both) for both in spool.read()] == list(zip(spool.read(), spool.read(), strict=True))
 
 
 def test_a_spool_can_be_cut() -> None:
@@ -67,13 +75,25 @@ def test_a_spool_can_be_cut() -> None:
 
 def test_an_empty_spool_has_nothing() -> None:
     """Nothing went in, nothing comes out."""
-    assert [] == list(Spool().read())
+    assert [] == list(a_spool().read())
 
 
 def test_the_file_has_no_name_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     """Profiles on disk cannot be opened by others, and are gone when the worker is."""
-    spool = Spool(str(tmp_path))
+    spool = a_spool(str(tmp_path))
     spool.append(an_operation("1", CALL))
     assert [] == list(tmp_path.iterdir())
     assert 0o600 == stat.S_IMODE(os.fstat(spool._file.fileno()).st_mode)
-    spool.close()
+
+
+@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+def test_cutting_anywhere_leaves_what_was_before(size: int) -> None:
+    """Wherever a block begins or ends, a cut spool holds what was before the cut and what is written after it."""
+    operations = people(size)
+    for end in range(size + 1):
+        spool, _ = spooled(operations)
+        spool.cut(end)
+        assert end == spool.append(an_operation("new", OTHER))
+        assert [*operations[:end], an_operation("new", OTHER)] == [operation for _, operation in spool.read()]
+        assert operations[end // 2 : end] == [operation for _, operation in spool.read(end // 2, end)]
+        spool.close()

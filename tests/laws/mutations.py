@@ -203,7 +203,8 @@ MUTATIONS = (
         "an invalid row counts as removed",
         "state/memory.py",
         "        known[key] = _SEEN\n        yield Present",
-        "        if not isinstance(sync.record(key, row), Invalid):\n            known[key] = _SEEN\n        yield Present",
+        "        if not isinstance(sync.record(key, row), Invalid):\n            known[key] = _SEEN\n"
+        "        yield Present",
     ),
     Mutation(
         "rows that left are not noticed",
@@ -226,8 +227,8 @@ MUTATIONS = (
     Mutation(
         "what an undo needs is not recalled",
         "engine/compare.py",
-        "        entry = found.get(_key(item), Entry(item.before.fingerprint, \"\"))",
-        "        entry = Entry(item.before.fingerprint, '[\"email\",\"somebody@x.io\"]')",
+        '        entry = found.get(_key(item), Entry(item.before.fingerprint, ""))',
+        '        entry = Entry(item.before.fingerprint, \'["email","somebody@x.io"]\')',
     ),
     Mutation(
         "a dry run is none",
@@ -238,8 +239,8 @@ MUTATIONS = (
     Mutation(
         "the plan hash depends on the row order",
         "engine/run.py",
-        "        total += int.from_bytes(_operation_digest(operation), \"big\")",
-        "        total = total * 3 + int.from_bytes(_operation_digest(operation), \"big\")",
+        '        total += int.from_bytes(_operation_digest(operation), "big")',
+        '        total = total * 3 + int.from_bytes(_operation_digest(operation), "big")',
     ),
     Mutation(
         "the forecast ignores batch_size",
@@ -275,7 +276,8 @@ MUTATIONS = (
         "a 200 is success whatever its body",
         "api/verdicts.py",
         "        return Again(Reason.NO_ANSWER)\n    return counted(batch, body)",
-        "        return Settled([_accepted(operation) for operation in batch.operations])\n    return counted(batch, body)",
+        "        return Settled([_accepted(operation) for operation in batch.operations])\n"
+        "    return counted(batch, body)",
     ),
     Mutation(
         "a deletion's 200 is success whatever its body",
@@ -287,7 +289,8 @@ MUTATIONS = (
         "a lost answer is success",
         "api/verdicts.py",
         "    if status in (0, 408) or",
-        "    if status == 0:\n        return Settled([_accepted(operation) for operation in batch.operations])\n    if status == 408 or",
+        "    if status == 0:\n        return Settled([_accepted(operation) for operation in batch.operations])\n"
+        "    if status == 408 or",
     ),
     Mutation(
         "endless nesting is not expected",
@@ -336,7 +339,17 @@ def killers(mutation: Mutation | None) -> tuple[list[str], float]:
         environment = {**os.environ, "ITERABLE_TEST_MUTANT": "1", "PYTHONPATH": directory, "PYTHONHASHSEED": "0"}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "tests/laws", "-q", "--tb=no", "--show-capture=no", "-p", "no:cacheprovider"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "tests/laws",
+                "-q",
+                "--tb=no",
+                "--show-capture=no",
+                "-p",
+                "no:cacheprovider",
+            ],
             cwd=place,
             env=environment,
             capture_output=True,

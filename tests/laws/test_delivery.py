@@ -17,7 +17,7 @@ from tests.laws.world import (
 )
 
 
-@budget(150)
+@budget(250)
 @given(
     before=models,
     after=models,

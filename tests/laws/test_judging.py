@@ -27,7 +27,9 @@ from tests.laws.world import budget
 BULK = bulk_update_users()
 CALLS = {"bulk": BULK, "delete": delete_user("email"), "look up": look_up_user("email", BULK)}
 NAMES = ["a@x.io", "b@x.io", "c@x.io", "u1", "u2", "u3", "somebody@else.io"]
-statuses = st.sampled_from([0, 200, 200, 200, 400, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502]) | st.integers(0, 999)
+statuses = st.sampled_from([0, 200, 200, 200, 400, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502]) | st.integers(
+    0, 999
+)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(NAMES)
 jsons = st.recursive(
     scalars,
@@ -51,11 +53,19 @@ answers = st.fixed_dictionaries(
     },
 )
 codes = st.sampled_from(
-    ["Success", "BadJsonBody", "BatchTooLarge", "RequestFieldsTypesMismatched", "UniqueFieldsLimitExceeded", "BadApiKey"]
+    [
+        "Success",
+        "BadJsonBody",
+        "BatchTooLarge",
+        "RequestFieldsTypesMismatched",
+        "UniqueFieldsLimitExceeded",
+        "BadApiKey",
+    ]
 )
 fields = st.sampled_from(["n", "my_project_etl:::n", "deep.er", "obj[1].users[0]", "obj.users[99999999999]"])
 errors = st.fixed_dictionaries(
-    {}, optional={"expectedType": st.sampled_from(["long", "string", "date", "nested"]) | jsons, "offendingValue": jsons}
+    {},
+    optional={"expectedType": st.sampled_from(["long", "string", "date", "nested"]) | jsons, "offendingValue": jsons},
 )
 refusals = st.fixed_dictionaries(
     {"code": codes | jsons},
@@ -70,7 +80,16 @@ refusals = st.fixed_dictionaries(
     },
 )
 odd_bodies = st.sampled_from(
-    [b"", b"{}", b"null", b"<html>", b"[" * 50_000, b'{"a":' * 50_000, b'{"successCount":1e999,"failCount":0}', b'"\\ud800"']
+    [
+        b"",
+        b"{}",
+        b"null",
+        b"<html>",
+        b"[" * 50_000,
+        b'{"a":' * 50_000,
+        b'{"successCount":1e999,"failCount":0}',
+        b'"\\ud800"',
+    ]
 )
 bodies = st.binary(max_size=20) | odd_bodies | (answers | refusals | jsons).map(msgspec.json.encode)
 
@@ -111,9 +130,7 @@ def check(call: Call, ops: list[Operation], status: int, body: bytes) -> None:
 
 
 @budget(400)
-@given(
-    name=st.sampled_from(sorted(CALLS)), number=st.integers(1, 3), value=jsons, status=statuses, body=bodies
-)
+@given(name=st.sampled_from(sorted(CALLS)), number=st.integers(1, 3), value=jsons, status=statuses, body=bodies)
 def test_every_answer_has_a_verdict(name: str, number: int, value: Any, status: int, body: bytes) -> None:
     """Any status with any body is judged; a settled batch has one outcome per operation and the counts add up."""
     check(CALLS[name], operations(number if name == "bulk" else 1, value), status, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -97,7 +98,13 @@ class World:
         report = operator.execute(context)  # type: ignore[arg-type]  # a context of dicts is enough
         assert context["outlet_events"][operator.asset].extra == report
         self.events.append(
-            SimpleNamespace(source_dag_id="dag", source_run_id=run_id, source_task_id="sync_users", source_map_index=-1)
+            SimpleNamespace(
+                source_dag_id="dag",
+                source_run_id=run_id,
+                source_task_id="sync_users",
+                source_map_index=-1,
+                pushed=self.xcoms.get((run_id, XCOM_KEY)),
+            )
         )
         return report
 
@@ -210,6 +217,19 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make
     yield make
     for sandbox in opened:
         sandbox.stop()
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """All that was said: loggers of every kind at DEBUG, and what Airflow 3 prints instead of logging."""
+    caplog.set_level(logging.DEBUG)
+    printed: list[str] = []
+
+    def heard() -> str:
+        printed.extend(capfd.readouterr())
+        return caplog.text + "".join(printed)
+
+    return heard
 
 
 @pytest.fixture

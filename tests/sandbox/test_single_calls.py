@@ -247,6 +247,19 @@ def test_a_forgotten_user_is_gone_and_barred(make: Make) -> None:
     assert client.fields_of("a@x.io") == {}
 
 
+@pytest.mark.parametrize("project_type", ["user_id", "hybrid"])
+def test_forgetting_by_user_id(make: Make, project_type: ProjectType) -> None:
+    """It deletes the user, bars the user ID, and is undone by its own kind of identifier."""
+    client = make(project_type)
+    client.bulk({"userId": "1", "dataFields": {"f": 1}}, {"userId": "2"})
+    client.post("users/forget", {"userId": "1"})
+    assert [profile.user_id for profile in client.project.profiles] == ["2"]
+    assert client.post("users/update", {"userId": "1"}).code == "ForgottenUserError"
+    client.post("users/unforget", {"userId": "1"})
+    assert client.post("users/update", {"userId": "1"}).status == 200
+    assert client.fields_of("1") == {}
+
+
 def test_forgotten_users_are_listed_as_hashes(make: Make) -> None:
     """The hash is the SHA-256 of the trimmed identifier in lower case."""
     client = make("hybrid")

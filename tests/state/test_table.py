@@ -401,6 +401,18 @@ def test_a_state_that_cannot_be_written_names_nobody(tables: Tables, time: Time,
     assert kept(tables, sync_id) == {}
 
 
+def test_a_run_that_cannot_be_finished_is_worth_retrying(tables: Tables, time: Time) -> None:
+    """Every entry is stored by then; a retry finds nothing to send."""
+    sync_id, hook = fresh(), Unsteady(tables.hook)
+    session = tables.open(sync_id, hook=hook)
+    session.commit({"[1]": entry(1)})
+    hook.breaks.extend(["INSERT INTO"] * 100)
+    with pytest.raises(StateUnavailable, match=f"{sync_id}.*30 s.*BrokenError.*is remembered"):
+        session.finish(True)
+    session.close()
+    assert kept(tables, sync_id) == {"[1]": entry(1)}
+
+
 def test_nothing_logs_parameters(tables: Tables, heard: Callable[[], str]) -> None:
     """The hook that would log them is told not to, and the store's own statements do not pass through it."""
     tables.hook.get_first(f"SELECT CAST({tables.hook.placeholder} AS VARCHAR(99))", parameters=("a control",))
@@ -497,7 +509,7 @@ def test_a_session_that_cannot_be_opened_leaves_no_connection(tables: Tables) ->
         tables.open(sync_id, {**HERE, "host": "elsewhere"}, hook=hook)
     assert len(hook.connections) == 1
     with pytest.raises(Exception, match="clos"):
-        hook.connections[0].execute("SELECT 1")
+        hook.connections[0].cursor().execute("SELECT 1")
 
 
 def test_closing_twice_is_no_error(tables: Tables) -> None:
@@ -578,6 +590,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Airflow's memory is measured on Linux")
 def test_pairing_takes_less_than_200_bytes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that pairs 300,000 rows with their memories grows by that at most."""

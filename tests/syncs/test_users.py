@@ -215,7 +215,7 @@ def test_merging(fields: Fields, merge: bool | None, flag: bool | None) -> None:
 
 def test_dotted_names_reach_two_levels() -> None:
     """Iterable merges one level deep: a deeper name would destroy what stands beside it, and is refused."""
-    with pytest.raises(ConfigurationError, match="'a.b.c' is nested deeper .* Map its parent as Json"):
+    with pytest.raises(ConfigurationError, match=r"'a\.b\.c' is nested deeper .* Map its parent as Json"):
         users({"a.b.c": "city"})
     assert body(users({"a.b.c": "city"}, merge_nested_objects=False))["dataFields"] == {"a": {"b": {"c": None}}}
 
@@ -338,7 +338,7 @@ def test_deleted_users(match: str, project: str, path: str) -> None:
 @pytest.mark.parametrize("project", ["email", None])
 def test_a_shared_user_id_needs_consent(project: str | None) -> None:
     """Where several profiles may have one ID, deleting by it is refused unless it is allowed."""
-    options = {"match": "user_id", "project_type": project, "on_removed": "delete"}
+    options: dict[str, Any] = {"match": "user_id", "project_type": project, "on_removed": "delete"}
     with pytest.raises(ConfigurationError, match="allow_shared_user_id=True"):
         users(**options)
     assert removed(users(**options, allow_shared_user_id=True)).call is not None

@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+from airflow_provider_iterable.engine.deliver import Patience
+from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.run import Options, run
+from airflow_provider_iterable.engine.vocabulary import (
+    Again,
+    Batch,
+    Entry,
+    Fate,
+    Halt,
+    Outcome,
+    Patch,
+    Reason,
+    Reply,
+    Row,
+    Settled,
+    Verdict,
+)
+from airflow_provider_iterable.errors import GuardTripped, Halted, IterableSyncError, TooManyRejected, Unfinished
+from airflow_provider_iterable.state.memory import MemoryState
+from tests.fakes import Killed, PlainSync, Sender, a_call, remembering
+
+
+def judge(batch: Batch, reply: Reply) -> Verdict:
+    """Judge by status; a body names the keys that are rejected."""
+    if reply.status == 0:
+        return Again(Reason.NO_ANSWER)
+    if reply.status == 401:
+        return Halt("Iterable refused the API key.")
+    rejected = reply.body.decode().split()
+    return Settled(
+        [
+            Outcome(op.key, op.kind, Fate.REJECTED, Reason.REFUSED, operation=op)
+            if op.key in rejected
+            else Outcome(op.key, op.kind, Fate.ACCEPTED, operation=op)
+            for op in batch.operations
+        ]
+    )
+
+
+class ListeningState(MemoryState):
+    """A state that keeps its patches, and fails to store them as queued."""
+
+    def __init__(self, entries: dict[str, Entry]) -> None:
+        super().__init__(entries)
+        self.errors: deque[Exception] = deque()
+        self.patches: list[Patch] = []
+
+    def commit(self, patch: Patch) -> None:
+        """Store a patch."""
+        if self.errors:
+            raise self.errors.popleft()
+        self.patches.append(dict(patch))
+        super().commit(patch)
+
+
+class Stage:
+    """A sync with two calls, a state, and what happened."""
+
+    def __init__(self, *remembered: Row, replies: Iterable[Reply | Exception] = ()) -> None:
+        self.write, self.remove = a_call(judge, name="/write", rate=5), a_call(judge, items=1, name="/remove")
+        self.sync = PlainSync(self.write, self.remove)
+        self.state = ListeningState(remembering(*remembered).entries)
+        self.sender = Sender(deque(replies))
+        self.report = Report("sync", "run", {})
+        self.options = Options(
+            patience=Patience(tries=1, in_flight=1), batch_size=2, max_rejected=1.0, clock=count().__next__
+        )
+        self.reads = 0
+
+    def run(self, *rows: Row, **options: Any) -> dict[str, Any]:
+        """Run once and return the report."""
+        self.report = Report("sync", "run", {}, dry_run=options.get("dry_run", False))
+
+        def read() -> Iterable[Row]:
+            self.reads += 1
+            return iter(rows)
+
+        how = replace(self.options, **options)
+        return run(self.sync, read, self.state, self.sender, self.report, how).to_dict()
+
+
+PEOPLE: list[Row] = [(str(n), f"{n}@x.io", 1) for n in range(5)]
+
+
+def test_a_run_sends_what_differs_and_remembers_it() -> None:
+    """Added, changed and removed rows are sent; the rest is left in peace."""
+    stage = Stage(("0", "0@x.io", 1), ("1", "1@x.io", 0), ("9", "9@x.io", 1))
+    told = stage.run(*PEOPLE)
+    assert [["2", "3"], ["4", "1"], ["9"]] == stage.sender.history
+    assert remembering(*PEOPLE).entries == stage.state.entries
+    assert (3, 1, 1, 1, 0) == tuple(told[name] for name in ("added", "changed", "removed", "unchanged", "invalid"))
+    assert (5, 0, 0, 0) == tuple(told[name] for name in ("accepted", "rejected", "skipped", "deferred"))
+    assert "succeeded" == told["status"]
+    assert {"plan", "deliver"} == told["seconds"].keys()
+
+
+def test_a_run_without_news_sends_nothing() -> None:
+    """The second run of a model finds nothing to do, and reads the model once."""
+    stage = Stage(*PEOPLE)
+    told = stage.run(*PEOPLE)
+    assert ([], [], 1) == (stage.sender.history, stage.state.patches, stage.reads)
+    assert ("succeeded", 5) == (told["status"], told["unchanged"])
+
+
+def test_every_call_is_accounted_for() -> None:
+    """What makes a call ends in one fate; invalid rows are rejected rows."""
+    stage = Stage(("9", "9@x.io", 1), replies=[Reply(200, b"1"), Reply(0)])
+    with pytest.raises(Unfinished):
+        stage.run(*PEOPLE, (None, "x@x.io", 1), ("7", None, 1), ("8", "8@x.io", 1), ("8", "8@x.io", 1))
+    told = stage.report.to_dict()
+    assert 9 == told["read"] == told["added"] + told["changed"] + told["unchanged"] + told["invalid"]
+    assert (5, 4, 1) == (told["added"], told["invalid"], told["removed"])
+    assert (3, 5, 2) == (told["accepted"], told["rejected"], told["deferred"])
+    assert {"refused": 1, "no_answer": 2, "null_key": 1, "no_identifier": 1, "duplicate_key": 2} == told["reasons"]
+
+
+def test_the_greatest_key_has_the_last_word() -> None:
+    """Rows with one identity go one after the other, and the surplus is told as collapsed."""
+    for rows in ([("2", "a@x.io", 1), ("10", "a@x.io", 1), ("1", "b@x.io", 1)],):
+        for order in (rows, rows[::-1]):
+            stage = Stage()
+            told = stage.run(*order)
+            assert [["1"], ["10"], ["2"]] == stage.sender.history
+            assert 1 == told["collapsed"]
+            assert any("share their identity" in note for note in stage.report.notes)
+
+
+def test_unchanged_namesakes_go_again_and_the_model_is_read_twice() -> None:
+    """The row that is said again counts as changed, and a note tells why."""
+    stage = Stage(("1", "a@x.io", 1), ("2", "a@x.io", 1))
+    told = stage.run(("1", "a@x.io", 2), ("2", "a@x.io", 1))
+    assert [["1"], ["2"]] == stage.sender.history
+    assert (2, 2, 0) == (stage.reads, told["changed"], told["unchanged"])
+    assert any("go again because" in note for note in stage.report.notes)
+    assert remembering(("1", "a@x.io", 2), ("2", "a@x.io", 1)).entries == stage.state.entries
+
+
+def test_shared_memories_are_doubted_before_the_first_call() -> None:
+    """When the first row was written and the second not, the second goes again although its row did not change."""
+    rows: list[Row] = [("1", "a@x.io", 2), ("2", "a@x.io", 1)]
+    stage = Stage(("1", "a@x.io", 1), ("2", "a@x.io", 1), replies=[Reply(200), Reply(401)])
+    with pytest.raises(Halted):
+        stage.run(*rows)
+    assert b"2" == stage.state.entries["1"].fingerprint
+    assert "a@x.io" == stage.state.entries["2"].ref
+    stage.sender.history.clear()
+    stage.run(*rows)
+    assert [["1"], ["2"]] == stage.sender.history
+    stage.sender.history.clear()
+    stage.run(*rows)
+    assert [] == stage.sender.history
+
+
+def test_somebody_who_still_has_a_row_is_not_removed() -> None:
+    """Only the entry of the row that left goes."""
+    stage = Stage(("1", "a@x.io", 1))
+    told = stage.run(("2", "a@x.io", 1))
+    assert [["2"]] == stage.sender.history
+    assert ["2"] == list(stage.state.entries)
+    assert (1, 1) == (told["removed"], told["accepted"])
+    assert any("still borne by another" in note for note in stage.report.notes)
+
+
+def test_a_moved_identity_is_written_and_told() -> None:
+    """The new address is written under the same key, and the report points to change_email."""
+    stage = Stage(("1", "a@x.io", 1))
+    stage.run(("1", "b@x.io", 2))
+    assert [["1"]] == stage.sender.history
+    assert Entry(b"2", "b@x.io") == stage.state.entries["1"]
+    assert any("change_email" in note for note in stage.report.notes)
+
+
+@pytest.mark.parametrize(
+    ("remembered", "rows", "guards", "message"),
+    [
+        (PEOPLE, [], Guards(), "allow_empty=True"),
+        ([(str(n), f"{n}@x.io", 1) for n in range(30)], PEOPLE, Guards(), "max_removed"),
+        ([*PEOPLE, ("8", "8@x.io", 1), ("9", "9@x.io", 1)], PEOPLE, Guards(max_deletes=1), "max_deletes"),
+    ],
+)
+def test_a_guard_trips_before_the_first_call(
+    remembered: list[Row], rows: list[Row], guards: Guards, message: str
+) -> None:
+    """Nothing is sent or committed, in a dry run neither, and the error carries the report."""
+    for dry_run in (False, True):
+        stage = Stage(*remembered)
+        with pytest.raises(GuardTripped, match=message) as caught:
+            stage.run(*rows, guards=guards, dry_run=dry_run)
+        assert ([], []) == (stage.sender.history, stage.state.patches)
+        assert caught.value.report is not None
+        assert "failed" == caught.value.report["status"]
+
+
+def test_the_states_objection_comes_before_the_first_call() -> None:
+    """A plan whose result the state could not hold is not begun."""
+
+    def object_(plan: object) -> None:
+        raise IterableSyncError("too large")
+
+    stage = Stage()
+    with pytest.raises(IterableSyncError, match="too large"):
+        stage.run(*PEOPLE, check=object_)
+    assert [] == stage.sender.history
+
+
+def test_a_dry_run_calls_nothing_and_commits_nothing() -> None:
+    """The report tells the counts, the predicted rejections, the requests and the minutes."""
+    stage = Stage(("0", "0@x.io", 0), ("9", "9@x.io", 1))
+    told = stage.run(*PEOPLE, (None, "x", 1), dry_run=True, prepare=lambda: pytest.fail("a dry run asks nobody"))
+    assert ([], []) == (stage.sender.history, stage.state.patches)
+    assert ("planned", 4, 1, 1, 1, 1) == tuple(
+        told[name] for name in ("status", "added", "changed", "removed", "invalid", "rejected")
+    )
+    assert {"null_key": 1} == told["reasons"]
+    assert [
+        "5 rows through POST /write: about 3 requests, 0.0 minutes at Iterable's rate limit.",
+        "1 rows through POST /remove: about 1 requests, 0.0 minutes at Iterable's rate limit.",
+    ] == stage.report.notes
+
+
+def test_a_dry_run_without_news_says_so() -> None:
+    """Nothing to send is worth a line."""
+    stage = Stage(*PEOPLE)
+    stage.run(*PEOPLE, dry_run=True)
+    assert ["Nothing to send."] == stage.report.notes
+
+
+def plan_hash(rows: list[Row], *remembered: Row) -> str:
+    """Return the hash of a plan."""
+    return str(Stage(*remembered).run(*rows, dry_run=True)["plan_hash"])
+
+
+def test_a_plan_hash_is_the_same_in_any_row_order() -> None:
+    """The hash is of what would be done, not of how the model was read."""
+    assert plan_hash(PEOPLE) == plan_hash(PEOPLE[::-1])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        PEOPLE[1:],
+        [("0", "0@x.io", 2), *PEOPLE[1:]],
+        [*PEOPLE, (None, "x", 1)],
+        [*PEOPLE, ("0", "0@x.io", 1)],
+    ],
+)
+def test_another_plan_has_another_hash(rows: list[Row]) -> None:
+    """A row more or less, another value and another rejection are another plan."""
+    assert plan_hash(PEOPLE) != plan_hash(rows)
+
+
+def test_what_is_remembered_decides_the_hash_too() -> None:
+    """A change is another plan than an addition, and a removal is part of the plan."""
+    assert plan_hash(PEOPLE) != plan_hash(PEOPLE, ("0", "0@x.io", 9))
+    assert plan_hash(PEOPLE) != plan_hash(PEOPLE, ("9", "9@x.io", 9))
+
+
+def test_an_approved_plan_is_applied() -> None:
+    """The plan that a dry run showed goes out as it is."""
+    stage = Stage()
+    approved = stage.run(*PEOPLE, dry_run=True)["plan_hash"]
+    told = stage.run(*PEOPLE[::-1], approved_plan=approved)
+    assert (5, approved) == (told["accepted"], told["plan_hash"])
+
+
+@pytest.mark.parametrize("approved", ["0" * 32, ""])
+def test_a_plan_that_was_not_approved_is_not_begun(approved: str) -> None:
+    """Another hash, or an empty one, means that nothing is sent."""
+    stage = Stage()
+    with pytest.raises(GuardTripped, match="changed since it was approved"):
+        stage.run(*PEOPLE, approved_plan=approved)
+    assert ([], []) == (stage.sender.history, stage.state.patches)
+
+
+def test_what_happens_once_before_sending_happens_when_there_is_something_to_send() -> None:
+    """Types are learned before the first operation is looked at, and not at all in a run without news."""
+    happened: list[int] = []
+
+    def prepare(stage: Stage) -> Callable[[], None]:
+        return lambda: happened.append(len(stage.sender.history))
+
+    stage = Stage()
+    stage.run(*PEOPLE, prepare=prepare(stage))
+    stage.run(*PEOPLE, prepare=prepare(stage))
+    assert [0] == happened
+
+
+def test_a_row_that_the_last_look_refuses_is_rejected() -> None:
+    """It is not sent and not remembered."""
+    stage = Stage()
+    stage.sync.refused = {"1": Reason.TYPE_MISMATCH}
+    told = stage.run(*PEOPLE)
+    assert (4, 1, {"type_mismatch": 1}) == (told["accepted"], told["rejected"], told["reasons"])
+    assert "1" not in stage.state.entries
+
+
+@pytest.mark.parametrize(
+    ("limit", "rejected", "fails"),
+    [(0, 0, False), (0, 1, True), (0.2, 1, False), (0.2, 2, True), (2, 2, False), (2, 3, True), (1.0, 5, False)],
+)
+def test_too_many_rejected_rows_fail_the_run_after_everything_was_delivered(
+    limit: float | int, rejected: int, fails: bool
+) -> None:
+    """A float is a share of the rows read, an int a number, 0 strict; the others are delivered all the same."""
+    stage = Stage()
+    rows: list[Row] = [(key, None if n < rejected else identity, 1) for n, (key, identity, _) in enumerate(PEOPLE)]
+    error = None
+    try:
+        stage.run(*rows, max_rejected=limit)
+    except TooManyRejected as caught:
+        error = caught
+    assert fails is (error is not None)
+    assert ("too_many_rejected" if fails else "succeeded") == stage.report.status
+    assert {str(n) for n in range(rejected, 5)} == stage.state.entries.keys()
+
+
+def test_rejected_by_iterable_counts_as_well() -> None:
+    """Rows rejected before sending and by Iterable are added up."""
+    stage = Stage(replies=[Reply(200, b"0")])
+    with pytest.raises(TooManyRejected, match="2 of 6 rows were rejected"):
+        stage.run(*PEOPLE, (None, "x", 1), max_rejected=1)
+
+
+def test_deferred_rows_make_the_run_unfinished() -> None:
+    """The accepted are remembered, and the next run sends the rest."""
+    stage = Stage(replies=[Reply(200), Reply(0)])
+    with pytest.raises(Unfinished, match="2 rows were deferred"):
+        stage.run(*PEOPLE)
+    assert ["0", "1", "4"] == list(stage.state.entries)
+    stage.sender.history.clear()
+    assert "succeeded" == stage.run(*PEOPLE)["status"]
+    assert [["2", "3"]] == stage.sender.history
+
+
+def test_a_halt_ends_the_run_with_its_message() -> None:
+    """A halt goes before rejected and deferred rows; what was accepted is remembered."""
+    stage = Stage(replies=[Reply(200, b"0"), Reply(401)])
+    with pytest.raises(Halted, match="Iterable refused the API key") as caught:
+        stage.run(*PEOPLE, max_rejected=0)
+    assert ["1"] == list(stage.state.entries)
+    assert caught.value.report is not None
+    assert ("halted", 1, 1, 3) == tuple(
+        caught.value.report[name] for name in ("status", "accepted", "rejected", "deferred")
+    )
+
+
+def test_a_stopped_run_is_unfinished() -> None:
+    """A stop that comes before sending defers everything."""
+    stop = threading.Event()
+    stop.set()
+    stage = Stage()
+    with pytest.raises(Unfinished, match="stopped 5"):
+        stage.run(*PEOPLE, stop=stop)
+    assert [] == stage.sender.history
+
+
+def test_a_failing_commit_ends_the_run() -> None:
+    """The error comes through as it is, and nothing more is sent."""
+    stage = Stage()
+    stage.state.errors.append(Killed())
+    with pytest.raises(Killed):
+        stage.run(*PEOPLE, ("5", "5@x.io", 1), ("6", "6@x.io", 1), ("7", "7@x.io", 1))
+    assert 2 >= len(stage.sender.history)
+    assert {} == stage.state.entries
+
+
+def test_a_killed_run_is_taken_up_by_the_next() -> None:
+    """What was committed before the end is not sent again."""
+    stage = Stage(replies=[Reply(200), Killed()])
+    with pytest.raises(Killed):
+        stage.run(*PEOPLE)
+    assert ["0", "1"] == list(stage.state.entries)
+    stage.sender.history.clear()
+    stage.run(*PEOPLE)
+    assert [["2", "3"], ["4"]] == stage.sender.history

@@ -1,0 +1,258 @@
+"""What every operator promises: nothing private is told, and template fields are only kept until they are rendered."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import logging
+import textwrap
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.mapping import Constant
+from airflow_provider_iterable.operators import IterableUserSyncOperator
+from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.summary import masked
+from airflow_provider_iterable.state import TableState, XComState
+from tests.operators.conftest import KEY, Make, World, email, person
+
+OPERATORS = [IterableUserSyncOperator]
+NAME = "Lovelace-Byron"
+
+
+def every_secret(world: World) -> list[str]:
+    """Return the key, and all addresses and names that are in the model or at Iterable."""
+    return [KEY, NAME, "@example.com", *(email(number) for number in range(1, 50)), "secret.person"]
+
+
+def told(world: World, error: BaseException | None, heard: Callable[[], str], **kept: Any) -> str:
+    """Return everything that a run told: log, exceptions with their causes, XComs, and how things print."""
+    exception = "" if error is None else "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__)
+    operator = world.operator
+    things = [operator, vars(operator) if operator else None, operator._client if operator else None, *kept.values()]
+    return "\n".join([heard(), exception, json.dumps([*world.xcoms.values()]), *map(repr, things)])
+
+
+FAILURES: dict[str, tuple[dict[str, Any], dict[str, Any], type[AirflowException]]] = {
+    "unknown key": ({"api_key": "another"}, {}, AirflowFailException),
+    "weak key": ({"disabled_keys": (KEY,)}, {}, AirflowFailException),
+    "read-only key": ({"read_only_keys": (KEY,)}, {}, AirflowFailException),
+    "field limit": ({"max_fields": 1}, {}, AirflowFailException),
+    "guard": ({}, {"sql": "SELECT * FROM users WHERE FALSE"}, AirflowFailException),
+    "missing column": ({}, {"email_column": "nope"}, AirflowFailException),
+    "too many rejected": ({}, {"max_rejected": 0}, AirflowFailException),
+    "approval": ({}, {"approved_plan": "0" * 32}, AirflowFailException),
+}
+
+
+@pytest.mark.parametrize("state", [TableState(), XComState()], ids=["table", "xcom"])
+@pytest.mark.parametrize("case", FAILURES)
+def test_failures_tell_nothing_private(make_world: Make, heard: Callable[[], str], case: str, state: Any) -> None:
+    """Neither key nor address nor value is in log, exception, XCom or repr, at any level, whatever went wrong."""
+    options, parameters, kind = FAILURES[case]
+    world = make_world(**options)
+    world.rows(person(1, name=NAME), person(2, name=NAME), person(3, email="secret.person@nowhere"))
+    with pytest.raises(kind) as failed:
+        world.run(**{"state": state, "max_rejected": 1.0, **parameters})
+    assert type(failed.value) is kind
+    text = told(world, failed.value, heard)
+    assert "Sync adhoc_airflow.sync_users" in text
+    for secret in every_secret(world):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+@pytest.mark.parametrize("kind", ["", "5xx_html", "drop_after", "drop_before", "malformed"])
+@pytest.mark.parametrize("key", ["id", "email"])
+def test_runs_tell_nothing_private(make_world: Make, heard: Callable[[], str], mode: str, kind: str, key: str) -> None:
+    """Rejected, skipped, deleted and deferred people are named by masked keys; requests by their templates."""
+    world = make_world(max_bytes=3000)
+    for number in (1, 2, 3, 4, 5, 6):
+        world.create(number, age=1)
+    world.sandbox.set(invalid_data={email(4)})
+    parameters = {"mode": mode, "primary_key": key, "max_rejected": 1.0, "on_removed": "delete", "batch_size": 3}
+    people = [person(number, name=NAME, age=number if number != 5 else NAME) for number in range(1, 20)]
+    world.rows(*people, person(40, email=f"secret.person@{NAME}"))
+    world.run(**parameters)
+    if kind:
+        world.sandbox.faults({"kind": kind, "times": -1, "path": "/api/users"})
+    world.rows(*people[2:], person(40, email=f"secret.person@{NAME}"))
+    error = None
+    try:
+        world.run(**parameters, task_id="sync_users")
+    except AirflowException as failed:
+        error = failed
+    assert (error is not None) is bool(kind)
+    text = told(world, error, heard)
+    assert "Sync adhoc_airflow.sync_users" in text
+    assert "type_mismatch" in text
+    for secret in every_secret(world):
+        assert secret not in text
+
+
+def test_a_broken_model_tells_nothing_private(world: World, heard: Callable[[], str]) -> None:
+    """An error of the database goes through as it is, after the connections were closed."""
+    world.people(1)
+    parameters = (email(1),)
+    with pytest.raises(Exception, match="no such table") as failed:
+        world.run(sql="SELECT * FROM nowhere WHERE email = ?", parameters=parameters)
+    text = heard() + "".join(traceback.format_exception(failed.value))
+    assert email(1) not in text
+    assert KEY not in text
+
+
+def test_the_capture_captures(world: World, heard: Callable[[], str]) -> None:
+    """What these tests search is really what loggers say at DEBUG, those of Airflow's tasks included."""
+    logging.getLogger("urllib3.connectionpool").debug("one %s", KEY)
+    world.people(1)
+    world.run()
+    assert world.operator is not None
+    world.operator.log.warning("two %s", email(1))
+    print("three", NAME)
+    text = heard()
+    for secret in (f"one {KEY}", f"two {email(1)}", f"three {NAME}", "way: bulk upsert", "rows read"):
+        assert secret in text
+
+
+@pytest.mark.parametrize(
+    ("text", "identifies", "shown"),
+    [
+        ("[7]", False, "[7]"),
+        ('["ada@example.com"]', False, '["ad***@ex***"]'),
+        ('["acme","ada.lovelace@example.com",7]', False, '["acme","ad***@ex***",7]'),
+        ('["a@x.io"]', False, '["a***@x.***"]'),
+        ('["user-17"]', True, "[us***]"),
+        ('["ada@example.com"]', True, "[ad***]"),
+        ("[4711]", True, "[47***]"),
+        ("", False, ""),
+    ],
+)
+def test_keys_are_masked(text: str, identifies: bool, shown: str) -> None:
+    """Addresses are masked wherever they stand, and a key that is an identifier as a whole."""
+    assert masked(text, identifies) == shown
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_template_fields_may_be_templates(operator: type[IterableModelOperator]) -> None:
+    """Before rendering, each of them is a text of braces; the constructor looks at none."""
+    jinja = {name: f"{{{{ params.{name} }}}}" for name in operator.template_fields}
+    made = operator(task_id="sync", primary_key="id", email_column="email", **jinja)  # type: ignore[arg-type]
+    for name, text in jinja.items():
+        assert getattr(made, name) == text
+
+
+def loads(node: ast.AST, names: set[str]) -> list[str]:
+    """Return the uses of these names, or of attributes of self with these names, that are no assignments to self."""
+    kept: set[int] = set()
+    for assign in ast.walk(node):
+        if isinstance(assign, ast.Assign):
+            (target,) = assign.targets
+            pairs = (
+                zip(target.elts, assign.value.elts, strict=True)
+                if isinstance(target, ast.Tuple) and isinstance(assign.value, ast.Tuple)
+                else [(target, assign.value)]
+            )
+            for left, right in pairs:
+                if isinstance(left, ast.Attribute) and isinstance(right, ast.Name) and left.attr == right.id:
+                    kept.add(id(right))
+    found = []
+    for used in ast.walk(node):
+        if isinstance(used, ast.Name) and used.id in names and id(used) not in kept:
+            found.append(used.id)
+        if isinstance(used, ast.Attribute) and used.attr in names and isinstance(used.ctx, ast.Load):
+            found.append(used.attr)
+    return found
+
+
+def methods_of_init(operator: type) -> list[Callable[..., Any]]:
+    """Return the constructors of our own classes, and the methods that they call on self."""
+    own = [cls for cls in operator.__mro__ if cls.__module__.startswith("airflow_provider_iterable")]
+    found, waiting = [], ["__init__"]
+    while waiting:
+        name = waiting.pop()
+        for cls in own:
+            method = vars(cls).get(name)
+            if callable(method) and method not in found:
+                found.append(method)
+                tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+                waiting += [
+                    call.func.attr
+                    for call in ast.walk(tree)
+                    if isinstance(call, ast.Call)
+                    and isinstance(call.func, ast.Attribute)
+                    and isinstance(call.func.value, ast.Name)
+                    and call.func.value.id == "self"
+                ]
+    return found
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_constructors_only_keep_template_fields(operator: type[IterableModelOperator]) -> None:
+    """What is rendered later is assigned under its own name, and not looked at, here or in what is called from here."""
+    names = set(operator.template_fields)
+    methods = methods_of_init(operator)
+    assert {"__init__", "_check_parameters"} <= {method.__name__ for method in methods}
+    for method in methods:
+        assert loads(ast.parse(textwrap.dedent(inspect.getsource(method))), names) == []
+
+
+def test_the_search_for_uses_finds_them() -> None:
+    """Logic on a template field would be seen in each of its forms."""
+    for line in (
+        "self.sql = sql or ''",
+        "self.sql = sql.strip()",
+        "if sql: pass",
+        "self.x = self.sql",
+        "self.table = sql",
+    ):
+        assert loads(ast.parse(line), {"sql"}) == ["sql"]
+    for line in ("self.sql = sql", "self.sql, self.table = sql, table"):
+        assert loads(ast.parse(line), {"sql", "table"}) == []
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_template_field_is_kept(operator: type[IterableModelOperator]) -> None:
+    """A template field that no constructor assigns would not be rendered."""
+    made = operator(task_id="sync", sql_conn_id="w", primary_key="id", email_column="email")
+    assert set(operator.template_fields) <= set(vars(made))
+    assert operator.template_ext == (".sql",)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be from 1 to 1000, not 0"),
+        ({"batch_size": 1001}, "batch_size must be from 1 to 1000, not 1001"),
+        ({"commit_batches": 0}, "commit_batches must be at least 1, not 0"),
+        ({"max_rejected": 1.5}, "max_rejected must be a share from 0.0 to 1.0 or a number of rows, not 1.5"),
+        ({"max_rejected": -1}, "max_rejected must be"),
+        ({"max_removed": -0.1}, "max_removed must be a share"),
+        ({"nulls": "drop"}, 'nulls must be "send" or "skip"'),
+        ({"fields": {"a..b": "c"}}, "is not a field name"),
+        ({"fields": {"a": "c", "a.b": "c"}}, "both mapped"),
+        ({"email_column": None}, "a user needs an identifier"),
+        ({"match_by": "user_id"}, "needs user_id_column"),
+    ],
+)
+def test_mistakes_are_found_when_the_dag_is_parsed(world: World, parameters: dict[str, Any], message: str) -> None:
+    """What can be known without connections is said at once."""
+    with pytest.raises(ConfigurationError, match=message.replace("(", r"\(")):
+        world.make(**{"email_column": "email", **parameters})
+
+
+def test_defaults(world: World) -> None:
+    """One task instance at a time, a lasting name, state in XCom, and an asset that the sync reads and writes."""
+    made = IterableUserSyncOperator(task_id="sync", sql_conn_id="w", primary_key=["a", "b"], email_column="email")
+    assert (made.max_active_tis_per_dag, made.sync_id, made.state) == (1, "adhoc_airflow.sync", XComState())
+    assert made.primary_key == ("a", "b")
+    assert made.asset.uri == "iterable://users/adhoc_airflow.sync"
+    assert made.asset in made.inlets
+    assert made.asset in made.outlets
+    assert world.make(sync_id="mine", max_active_tis_per_dag=2).max_active_tis_per_dag == 2
+    assert world.make(fields={"a": Constant(1)}, sync_id="mine").sync_id == "mine"
