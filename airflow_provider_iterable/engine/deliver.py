@@ -120,21 +120,22 @@ class Delivery:
 
     def run(self, waves: Iterable[Iterable[Operation]]) -> Iterator[Outcome]:
         """Deliver wave after wave; yield outcomes once what they accepted is committed."""
-        with ThreadPoolExecutor(self._patience.in_flight * 4, thread_name_prefix="iterable") as pool:
-            self._pool = pool
-            try:
-                for wave in waves:
-                    for operation in wave:
-                        self._take(operation)
-                        if self._tally.outcomes:
-                            yield from self._told()
-                    yield from self._drain()
-            except BaseException:
-                self._stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                if not self._committing:
-                    self._rescue()
-                raise
+        pool = self._pool = ThreadPoolExecutor(self._patience.in_flight * 4, thread_name_prefix="iterable")
+        try:
+            for wave in waves:
+                for operation in wave:
+                    self._take(operation)
+                    if self._tally.outcomes:
+                        yield from self._told()
+                yield from self._drain()
+        except BaseException:
+            # Not to be waited for at the end: a request may take longer than a task that was stopped has left.
+            self._stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not self._committing:
+                self._rescue()
+            raise
+        pool.shutdown()
 
     def _take(self, operation: Operation) -> None:
         """Pack one operation and send what is full."""

@@ -58,7 +58,7 @@ class XComSession:
         if text is not None:
             header, self._entries = decode(text)
             same_destination(scope, header["destination"])
-            if header["mapping"] != scope.mapping:
+            if header.get("mapping") != scope.mapping:
                 self.resend_reason = MAPPING_CHANGED
         self.remembered = len(self._entries)
 
@@ -131,6 +131,8 @@ def decode(text: str) -> tuple[dict[str, Any], dict[str, Entry]]:
         entries = {key: Entry(bytes.fromhex(digest), ref) for key, (digest, ref) in lines.items()}
     except (ValueError, KeyError, TypeError, zlib.error) as error:
         raise ConfigurationError(f"The XCom {XCOM_KEY!r} is not a sync's state ({type(error).__name__}).") from None
+    if not isinstance(header.get("destination"), dict):
+        raise ConfigurationError(f"The XCom {XCOM_KEY!r} is not a sync's state (it has no destination).")
     return header, entries
 
 

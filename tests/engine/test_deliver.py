@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import pytest
 
+from airflow_provider_iterable.engine import deliver
 from airflow_provider_iterable.engine.deliver import SILENT_AT_ONCE, Delivery, Patience, Screen
 from airflow_provider_iterable.engine.vocabulary import (
     Again,
@@ -269,6 +270,29 @@ def test_an_interrupted_caller_finds_the_accepted_committed() -> None:
     sent = [key for batch in told.sent for key in batch]
     assert sorted(sent) == sorted(told.committer.state)
     assert 20 > len(sent)
+
+
+def test_an_interrupted_delivery_does_not_wait_for_slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What answers in time is committed; a request that hangs keeps nobody from ending."""
+    monkeypatch.setattr(deliver, "RESCUE_SECONDS", 0.01)
+    hanging, released = threading.Event(), threading.Event()
+
+    def send(batch: Batch) -> Reply:
+        if batch.operations[0].key == "0":
+            return OK
+        hanging.set()
+        released.wait(30)
+        return OK
+
+    told = Told()
+    told.delivery = Delivery(send, told.committer, patience=ONE_BY_ONE, batch_size=1)
+    outcomes = told.delivery.run([people(CALL, 3)])
+    assert "0" == next(outcomes).key
+    assert hanging.wait(30)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert not released.is_set()
+    assert ["0"] == list(told.committer.state)
+    released.set()
 
 
 def test_a_few_batches_are_in_flight() -> None:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -363,29 +362,24 @@ def killers(mutation: Mutation | None) -> tuple[list[str], float]:
         return sorted(names), time.monotonic() - started
 
 
-def table(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:
-    """Yield a table."""
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
-
-
 def main() -> int:
     """Try all mutations, or those whose names hold an argument; print who killed which."""
     wanted = sys.argv[1:]
     chosen = [one for one in MUTATIONS if not wanted or any(word in one.name for word in wanted)]
-    found, _ = killers(None)
+    found, seconds = killers(None)
     if found:
         print("The laws fail without any mutation: " + ", ".join(found))
         return 2
+    print(
+        f"Without a mutation the laws hold ({seconds:.0f} s).\n\n| mutation | file | killed by |\n| --- | --- | --- |"
+    )
+    survivors = 0
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        results = list(pool.map(killers, chosen))
-    rows = [("mutation", "file", "killed by"), ("---", "---", "---")]
-    for mutation, (names, _) in zip(chosen, results, strict=True):
-        short = ", ".join(f"`{name.rpartition('::')[2]}`" for name in names)
-        rows.append((mutation.name, mutation.file, short or "**nobody**"))
-    print("\n".join(table(rows)))
-    survivors = [mutation.name for mutation, (names, _) in zip(chosen, results, strict=True) if not names]
-    print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants killed.")
+        for mutation, (names, _) in zip(chosen, pool.map(killers, chosen), strict=True):
+            survivors += not names
+            laws = ", ".join(f"`{name.partition('::')[2]}`" for name in names) or "**nobody**"
+            print(f"| {mutation.name} | {mutation.file} | {laws} |", flush=True)
+    print(f"\n{len(chosen) - survivors} of {len(chosen)} mutants killed.")
     return 1 if survivors else 0
 
 

@@ -114,6 +114,7 @@ class World:
             self.run(**parameters)
         assert type(failed.value) is kind
         assert failed.value.__suppress_context__
+        assert failed.value.__cause__ is None
         return str(failed.value), self.xcoms[f"run-{self.runs}", base.REPORT_KEY]
 
     def patiently(self, tries: int = 8, **parameters: Any) -> Any:
