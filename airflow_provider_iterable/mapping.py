@@ -71,7 +71,7 @@ class Mapper:
     :param nulls: what becomes of nulls
     :param zone: the zone in which naive date-times are read
     :param used: columns that other parameters use
-    :raises ConfigurationError: a field name is empty, or one field is inside another that is mapped too
+    :raises ConfigurationError: a field name is empty, a field is inside another that is mapped too, a source is none
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Mapper:
         if fields is not None:
             self.names = tuple(fields)
             _check_names(self.names)
+            _check_sources(fields)
         self._get: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple
         self._columns: tuple[str, ...] = ()
         self._json: tuple[int, ...] = ()
@@ -276,6 +277,17 @@ def _getter(positions: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
         only = positions[0]
         return lambda row: (row[only],)
     return itemgetter(*positions)
+
+
+def _check_sources(fields: Fields) -> None:
+    for field, source in fields.items():
+        if not isinstance(source, str | Column | Json | Constant):
+            raise ConfigurationError(
+                f"The field {field!r} comes from a {type(source).__name__}: "
+                "give a column's name, Column, Json or Constant."
+            )
+        if isinstance(source, Column | Json) and source.nulls not in (None, "send", "skip"):
+            raise ConfigurationError(f'The field {field!r}: nulls must be "send" or "skip", not {source.nulls!r}')
 
 
 def _check_names(names: tuple[str, ...]) -> None:

@@ -368,3 +368,13 @@ simple = st.lists(st.text(max_size=3) | st.integers(-2, 20), min_size=1, max_siz
 def test_different_keys_have_different_texts(left: list[Any], right: list[Any]) -> None:
     """Neither quotes nor commas in a part make one key look like another."""
     assert (key_text(left) == key_text(right)) is (left == right)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [(Column("a", nulls="typo"), 'nulls must be "send" or "skip"'), (42, "give a column's name")],  # type: ignore[arg-type]
+)
+def test_a_source_that_is_none_is_refused_when_the_dag_is_read(source: Any, words: str) -> None:
+    """A misspelt nulls policy or a source of another type is a mistake of the DAG's author, told at once."""
+    with pytest.raises(ConfigurationError, match=words):
+        Mapper({"field": source})

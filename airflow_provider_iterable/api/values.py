@@ -40,6 +40,7 @@ _DATE = re.compile(
     re.ASCII,
 )
 _LONG = 2**63
+_EXACT = 2.0**53
 """Iterable's ``long`` has 64 bits; one integer beyond them would fail its whole batch."""
 _CHARACTERS = str.maketrans(
     {chr(code): "x" for code in range(97, 123)}
@@ -105,11 +106,14 @@ def moment(value: datetime, zone: tzinfo = UTC) -> str:
     return f"{text[:10]} {text[11:19]} +00:00"
 
 
-def _decimal(value: Decimal) -> float:
+def _decimal(value: Decimal) -> float | int:
+    """Decimals are doubles, so that a column has one type; whole ones that a double cannot hold keep their digits."""
     number = float(value)
     if not math.isfinite(number):
         raise BadValue(f"number {value}" if not value.is_finite() else "number beyond the range of a double")
-    return number
+    if -_EXACT < number < _EXACT or number == value or value != value.to_integral_value():
+        return number
+    return _integer(int(value))
 
 
 def _float(value: float) -> float:

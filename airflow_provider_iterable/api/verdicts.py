@@ -46,6 +46,7 @@ CODES: Mapping[str, tuple[Reason, Fate]] = {
 }
 """What a code says about the one record it is about."""
 
+_GONE = ("UnknownEmailError", "UnknownUserIdError", "ForgottenUserError")
 _NOBODY = re.compile(r"no users? with|user does not exist|noUserWithIdExists", re.IGNORECASE)
 _BODY_INDEX = re.compile(r"\[(\d{1,9})\]")
 
@@ -125,13 +126,13 @@ def _blamed(body: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[Reason, F
 
 
 def judge_delete(batch: Batch, reply: Reply) -> Verdict:
-    """Judge a deletion: somebody who is gone already counts as deleted."""
+    """Judge a deletion: somebody who is gone or forgotten already counts as deleted."""
     (operation,) = batch.operations
     body = parsed(reply)
     if 200 <= reply.status < 300 and (body or not reply.body.strip()):
         return Settled([_accepted(operation)])
-    unknown = code_of(body) in ("UnknownEmailError", "UnknownUserIdError") or _NOBODY.search(_message(reply))
-    if reply.status in (400, 404) and (unknown or (reply.status == 404 and body)):
+    unknown = code_of(body) in _GONE or _NOBODY.search(_message(reply))
+    if reply.status in (400, 404, 409) and (unknown or (reply.status == 404 and body)):
         return Settled([_told(operation, Reason.ALREADY_GONE, Fate.ACCEPTED)])
     return refusal(batch, reply)
 
