@@ -346,6 +346,7 @@ def killers(mutation: Mutation | None) -> tuple[list[str], float]:
                 "-q",
                 "--tb=no",
                 "--show-capture=no",
+                "--maxfail=2",
                 "-p",
                 "no:cacheprovider",
             ],

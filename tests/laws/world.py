@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.engine.deliver import Patience
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.plan import Guards, Plan
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.vocabulary import Entry, Patch
@@ -128,6 +128,7 @@ class World:
         self.state = WatchedState(self)
         self.model: Sequence[Person] = ()
         self.report = Report("sync", "run", {})
+        self._plans: list[Plan] = []
 
     def sync(self) -> Users:
         """Return the sync, as each run makes it anew."""
@@ -143,12 +144,18 @@ class World:
             batch_size=self.batch_size,
             max_rejected=1.0,
             dry_run=dry_run,
+            check=self._plans.append,
         )
+        self._plans.clear()
+        failed: Exception | None = None
         try:
             run(self.sync(), lambda: iter(self.model), self.state, self.iterable.send, self.report, options)
-        except (IterableSyncError, Killed) as error:
+        except Killed as error:
             return error
-        return None
+        except IterableSyncError as error:
+            failed = error
+        self.check_report()
+        return failed
 
     def heal(self) -> None:
         """Let nothing go wrong any more."""
@@ -176,7 +183,6 @@ class World:
         assert self.run() is None
         found = {name: fields for name, fields in self.iterable.users.items() if name not in doubtful}
         assert {name: fields for name, fields in wanted.items() if name not in doubtful} == found
-        self.check_report()
         remembered = dict(self.state.entries)
         assert {person.key for person in sound(self.model)} <= remembered.keys()
         assert remembered.keys() <= {person.key for person in self.model}
@@ -190,11 +196,14 @@ class World:
         assert requests == len(self.iterable.history), "a run without news made requests"
 
     def check_report(self) -> None:
-        """Law: the report adds up."""
+        """Law: the report adds up, and what makes a call ends in exactly one fate."""
         told = self.report.to_dict()
         assert len(self.model) == told["read"]
         assert told["read"] == told["added"] + told["changed"] + told["unchanged"] + told["invalid"]
         assert told["rejected"] >= told["invalid"]
+        if not told["dry_run"]:
+            ends = told["accepted"] + told["rejected"] + told["skipped"] + told["deferred"]
+            assert ends - told["invalid"] == self._plans[0].sends
 
 
 def identity_of(entry: Entry) -> str:
