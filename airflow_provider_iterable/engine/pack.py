@@ -57,18 +57,28 @@ def waves(plan: Plan, removals_first: bool) -> Iterator[Iterable[Operation]]:
     and wave in the order of their key text, so that the greatest key has the last word whatever the row order.
     Removals make a wave of their own, before or after.
     """
+    removals = [plan.removed()] if plan.removals.size else []
+    if removals_first:
+        yield from removals
+    yield from _present(plan)
+    if not removals_first:
+        yield from removals
+
+
+def _present(plan: Plan) -> Iterator[Iterable[Operation]]:
     crowd: list[tuple[int, str, int]] = []
 
     def alone() -> Iterator[Operation]:
-        for position, operation in plan.operations(removals_first):
-            if plan.shared and operation.call is not None and operation.handles:
+        for position, operation in plan.present():
+            if plan.shared and operation.call is not None:
                 identity = hash(operation.handles[0])
-                if identity in plan.shared and operation.kind != "removed":
+                if identity in plan.shared:
                     crowd.append((identity, operation.key, position))
                     continue
             yield operation
 
-    yield from _by_phase(alone())
+    if plan.rows.size:
+        yield alone()
     crowd.sort()
     ranks: list[list[int]] = []
     before, rank = None, 0
@@ -79,23 +89,4 @@ def waves(plan: Plan, removals_first: bool) -> Iterator[Iterable[Operation]]:
             ranks.append([])
         ranks[rank].append(position)
     for positions in ranks:
-        yield (plan.spool.at(position) for position in positions)
-
-
-def _by_phase(operations: Iterator[Operation]) -> Iterator[Iterable[Operation]]:
-    """Cut a stream where removals begin or end."""
-    ahead = next(operations, None)
-    while ahead is not None:
-        removal = ahead.kind == "removed"
-        first, ahead = ahead, None
-
-        def phase(first: Operation = first, removal: bool = removal) -> Iterator[Operation]:
-            nonlocal ahead
-            yield first
-            for operation in operations:
-                if (operation.kind == "removed") is not removal:
-                    ahead = operation
-                    return
-                yield operation
-
-        yield phase()
+        yield (plan.rows.at(position) for position in positions)

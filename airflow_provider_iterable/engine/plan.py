@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from msgspec.structs import replace
+
 from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
@@ -58,7 +60,8 @@ class Guards:
 class Plan:
     """What a run will do: operations in a spool, and what is to be said about them before they go."""
 
-    spool: Spool
+    rows: Spool
+    removals: Spool
     counts: Counter[Kind] = field(default_factory=Counter)
     calls: Counter[Call] = field(default_factory=Counter)
     unchanged: int = 0
@@ -72,8 +75,6 @@ class Plan:
     """Hashes of identities that several operations bear."""
     borne: set[int] = field(default_factory=set)
     """Hashes of removed identities that a present row still bears: nothing is called for them."""
-    removals_at: int | None = None
-    """Where in the spool the removals start."""
     doubted: Patch = field(default_factory=dict)
     """Memories that the run overwrites at Iterable under another key, so that it would not do to trust them after it
     was cut short or their own row refused; to be committed before the first call."""
@@ -88,23 +89,27 @@ class Plan:
         """Operations that make a call."""
         return self.calls.total()
 
-    def operations(self, removals_first: bool = False) -> Iterator[tuple[int, Operation]]:
-        """Yield ``(position, operation)``, removals last unless they go first."""
-        middle = self.spool.size if self.removals_at is None else self.removals_at
-        present, removals = (0, middle), (middle, self.spool.size)
-        for start, end in (removals, present) if removals_first else (present, removals):
-            for position, operation in self.spool.read(start, end):
-                if operation.key not in self.duplicates:
-                    yield position, self._hushed(operation)
+    def present(self) -> Iterator[tuple[int, Operation]]:
+        """Yield ``(position, operation)`` for rows that are there; those with a duplicate key are passed over."""
+        for position, operation in self.rows.read():
+            if operation.key not in self.duplicates:
+                yield position, operation
 
-    def _hushed(self, operation: Operation) -> Operation:
-        if operation.kind is Kind.REMOVED and operation.call and hash(operation.handles[0]) in self.borne:
-            return Operation(operation.key, operation.kind, None, b"", operation.handles, operation.remember)
-        return operation
+    def removed(self) -> Iterator[Operation]:
+        """Yield the removals; they call nothing where a present row bears their identity."""
+        for _, operation in self.removals.read():
+            if operation.call and hash(operation.handles[0]) in self.borne:
+                operation = replace(operation, call=None, body=b"")
+            yield operation
+
+    def operations(self) -> Iterator[Operation]:
+        """Yield all operations, removals last."""
+        yield from (operation for _, operation in self.present())
+        yield from self.removed()
 
     def patch(self) -> Iterator[Patch]:
         """Yield what the state would become if every operation were accepted."""
-        for _, operation in self.operations():
+        for operation in self.operations():
             yield {operation.key: operation.remember}
 
 
@@ -115,9 +120,9 @@ class Planner:
     must go. That is all it takes to find rows that share one.
     """
 
-    def __init__(self, sync: Sync, spool: Spool) -> None:
+    def __init__(self, sync: Sync, rows: Spool, removals: Spool) -> None:
         self._sync = sync
-        self.plan = Plan(spool)
+        self.plan = Plan(rows, removals)
         self._spoken = array("q")
         self._quiet = array("q")
         self._bearers = array("q")
@@ -155,7 +160,7 @@ class Planner:
         """Let the first row of a key that turned out to be a duplicate bear its identity, but not change it."""
         plan, spoken = self.plan, array("q")
         positions = set()
-        for position, operation in plan.spool.read(0, plan.removals_at):
+        for position, operation in plan.rows.read():
             if operation.key in plan.duplicates:
                 positions.add(position)
                 self._bearers.append(hash(operation.handles[0]))
@@ -175,28 +180,26 @@ class Planner:
             self._spoken.append(hash(record.handles[0]))
         else:
             self._quiet.append(hash(record.handles[0]))
-        plan.spool.append(operation)
+        plan.rows.append(operation)
 
     def _changed(self, change: Changed) -> None:
         if change.before.ref:
             before = hash(self._sync.identity(change.before.ref))
             if before != hash(change.after.handles[0]):
                 self.plan.moved += 1
-                self._moved_at.append(self.plan.spool.size)
+                self._moved_at.append(self.plan.rows.size)
                 self._moved_from.append(before)
         self._speak(self._sync.changed(change), change.after)
 
     def _removed(self, change: Removed) -> None:
         plan = self.plan
-        if plan.removals_at is None:
-            plan.removals_at = plan.spool.size
         plan.counts[Kind.REMOVED] += 1
         operation = self._sync.removed(change)
         if change.before.ref:
             self._left.add(hash(self._sync.identity(change.before.ref)))
         if operation.call is not None:
             plan.calls[operation.call] += 1
-        plan.spool.append(operation)
+        plan.removals.append(operation)
 
     def _invalid(self, item: Invalid) -> None:
         self.plan.invalid.append(Outcome(item.key, Kind.INVALID, Fate.REJECTED, item.reason, item.detail))
@@ -221,9 +224,7 @@ class Planner:
     def say_again(self, rows: Iterable[Row], unsaid: set[int]) -> None:
         """Read the model once more and plan the unchanged rows that bear one of these identities."""
         plan = self.plan
-        planned = {op.key for _, op in plan.spool.read() if op.handles and hash(op.handles[0]) in unsaid}
-        before_removals, plan.removals_at = plan.removals_at, None
-        again: list[Operation] = []
+        planned = {op.key for _, op in plan.rows.read() if op.handles and hash(op.handles[0]) in unsaid}
         for row in rows:
             key = self._sync.key(row)
             if isinstance(key, Invalid) or key in planned:
@@ -232,27 +233,11 @@ class Planner:
             if key in plan.duplicates:
                 self._bearers.extend(hash(handle) for handle in record.handles[:1])
             elif isinstance(record, Record) and hash(record.handles[0]) in unsaid:
-                again.append(self._sync.changed(Changed(Entry(record.fingerprint), record)))
-        self._insert(again, before_removals)
-
-    def _insert(self, again: list[Operation], before_removals: int | None) -> None:
-        plan = self.plan
-        removals = [] if before_removals is None else [op for _, op in plan.spool.read(before_removals)]
-        if before_removals is not None:
-            plan.spool.cut(before_removals)
-        for operation in again:
-            if operation.call is None:
-                continue
-            plan.unchanged -= 1
-            plan.resent += 1
-            plan.counts[Kind.CHANGED] += 1
-            plan.calls[operation.call] += 1
-            self._spoken.append(hash(operation.handles[0]))
-            plan.spool.append(operation)
-        if before_removals is not None:
-            plan.removals_at = plan.spool.size
-            for operation in removals:
-                plan.spool.append(operation)
+                operation = self._sync.changed(Changed(Entry(record.fingerprint), record))
+                if operation.call is not None:
+                    plan.unchanged -= 1
+                    plan.resent += 1
+                    self._speak(operation, record)
 
     def finish(self) -> Plan:
         """Settle what only the last row decides: duplicate keys, shared identities, removals that are none."""
@@ -266,8 +251,8 @@ class Planner:
         if self._left:
             for bearers in (self._spoken, self._quiet, self._bearers):
                 plan.borne.update(identity for identity in bearers if identity in self._left)
-        if plan.borne and plan.removals_at is not None:
-            for _, operation in plan.spool.read(plan.removals_at):
+        if plan.borne:
+            for _, operation in plan.removals.read():
                 if operation.call and hash(operation.handles[0]) in plan.borne:
                     plan.calls[operation.call] -= 1
         return plan
@@ -305,7 +290,7 @@ class Planner:
         keys = {outcome.key for outcome in plan.invalid if outcome.key}
         if contested:
             moved_from = dict(zip(self._moved_at, self._moved_from, strict=True))
-            for position, operation in plan.spool.read(0, plan.removals_at):
+            for position, operation in plan.rows.read():
                 if operation.kind is Kind.CHANGED and (
                     hash(operation.handles[0]) in contested or moved_from.get(position) in contested
                 ):
@@ -315,7 +300,7 @@ class Planner:
     def _uncount_duplicates(self) -> None:
         """Take back what was counted for the first row of a key that turned out to be a duplicate."""
         plan, counted = self.plan, set()
-        for _, operation in plan.spool.read():
+        for _, operation in plan.rows.read():
             if operation.key in plan.duplicates:
                 counted.add(operation.key)
                 plan.counts[operation.kind] -= 1
@@ -352,9 +337,7 @@ def guard(plan: Plan, guards: Guards, remembered: int) -> None:
                 "max_removed (a float is a share of the remembered rows, an int a number of rows) for this run."
             )
     if guards.max_deletes is not None:
-        deletes = sum(
-            1 for _, operation in plan.operations() if operation.kind is Kind.REMOVED and operation.call is not None
-        )
+        deletes = sum(1 for operation in plan.removed() if operation.call is not None)
         if deletes > guards.max_deletes:
             raise GuardTripped(
                 f"The run would delete {deletes} users; max_deletes allows {guards.max_deletes}. Nothing was sent. "

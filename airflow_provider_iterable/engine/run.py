@@ -79,10 +79,10 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     :raises Unfinished: rows were deferred; what was accepted is committed
     :raises TooManyRejected: after everything that can be delivered was
     """
-    spool = Spool(options.spool_dir)
+    rows, removals = Spool(options.spool_dir), Spool(options.spool_dir)
     try:
         with _phase(report, "plan", options.clock):
-            plan = _plan(sync, read, state, spool)
+            plan = _plan(Planner(sync, rows, removals), sync, read, state)
             _account(report, plan, state)
             if options.dry_run or options.approved_plan is not None:
                 report.plan_hash = plan_hash(plan)
@@ -105,11 +105,11 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
         error.report = report.to_dict()
         raise
     finally:
-        spool.close()
+        rows.close()
+        removals.close()
 
 
-def _plan(sync: Sync, read: Read, state: State, spool: Spool) -> Plan:
-    planner = Planner(sync, spool)
+def _plan(planner: Planner, sync: Sync, read: Read, state: State) -> Plan:
     planner.take(recalled(state, compare(sync, state.pair(sync, read()))))
     unsaid = planner.unsaid()
     if unsaid or planner.unheard:
@@ -217,7 +217,7 @@ def _reasons(report: Report) -> str:
 def plan_hash(plan: Plan) -> str:
     """Digest what the plan would do, whatever the order of its rows."""
     total = 0
-    for _, operation in plan.operations():
+    for operation in plan.operations():
         total += int.from_bytes(_operation_digest(operation), "big")
     for outcome in plan.invalid:
         total += int.from_bytes(hashlib.blake2b(f"{outcome.key}\0{outcome.reason}".encode()).digest()[:16], "big")

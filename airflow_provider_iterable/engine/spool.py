@@ -98,18 +98,6 @@ class Spool:
         """Return the operation at a position."""
         return next(self.read(position, position + 1))[1]
 
-    def cut(self, end: int) -> None:
-        """Drop everything from a position on."""
-        self._write()
-        if end < self.size:
-            first, lines = self._block_of(end)
-            block = bisect_right(self._firsts, end) - 1
-            del self._firsts[block:], self._ends[block + 1 :]
-            self._file.truncate(self._ends[-1])
-            self._pending = lines[: end - first]
-            self._block = (-1, [])
-            self.size = end
-
     def close(self) -> None:
         """Give the disk space back."""
         self._file.close()

@@ -79,7 +79,7 @@ class XComSession:
 
         :raises StateTooLarge: too many rows or bytes; the message names TableState
         """
-        grown = self.remembered + sum(1 for _, op in plan.operations() if op.kind == "added")
+        grown = self.remembered + sum(1 for op in plan.operations() if op.kind == "added")
         if grown > self._store.max_rows:
             raise StateTooLarge(
                 f"The sync would remember up to {grown} rows and XComState holds {self._store.max_rows}. Nothing was "

@@ -19,7 +19,7 @@ def packed(operations: Iterable[Operation], call: Call, batch_size: int = 1000) 
 
 def planned(sync: PlainSync, rows: list[Row], state: MemoryState) -> Plan:
     """Return the plan of one pass."""
-    planner = Planner(sync, a_spool())
+    planner = Planner(sync, a_spool(), a_spool())
     planner.take(recalled(state, compare(sync, state.pair(sync, rows))))
     return planner.finish()
 

@@ -18,7 +18,7 @@ def planned(rows: list[Row], state: MemoryState | None = None, sync: PlainSync |
     """Return the plan of rows against a state, read once more where that is needed."""
     state = MemoryState() if state is None else state
     sync = sync or PlainSync(WRITE, REMOVE)
-    planner = Planner(sync, a_spool())
+    planner = Planner(sync, a_spool(), a_spool())
     planner.take(recalled(state, compare(sync, state.pair(sync, rows))))
     unsaid = planner.unsaid()
     if unsaid or planner.unheard:
@@ -41,7 +41,7 @@ def counts(plan: Plan) -> tuple[int, int, int, int, int]:
 
 def sent(plan: Plan) -> list[str]:
     """Return the keys of the operations that make a call, in order."""
-    return [operation.key for _, operation in plan.operations() if operation.call is not None]
+    return [operation.key for operation in plan.operations() if operation.call is not None]
 
 
 def reasons(plan: Plan) -> list[tuple[str, Reason | None]]:
@@ -119,11 +119,11 @@ def test_a_row_that_left_makes_its_namesakes_go_again() -> None:
 
 
 def test_rows_go_again_before_the_removals() -> None:
-    """What is found on the second reading stands before the removals in the spool."""
+    """What is found on the second reading is planned with the other rows, apart from the removals."""
     state = remembering(("1", "a@x.io", 1), ("2", "a@x.io", 1), ("8", "y@x.io", 1), ("9", "z@x.io", 1))
     plan = planned([("1", "a@x.io", 1), ("2", "a@x.io", 2)], state)
     assert ["2", "1", "8", "9"] == sent(plan)
-    assert ["8", "9", "2", "1"] == [operation.key for _, operation in plan.operations(removals_first=True)]
+    assert ["8", "9"] == [operation.key for operation in plan.removed()]
 
 
 def test_rows_that_do_not_overwrite_each_other_do_not_go_again() -> None:
@@ -145,7 +145,7 @@ def test_a_removal_of_a_borne_identity_makes_no_call() -> None:
     ]
     for borne in models:
         plan = planned(borne, remembering(("1", "a@x.io", 1), ("2", "a@x.io", 1)))
-        removals = [operation for _, operation in plan.operations() if operation.kind is Kind.REMOVED]
+        removals = [operation for operation in plan.operations() if operation.kind is Kind.REMOVED]
         assert [("1", None, None)] == [(one.key, one.call, one.remember) for one in removals]
         assert 0 == plan.calls[REMOVE]
         assert 1 == plan.counts[Kind.REMOVED]

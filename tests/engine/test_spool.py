@@ -4,8 +4,6 @@ import os
 import stat
 from pathlib import Path
 
-import pytest
-
 from airflow_provider_iterable.engine.spool import BLOCK, Spool
 from airflow_provider_iterable.engine.vocabulary import Entry, Kind, Operation
 from tests.fakes import a_call, a_spool, an_operation
@@ -65,14 +63,6 @@ def test_reading_while_jumping_keeps_its_place() -> None:
     assert [(both, both) for both in spool.read()] == list(zip(spool.read(), spool.read(), strict=True))
 
 
-def test_a_spool_can_be_cut() -> None:
-    """What follows the cut is gone, and writing goes on there."""
-    spool, starts = spooled()
-    spool.cut(starts[2])
-    spool.append(an_operation("5", CALL))
-    assert [*OPERATIONS[:2], an_operation("5", CALL)] == [operation for _, operation in spool.read()]
-
-
 def test_an_empty_spool_has_nothing() -> None:
     """Nothing went in, nothing comes out."""
     assert [] == list(a_spool().read())
@@ -84,16 +74,3 @@ def test_the_file_has_no_name_and_only_its_owner_may_read_it(tmp_path: Path) -> 
     spool.append(an_operation("1", CALL))
     assert [] == list(tmp_path.iterdir())
     assert 0o600 == stat.S_IMODE(os.fstat(spool._file.fileno()).st_mode)
-
-
-@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
-def test_cutting_anywhere_leaves_what_was_before(size: int) -> None:
-    """Wherever a block begins or ends, a cut spool holds what was before the cut and what is written after it."""
-    operations = people(size)
-    for end in range(size + 1):
-        spool, _ = spooled(operations)
-        spool.cut(end)
-        assert end == spool.append(an_operation("new", OTHER))
-        assert [*operations[:end], an_operation("new", OTHER)] == [operation for _, operation in spool.read()]
-        assert operations[end // 2 : end] == [operation for _, operation in spool.read(end // 2, end)]
-        spool.close()
