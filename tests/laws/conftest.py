@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import Phase, settings
-
-# A line per example helps nobody.
-logging.getLogger("airflow_provider_iterable").setLevel(logging.WARNING)
 
 if os.environ.get("ITERABLE_TEST_MUTANT"):
     # A mutant is to be found, not explained.
     settings.register_profile("mutant", settings(), phases=[Phase.explicit, Phase.generate], database=None)
     settings.load_profile("mutant")
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _quiet() -> Iterator[None]:
+    """Log warnings only while the laws run: a line per example helps nobody."""
+    logger = logging.getLogger("airflow_provider_iterable")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    yield
+    logger.setLevel(before)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.engine.vocabulary import Fate, Reason
+from tests.fakes import FAULTS
 from tests.laws.world import (
     OnRemoved,
     Person,
@@ -10,8 +13,10 @@ from tests.laws.world import (
     budget,
     commit_faults,
     faults,
+    mixed_models,
     models,
     refusals,
+    sound,
     sound_models,
     ways,
 )
@@ -116,3 +121,48 @@ def test_a_dry_run_predicts_the_requests(before: list[Person], after: list[Perso
     assert world.run() is None
     made = len(world.iterable.history) - requests
     assert [f"about {made} requests" in note if made else note == "Nothing to send." for note in forecast] == [True]
+
+
+BLAMED = {
+    "invalidEmails": (Fate.REJECTED, Reason.INVALID_EMAIL),
+    "invalidDataEmails": (Fate.REJECTED, Reason.INVALID_DATA),
+    "forgottenEmails": (Fate.SKIPPED, Reason.FORGOTTEN_USER),
+    "notFoundEmails": (Fate.SKIPPED, Reason.UNKNOWN_USER),
+}
+
+
+@budget(120)
+@given(model=mixed_models, refused=refusals, typed=st.booleans(), clues=st.booleans(), batch_size=st.integers(1, 5))
+def test_the_innocent_arrive_and_the_others_are_told_why(
+    model: list[Person], refused: dict[str, str], typed: bool, clues: bool, batch_size: int
+) -> None:
+    """Whoever shares a batch with refused records is accepted in the same run, and each refused one has its reason."""
+    world = World("keep", batch_size)
+    world.model = sound({person.identity: person for person in model}.values())
+    world.iterable.refused.update(refused)
+    world.iterable.typed, world.iterable.clues = typed, clues
+    assert world.run() is None
+    expected: dict[str, tuple[Fate, Reason]] = {}
+    for person in world.model:
+        if typed and isinstance(person.n, str):
+            expected[person.key] = (Fate.REJECTED, Reason.TYPE_MISMATCH)
+        elif person.identity in refused:
+            expected[person.key] = BLAMED[refused[str(person.identity)]]
+    told = [one for examples in world.report.examples.values() for one in examples]
+    assert expected == {outcome.key: (outcome.fate, outcome.reason) for outcome in told}
+    assert {person.key for person in world.model} - expected.keys() == world.state.entries.keys()
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+@pytest.mark.parametrize("on_removed", ["clear", "delete"])
+@pytest.mark.parametrize("when", [0, 1])
+def test_any_single_fault_befalls_a_removal(fault: str, on_removed: OnRemoved, when: int) -> None:
+    """Somebody is forgotten only when removed, whatever happens to the first or the second request."""
+    world = World(on_removed)
+    world.model = [Person(1, "a@x.io", 1), Person(2, "b@x.io", 2)]
+    world.settle()
+    world.model = []
+    world.iterable.faults.extend([""] * when + [fault, fault])
+    world.run()
+    world.settle()
+    assert {} == {name: fields for name, fields in world.iterable.users.items() if fields or on_removed == "delete"}

@@ -188,3 +188,16 @@ def test_every_row_of_a_duplicate_key_bears_its_identity(order: list[int]) -> No
     world.model = [duplicates[number] for number in order]
     assert world.run() is None
     assert {A: {}} == world.iterable.users
+
+
+@pytest.mark.parametrize("broken", [Person(2, A, math.nan), Person(1, None)], ids=["a value", "an address"])
+def test_a_row_that_cannot_be_sent_keeps_its_person(broken: Person) -> None:
+    """Somebody is not deleted while a row is about them, be it invalid, nor a key forgotten that is present."""
+    world = World("delete")
+    world.model = [Person(1, A, 1)]
+    world.settle()
+    remembered = dict(world.state.entries)
+    world.model = [broken]
+    assert world.run() is None
+    assert {A: {"n": 1}} == world.iterable.users
+    assert {key: entry for key, entry in remembered.items() if key == broken.key} == world.state.entries

@@ -76,6 +76,12 @@ people = st.builds(
 )
 """Now and then without a key or an address, with a value that has no JSON form, or with text where a number goes."""
 sound_models = st.lists(sound_people, unique_by=lambda person: person.id, max_size=5)
+mixed_models = st.lists(
+    st.builds(Person, ids, emails, st.sampled_from([None, 0, 1, "text"])),
+    unique_by=lambda person: person.id,
+    max_size=5,
+)
+"""Rows that are fine by themselves, and many that Iterable's types refuse."""
 models = sound_models | st.lists(people, unique_by=lambda person: person.id, max_size=5) | st.lists(people, max_size=7)
 """The last ones have duplicate keys, too."""
 faults = st.lists(st.sampled_from(["", "", *FAULTS]), max_size=12)
