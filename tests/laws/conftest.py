@@ -15,7 +15,7 @@ if os.environ.get("ITERABLE_TEST_MUTANT"):
     settings.load_profile("mutant")
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def _quiet() -> Iterator[None]:
     """Log warnings only while the laws run: a line per example helps nobody."""
     logger = logging.getLogger("airflow_provider_iterable")

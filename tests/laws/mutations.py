@@ -123,8 +123,8 @@ MUTATIONS = (
     Mutation(
         "rows that share an identity go in one wave",
         "engine/pack.py",
-        "if identity in plan.shared and",
-        "if False and",
+        "if identity in plan.shared:",
+        "if False:",
     ),
     Mutation(
         "rows that share an identity go in row order",
@@ -171,8 +171,8 @@ MUTATIONS = (
     Mutation(
         "the first row of a duplicate key is sent",
         "engine/plan.py",
-        "                if operation.key not in self.duplicates:\n",
-        "                if True:\n",
+        "if operation.key not in self.duplicates:",
+        "if True:",
     ),
     Mutation(
         "the first row of a duplicate key is counted twice",
@@ -183,7 +183,7 @@ MUTATIONS = (
     Mutation(
         "removals of borne identities are called",
         "engine/plan.py",
-        "if operation.kind is Kind.REMOVED and operation.call and hash(operation.handles[0]) in self.borne:",
+        "if operation.call and hash(operation.handles[0]) in self.borne:",
         "if False:",
     ),
     Mutation(
