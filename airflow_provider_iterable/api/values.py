@@ -149,7 +149,6 @@ class Renderer:
     """
 
     def __init__(self, zone: tzinfo = UTC) -> None:
-        self._zone = zone
         self.by_type: dict[type, Callable[[Any], Any]] = {
             int: _integer,
             float: _float,

@@ -112,9 +112,8 @@ class Users:
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()
         self.record = self._recorder()
-        self.field_types: Mapping[str, str] = {}
-        """Iterable's types of the mapped fields; set before the first operation is screened."""
         self.checked_fields: list[tuple[str, list[str], str]] = []
+        """Mapped fields with their path and Iterable's type; learned before the first operation is screened."""
 
     def _body_flags(self) -> dict[str, bool]:
         options, flags = self._options, {}
