@@ -3,13 +3,23 @@
 from collections.abc import Iterator
 from functools import cache
 from types import UnionType
-from typing import Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_origin
 
 import msgspec
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
-_WORDS: dict[type, str] = {str: "String", bool: "Boolean", dict: "Object", list: "Array"}
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+_WORDS: dict[type, str] = {
+    str: "String",
+    bool: "Boolean",
+    int: "Number",
+    float: "Number",
+    dict: "Object",
+    list: "Array",
+}
 
 
 class OptionalUser(msgspec.Struct, rename="camel"):
@@ -81,20 +91,40 @@ def _decoder(shape: type[Shape]) -> msgspec.json.Decoder[Shape]:
 
 def _violations(value: Any, expected: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield path and complaint for everything in the value that is not as expected."""
-    if isinstance(expected, UnionType):
+    if get_origin(expected) in (Union, UnionType):
         if value is not None:
             yield from _violations(value, expected.__args__[0], path)
+        return
+    if get_origin(expected) is Annotated:
+        if not _in_bounds(value, expected):
+            yield path, "Number value expected"
         return
     kind = get_origin(expected) or expected
     if kind is Any:
         return
     if issubclass(kind, msgspec.Struct):
         yield from _member_violations(value, kind, path)
-    elif not isinstance(value, kind):
+    elif not _is(value, kind):
         yield path, f"{_WORDS[kind]} value expected"
     elif kind is list:
         for index, element in enumerate(value):
             yield from _violations(element, expected.__args__[0], f"{path}[{index}]")
+    elif kind is dict:
+        for name, member in value.items():
+            yield from _violations(member, expected.__args__[1], f"{path}.{name}")
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Tell whether JSON is of a kind: true and false are no numbers, and a whole number passes as any."""
+    if kind in (int, float):
+        return type(value) is int or type(value) is kind
+    return isinstance(value, kind)
+
+
+def _in_bounds(value: Any, expected: Any) -> bool:
+    """Tell whether JSON is a whole number as large as the type allows."""
+    [bounds] = expected.__metadata__
+    return _is(value, expected.__origin__) and bool(bounds.ge <= value <= bounds.le)
 
 
 def _member_violations(value: Any, shape: type[msgspec.Struct], path: str) -> Iterator[tuple[str, str]]:

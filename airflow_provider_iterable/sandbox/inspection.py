@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from . import history, stock
 from .answers import Answer, plain
 from .options import Options
 from .project import Project
@@ -20,6 +21,10 @@ def state(service: Service, query: dict[str, str], body: Any) -> Any:
     found: dict[str, Any] = {
         "project_type": project.type,
         "users": len(project.profiles),
+        "lists": len(project.lists),
+        "catalogs": len(project.catalogs),
+        "events": len(project.events),
+        "purchases": len(project.purchases),
         "fields": project.schema.custom,
         "forgotten": {
             "emails": list(project.forgotten_emails),
@@ -114,6 +119,11 @@ def change_options(service: Service, query: dict[str, str], body: Any) -> Any:
 
 INSPECTIONS: dict[tuple[str, str], Inspect] = {
     ("GET", "/sandbox/state"): state,
+    ("GET", "/sandbox/lists"): stock.lists,
+    ("POST", "/sandbox/lists"): stock.add_list,
+    ("GET", "/sandbox/catalogs"): stock.catalogs,
+    ("GET", "/sandbox/events"): history.events,
+    ("GET", "/sandbox/purchases"): history.purchases,
     ("GET", "/sandbox/calls"): calls,
     ("DELETE", "/sandbox/calls"): forget_calls,
     ("GET", "/sandbox/summary"): summary,

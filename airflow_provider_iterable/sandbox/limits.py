@@ -19,8 +19,8 @@ class Bucket:
         """Take a token if there is one."""
         self._tokens = min(self.size, self._tokens + max(0.0, now - self._at) * self.rate)
         self._at = now
-        # An interval of 1/rate must not fail by the last bit of a float.
-        if self._tokens < 1 - 1e-6:
+        # An interval of 1/rate must not fail by the last bit of a float, which in a time is a good part of 1/rate.
+        if self._tokens < 1 - max(1e-6, self.rate * math.ulp(now)):
             return False
         self._tokens -= 1
         return True

@@ -58,8 +58,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     # Users
     update_only_enabled: bool = False
     """Whether Iterable has switched on `updateOnly` for bulkUpdate; otherwise it is an unknown key."""
-    skipped: Literal["success", "uncounted", "not_found"] = "success"
-    """How bulk answers report users skipped by updateOnly."""
+    skipped: Literal["success", "listed", "uncounted", "not_found"] = "success"
+    """How bulk answers report users skipped by updateOnly or updateExistingUsersOnly: as successes, as successes
+    that are in notFound arrays, not at all, or as failures in notFound arrays."""
     reverse_order: bool = False
     """Whether a batch is applied last record first."""
     report_no_ops: bool = False
@@ -75,7 +76,71 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     unknown_user_id_status: int = 400
     """Status of that error code."""
     visible_after: float = 0.0
-    """Seconds before a new profile can be read."""
+    """Seconds before a new profile, or a new event, can be read."""
+
+    # Events and commerce
+    disallowed_events: frozenset[str] = frozenset()
+    """Event names that Iterable answers 200 to, and does not track."""
+    disallowed: Literal["failed", "success", "uncounted"] = "failed"
+    """How trackBulk counts events of such a name."""
+    max_event_fields: int = 8000
+    """Unique fields of custom events, event names and nested names counted; purchases are counted apart."""
+    event_field_names: Literal["bare", "named"] = "bare"
+    """Whether answers tell event fields by their own names or as `eventName.field`; over the limit, always so."""
+    event_category: str = "customEvent"
+    """What a type mismatch calls the category of event fields."""
+    event_update: Literal["replace", "merge"] = "replace"
+    """Whether an event or purchase with a known ID takes the place of the old one, or keeps what it says no more of."""
+    bad_event_ids: Literal["refuse", "fail", "accept"] = "refuse"
+    """Whether an ill-formed ID refuses its request, fails its event in a batch without naming it, or is no harm."""
+    unknown_event_user: Literal["accept", "refuse"] = "accept"
+    """What events/track answers about an unknown user in an email-based project; the event is not stored."""
+    events_make_emails: bool = True
+    """Whether an event with an unknown email makes a profile in a hybrid project."""
+    event_conflict: Literal["fail", "user_id"] = "fail"
+    """Whether an event with the identifiers of two profiles fails, or is about the one with the user ID."""
+    unknown_user_events: Literal["empty", "refuse"] = "empty"
+    """How a read of the events of an unknown user answers."""
+    purchase_id_returned: bool = True
+    """Whether the answer to trackPurchase has the ID in params."""
+
+    # Lists and subscriptions
+    list_ready_after: float = 0.0
+    """Seconds before a new list takes members; until then it is an invalidListId."""
+    lists_visible_after: float = 0.0
+    """Seconds before a new list shows among the lists."""
+    lists_in_use: frozenset[int] = frozenset()
+    """Lists that cannot be deleted."""
+    static_lists_only: bool = False
+    """Whether lists of other types than Standard refuse to take members; a recording of 2017 says no."""
+    list_channel: int = 1001
+    """The channel that channelUnsubscribe leaves."""
+    opt_in: bool = False
+    """Whether the project has the opt-in feature, which subscribedMessageTypeIds needs."""
+    subscriptions_conflict: Literal["whole", "listed"] = "whole"
+    """Whether a forgotten user or a conflict refuses bulkUpdateSubscriptions as a whole or fails alone."""
+
+    # Catalogs
+    catalog_max_items: int = 1000
+    """Most items in one upload."""
+    catalog_max_item_bytes: int = 30_000
+    """Largest item, as JSON."""
+    catalog_max_fields: int | None = 350
+    """Unique fields of a catalog, at the top level; None lifts the limit."""
+    catalog_effect_after: float = 0.0
+    """Seconds before an accepted change of items takes effect."""
+    catalog_bad_items: Literal["refuse", "drop"] = "refuse"
+    """Whether an item with a wrong ID, size or field name refuses its upload, or falls silently."""
+    catalog_lost_items: frozenset[str] = frozenset()
+    """IDs of items whose changes are accepted and never take effect."""
+    catalog_status: Literal[200, 202] = 202
+    """Status of accepted changes of items; 202 is documented, 200 has been seen."""
+    catalog_created_status: Literal[200, 201] = 201
+    """Status of a created catalog; both are documented."""
+    catalog_wrapped: bool = True
+    """Whether pages of catalogs and items, and mappings, come in the envelope; documented without, seen with it."""
+    catalog_refusals: Literal["envelope", "error"] = "envelope"
+    """Form of a 400 from catalogs: the envelope, or the one with `error` and `message`, which a 404 always has."""
 
     # The sandbox
     project_id: int = 10216

@@ -1,4 +1,4 @@
-"""Knows what an Iterable project keeps about users and what each write does to it; knows no HTTP."""
+"""Knows what an Iterable project keeps, and what each write of users does to it; knows no HTTP."""
 
 import hashlib
 import random
@@ -10,12 +10,17 @@ from typing import Any
 import msgspec
 
 from .bodies import OptionalUser
-from .identity import FIND, Claim, Found, Refusal, malformed
+from .catalogs import Catalogs
+from .event_schema import EventSchema
+from .events import Events
+from .identity import FIND, Claim, Found, Kind, Refusal, malformed
+from .lists import Lists
 from .options import Options, ProjectType
 from .profiles import Profile, Profiles, write_fields
-from .schema import Ruling, Schema
+from .schema import CART_FIELDS, Ruling, Schema
 
 DAY = 24 * 3600.0
+CART_EVENT = "updateCart"
 _HELD_BY_IDENTITY = ("email", "userId")
 
 
@@ -63,17 +68,32 @@ class Project:
         self.options = options
         self.clock = clock
         self.profiles = Profiles(project_type)
-        self.schema = Schema("emailListIds" if project_type == "email" else "userListIds")
+        list_field = "emailListIds" if project_type == "email" else "userListIds"
+        self.schema = Schema(list_field)
+        self.lists = Lists(list_field, seed)
+        self.catalogs = Catalogs()
+        self.events = Events(seed)
+        self.purchases = Events(seed)
+        self.event_schema = EventSchema("event", {CART_EVENT: CART_FIELDS})
+        self.purchase_schema = EventSchema("purchase", {"purchase": {**CART_FIELDS, "total": "double"}})
         self.forgotten_emails: dict[str, None] = {}
         self.forgotten_user_ids: dict[str, None] = {}
         self.quotas = {"forget": Quota(), "unforget": Quota()}
         self._find = FIND[project_type]
         self._random = random.Random(seed)
 
-    def update(self, users: Sequence[OptionalUser], *, create: bool | None, update_only: bool = False) -> Update:
+    def update(
+        self,
+        users: Sequence[OptionalUser],
+        *,
+        create: bool | None,
+        update_only: bool = False,
+        also: Callable[[Profile], None] | None = None,
+    ) -> Update:
         """Write all users of one request, or nothing when the schema refuses one value of it.
 
         Values are judged before identities, so a record refused for its user still has its values judged.
+        What `also` does to a profile happens after each of its writes.
         """
         ruling = self.schema.rule(
             [user.data_fields for user in users],
@@ -84,15 +104,40 @@ class Project:
         if not ruling.refused:
             now = self.clock()
             for user in reversed(users) if self.options.reverse_order else users:
-                self._settle(update, self._write(user, now, update_only, update))
+                outcome = self._write(user, now, update_only, update)
+                if also is not None and isinstance(outcome, Profile):
+                    also(outcome)
+                self._settle(update, outcome)
         return update
 
-    def update_one(self, user: OptionalUser, *, create: bool | None) -> Update:
+    def update_one(
+        self, user: OptionalUser, *, create: bool | None, also: Callable[[Profile], None] | None = None
+    ) -> Update:
         """Write one user, unless refused for its identifiers, before its values are judged."""
         found = self._resolve(user)
         if isinstance(found, Refusal):
             return Update(Ruling(), refusals=[found], failed=1)
-        return self.update([user], create=create)
+        return self.update([user], create=create, also=also)
+
+    def known(self, user: OptionalUser) -> Profile | Refusal:
+        """Return the profile a record is about, or why it is about none."""
+        found = self._resolve(user)
+        if isinstance(found, Refusal):
+            return found
+        return found.profile or Refusal("notFound", *_own(user))
+
+    def find(self, user: OptionalUser, *, create: bool) -> Found | Refusal:
+        """Return whom a record is about; where none may be made, an unknown user is not found."""
+        found = self._resolve(user, update_only=not create)
+        if isinstance(found, Refusal) and found.reason == "skipped":
+            return Refusal("notFound", found.kind, found.value)
+        return found
+
+    def meet(self, found: Found) -> Profile:
+        """Return the profile of whom an event is about; making one is a write, knowing one is none."""
+        profile = self._identified(found, self.clock())
+        profile.writes = max(1, profile.writes)
+        return profile
 
     def _settle(self, update: Update, outcome: Profile | Refusal) -> None:
         if isinstance(outcome, Profile):
@@ -103,8 +148,10 @@ class Project:
         elif outcome.reason != "skipped":
             update.failed += 1
             update.refusals.append(outcome)
-        elif self.options.skipped == "success":
+        elif self.options.skipped in ("success", "listed"):
             update.success += 1
+            if self.options.skipped == "listed":
+                update.refusals.append(Refusal("notFound", outcome.kind, outcome.value))
         elif self.options.skipped == "not_found":
             update.failed += 1
             update.refusals.append(Refusal("notFound", outcome.kind, outcome.value))
@@ -183,9 +230,11 @@ class Project:
         profile.writes += 1
 
     def delete(self, doomed: Iterable[Profile]) -> None:
-        """Delete profiles; they may be created again."""
+        """Delete profiles with their events; they may be created again."""
         for profile in list(doomed):
             self.profiles.remove(profile)
+            self.events.drop(profile)
+            self.purchases.drop(profile)
 
     def forget(self, email: str | None, user_id: str | None) -> None:
         """Delete the user with the identifier and refuse further data about it."""
@@ -223,6 +272,10 @@ def _claim(user: OptionalUser) -> Claim | Refusal:
             return Refusal("invalid", "user_id", "")
         claim.new_user_id = data["userId"]
     return claim
+
+
+def _own(user: OptionalUser) -> tuple[Kind, str]:
+    return Claim(user.email.lower() if user.email is not None else None, user.user_id).own
 
 
 def _snapshot(profile: Profile | None) -> tuple[str | None, str | None, dict[str, Any]] | None:

@@ -1,4 +1,4 @@
-"""Knows in which words Iterable refuses a request about users; finds no reasons itself."""
+"""Knows in which words Iterable refuses a request about users or events; finds no reasons itself."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .schema import Mismatch, Ruling
 
 _TYPES_DIFFER = "The request does not have the same data types as the data previously submitted"
 _OR_RANGE = ", or the input value is not within the correct range"
-_CLUE = " Field '{}' already exists for type 'user' and has a data type of '{}' but possible types '{}' in the request."
+_CLUE = " Field '{}' already exists for type '{}' and has a data type of '{}' but possible types '{}' in the request."
 
 
 def ruled_out(project: Project, ruling: Ruling, *, bulk: bool) -> Answer:
@@ -19,7 +19,7 @@ def ruled_out(project: Project, ruling: Ruling, *, bulk: bool) -> Answer:
 
 
 def _too_many(project: Project, ruling: Ruling) -> Answer:
-    number, limit = project.options.project_id, project.options.max_fields
+    number, limit = project.options.project_id, ruling.limit
     msg = (
         f"Project {number}: The request would increase the number of object fields to {ruling.total}"
         f" by adding [{', '.join(ruling.over_limit)}], which exceeds the limit of {limit}"
@@ -35,12 +35,13 @@ def _mismatched(project: Project, ruling: Ruling, bulk: bool) -> Answer:
     msg = f"Project {options.project_id}: {_TYPES_DIFFER}{_OR_RANGE if bulk else ''}."
     if options.hide_clues:
         return refusal(400, "RequestFieldsTypesMismatched", msg, {})
-    msg += _CLUE.format(name, first.expected, ", ".join(first.incoming))
+    category = options.event_category if ruling.about == "event" else ruling.about
+    msg += _CLUE.format(name, category, first.expected, ", ".join(first.incoming))
     errors = {
         options.field_key_prefix + field: {
             "incomingTypes": mismatch.incoming,
             "expectedType": mismatch.expected,
-            "category": "user",
+            "category": category,
             "offendingValue": _offending(mismatch, options),
             "_type": "UnexpectedType",
         }
@@ -94,7 +95,7 @@ def forgotten(project: Project, value: str) -> Answer:
 
 
 def nobody() -> Answer:
-    """Refuse a call that names no user."""
+    """Refuse to write a user when the call names none."""
     msg = "Either email or userId must be set: ApiUserUpdateRequest(None,None,None,None)"
     return refusal(400, "BadParams", msg)
 

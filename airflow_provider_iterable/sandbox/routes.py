@@ -6,38 +6,30 @@ from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 
+from . import catalog_routes as catalogs
+from . import commerce_routes as commerce
+from . import event_routes as events
+from . import list_routes as lists
+from . import subscription_routes as subscriptions
 from . import user_routes as users
 from .answers import Answer, plain
 from .bodies import BulkUpdate, EmailChange, Named, UserUpdate
+from .catalog_bodies import Documents, ItemIds, Mappings, Patch, Replacement
+from .channels import CHANNELS, MESSAGE_TYPES
+from .event_bodies import CartUpdate, Purchase, Track, TrackBulk
+from .list_bodies import BulkSubscriptionUpdate, NewList, Subscribe, SubscriptionUpdate, Unsubscribe
 from .project import Project
 from .request import Request
 
 Action = Callable[[Project, Request[Any]], Answer]
 
-_CREATED = 1_700_000_000_000
-CHANNELS = [
-    {"id": 1001, "name": "Marketing", "channelType": "Marketing", "messageMedium": "Email"},
-    {"id": 1002, "name": "Transactional", "channelType": "Transactional", "messageMedium": "Email"},
-    {"id": 1003, "name": "Push Marketing", "channelType": "Marketing", "messageMedium": "Push"},
-]
-MESSAGE_TYPES = [
-    {
-        "id": 2001 + index,
-        "name": name,
-        "channelId": channel,
-        "createdAt": _CREATED,
-        "updatedAt": _CREATED,
-        "subscriptionPolicy": "OptOut",
-    }
-    for index, (name, channel) in enumerate([("Newsletter", 1001), ("Receipts", 1002), ("Offers by push", 1003)])
-]
-
 
 class Route(msgspec.Struct, frozen=True):
     """An endpoint: requests per second (None: not stated), the shape of its body, and what it does.
 
-    `bulk` calls are limited in size. `exact` 429s carry their numbers in params. `quota` names the
-    daily quota the call counts to. `open` calls may be made with a read-only key.
+    The rate is stated for `period` seconds, whose requests may come at once, and holds for the project or
+    for each key (`per_key`). `bulk` calls are limited in size. `exact` 429s carry their numbers in params.
+    `quota` names the daily quota the call counts to. `open` calls may be made with a read-only key.
     """
 
     method: str
@@ -49,6 +41,8 @@ class Route(msgspec.Struct, frozen=True):
     exact: bool = False
     quota: str | None = None
     open: bool = False
+    period: float = 1.0
+    per_key: bool = False
 
     @property
     def endpoint(self) -> str:
@@ -81,6 +75,41 @@ ROUTES = (
     Route("GET", "/api/users/{email}", users.get_by_email, 100),
     Route("DELETE", "/api/users/byUserId/{userId}", users.delete_by_user_id, 100),
     Route("DELETE", "/api/users/{email}", users.delete_by_email, 100),
+    Route("POST", "/api/users/updateSubscriptions", subscriptions.update_subscriptions, None, SubscriptionUpdate),
+    Route(
+        "POST",
+        "/api/users/bulkUpdateSubscriptions",
+        subscriptions.bulk_update_subscriptions,
+        None,
+        BulkSubscriptionUpdate,
+        bulk=True,
+    ),
+    Route("POST", "/api/events/track", events.track_event, 2000, Track),
+    Route("POST", "/api/events/trackBulk", events.track_bulk, 10, TrackBulk, bulk=True),
+    Route("GET", "/api/events/byUserId/{userId}", events.get_by_user_id, 100),
+    Route("GET", "/api/events/{email}", events.get_by_email, 100),
+    Route("POST", "/api/commerce/trackPurchase", commerce.track_purchase, None, Purchase),
+    Route("POST", "/api/commerce/updateCart", commerce.replace_cart, None, CartUpdate),
+    Route("GET", "/api/lists", lists.get_lists, 100, open=True),
+    Route("POST", "/api/lists", lists.create, None, NewList),
+    Route("POST", "/api/lists/subscribe", lists.subscribe, None, Subscribe, bulk=True),
+    Route("POST", "/api/lists/unsubscribe", lists.unsubscribe, None, Unsubscribe, bulk=True),
+    Route("GET", "/api/lists/getUsers", lists.get_users, 5 / 60, period=60),
+    Route("GET", "/api/lists/previewUsers", lists.preview_users, 5 / 60, period=60),
+    Route("GET", "/api/lists/{listId}/size", lists.size, 5 / 60, open=True, period=60),
+    Route("DELETE", "/api/lists/{listId}", lists.delete),
+    Route("GET", "/api/catalogs", catalogs.get_catalogs, 100, per_key=True),
+    Route("POST", "/api/catalogs/{name}", catalogs.create),
+    Route("DELETE", "/api/catalogs/{name}", catalogs.delete),
+    Route("GET", "/api/catalogs/{name}/fieldMappings", catalogs.get_mappings),
+    Route("PUT", "/api/catalogs/{name}/fieldMappings", catalogs.put_mappings, None, Mappings),
+    Route("GET", "/api/catalogs/{name}/items", catalogs.get_items, 100, per_key=True),
+    Route("POST", "/api/catalogs/{name}/items", catalogs.write_items, 100, Documents, per_key=True),
+    Route("DELETE", "/api/catalogs/{name}/items", catalogs.delete_items, None, ItemIds),
+    Route("GET", "/api/catalogs/{name}/items/{itemId}", catalogs.get_item),
+    Route("PUT", "/api/catalogs/{name}/items/{itemId}", catalogs.put_item, 1000, Replacement, per_key=True),
+    Route("PATCH", "/api/catalogs/{name}/items/{itemId}", catalogs.patch_item, None, Patch),
+    Route("DELETE", "/api/catalogs/{name}/items/{itemId}", catalogs.delete_item),
     Route("GET", "/api/channels", channels, 100, open=True),
     Route("GET", "/api/messageTypes", message_types, 100, open=True),
 )

@@ -1,12 +1,25 @@
-"""Knows the profile fields of a project and their types, fixed by the first value sent; knows no users."""
+"""Knows fields and their types, fixed by the first value sent; knows neither users nor events."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from .values import normal_date
 
+CART_FIELDS = {
+    "shoppingCartItems": "object",
+    "shoppingCartItems.id": "string",
+    "shoppingCartItems.name": "string",
+    "shoppingCartItems.price": "double",
+    "shoppingCartItems.quantity": "long",
+    "shoppingCartItems.sku": "string",
+    "shoppingCartItems.description": "string",
+    "shoppingCartItems.categories": "string",
+    "shoppingCartItems.imageUrl": "string",
+    "shoppingCartItems.url": "string",
+    "shoppingCartItems.dataFields": "object",
+}
 SYSTEM_FIELDS = {
     "email": "string",
     "userId": "string",
@@ -21,6 +34,7 @@ SYSTEM_FIELDS = {
     "subscribedMessageTypeIds": "long",
     "unsubscribedMessageTypeIds": "long",
     "unsubscribedChannelIds": "long",
+    **CART_FIELDS,
 }
 LONGEST = 2**63
 _CLASSES: dict[str, type] = {"string": str, "boolean": bool, "double": float}
@@ -37,13 +51,15 @@ class Mismatch(msgspec.Struct, frozen=True):
 
 
 class Ruling(msgspec.Struct):
-    """What the schema says of one request, which `mismatches` or `over_limit` refuse as a whole."""
+    """What a schema says of one request, which `mismatches` or `over_limit` refuse as a whole."""
 
     created: list[str] = []
     filtered: dict[str, None] = {}
     mismatches: dict[str, Mismatch] = {}
     over_limit: list[str] = []
     total: int = 0
+    limit: int = 0
+    about: Literal["user", "event", "purchase"] = "user"
 
     @property
     def refused(self) -> bool:
@@ -51,14 +67,17 @@ class Ruling(msgspec.Struct):
         return bool(self.mismatches or self.over_limit)
 
 
-class Schema:
-    """The types of all profile fields by dotted name; a type never changes and a field never goes."""
+class Fields:
+    """The types of fields by dotted name; a type never changes and a field never goes."""
 
-    def __init__(self, list_field: str) -> None:
-        """Start with the system fields alone; `list_field` is the one that holds the lists of a user."""
-        self.system = {**SYSTEM_FIELDS, list_field: "long"}
-        self.types = dict(self.system)
+    def __init__(self, system: Mapping[str, str]) -> None:
+        """Start with the system fields alone."""
+        self.system = system
+        self.types = dict(system)
         self._classes = {name: _CLASSES[word] for name, word in self.types.items() if word in _CLASSES}
+
+    def __len__(self) -> int:
+        return len(self.types) - len(self.system)
 
     @property
     def custom(self) -> dict[str, str]:
@@ -76,9 +95,18 @@ class Schema:
         On approval, dates in the records are brought into their normal form and, unless `create`,
         unknown fields are taken out. On refusal, records and schema stay as they were.
         """
-        reading = _Reading(self.types, create)
-        classes = self._classes
-        known, word = classes.get, self.types.get
+        reading = self.read(records, create=create)
+        ruling = reading.ruling(limit, len(self))
+        if ruling.refused:
+            reading.forget()
+        else:
+            reading.settle()
+        return ruling
+
+    def read(self, records: Sequence[dict[str, Any] | None], *, create: bool | Sequence[bool]) -> "Reading":
+        """Read the data of records, each of which may have its own `create`; it is to be settled or forgotten."""
+        reading = Reading(self.types, self._classes, records)
+        known, word = self._classes.get, self.types.get
         try:
             for position, data in enumerate(records):
                 for name, value in data.items() if data else ():
@@ -87,30 +115,34 @@ class Schema:
                     if known(name) is kind or (kind is int and word(name) == "long" and _in_range(value)):
                         continue
                     reading.position = position
+                    reading.create = create if isinstance(create, bool) else create[position]
                     reading.value(name, value, data, name)
         except RecursionError:
-            self._forget(reading.created)
+            reading.forget()
             raise
-        ruling = reading.ruling(records, limit, len(self.system))
-        if ruling.refused:
-            self._forget(reading.created)
-        else:
-            reading.settle()
-            classes.update((n, _CLASSES[self.types[n]]) for n in reading.created if self.types[n] in _CLASSES)
-        return ruling
-
-    def _forget(self, created: list[str]) -> None:
-        for name in created:
-            del self.types[name]
+        return reading
 
 
-class _Reading:
-    """One pass over the records of a request, collecting what to do with them."""
+class Schema(Fields):
+    """The types of all profile fields."""
 
-    def __init__(self, types: dict[str, str], create: bool) -> None:
+    def __init__(self, list_field: str) -> None:
+        """Start with the system fields; `list_field` is the one that holds the lists of a user."""
+        super().__init__({**SYSTEM_FIELDS, list_field: "long"})
+
+
+class Reading:
+    """One pass over the records of a request, collecting what to do with them; new fields are taken in."""
+
+    def __init__(
+        self, types: dict[str, str], classes: dict[str, type], records: Sequence[dict[str, Any] | None]
+    ) -> None:
+        """Start with nothing read."""
         self.types = types
-        self.create = create
+        self.create = True
         self.position = 0
+        self._classes = classes
+        self._records = records
         self.created: list[str] = []
         self.filtered: dict[str, None] = {}
         self.culprits: dict[str, tuple[str, tuple[str, ...], Any, int]] = {}
@@ -150,26 +182,33 @@ class _Reading:
         self.filtered[path] = None
         self.dropped.append((holder, key))
 
-    def ruling(self, records: Sequence[dict[str, Any] | None], limit: int, system: int) -> Ruling:
+    def ruling(self, limit: int, total: int) -> Ruling:
         """Return what the pass found; the type of a value is told before the number of fields."""
-        total = len(self.types) - system
         return Ruling(
             created=self.created,
             filtered=self.filtered,
             mismatches={
-                path: Mismatch(expected, incoming, culprit, _first_value(records, path, position))
+                path: Mismatch(expected, incoming, culprit, _first_value(self._records, path, position))
                 for path, (expected, incoming, culprit, position) in self.culprits.items()
             },
             over_limit=self.created if self.created and total > limit else [],
             total=total,
+            limit=limit,
         )
 
     def settle(self) -> None:
         """Write the normal forms of dates into the records and take the unknown fields out."""
+        types = self.types
+        self._classes.update((name, _CLASSES[types[name]]) for name in self.created if types[name] in _CLASSES)
         for holder, key, normal in self.dates:
             holder[key] = normal
         for data, name in self.dropped:
             del data[name]
+
+    def forget(self) -> None:
+        """Take back the new fields, and leave the records as they are."""
+        for name in self.created:
+            del self.types[name]
 
 
 def _first_type(path: str, value: Any) -> str:

@@ -16,11 +16,13 @@ from typing import Any, Self, cast
 from . import answers
 from .answers import Answer
 from .calls import Call
+from .history import stored_events, stored_purchases
 from .inspection import inspect, stored
 from .options import Options, ProjectType
 from .project import Project
 from .routes import query_of
 from .service import Incoming, Service
+from .stock import stored_catalogs, stored_lists
 
 HOST = "127.0.0.1"
 
@@ -69,6 +71,30 @@ class Sandbox:
         """All profiles as stored: email, userId, dataFields without system fields, and writes."""
         with self.service.lock:
             return stored(self.project)
+
+    @property
+    def lists(self) -> list[dict[str, Any]]:
+        """All lists with their members."""
+        with self.service.lock:
+            return stored_lists(self.project)
+
+    @property
+    def catalogs(self) -> list[dict[str, Any]]:
+        """All catalogs with their items."""
+        with self.service.lock:
+            return stored_catalogs(self.project)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """All custom events, each with how often it was written."""
+        with self.service.lock:
+            return stored_events(self.project.events)
+
+    @property
+    def purchases(self) -> list[dict[str, Any]]:
+        """All purchases, each with how often it was written."""
+        with self.service.lock:
+            return stored_purchases(self.project.purchases)
 
     def faults(self, *faults: dict[str, Any]) -> None:
         """Make coming calls go wrong."""

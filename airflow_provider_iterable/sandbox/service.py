@@ -18,6 +18,8 @@ from .project import DAY, Project
 from .request import Request
 from .routes import Route, Table, query_of
 
+_BATCHES = ("users", "events", "subscribers", "update_subscriptions_requests", "documents", "item_ids")
+
 
 class Incoming(msgspec.Struct):
     """A request as it came in; header names in lower case, underscores as dashes."""
@@ -118,7 +120,7 @@ class Service:
         route, variable = found
         options = self.project.options
         with self.lock:
-            barred = _key_refusal(incoming, route, options) or self._too_fast(route, incoming.path)
+            barred = _key_refusal(incoming, route, options) or self._too_fast(route, incoming)
         if barred is not None:
             return barred
         if route.bulk and len(incoming.body) > options.max_bytes:
@@ -137,24 +139,29 @@ class Service:
             except RecursionError:
                 return answers.bad_body(route.template, {})
 
-    def _too_fast(self, route: Route, path: str) -> Answer | None:
+    def _too_fast(self, route: Route, incoming: Incoming) -> Answer | None:
         """Count the request to the rate and the daily quota of its endpoint, or refuse it."""
         options, now = self.project.options, self.clock()
         rate = options.rate_overrides.get(route.endpoint, route.rate)
         excess = None
         if options.rates and rate is not None:
-            excess = self.limits.refuse(route.endpoint, rate, options.burst_seconds, now)
+            excess = self.limits.refuse(_counter(route, incoming), rate, options.burst_seconds * route.period, now)
         if excess is None and route.quota is not None:
             excess = self._over_quota(route.quota, now)
         if excess is None:
             return None
-        return answers.too_fast(path, excess, options, with_params=route.exact)
+        return answers.too_fast(incoming.path, excess, options, with_params=route.exact)
 
     def _over_quota(self, name: str, now: float) -> Excess | None:
         quota, most = self.project.quotas[name], self.project.options.forget_quota
         if quota.take(now, most):
             return None
         return Excess((most or 0) / DAY, most or 0, 0, quota.reset(now))
+
+
+def _counter(route: Route, incoming: Incoming) -> str:
+    """Return by what the requests of an endpoint are counted: by itself, or by key as well."""
+    return f"{route.endpoint} {incoming.headers.get('api-key')}" if route.per_key else route.endpoint
 
 
 def _known(project_type: ProjectType | None) -> None:
@@ -183,7 +190,8 @@ def _records(body: Any) -> int:
     """Return how many records a body holds."""
     if body is None:
         return 0
-    return len(body.users) if hasattr(body, "users") else 1
+    held = next((getattr(body, name) for name in _BATCHES if hasattr(body, name)), None)
+    return 1 if held is None else len(held)
 
 
 def _too_large(options: Options) -> Answer:

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_iterable.sandbox.limits import Bucket
 
-from .conftest import Client, Clock, Make, Reply
+from .conftest import START, Client, Clock, Make, Reply
 
 ONE = {"users": [{"email": "a@x.io"}]}
 
@@ -222,6 +222,36 @@ def test_without_rates_nothing_is_refused(make: Make) -> None:
     assert set(statuses(client, 50)) == {200}
     reply = exhausted(client, "users/forget", {"email": "a@x.io"})
     assert reply.json["msg"].startswith("Exceeded rate limit of 2.0 per day for endpoint: /api/users/forget,")
+
+
+@pytest.mark.parametrize("call", ["forget", "unforget"])
+def test_the_quota_holds_day_after_day(make: Make, clock: Clock, call: str) -> None:
+    """Whoever asks every minute gets 1000 calls in each 24 hours; what is refused costs nothing."""
+    client = make(rates=True)
+    accepted = []
+    for minute in range(4 * 24 * 60):
+        clock.now = START + minute * 60
+        status = client.post(f"users/{call}", {"email": f"u{minute}@x.io"}).status
+        assert status in (200, 429)
+        if status == 200:
+            accepted.append(minute)
+    assert accepted == [day * 24 * 60 + minute for day in range(4) for minute in range(1000)]
+    assert len(client.project.forgotten_emails) == (4000 if call == "forget" else 0)
+
+
+def test_a_request_too_fast_costs_no_quota(make: Make, clock: Clock) -> None:
+    """What the rate of three a second refuses is not counted to the day's calls, each endpoint has its own."""
+    client = make(rates=True, forget_quota=5)
+    assert [client.post("users/forget", {"email": f"u{n}@x.io"}).status for n in range(9)] == [200] * 3 + [429] * 6
+    clock.pass_(1)
+    assert [client.post("users/forget", {"email": f"v{n}@x.io"}).status for n in range(3)] == [200, 200, 429]
+    assert client.post("users/unforget", {"email": "u1@x.io"}).status == 200
+    clock.pass_(3600)
+    reply = client.post("users/forget", {"email": "w@x.io"})
+    assert reply.json["msg"] == "Exceeded rate limit of 5.0 per day for endpoint: /api/users/forget, project: 10216 "
+    clock.now = START + 86_400
+    assert [client.post("users/forget", {"email": f"w{n}@x.io"}).status for n in range(3)] == [200, 200, 200]
+    assert client.post("users/forget", {"email": "w@x.io"}).status == 429
 
 
 def test_pacing_by_the_interval_is_never_refused() -> None:
