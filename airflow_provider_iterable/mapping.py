@@ -7,22 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
-from operator import itemgetter
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
 
-from airflow_provider_iterable.api.values import PLAIN, BadValue, Renderer
+from airflow_provider_iterable.api.values import BadValue, Renderer
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 
 Nulls = Literal["send", "skip"]
 MAX_KEY_TEXT = 500
 """Longest key text in characters; state tables index it."""
 
-MOST_RECIPES = 1000
-"""Combinations of value types whose treatment is kept."""
+Refuse = Callable[[int, str], None]
+"""Told of a value that cannot be sent: the number of its row in the chunk, and a sentence."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +89,10 @@ class Mapper:
             self.names = tuple(fields)
             _check_names(self.names)
             _check_sources(fields)
-        self._get: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple
-        self._columns: tuple[str, ...] = ()
-        self._json: tuple[int, ...] = ()
-        self._skipping: frozenset[int] = frozenset()
-        self._build: Callable[..., Any] = tuple
+        self._columns: list[tuple[str, int, bool, bool]] = []
+        """Of each mapped column: the field, the column's position, whether it is JSON, whether nulls are skipped."""
         self._constants: tuple[Any, ...] = ()
-        self._more = False
-        self.payload: Callable[..., Any] = tuple
-        """Returns a row's fields as something ``msgspec`` encodes as one JSON object; takes the row and the values of
-        the further fields (``UNSET`` to leave one out); raises :class:`FieldError` where a value has no JSON form."""
-        self._recipes: dict[tuple[type, ...], tuple[tuple[int, Callable[[Any], Any]], ...]] = {}
+        self._build: Callable[[list[Sequence[Any]], int], list[Any]] = lambda columns, rows: []
 
     @property
     def nests(self) -> bool:
@@ -130,63 +122,56 @@ class Mapper:
             for field, source in fields.items()
             if not isinstance(source, Constant)
         }
-        self._columns = tuple(found)
-        self._get = _getter([position(columns, source.name) for source in found.values()])
-        self._json = tuple(number for number, source in enumerate(found.values()) if isinstance(source, Json))
-        self._skipping = frozenset(
-            number for number, source in enumerate(found.values()) if (source.nulls or self._nulls) == "skip"
-        )
+        self._columns = [
+            (
+                field,
+                position(columns, source.name),
+                isinstance(source, Json),
+                (source.nulls or self._nulls) == "skip",
+            )
+            for field, source in found.items()
+        ]
         constants = {
             field: self._constant(field, source.value)
             for field, source in fields.items()
             if isinstance(source, Constant)
         }
         self._constants = tuple(constants.values())
-        self._more = bool(constants or extra)
         self._build = _builder([*found, *constants, *extra])
-        self._recipes.clear()
-        self.payload = self._payload()
 
-    def _payload(self) -> Callable[..., Any]:
-        """Return the function that maps a row; its names are local to it, for it runs a million times."""
-        get, build, columns, constants, more = self._get, self._build, self._columns, self._constants, self._more
-        known, find = self._recipes.get, self._recipe
+    def payloads(
+        self, columns: Sequence[Sequence[Any]], refuse: Refuse, extra: Sequence[Sequence[Any]] = ()
+    ) -> list[Any]:
+        """Return the fields of every row of a chunk as something ``msgspec`` encodes as one JSON object.
 
-        def payload(row: Sequence[Any], *extra: Any) -> Any:
-            values: Sequence[Any] = get(row)
-            kinds = tuple(map(type, values))
-            recipe = known(kinds)
-            if recipe is None:
-                recipe = find(kinds)
-            if recipe:
-                values = list(values)
-                try:
-                    for number, render in recipe:
-                        values[number] = render(values[number])
-                except BadValue as error:
-                    raise FieldError(f"field {columns[number]}: {error}") from None
-                except RecursionError:
-                    raise FieldError(f"field {columns[number]}: nested too deeply") from None
-            if more:
-                return build(*values, *constants, *extra)
-            return build(*values)
+        :param columns: the chunk, column by column
+        :param refuse: told of every value without a JSON form: the row's number, and field, type and shape
+        :param extra: the values of the further fields, ``UNSET`` to leave one out
+        """
+        rows = len(columns[0])
+        values = [self._column(*column, columns, refuse) for column in self._columns]
+        return self._build([*values, *([value] * rows for value in self._constants), *extra], rows)
 
-        return payload
+    def _column(
+        self, field: str, number: int, is_json: bool, skips: bool, columns: Sequence[Sequence[Any]], refuse: Refuse
+    ) -> Sequence[Any]:
+        values: Sequence[Any] = columns[number]
+        try:
+            rendered = self._render.column(_parsed(values) if is_json else values)
+        except (BadValue, RecursionError):
+            rendered = [self._value_of(field, row, value, is_json, refuse) for row, value in enumerate(values)]
+        if skips and type(None) in set(map(type, rendered)):
+            return [UNSET if value is None else value for value in rendered]
+        return rendered
 
-    def _recipe(self, kinds: tuple[type, ...]) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
-        """Find what has to be done to values of these types, and keep it: most rows of a model look alike."""
-        if len(self._recipes) >= MOST_RECIPES:
-            self._recipes.clear()
-        recipe: list[tuple[int, Callable[[Any], Any]]] = []
-        for number, kind in enumerate(kinds):
-            if kind is type(None):
-                if number in self._skipping:
-                    recipe.append((number, lambda value: UNSET))
-            elif number in self._json and issubclass(kind, str | bytes):
-                recipe.append((number, _parse))
-            elif kind not in PLAIN:
-                recipe.append((number, self._render.for_type(kind)))
-        return self._recipes.setdefault(kinds, tuple(recipe))
+    def _value_of(self, field: str, row: int, value: Any, is_json: bool, refuse: Refuse) -> Any:
+        try:
+            return self._render(_parse(value) if is_json else value)
+        except BadValue as error:
+            refuse(row, f"field {field}: {error}")
+        except RecursionError:
+            refuse(row, f"field {field}: nested too deeply")
+        return None
 
     def _constant(self, field: str, value: Any) -> Any:
         try:
@@ -201,21 +186,25 @@ class Mapper:
             raise FieldError(f"field {field}: {error}") from None
 
 
-def _parse(text: str | bytes) -> Any:
+def _parsed(values: Sequence[Any]) -> list[Any]:
+    return [_parse(value) for value in values]
+
+
+def _parse(value: Any) -> Any:
+    """Parse JSON text; what a driver has parsed already stays as it is."""
+    if not isinstance(value, str | bytes):
+        return value
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadValue("text that is not JSON") from None
 
 
-def _builder(names: Sequence[str]) -> Callable[..., Any]:
-    """Return a function from values, in the order of dotted names, to one object.
+def _builder(names: Sequence[str]) -> Callable[[list[Sequence[Any]], int], list[Any]]:
+    """Return a function from columns, in the order of dotted names, to one object per row.
 
-    The object is a struct made for these names: it is built and encoded in about half the time of a dict.
+    The objects are structs made for these names: they are built and encoded in about half the time of dicts.
     """
-    if not any("." in name for name in names):
-        flat: Callable[..., Any] = _struct(names)
-        return flat
     tree: dict[str, Any] = {}
     for number, name in enumerate(names):
         *parents, leaf = name.split(".")
@@ -223,9 +212,11 @@ def _builder(names: Sequence[str]) -> Callable[..., Any]:
         for parent in parents:
             place = place.setdefault(parent, {})
         place[leaf] = number
+    if not tree:
+        empty = _struct(())()
+        return lambda columns, rows: [empty] * rows
     root = _node(tree)
-    empty = _struct(())()
-    return lambda *values: empty if (made := root(values)) is UNSET else made
+    return lambda columns, rows: root(columns)
 
 
 def _struct(names: Sequence[str]) -> Any:
@@ -234,13 +225,29 @@ def _struct(names: Sequence[str]) -> Any:
     return struct
 
 
-def _node(tree: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
+def _node(tree: Mapping[str, Any]) -> Callable[[list[Sequence[Any]]], list[Any]]:
     struct = _struct(list(tree))
-    children = [child if isinstance(child, int) else _node(child) for child in tree.values()]
+    children = [child if isinstance(child, int) else _inner(child) for child in tree.values()]
 
-    def build(values: Sequence[Any]) -> Any:
-        made = [values[child] if isinstance(child, int) else child(values) for child in children]
-        return struct(*made) if any(value is not UNSET for value in made) else UNSET
+    def build(columns: list[Sequence[Any]]) -> list[Any]:
+        return list(map(struct, *(columns[child] if isinstance(child, int) else child(columns) for child in children)))
+
+    return build
+
+
+def _inner(tree: Mapping[str, Any]) -> Callable[[list[Sequence[Any]]], list[Any]]:
+    """Return a builder of inner objects: one that would be empty is left out."""
+    struct = _struct(list(tree))
+    children = [child if isinstance(child, int) else _inner(child) for child in tree.values()]
+
+    def build(columns: list[Sequence[Any]]) -> list[Any]:
+        parts = [columns[child] if isinstance(child, int) else child(columns) for child in children]
+        made = list(map(struct, *parts))
+        if all(type(UNSET) in set(map(type, part)) for part in parts):
+            for number, values in enumerate(zip(*parts, strict=True)):
+                if all(value is UNSET for value in values):
+                    made[number] = UNSET
+        return made
 
     return build
 
@@ -270,15 +277,6 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _getter(positions: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    if not positions:
-        return lambda row: ()
-    if len(positions) == 1:
-        only = positions[0]
-        return lambda row: (row[only],)
-    return itemgetter(*positions)
-
-
 def _check_sources(fields: Fields) -> None:
     for field, source in fields.items():
         if not isinstance(source, str | Column | Json | Constant):
@@ -304,32 +302,28 @@ def _check_names(names: tuple[str, ...]) -> None:
                 )
 
 
-def key_getter(columns: Sequence[str], primary_key: Sequence[str]) -> Callable[[Sequence[Any]], str | None]:
-    """Return a function from a row to its key text, ``None`` when a part of the key is null.
-
-    Key text is a JSON array of canonical values: integral numbers without a fraction, UTC timestamps, lower-case
-    UUIDs; the same whatever driver or database computed it.
-
-    :raises ModelError: a column of the key is missing
-    """
-    positions = [position(columns, name) for name in primary_key]
-    if len(positions) > 1:
-        get = itemgetter(*positions)
-        return lambda row: key_text(get(row))
-    only = positions[0]
-
-    def single(row: Sequence[Any]) -> str | None:
-        value = row[only]
-        return f"[{value}]" if type(value) is int else key_text((value,))
-
-    return single
-
-
 _encode = msgspec.json.Encoder().encode
+
+
+def key_texts(columns: Sequence[Sequence[Any]]) -> list[str] | None:
+    """Return the key texts of a chunk, given its key column by column.
+
+    ``None`` when there is anything but strings and integers, or a key that is none: :func:`key_text` tells more.
+    """
+    if any(set(map(type, column)) - {int, str} for column in columns):
+        return None
+    try:
+        texts = [text.decode() for text in map(_encode, zip(*columns, strict=True))]
+    except (OverflowError, UnicodeEncodeError):
+        return None
+    return texts if max(map(len, texts)) <= MAX_KEY_TEXT else None
 
 
 def key_text(values: Sequence[Any]) -> str | None:
     """Return the canonical text of a primary key, ``None`` when a part of it is null.
+
+    Key text is a JSON array of canonical values: integral numbers without a fraction, UTC timestamps, lower-case
+    UUIDs; the same whatever driver or database computed it.
 
     :raises FieldError: a part is binary, an array, an object, NaN or infinite
     """

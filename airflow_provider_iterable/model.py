@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
@@ -69,8 +68,9 @@ def single_statement(sql: str) -> str:
 class Model:
     """A SQL query, read as tuples in column order, chunk by chunk.
 
-    ``for row in model`` opens a connection of its own, and closes it when the rows end, an error is raised or the
-    iteration is given up. As a context manager it opens at once, so that ``columns`` is known before the first row.
+    ``for chunk in model.chunks()`` opens a connection of its own, and closes it when the rows end, an error is raised
+    or the iteration is given up; ``for row in model`` is the same, row by row. As a context manager it opens at once,
+    so that ``columns`` is known before the first row.
     Iterating again runs the query again. One model serves one thread.
 
     :param hook: any common-sql ``DbApiHook``; its ``log_sql`` is turned off, so that parameters stay out of the log.
@@ -85,7 +85,7 @@ class Model:
         hook: DbApiHook,
         sql: str,
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
-        chunk_size: int = 5000,
+        chunk_size: int = 2000,
     ) -> None:
         if chunk_size < 1:
             raise ConfigurationError(f"chunk_size must be at least 1, not {chunk_size}.")
@@ -109,14 +109,15 @@ class Model:
         self.close()
 
     def __iter__(self) -> Iterator[Row]:
-        return self.rows()
+        for chunk in self.chunks():
+            yield from chunk
 
-    def rows(self) -> Iterator[Row]:
-        """Yield the rows, and close connection and cursor whatever happens."""
+    def chunks(self) -> Iterator[Sequence[Row]]:
+        """Yield the rows a chunk at a time, and close connection and cursor whatever happens."""
         try:
             self.open()
             assert self._chunks is not None
-            yield from chain.from_iterable(self._chunks)
+            yield from self._chunks
         finally:
             self.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -14,6 +14,7 @@ import msgspec
 
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
+    Accepted,
     Added,
     Batch,
     Call,
@@ -28,6 +29,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Patch,
     Reason,
     Record,
+    Records,
     Removed,
     Reply,
     Request,
@@ -184,7 +186,25 @@ Judge = Callable[[Batch, Reply], Verdict]
 
 def accept(batch: Batch, reply: Reply) -> Verdict:
     """Judge that all was accepted."""
-    return Settled([Outcome(op.key, op.kind, Fate.ACCEPTED, operation=op) for op in batch.operations])
+    return Settled()
+
+
+def outcomes_of(told: Iterable[Outcome | Accepted]) -> Iterator[Outcome]:
+    """Yield one outcome for each operation."""
+    for item in told:
+        if isinstance(item, Outcome):
+            yield item
+        else:
+            yield from (Outcome(op.key, op.kind, Fate.ACCEPTED, operation=op) for op in item.operations)
+
+
+def settled(verdict: Settled, operations: Sequence[Operation]) -> list[Outcome]:
+    """Return the outcomes of a settled batch in the order of its operations."""
+    assert verdict.told.keys() <= set(range(len(operations)))
+    return [
+        verdict.told.get(number) or Outcome(op.key, op.kind, Fate.ACCEPTED, operation=op)
+        for number, op in enumerate(operations)
+    ]
 
 
 def a_call(
@@ -277,19 +297,23 @@ class PlainSync:
         """Keys that the last look before packing rejects."""
         self.salvages = False
 
-    def key(self, row: Row) -> str | Invalid:
-        """Name the row."""
-        return Invalid("", Reason.NULL_KEY) if row[0] is None else str(row[0])
+    def keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
+        """Name the rows."""
+        return [Invalid("", Reason.NULL_KEY) if row[0] is None else str(row[0]) for row in rows]
 
-    def record(self, key: str, row: Row) -> Record | Invalid:
-        """Map the row."""
+    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+        """Map the rows."""
+        fingerprints = [self._fingerprint(key, row) for key, row in zip(keys, rows, strict=True)]
+        bodies = [f"{key}={row[2]}".encode() for key, row in zip(keys, rows, strict=True)]
+        return Records(keys, fingerprints, bodies, "email", [row[1] for row in rows])
+
+    def _fingerprint(self, key: str, row: Row) -> bytes | Invalid:
         _, identity, value = row
         if identity is None:
             return Invalid(key, Reason.NO_IDENTIFIER)
-        handles = (("email", identity),)
         if value == "bad":
-            return Invalid(key, Reason.INVALID_VALUE, handles=handles)
-        return Record(key, str(value).encode(), f"{key}={value}".encode(), handles)
+            return Invalid(key, Reason.INVALID_VALUE, handles=(("email", identity),))
+        return str(value).encode()
 
     def identity(self, ref: str) -> Handle:
         """Tell whom an entry is about."""
@@ -324,6 +348,11 @@ class PlainSync:
         if not self.salvages:
             return None
         return msgspec.structs.replace(operation, body=operation.body + b"*", partial=detail)
+
+
+def in_chunks(rows: Sequence[Row], size: int = 3) -> list[Sequence[Row]]:
+    """Cut rows into chunks, as a model comes."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def remembering(*rows: Row) -> MemoryState:

@@ -23,8 +23,8 @@ from airflow_provider_iterable.mapping import (
     Json,
     Mapper,
     Nulls,
-    key_getter,
     key_text,
+    key_texts,
     nest,
 )
 
@@ -49,7 +49,11 @@ class Number(int):
 
 def sent(mapper: Mapper, row: tuple[Any, ...]) -> Any:
     """Return what a row's fields are as JSON."""
-    return msgspec.json.decode(msgspec.json.encode(mapper.payload(row)))
+    refused: dict[int, str] = {}
+    (payload,) = mapper.payloads([[value] for value in row], refused.__setitem__)
+    if refused:
+        raise FieldError(refused[0])
+    return msgspec.json.decode(msgspec.json.encode(payload))
 
 
 def mapped(fields: Fields | None, columns: tuple[str, ...], *row: Any, nulls: Nulls = "send", **options: Any) -> Any:
@@ -213,6 +217,7 @@ def test_names_that_only_resemble_are_no_contradiction() -> None:
     [
         (b"secret", "a value of type bytes"),
         (float("nan"), "number nan"),
+        (Decimal("sNaN"), "number sNaN"),
         (2**63, "an integer beyond 64 bits"),
         ([2**64], "an integer beyond 64 bits"),
     ],
@@ -223,7 +228,7 @@ def test_a_bad_value_names_its_field(value: object, said: str) -> None:
     mapper.bind(("x", "y"))
     for _ in range(3):
         with pytest.raises(FieldError) as refused:
-            mapper.payload((value, 1))
+            sent(mapper, (value, 1))
         assert str(refused.value) == f"field a.b: {said}"
         assert sent(mapper, (1, 2)) == {"a": {"b": 1}, "c": 2}
 
@@ -246,26 +251,38 @@ values = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(
 names = st.lists(st.sampled_from(["a", "b.c", "b.d", "e", "f.g.h"]), min_size=1, unique=True)
 
 
-@given(names=names, rows=st.lists(st.tuples(*[values] * 5), max_size=5), nulls=st.sampled_from(["send", "skip"]))
+@given(
+    names=names,
+    rows=st.lists(st.tuples(*[values] * 5), min_size=1, max_size=5),
+    nulls=st.sampled_from(["send", "skip"]),
+)
 def test_rows_are_mapped_independently(names: list[str], rows: list[tuple[Any, ...]], nulls: Nulls) -> None:
-    """What one row taught the mapper about types changes nothing for the next."""
+    """The other rows of its chunk change nothing for a row, whatever their types, and a bad one is named alone."""
     columns = ("c0", "c1", "c2", "c3", "c4")
     fields: Fields = {name: columns[number] for number, name in enumerate(names)}
     mapper = Mapper(fields, nulls)
     mapper.bind(columns)
-    for row in rows:
+    refused: dict[int, str] = {}
+    payloads = mapper.payloads(list(zip(*rows, strict=True)), refused.__setitem__)
+    for number, (row, payload) in enumerate(zip(rows, payloads, strict=True)):
         given_values = {name: row[number] for number, name in enumerate(names)}
         flat = {
             name: float(value) if isinstance(value, Decimal) else value
             for name, value in given_values.items()
             if value is not None or nulls == "send"
         }
-        try:
-            found = sent(mapper, row)
-        except FieldError:
-            assert any(isinstance(value, float) and abs(value) == float("inf") for value in flat.values())
-            continue
-        assert found == nest(flat)
+        if any(isinstance(value, float) and abs(value) == float("inf") for value in flat.values()):
+            assert number in refused
+        else:
+            assert number not in refused
+            assert msgspec.json.decode(msgspec.json.encode(payload)) == nest(flat)
+
+
+def test_json_null_is_a_null() -> None:
+    """The text ``null`` is sent or skipped as a null of the database is."""
+    fields: Fields = {"a": Json("a"), "b": "b"}
+    assert mapped(fields, ("a", "b"), "null", 1) == {"a": None, "b": 1}
+    assert mapped(fields, ("a", "b"), "null", 1, nulls="skip") == {"b": 1}
 
 
 BUILD: dict[str, Any] = {
@@ -291,8 +308,7 @@ def test_key_texts_are_what_they_always_were(case: dict[str, Any]) -> None:
     """A key text that changed would make every remembered row a new one: the golden file may grow, never change."""
     key = built(case["key"])
     assert key_text(key) == case["text"]
-    columns = [f"c{number}" for number in range(len(key))]
-    assert key_getter(columns, columns)(key) == case["text"]
+    assert key_texts([[part] for part in key]) in (None, [case["text"]])
 
 
 @pytest.mark.parametrize(
@@ -317,13 +333,20 @@ def test_keys_that_are_none(value: object) -> None:
     assert "7E" not in str(refused.value)
 
 
-def test_a_key_is_read_from_its_columns() -> None:
-    """In the order of the parameter, whatever the order of the columns; a missing one is named."""
-    columns = ("name", "ID", "tenant")
-    assert key_getter(columns, ["tenant", "id"])(("Ada", 7, "acme")) == '["acme",7]'
-    assert key_getter(columns, ["id"])(("Ada", 7, "acme")) == "[7]"
-    with pytest.raises(ModelError, match="no column 'nope'"):
-        key_getter(columns, ["nope"])
+@given(st.lists(st.tuples(st.integers() | st.text(max_size=3), st.integers(0, 3)), min_size=1, max_size=5))
+def test_the_keys_of_a_chunk_are_those_of_its_rows(keys: list[tuple[Any, ...]]) -> None:
+    """Whether named one by one or together, unless it takes a look at each."""
+    together = key_texts(list(zip(*keys, strict=True)))
+    if together is None:
+        assert any(isinstance(part, int) and abs(part) >= 2**63 for key in keys for part in key)
+    else:
+        assert together == [key_text(key) for key in keys]
+
+
+@pytest.mark.parametrize("value", [None, True, 1.0, Decimal(1), "\ud800", "x" * 498])
+def test_a_chunk_with_an_unusual_key_is_named_row_by_row(value: object) -> None:
+    """Nulls, other types and long texts take a closer look."""
+    assert key_texts([[1, value]]) is None
 
 
 parts = (

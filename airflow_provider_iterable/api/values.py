@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -60,7 +61,7 @@ def email(value: object) -> str | None:
     Iterable checks addresses with Apache Commons' validator and a list of top-level domains; this is the syntax
     part, so what passes here may still come back as invalid.
     """
-    if type(value) is not str:
+    if not isinstance(value, str):
         return None
     text = value.strip().lower()
     if _USUAL_EMAIL(text) is not None and len(text) <= MAX_EMAIL_LOCAL:
@@ -68,6 +69,26 @@ def email(value: object) -> str | None:
     if _EMAIL.fullmatch(text) is None or text.rindex("@") > MAX_EMAIL_LOCAL:
         return None
     return text
+
+
+def emails(values: Sequence[Any]) -> list[str | None]:
+    """Return addresses as :func:`email` does, in a fraction of the time where all are usual ones."""
+    try:
+        texts: list[str | None] = [text.lower() for text in map(str.strip, values)]
+    except TypeError:
+        return list(map(email, values))
+    if all(map(_USUAL_EMAIL, texts)) and max(map(len, texts)) <= MAX_EMAIL_LOCAL:  # type: ignore[arg-type]
+        return texts
+    return list(map(email, values))
+
+
+def user_ids(values: Sequence[Any]) -> list[str | None]:
+    """Return user IDs as :func:`user_id` does, in a fraction of the time where all are plain text."""
+    if set(map(type, values)) == {str} and all(values) and max(map(len, values)) <= MAX_USER_ID:
+        together = "".join(values)
+        if together.isascii() and together.isprintable() and " " not in together:
+            return list(values)
+    return list(map(user_id, values))
 
 
 def user_id(value: object) -> str | None:
@@ -106,9 +127,40 @@ def moment(value: datetime, zone: tzinfo = UTC) -> str:
     return f"{text[:10]} {text[11:19]} +00:00"
 
 
+def moments(values: Sequence[datetime], zone: tzinfo = UTC) -> list[str]:
+    """Return date-times as :func:`moment` does, in a fraction of the time where all are in UTC.
+
+    :raises BadValue: as :func:`moment`
+    """
+    zones = {value.tzinfo for value in values}
+    if zone is UTC:
+        zones.discard(None)
+    if all(found is not None and found.utcoffset(None) == timedelta() for found in zones):
+        return [f"{text[:10]} {text[11:19]} +00:00" for text in msgspec.to_builtins(values)]
+    return [moment(value, zone) for value in values]
+
+
+def _decimals(values: Sequence[Decimal]) -> Sequence[float | int]:
+    numbers: list[float] = []
+    with suppress(ValueError):  # a signalling NaN
+        numbers = list(map(float, values))
+    # NaN is neither above nor below anything, so it does not pass either.
+    if numbers and all(map((-_EXACT).__lt__, numbers)) and all(map(_EXACT.__gt__, numbers)):
+        return numbers
+    return list(map(_decimal, values))
+
+
+def _floats(values: Sequence[float]) -> Sequence[float]:
+    return values if math.isfinite(sum(values)) else list(map(_float, values))
+
+
+def _integers(values: Sequence[int]) -> Sequence[int]:
+    return values if min(values) >= -_LONG and max(values) < _LONG else list(map(_integer, values))
+
+
 def _decimal(value: Decimal) -> float | int:
     """Decimals are doubles, so that a column has one type; whole ones that a double cannot hold keep their digits."""
-    number = float(value)
+    number = math.nan if value.is_nan() else float(value)
     if not math.isfinite(number):
         raise BadValue(f"number {value}" if not value.is_finite() else "number beyond the range of a double")
     if -_EXACT < number < _EXACT or number == value or value != value.to_integral_value():
@@ -169,6 +221,13 @@ class Renderer:
             ipaddress.IPv6Interface: str,
         }
 
+        self._at_once: dict[type, Callable[[Sequence[Any]], Sequence[Any]]] = {
+            int: _integers,
+            float: _floats,
+            Decimal: _decimals,
+            datetime: lambda values: moments(values, zone),
+        }
+
     def __call__(self, value: Any) -> Any:
         """Return the JSON value.
 
@@ -178,6 +237,27 @@ class Renderer:
         if kind in PLAIN:
             return value
         return self.for_type(kind)(value)
+
+    def column(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return the JSON values of a column, in a fraction of the time where all have one type.
+
+        :raises BadValue: one of them has none; calling the renderer with each tells which
+        """
+        kinds = set(map(type, values))
+        if kinds <= PLAIN:
+            return values
+        if len(kinds - {type(None)}) > 1:
+            return list(map(self, values))
+        given = values if len(kinds) == 1 else [value for value in values if value is not None]
+        (kind,) = kinds - {type(None)}
+        at_once = self._at_once.get(kind)
+        rendered = list(map(self.for_type(kind), given)) if at_once is None else at_once(given)
+        if rendered is given:
+            return values
+        if given is values:
+            return rendered
+        following = iter(rendered)
+        return [None if value is None else next(following) for value in values]
 
     def for_type(self, kind: type) -> Callable[[Any], Any]:
         """Return what renders values of a type that is not plain."""

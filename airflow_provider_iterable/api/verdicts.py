@@ -87,7 +87,7 @@ def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
     failures, successes = _number(body.get("failCount")), _number(body.get("successCount"))
     successes += sum(len(found) for name in ("noOpEmails", "noOpUserIds") if isinstance(found := body.get(name), list))
     if failures == 0 and successes >= len(operations) and not any(True for _ in _blamed(body)):
-        return Settled([_accepted(operation) for operation in operations])
+        return Settled()
     blamed: dict[int, tuple[Reason, Fate]] = {}
     by_handle: dict[tuple[str, str], list[int]] = {}
     for number, operation in enumerate(operations):
@@ -99,12 +99,7 @@ def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
         for number in by_handle.get((kind, value.strip().lower() if kind == "email" else value), ()):
             blamed.setdefault(number, meaning)
     if len(blamed) == failures and len(operations) - failures <= successes:
-        return Settled(
-            [
-                _accepted(operation) if number not in blamed else _told(operation, *blamed[number])
-                for number, operation in enumerate(operations)
-            ]
-        )
+        return Settled({number: _told(operations[number], *blame) for number, blame in blamed.items()})
     reason, fate = seen or (Reason.UNATTRIBUTED, Fate.REJECTED)
     return Split(reason, detail="Iterable's counts and names do not add up", last=fate)
 
@@ -130,10 +125,10 @@ def judge_delete(batch: Batch, reply: Reply) -> Verdict:
     (operation,) = batch.operations
     body = parsed(reply)
     if 200 <= reply.status < 300 and (body or not reply.body.strip()):
-        return Settled([_accepted(operation)])
+        return Settled()
     unknown = code_of(body) in _GONE or _NOBODY.search(_message(reply))
     if reply.status in (400, 404, 409) and (unknown or (reply.status == 404 and body)):
-        return Settled([_told(operation, Reason.ALREADY_GONE, Fate.ACCEPTED)])
+        return Settled({0: _told(operation, Reason.ALREADY_GONE, Fate.ACCEPTED)})
     return refusal(batch, reply)
 
 
@@ -146,11 +141,11 @@ def judge_lookup(batch: Batch, reply: Reply) -> Verdict:
     (operation,) = batch.operations
     body = parsed(reply)
     if reply.status == 200 and isinstance(body.get("user"), dict):
-        return Settled([_accepted(operation)])
+        return Settled()
     if reply.status == 200 and reply.body.strip() == b"{}":
-        return Settled([_told(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)])
+        return Settled({0: _told(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)})
     if reply.status >= 400 and _NOBODY.search(_message(reply)):
-        return Settled([_told(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)])
+        return Settled({0: _told(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)})
     if reply.status == 200:
         return Again(Reason.NO_ANSWER)
     return refusal(batch, reply)
@@ -182,7 +177,7 @@ def refusal(batch: Batch, reply: Reply) -> Verdict:
     if status == 409 and code not in CODES:
         reason = Reason.CONFLICT
     if len(batch.operations) == 1:
-        return Settled([_told(batch.operations[0], reason, fate, detail)])
+        return Settled({0: _told(batch.operations[0], reason, fate, detail)})
     return Split(reason, detail, suspects=_indices(body, len(batch.operations)), last=fate)
 
 
@@ -283,10 +278,6 @@ def _message(reply: Reply) -> str:
 
 def _number(value: Any) -> int:
     return value if isinstance(value, int) else -1
-
-
-def _accepted(operation: Operation) -> Outcome:
-    return Outcome(operation.key, operation.kind, Fate.ACCEPTED, operation=operation)
 
 
 def _told(operation: Operation, reason: Reason, fate: Fate, detail: str = "") -> Outcome:

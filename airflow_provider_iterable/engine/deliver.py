@@ -16,6 +16,7 @@ import tenacity
 
 from airflow_provider_iterable.engine.pack import Packer
 from airflow_provider_iterable.engine.vocabulary import (
+    Accepted,
     Again,
     Batch,
     Call,
@@ -76,7 +77,7 @@ class _Tally:
     halted: str = ""
     commits: int = 0
     patch: Patch = field(default_factory=dict)
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[Outcome | Accepted] = field(default_factory=list)
 
 
 class Delivery:
@@ -118,7 +119,7 @@ class Delivery:
         """Why nothing more can be sent; empty when nothing speaks against it."""
         return self._tally.halted
 
-    def run(self, waves: Iterable[Iterable[Operation]]) -> Iterator[Outcome]:
+    def run(self, waves: Iterable[Iterable[Operation]]) -> Iterator[Outcome | Accepted]:
         """Deliver wave after wave; yield outcomes once what they accepted is committed."""
         pool = self._pool = ThreadPoolExecutor(self._patience.in_flight * 4, thread_name_prefix="iterable")
         try:
@@ -143,8 +144,8 @@ class Delivery:
         if call is None:
             self._settle_silently(operation)
             return
-        if self._over():
-            self._defer([operation], self._tally.stopped_by or Reason.STOPPED)
+        if self._tally.stopped_by is not None:
+            self._defer([operation], self._tally.stopped_by)
             return
         if self._screen is not None:
             screened = self._screen(operation)
@@ -187,7 +188,7 @@ class Delivery:
         most = self._patience.in_flight * (4 if call.max_items == 1 else 1)
         return sum(1 for batch in self._flying.values() if batch.call is call) >= most
 
-    def _drain(self) -> Iterator[Outcome]:
+    def _drain(self) -> Iterator[Outcome | Accepted]:
         """Send what is packed and wait until everything is settled and committed."""
         while True:
             self._ready.extend(self._packer.flush())
@@ -249,10 +250,11 @@ class Delivery:
         if not isinstance(verdict, Again):
             tally.unanswered = 0
         match verdict:
-            case Settled(outcomes):
+            case Settled(told):
                 tally.commits += 1
-                for outcome in outcomes:
-                    self._keep(outcome, batch.call.then)
+                self._accept([op for n, op in enumerate(batch.operations) if n not in told], batch.call.then)
+                for outcome in told.values():
+                    self._keep(outcome)
             case Again(reason):
                 tally.unanswered += 1
                 self._defer(batch.operations, reason)
@@ -267,13 +269,17 @@ class Delivery:
             case _:
                 assert_never(verdict)
 
-    def _keep(self, outcome: Outcome, then: Call | None) -> None:
-        operation = outcome.operation
-        if outcome.fate is Fate.ACCEPTED and operation is not None:
-            if then is not None:
+    def _accept(self, operations: Sequence[Operation], then: Call | None) -> None:
+        if then is not None:
+            for operation in operations:
                 self._pack(operation, then)
-                return
-            self._tally.patch[outcome.key] = operation.remember
+        elif operations:
+            self._tally.patch.update([(operation.key, operation.remember) for operation in operations])
+            self._tally.outcomes.append(Accepted(operations))
+
+    def _keep(self, outcome: Outcome) -> None:
+        if outcome.fate is Fate.ACCEPTED and outcome.operation is not None:
+            self._tally.patch[outcome.key] = outcome.operation.remember
         self._tally.outcomes.append(outcome)
 
     def _split(self, batch: Batch, split: Split) -> None:
@@ -327,7 +333,7 @@ class Delivery:
             self._committing = False
         tally.patch, tally.commits = {}, 0
 
-    def _told(self) -> Iterator[Outcome]:
+    def _told(self) -> Iterator[Outcome | Accepted]:
         """Hand over outcomes whose patch is committed."""
         if self._tally.outcomes and not self._tally.patch:
             told, self._tally.outcomes = self._tally.outcomes, []

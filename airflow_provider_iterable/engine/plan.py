@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 from msgspec.structs import replace
 
@@ -27,6 +27,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Patch,
     Reason,
     Record,
+    Records,
     Removed,
     Row,
     State,
@@ -133,12 +134,10 @@ class Planner:
     def take(self, news: Iterable[News]) -> None:
         """Take all news of one pass over the model."""
         plan, quiet = self.plan, self._quiet
-        quiet_add = quiet.append
-        unchanged = 0
         for item in news:
             if isinstance(item, Unchanged):
-                unchanged += 1
-                quiet_add(hash(item.record.handles[0]))
+                plan.unchanged += len(item.names)
+                quiet.extend(map(hash, zip(repeat(item.kind), item.names)))
             elif isinstance(item, Added):
                 self._speak(self._sync.added(item), item.after)
             elif isinstance(item, Changed):
@@ -152,7 +151,6 @@ class Planner:
                 detail = f"{item.rows} rows"
                 for _ in range(item.rows):
                     plan.invalid.append(Outcome(item.key, Kind.INVALID, Fate.REJECTED, Reason.DUPLICATE_KEY, detail))
-        plan.unchanged += unchanged
         if plan.duplicates:
             self._unsay_duplicates()
 
@@ -221,18 +219,26 @@ class Planner:
         """Whether rows left while duplicate rows, of which only the first was looked at, may bear their identities."""
         return bool(self._left and self.plan.duplicates)
 
-    def say_again(self, rows: Iterable[Row], unsaid: set[int]) -> None:
+    def say_again(self, chunks: Iterable[Sequence[Row]], unsaid: set[int]) -> None:
         """Read the model once more and plan the unchanged rows that bear one of these identities."""
         plan = self.plan
         planned = {op.key for _, op in plan.rows.read() if op.handles and hash(op.handles[0]) in unsaid}
-        for row in rows:
-            key = self._sync.key(row)
-            if isinstance(key, Invalid) or key in planned:
-                continue
-            record = self._sync.record(key, row)
+        for rows in chunks:
+            named = [
+                (key, row)
+                for key, row in zip(self._sync.keys(rows), rows, strict=True)
+                if not isinstance(key, Invalid) and key not in planned
+            ]
+            if named:
+                self._say_again(self._sync.records(*zip(*named, strict=True)), unsaid)
+
+    def _say_again(self, records: Records, unsaid: set[int]) -> None:
+        plan = self.plan
+        for number, (key, name) in enumerate(zip(records.keys, records.names, strict=True)):
+            identity = hash((records.kind, name))
             if key in plan.duplicates:
-                self._bearers.extend(hash(handle) for handle in record.handles[:1])
-            elif isinstance(record, Record) and hash(record.handles[0]) in unsaid:
+                self._bearers.append(identity)
+            elif identity in unsaid and isinstance(record := records.record(number), Record):
                 operation = self._sync.changed(Changed(Entry(record.fingerprint), record))
                 if operation.call is not None:
                     plan.unchanged -= 1

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec.structs import replace
-
-from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Outcome, Reason
+from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Operation, Outcome, Reason
 
 EXAMPLES = 20
 """Outcomes kept per reason, to name rows in the log."""
@@ -49,17 +48,26 @@ class Report:
         counts = self.counts
         return counts[Kind.ADDED] + counts[Kind.CHANGED] + self.unchanged + counts[Kind.INVALID]
 
+    def accept(self, operations: Sequence[Operation]) -> None:
+        """Count operations that were accepted without a word."""
+        self.fates[Fate.ACCEPTED] += len(operations)
+        for operation in operations:
+            if operation.partial:
+                self.partial += 1
+                self._explain(Outcome(operation.key, operation.kind, Fate.ACCEPTED, Reason.PARTIAL, operation.partial))
+
     def tell(self, outcome: Outcome) -> None:
         """Count one outcome and keep it as an example of its reason, without its body."""
         self.fates[outcome.fate] += 1
-        if outcome.fate is Fate.ACCEPTED and outcome.operation is not None and outcome.operation.partial:
-            self.partial += 1
-            outcome = replace(outcome, reason=Reason.PARTIAL, detail=outcome.operation.partial)
         if outcome.reason is not None:
-            self.reasons[outcome.reason] += 1
-            examples = self.examples.setdefault(outcome.reason, [])
-            if len(examples) < EXAMPLES:
-                examples.append(Outcome(outcome.key, outcome.kind, outcome.fate, outcome.reason, outcome.detail))
+            self._explain(outcome)
+
+    def _explain(self, outcome: Outcome) -> None:
+        assert outcome.reason is not None
+        self.reasons[outcome.reason] += 1
+        examples = self.examples.setdefault(outcome.reason, [])
+        if len(examples) < EXAMPLES:
+            examples.append(Outcome(outcome.key, outcome.kind, outcome.fate, outcome.reason, outcome.detail))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as the operator returns it: small, JSON, no row data."""

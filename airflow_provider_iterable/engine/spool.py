@@ -40,7 +40,7 @@ class Spool:
         self._numbers: dict[Call | None, int] = {None: -1}
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(list[_Line]).decode
-        self._pending: list[_Line] = []
+        self._pending: list[Operation] = []
         self._firsts: list[int] = []
         """Position of the first operation of each block."""
         self._ends = [0]
@@ -51,21 +51,7 @@ class Spool:
 
     def append(self, operation: Operation) -> int:
         """Write one operation and return its position."""
-        number = self._numbers.get(operation.call)
-        if number is None:
-            number = self._number(operation.call)
-        remember = operation.remember
-        self._pending.append(
-            _Line(
-                _KIND_NUMBERS[operation.kind],
-                number,
-                operation.key,
-                operation.body,
-                operation.handles,
-                None if remember is None else remember.fingerprint,
-                "" if remember is None else remember.ref,
-            )
-        )
+        self._pending.append(operation)
         self.size += 1
         if len(self._pending) >= BLOCK:
             self._write()
@@ -104,12 +90,27 @@ class Spool:
 
     def _write(self) -> None:
         if self._pending:
-            data = self._encode(self._pending)
+            data = self._encode(list(map(self._line, self._pending)))
             self._file.seek(self._ends[-1])
             self._file.write(data)
             self._firsts.append(self.size - len(self._pending))
             self._ends.append(self._ends[-1] + len(data))
             self._pending = []
+
+    def _line(self, operation: Operation) -> _Line:
+        number = self._numbers.get(operation.call)
+        if number is None:
+            number = self._number(operation.call)
+        remember = operation.remember
+        return _Line(
+            _KIND_NUMBERS[operation.kind],
+            number,
+            operation.key,
+            operation.body,
+            operation.handles,
+            None if remember is None else remember.fingerprint,
+            "" if remember is None else remember.ref,
+        )
 
     def _block_of(self, position: int) -> tuple[int, list[_Line]]:
         """Return the block that holds a position: the position of its first line, and its lines."""

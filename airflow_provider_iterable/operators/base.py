@@ -207,7 +207,7 @@ class IterableModelOperator(BaseOperator):
                     prepare=self._prepare(hook, client, sync),
                     stop=self._stop,
                 )
-                run(sync, model.rows, session, client.send, report, options)
+                run(sync, model.chunks, session, client.send, report, options)
             if not self.plan_only:
                 session.finish(delivered=True)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.vocabulary import (
@@ -20,29 +21,44 @@ from airflow_provider_iterable.engine.vocabulary import (
 _SEEN = b"a row of this run has this key"
 
 
-def pair_with(known: dict[str, bytes], sync: Sync, rows: Iterable[Row]) -> Iterator[Pair]:
+def pair_with(known: dict[str, bytes], sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
     """Pair rows with remembered fingerprints; ``known`` is used up.
 
     One dict serves to find memories, duplicate keys and, after the last row, the keys that no row has.
     """
-    key_of, known_of = sync.key, known.get
     repeats: dict[str, int] = {}
-    for row in rows:
-        key = key_of(row)
-        if isinstance(key, Invalid):
-            yield key
-            continue
-        before = known_of(key)
-        if before is _SEEN:
-            repeats[key] = repeats.get(key, 1) + 1
-            continue
-        known[key] = _SEEN
-        yield Present(key, row, None if before is None else Entry(before))
+    for rows in chunks:
+        names = sync.keys(rows)
+        if set(map(type, names)) != {str}:
+            yield from (name for name in names if isinstance(name, Invalid))
+            rows = [row for name, row in zip(names, rows, strict=True) if isinstance(name, str)]
+        keys = [name for name in names if isinstance(name, str)]
+        before = list(map(known.get, keys))
+        known.update(zip(keys, repeat(_SEEN)))
+        if _SEEN in before or len(set(keys)) < len(keys):
+            firsts = _firsts(keys, before, repeats)
+            keys, rows = [keys[n] for n in firsts], [rows[n] for n in firsts]
+            before = [before[n] for n in firsts]
+        if keys:
+            yield Present(keys, rows, before)
     for key, fingerprint in known.items():
         if fingerprint is not _SEEN:
             yield Gone(key, Entry(fingerprint))
     for key, rows_with_it in repeats.items():
         yield Duplicate(key, rows_with_it)
+
+
+def _firsts(keys: Sequence[str], before: Sequence[bytes | None], repeats: dict[str, int]) -> list[int]:
+    """Return the rows of a chunk whose keys were not met yet, and count the others."""
+    met: set[str] = set()
+    firsts = []
+    for number, key in enumerate(keys):
+        if before[number] is _SEEN or key in met:
+            repeats[key] = repeats.get(key, 1) + 1
+        else:
+            met.add(key)
+            firsts.append(number)
+    return firsts
 
 
 class MemoryState:
@@ -57,10 +73,10 @@ class MemoryState:
         self.entries = {} if entries is None else entries
         self.remembered = len(self.entries)
 
-    def pair(self, sync: Sync, rows: Iterable[Row]) -> Iterator[Pair]:
+    def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Pair rows with entries."""
         self.remembered = len(self.entries)
-        return pair_with({key: entry.fingerprint for key, entry in self.entries.items()}, sync, rows)
+        return pair_with({key: entry.fingerprint for key, entry in self.entries.items()}, sync, chunks)
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys."""

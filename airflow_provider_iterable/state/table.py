@@ -136,15 +136,15 @@ class TableSession:
             self.close()
             raise
 
-    def pair(self, sync: Sync, rows: Iterable[Row]) -> Iterator[Pair]:
+    def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Pair rows with fingerprints held in memory; whole entries are recalled for the few that differ."""
         known: dict[str, bytes] = {}
         query = self._sql("SELECT record_key, fingerprint FROM {state} WHERE sync_id = {p}")
-        unhex = bytes.fromhex
-        for key, fingerprint in Model(self._hook, query, (self._scope.sync_id,)):
-            known[key] = unhex(fingerprint)
+        for entries in Model(self._hook, query, (self._scope.sync_id,)).chunks():
+            keys, fingerprints = zip(*entries, strict=True)
+            known.update(zip(keys, map(bytes.fromhex, fingerprints), strict=True))
         self.remembered = len(known)
-        return pair_with(known, sync, rows)
+        return pair_with(known, sync, chunks)
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys."""

@@ -62,9 +62,9 @@ class XComSession:
                 self.resend_reason = MAPPING_CHANGED
         self.remembered = len(self._entries)
 
-    def pair(self, sync: Sync, rows: Iterable[Row]) -> Iterator[Pair]:
+    def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Pair rows with entries."""
-        return pair_with({key: entry.fingerprint for key, entry in self._entries.items()}, sync, rows)
+        return pair_with({key: entry.fingerprint for key, entry in self._entries.items()}, sync, chunks)
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys."""

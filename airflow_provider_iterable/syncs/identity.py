@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from airflow_provider_iterable.api import values
-from airflow_provider_iterable.engine.vocabulary import Handle, Reason
+from airflow_provider_iterable.engine.vocabulary import Reason
 from airflow_provider_iterable.errors import ConfigurationError
 
 ProjectType = Literal["email", "user_id", "hybrid"]
 Match = Literal["email", "user_id"]
 
-CHECKS: dict[str, tuple[Callable[[object], str | None], Reason]] = {
-    "email": (values.email, Reason.INVALID_EMAIL),
-    "user_id": (values.user_id, Reason.INVALID_USER_ID),
+CHECKS: dict[str, tuple[Callable[[Sequence[Any]], list[str | None]], Reason]] = {
+    "email": (values.emails, Reason.INVALID_EMAIL),
+    "user_id": (values.user_ids, Reason.INVALID_USER_ID),
 }
-"""How each kind of identifier is normalised, and what is wrong with those that cannot be."""
+"""How a column of each kind of identifier is normalised, and what is wrong with those that cannot be."""
 
 FIELD_NAMES = {"email": "email", "user_id": "userId"}
 """Iterable's names of the identifiers."""
@@ -54,12 +54,3 @@ def matching(
             "A user-ID-based project cannot match by email: emails are not unique there. Map user_id_column."
         )
     return "email" if chosen == "email" else "user_id"
-
-
-def handle(kind: Match, value: object) -> Handle | Reason:
-    """Return the identifier as a handle, or what is wrong with it."""
-    if value is None or (type(value) is str and not value.strip()):
-        return Reason.NO_IDENTIFIER
-    check, reason = CHECKS[kind]
-    found = check(value)
-    return reason if found is None else (kind, found)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET
 
 from airflow_provider_iterable.api import endpoints, values
 from airflow_provider_iterable.api.verdicts import values_at
@@ -19,23 +17,23 @@ from airflow_provider_iterable.engine.vocabulary import (
     Entry,
     Fate,
     Handle,
-    Invalid,
     Kind,
     Operation,
     Outcome,
     Reason,
     Record,
+    Records,
     Removed,
     Row,
 )
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, Mapper, key_getter, nest, position
-from airflow_provider_iterable.syncs.identity import CHECKS, FIELD_NAMES, Match, handle
+from airflow_provider_iterable.mapping import Mapper, nest, position
+from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
+from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
 
 Mode = Literal["upsert", "update"]
 OnRemoved = Literal["keep", "clear", "delete"]
 Recheck = Literal["always", "never"]
-FINGERPRINT_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,10 @@ class Users:
     def __init__(self, options: UserOptions, mapper: Mapper, columns: Sequence[str]) -> None:
         _check(options)
         self._options, self._mapper = options, mapper
-        self._key = key_getter(columns, options.primary_key)
+        self.keys = namer(columns, options.primary_key)
         mapped: dict[Match, str | None] = {"email": options.email_column, "user_id": options.user_id_column}
         self._kind = options.match
         self._identifier = position(columns, mapped[options.match] or "")
-        self._identify = CHECKS[options.match][0]
         self._name = FIELD_NAMES[options.match]
         other: Match = "user_id" if options.match == "email" else "email"
         other_column = mapped[other]
@@ -102,16 +99,14 @@ class Users:
         self._other: tuple[Match, int] | None = (
             None if other_column is None else (other, position(columns, other_column))
         )
-        self._encode = msgspec.json.Encoder().encode
         self._flags = self._body_flags()
-        self._body: Any = msgspec.defstruct(
+        self._profile: Any = msgspec.defstruct(
             "Profile",
             [self._name, "dataFields", *((name, bool, value) for name, value in self._flags.items())],
             gc=False,
         )
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()
-        self.record = self._recorder()
         self.checked_fields: list[tuple[str, list[str], str]] = []
         """Mapped fields with their path and Iterable's type; learned before the first operation is screened."""
 
@@ -163,53 +158,16 @@ class Users:
             return None, endpoints.delete_user(options.match)
         return None, None
 
-    def key(self, row: Row) -> str | Invalid:
-        """Name the row by its primary key."""
-        try:
-            text = self._key(row)
-        except (FieldError, OverflowError) as error:
-            return Invalid("", Reason.INVALID_VALUE, str(error))
-        except UnicodeEncodeError:
-            return Invalid("", Reason.INVALID_VALUE, "primary key: text that is not valid Unicode")
-        if text is None:
-            return Invalid("", Reason.NULL_KEY)
-        if len(text) > MAX_KEY_TEXT:
-            return Invalid(text[:MAX_KEY_TEXT], Reason.KEY_TOO_LONG)
-        return text
-
-    def _recorder(self) -> Callable[[str, Row], Record | Invalid]:
-        """Return the function that maps a row: one identifier on top, the other one and all fields in ``dataFields``.
-
-        Its names are local to it, for it runs a million times.
-        """
-        kind, identify, column, other = self._kind, self._identify, self._identifier, self._other
-        payload, profile, encode = self._mapper.payload, self._body, self._encode
-
-        def record(key: str, row: Row) -> Record | Invalid:
-            identifier = identify(row[column])
-            if identifier is None:
-                reason = handle(kind, row[column])
-                return Invalid(key, reason if isinstance(reason, Reason) else Reason.NO_IDENTIFIER)
-            handles: tuple[Handle, ...] = ((kind, identifier),)
-            try:
-                if other is None:
-                    fields = payload(row)
-                else:
-                    second = _second(other, row)
-                    if isinstance(second, Reason):
-                        return Invalid(key, second, handles=handles)
-                    if second is not None:
-                        handles = (handles[0], second)
-                    fields = payload(row, UNSET if second is None else second[1])
-                body = encode(profile(identifier, fields))
-            except (FieldError, OverflowError, UnicodeEncodeError) as error:
-                return Invalid(key, Reason.INVALID_VALUE, _unsendable(error), handles)
-            return Record(key, blake2b(body, digest_size=FINGERPRINT_BYTES).digest(), body, handles)
-
-        return record
+    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+        """Map rows: one identifier on top, the other one and all fields in ``dataFields``."""
+        chunk = Chunk(keys, rows)
+        identifiers = chunk.identify(self._kind, self._identifier)
+        others = [] if self._other is None else [chunk.identify_too(*self._other)]
+        fields = self._mapper.payloads(chunk.columns, chunk.refuse_value, others)
+        return chunk.records(map(self._profile, identifiers, fields))
 
     def _ref(self, identity: Handle) -> str:
-        return self._encode([identity[0], identity[1]]).decode()
+        return encode([identity[0], identity[1]]).decode()
 
     def identity(self, ref: str) -> Handle:
         """Tell whom a remembered entry is about."""
@@ -236,7 +194,7 @@ class Users:
         body = b"{}"
         if self._clear is not None:
             leaves = {name: None for name in self._mapper.names if name not in FIELD_NAMES.values()}
-            body = self._encode({self._name: identity[1], "dataFields": nest(leaves), **self._clear_flags()})
+            body = encode({self._name: identity[1], "dataFields": nest(leaves), **self._clear_flags()})
         return Operation(change.key, Kind.REMOVED, self._clear or self._delete, body, (identity,), None)
 
     def _clear_flags(self) -> dict[str, bool]:
@@ -279,7 +237,7 @@ class Users:
             except values.BadValue as error:
                 wrong[name] = f"field {name}: {expected} expected, {error}"
         if coerced:
-            operation = msgspec.structs.replace(operation, body=self._encode(body))
+            operation = msgspec.structs.replace(operation, body=encode(body))
         if not wrong:
             return operation
         detail = "; ".join(wrong.values())
@@ -295,7 +253,7 @@ class Users:
         for name in fields:
             _drop_at(body["dataFields"], name.split("."))
         told = "; ".join(part for part in (operation.partial, detail) if part)
-        return msgspec.structs.replace(operation, body=self._encode(body), partial=told)
+        return msgspec.structs.replace(operation, body=encode(body), partial=told)
 
 
 _NATIVE: Mapping[str, Callable[..., Any]] = {"string": str, "long": int, "double": float, "boolean": bool}
@@ -322,18 +280,6 @@ def _drop_at(payload: Any, path: Sequence[str]) -> None:
             payload.pop(path[0], None)
         elif path[0] in payload:
             _drop_at(payload[path[0]], path[1:])
-
-
-def _second(other: tuple[Match, int], row: Row) -> Handle | Reason | None:
-    """Return the identifier that does not match; it is written to the profile, and an absent one is left out."""
-    kind, column = other
-    return None if row[column] is None else handle(kind, row[column])
-
-
-def _unsendable(error: Exception) -> str:
-    if isinstance(error, FieldError):
-        return str(error)
-    return "an integer beyond 64 bits" if isinstance(error, OverflowError) else "text that is not valid Unicode"
 
 
 def _check_identifiers(mapper: Mapper, columns: Mapping[Match, str | None]) -> None:

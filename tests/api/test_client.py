@@ -104,7 +104,7 @@ def test_a_batch_is_wrapped_sent_and_counted(server: Answering) -> None:
     def wrap(operations: object) -> Request:
         return UPDATE
 
-    call = Call("POST", UPDATE.template, 1000, 4_000_000, wrap, lambda batch, reply: Settled(()), 5)
+    call = Call("POST", UPDATE.template, 1000, 4_000_000, wrap, lambda batch, reply: Settled(), 5)
     operation = Operation("[1]", Kind.ADDED, call, b"{}", (), None)
     server.answers.append(Answer(400, b'{"msg":"m","code":"BadParams","params":null}', {"Iterable-Request-Id": "r"}))
     with Client(server.url, KEY, on_call=heard.append) as client:

@@ -669,3 +669,41 @@ def test_a_shape_tells_no_value(value: Any) -> None:
     assert said.isascii()
     assert not said or said.isprintable()
     assert {c for c in said if c.isalnum()} <= {"x", "0"}
+
+
+identifiers = (
+    st.none() | st.integers() | st.booleans() | st.text(max_size=4) | st.sampled_from(["a@x.io", " A@x.io ", "u-1"])
+)
+
+
+@given(st.lists(identifiers, min_size=1, max_size=4))
+def test_a_column_of_identifiers_is_judged_as_each_of_them(column: list[Any]) -> None:
+    """Together or one by one makes no difference but of time."""
+    assert values.emails(column) == [values.email(value) for value in column]
+    assert values.user_ids(column) == [values.user_id(value) for value in column]
+
+
+numbers = st.integers(-(2**65), 2**65) | st.floats() | st.decimals(allow_nan=True, allow_infinity=True)
+moments = st.datetimes() | st.datetimes(timezones=st.timezones()) | st.datetimes(timezones=st.just(UTC))
+columns = st.one_of(
+    *(
+        st.lists(st.none() | one, min_size=1, max_size=4)
+        for one in (st.integers(-(2**65), 2**65), st.floats(), st.decimals(), st.text(), st.booleans(), moments)
+    ),
+    st.lists(st.none() | numbers | moments | st.text(max_size=2), min_size=1, max_size=4),
+)
+
+
+@given(column=columns, zone=st.sampled_from([UTC, ZoneInfo("Europe/Paris")]))
+def test_a_column_is_rendered_as_each_of_its_values(column: list[Any], zone: tzinfo) -> None:
+    """Together or one by one makes no difference but of time; who asks for both gets the same refusal."""
+    renderer = values.Renderer(zone)
+    try:
+        one_by_one = [renderer(value) for value in column]
+    except BadValue:
+        with pytest.raises(BadValue):
+            renderer.column(column)
+        return
+    together = list(renderer.column(column))
+    assert together == one_by_one
+    assert [type(value) for value in together] == [type(value) for value in one_by_one]

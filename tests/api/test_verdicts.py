@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Split,
     Verdict,
 )
+from tests.fakes import settled
 from tests.services import Answer, Answering, answering
 
 ANSWERS = sorted((Path(__file__).parent / "answers").glob("*.json"))
@@ -68,14 +69,14 @@ def operations(users: list[dict[str, Any]], call: Call) -> list[Operation]:
     return made
 
 
-def readable(verdict: Verdict) -> dict[str, Any]:
+def readable(verdict: Verdict, operations: Sequence[Operation]) -> dict[str, Any]:
     """Return a verdict as the files write it."""
     match verdict:
-        case Settled(outcomes):
+        case Settled():
             return {
                 "settled": [
                     f"{outcome.fate} {outcome.reason or ''}".strip() + (f": {outcome.detail}" if outcome.detail else "")
-                    for outcome in outcomes
+                    for outcome in settled(verdict, operations)
                 ]
             }
         case Again(reason, after):
@@ -95,7 +96,7 @@ def told(verdict: Verdict) -> str:
     """Return all that a verdict would tell a reader."""
     match verdict:
         case Settled(outcomes):
-            return " ".join(outcome.detail for outcome in outcomes)
+            return " ".join(outcome.detail for outcome in outcomes.values())
         case Split():
             return " ".join([verdict.detail, *verdict.rejected.values()])
         case Halt(message):
@@ -121,7 +122,7 @@ def test_known_answers(path: Path, server: Answering) -> None:
     server.answers.append(Answer(case["status"], case["body"].encode(), case.get("headers", {})))
     with Client(server.url, KEY, clock=lambda: 0.0, sleep=lambda seconds: None) as client:
         verdict = call.judge(batch, client.send(batch))
-    found, expected = readable(verdict), case["verdict"]
+    found, expected = readable(verdict, batch.operations), case["verdict"]
     if "halt" in expected:
         assert found.keys() == {"halt"}
         for words in expected["halt"]:
@@ -129,7 +130,7 @@ def test_known_answers(path: Path, server: Answering) -> None:
     else:
         assert found == expected
     if isinstance(verdict, Settled):
-        assert [outcome.operation for outcome in verdict.outcomes] == list(batch.operations)
+        assert all(outcome.operation is batch.operations[number] for number, outcome in verdict.told.items())
     if isinstance(verdict, Split):
         assert verdict.fields.keys() == verdict.rejected.keys()
         for number, detail in verdict.rejected.items():
@@ -144,7 +145,7 @@ def test_a_verdict_on_no_answer_is_to_try_again() -> None:
     for user, name in (({"email": "a@x.io"}, "bulk"), ({"email": "a@x.io"}, "delete"), ({"userId": "u"}, "look up")):
         call = call_of(name, user)
         verdict = call.judge(Batch(call, operations([user], call)), Reply(status=0, error="ReadTimeout"))
-        assert readable(verdict) == {"again": "no_answer"}
+        assert readable(verdict, ()) == {"again": "no_answer"}
 
 
 SECRETS = {
@@ -233,8 +234,9 @@ def test_every_answer_has_a_verdict(body: bytes, status: int, name: str, size: i
     made = operations(users if name == "bulk" else users[:1], call)
     verdict = call.judge(Batch(call, made), Reply(status, body))
     if isinstance(verdict, Settled):
-        assert [outcome.key for outcome in verdict.outcomes] == [operation.key for operation in made]
-        if any(outcome.fate is Fate.ACCEPTED for outcome in verdict.outcomes):
+        outcomes = settled(verdict, made)
+        assert [outcome.key for outcome in outcomes] == [operation.key for operation in made]
+        if any(outcome.fate is Fate.ACCEPTED for outcome in outcomes):
             assert 200 <= status < 300 or name == "delete"
     if isinstance(verdict, Split):
         assert all(0 <= number < len(made) for number in [*verdict.rejected, *verdict.suspects])
@@ -261,8 +263,8 @@ def test_blame_is_believed_only_when_it_adds_up(size: int, wrong: set[int], more
         assert isinstance(verdict, Split)
     else:
         assert isinstance(verdict, Settled)
-        fates = [outcome.fate is Fate.REJECTED for outcome in verdict.outcomes]
-        assert fates == [number in wrong for number in range(size)]
+        rejected = {number for number, outcome in verdict.told.items() if outcome.fate is Fate.REJECTED}
+        assert rejected == wrong
 
 
 @pytest.mark.parametrize(

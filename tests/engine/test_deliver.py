@@ -25,7 +25,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Split,
     Verdict,
 )
-from tests.fakes import Committer, Killed, Sender, a_call, accept, an_operation
+from tests.fakes import Committer, Killed, Sender, a_call, accept, an_operation, outcomes_of
 
 NO_ANSWER, LIMITED, REFUSED, OK = Reply(0), Reply(429, retry_after=7.0), Reply(400), Reply(200)
 ONE_BY_ONE = Patience(tries=2, in_flight=1)
@@ -44,10 +44,11 @@ def judge(batch: Batch, reply: Reply) -> Verdict:
             return Halt("No.")
     rejected = reply.body.decode().split()
     return Settled(
-        [
-            Outcome(op.key, op.kind, Fate.REJECTED if op.key in rejected else Fate.ACCEPTED, operation=op)
-            for op in batch.operations
-        ]
+        {
+            number: Outcome(op.key, op.kind, Fate.REJECTED, operation=op)
+            for number, op in enumerate(batch.operations)
+            if op.key in rejected
+        }
     )
 
 
@@ -79,7 +80,7 @@ class Told:
 
     def run(self, *waves: Sequence[Operation]) -> Told:
         """Deliver, and keep the outcomes."""
-        for outcome in self.delivery.run(waves):
+        for outcome in outcomes_of(self.delivery.run(waves)):
             self.outcomes.append(outcome)
         return self
 
@@ -120,7 +121,7 @@ def test_what_is_rejected_is_not_committed() -> None:
 def test_an_outcome_is_told_after_its_commit() -> None:
     """Whoever hears of an acceptance finds it committed."""
     told = Told(patience=Patience(in_flight=1, commit_batches=2))
-    for outcome in told.delivery.run([people(CALL, 7)]):
+    for outcome in outcomes_of(told.delivery.run([people(CALL, 7)])):
         assert outcome.key in told.committer.state
 
 
@@ -264,7 +265,7 @@ def test_a_failing_send_commits_what_was_accepted() -> None:
 def test_an_interrupted_caller_finds_the_accepted_committed() -> None:
     """Whoever stops listening stops the delivery, and the batch in flight is still committed."""
     told = Told(patience=Patience(in_flight=2))
-    outcomes = told.delivery.run([people(CALL, 20)])
+    outcomes = outcomes_of(told.delivery.run([people(CALL, 20)]))
     next(outcomes)
     outcomes.close()  # type: ignore[attr-defined]
     sent = [key for batch in told.sent for key in batch]
@@ -286,7 +287,7 @@ def test_an_interrupted_delivery_does_not_wait_for_slow_answers(monkeypatch: pyt
 
     told = Told()
     told.delivery = Delivery(send, told.committer, patience=ONE_BY_ONE, batch_size=1)
-    outcomes = told.delivery.run([people(CALL, 3)])
+    outcomes = outcomes_of(told.delivery.run([people(CALL, 3)]))
     assert "0" == next(outcomes).key
     assert hanging.wait(30)
     outcomes.close()  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from airflow_provider_iterable.engine.pack import Packer, waves
 from airflow_provider_iterable.engine.plan import Plan, Planner
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Operation, Row
 from airflow_provider_iterable.state.memory import MemoryState
-from tests.fakes import PlainSync, a_call, a_spool, an_operation, keys, remembering
+from tests.fakes import PlainSync, a_call, a_spool, an_operation, in_chunks, keys, remembering
 
 
 def packed(operations: Iterable[Operation], call: Call, batch_size: int = 1000) -> list[Batch]:
@@ -20,7 +20,7 @@ def packed(operations: Iterable[Operation], call: Call, batch_size: int = 1000) 
 def planned(sync: PlainSync, rows: list[Row], state: MemoryState) -> Plan:
     """Return the plan of one pass."""
     planner = Planner(sync, a_spool(), a_spool())
-    planner.take(recalled(state, compare(sync, state.pair(sync, rows))))
+    planner.take(recalled(state, compare(sync, state.pair(sync, in_chunks(rows)))))
     return planner.finish()
 
 

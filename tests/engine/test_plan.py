@@ -9,7 +9,7 @@ from airflow_provider_iterable.engine.plan import DOUBT, Guards, Plan, Planner, 
 from airflow_provider_iterable.engine.vocabulary import Entry, Kind, Reason, Row
 from airflow_provider_iterable.errors import GuardTripped
 from airflow_provider_iterable.state.memory import MemoryState
-from tests.fakes import PlainSync, a_call, a_spool, remembering
+from tests.fakes import PlainSync, a_call, a_spool, in_chunks, remembering
 
 WRITE, REMOVE = a_call(name="/write"), a_call(name="/remove")
 
@@ -19,10 +19,10 @@ def planned(rows: list[Row], state: MemoryState | None = None, sync: PlainSync |
     state = MemoryState() if state is None else state
     sync = sync or PlainSync(WRITE, REMOVE)
     planner = Planner(sync, a_spool(), a_spool())
-    planner.take(recalled(state, compare(sync, state.pair(sync, rows))))
+    planner.take(recalled(state, compare(sync, state.pair(sync, in_chunks(rows)))))
     unsaid = planner.unsaid()
     if unsaid or planner.unheard:
-        planner.say_again(rows, unsaid)
+        planner.say_again(in_chunks(rows), unsaid)
     plan = planner.finish()
     planner.doubt(state)
     return plan

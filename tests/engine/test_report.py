@@ -43,9 +43,9 @@ def test_partial_acceptances_are_counted() -> None:
     """A row that went without some fields is accepted, and its reason says what it lacks."""
     report = Report("sync", "run", {})
     operation = msgspec.structs.replace(an_operation("1", a_call()), partial="field n")
-    report.tell(Outcome("1", Kind.ADDED, Fate.ACCEPTED, operation=operation))
+    report.accept([operation, an_operation("2", a_call())])
     told = report.to_dict()
-    assert (1, 1, {"partial": 1}) == (told["accepted"], told["partial"], told["reasons"])
+    assert (2, 1, {"partial": 1}) == (told["accepted"], told["partial"], told["reasons"])
     assert ["field n"] == [example.detail for example in report.examples[Reason.PARTIAL]]
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -29,7 +29,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import GuardTripped, Halted, IterableSyncError, TooManyRejected, Unfinished
 from airflow_provider_iterable.state.memory import MemoryState
-from tests.fakes import Killed, PlainSync, Sender, a_call, remembering
+from tests.fakes import Killed, PlainSync, Sender, a_call, in_chunks, remembering
 
 
 def judge(batch: Batch, reply: Reply) -> Verdict:
@@ -40,12 +40,11 @@ def judge(batch: Batch, reply: Reply) -> Verdict:
         return Halt("Iterable refused the API key.")
     rejected = reply.body.decode().split()
     return Settled(
-        [
-            Outcome(op.key, op.kind, Fate.REJECTED, Reason.REFUSED, operation=op)
+        {
+            number: Outcome(op.key, op.kind, Fate.REJECTED, Reason.REFUSED, operation=op)
+            for number, op in enumerate(batch.operations)
             if op.key in rejected
-            else Outcome(op.key, op.kind, Fate.ACCEPTED, operation=op)
-            for op in batch.operations
-        ]
+        }
     )
 
 
@@ -83,9 +82,9 @@ class Stage:
         """Run once and return the report."""
         self.report = Report("sync", "run", {}, dry_run=options.get("dry_run", False))
 
-        def read() -> Iterable[Row]:
+        def read() -> list[Sequence[Row]]:
             self.reads += 1
-            return iter(rows)
+            return in_chunks(rows)
 
         how = replace(self.options, **options)
         return run(self.sync, read, self.state, self.sender, self.report, how).to_dict()

@@ -22,6 +22,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Settled,
     Split,
 )
+from tests.fakes import settled
 from tests.laws.world import budget
 
 BULK = bulk_update_users()
@@ -118,8 +119,9 @@ def check(call: Call, ops: list[Operation], status: int, body: bytes) -> None:
         assert set(verdict.rejected) | set(verdict.suspects) <= set(range(len(ops)))
         assert verdict.last is not Fate.ACCEPTED
     if isinstance(verdict, Settled):
-        assert [(op.key, op) for op in ops] == [(outcome.key, outcome.operation) for outcome in verdict.outcomes]
-        accepted = sum(outcome.fate is Fate.ACCEPTED for outcome in verdict.outcomes)
+        outcomes = settled(verdict, ops)
+        assert [(op.key, op) for op in ops] == [(outcome.key, outcome.operation) for outcome in outcomes]
+        accepted = sum(outcome.fate is Fate.ACCEPTED for outcome in outcomes)
         if accepted and call is BULK:
             answer = msgspec.json.decode(body)
             unchanged = answer.get("noOpEmails")

@@ -18,6 +18,7 @@ from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state.memory import MemoryState
 from airflow_provider_iterable.syncs.users import UserOptions, Users
+from tests.fakes import in_chunks
 from tests.laws.world import COLUMNS, OnRemoved, Person, budget, ideal, sound_models, ways
 
 KINDS = ["429", "5xx_html", "drop_before", "drop_after", "malformed"]
@@ -79,7 +80,7 @@ class Stage:
             stop=Instant(),
         )
         try:
-            run(sync, lambda: iter(model), self.state, self.client.send, Report("sync", "run", {}), how)
+            run(sync, lambda: in_chunks(model), self.state, self.client.send, Report("sync", "run", {}), how)
         except IterableSyncError as error:
             return error
         return None

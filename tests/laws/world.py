@@ -20,7 +20,7 @@ from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.state.memory import MemoryState
 from airflow_provider_iterable.syncs.users import UserOptions, Users
-from tests.fakes import FAULTS, Killed, TinyIterable
+from tests.fakes import FAULTS, Killed, TinyIterable, in_chunks
 
 OnRemoved = Literal["keep", "clear", "delete"]
 COLUMNS = ("id", "email", "n", "s")
@@ -155,7 +155,7 @@ class World:
         self._plans.clear()
         failed: Exception | None = None
         try:
-            run(self.sync(), lambda: iter(self.model), self.state, self.iterable.send, self.report, options)
+            run(self.sync(), lambda: in_chunks(self.model), self.state, self.iterable.send, self.report, options)
         except Killed as error:
             return error
         except IterableSyncError as error:

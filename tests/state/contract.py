@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol, cast
@@ -35,6 +35,7 @@ from airflow_provider_iterable.mapping import Mapper, key_text
 from airflow_provider_iterable.state.memory import MemoryState
 from airflow_provider_iterable.state.scope import Session
 from airflow_provider_iterable.syncs.users import UserOptions, Users
+from tests.fakes import in_chunks
 
 HERE = {"host": "https://api.iterable.com", "type": "users", "match": "email"}
 """A destination."""
@@ -75,9 +76,9 @@ class Place(Protocol):
 class Keyed:
     """The part of a sync that pairing asks: the first column is the key, and an empty one is none."""
 
-    def key(self, row: Row) -> str | Invalid:
-        """Name the row."""
-        return row[0] or Invalid("", Reason.NULL_KEY)
+    def keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
+        """Name the rows."""
+        return [row[0] or Invalid("", Reason.NULL_KEY) for row in rows]
 
 
 KEYED = cast("Sync", Keyed())
@@ -110,9 +111,21 @@ def keep(place: Place, sync_id: str, *patches: Patch, **scope: Any) -> None:
     session.close()
 
 
-def drain(state: State, rows: Iterable[Row]) -> list[Pair]:
-    """Return all pairs."""
-    return list(state.pair(KEYED, rows))
+def drain(state: State, rows: Sequence[Row], size: int = 3) -> list[Pair]:
+    """Return all pairs, those of present rows one by one."""
+    pairs: list[Pair] = []
+    for pair in state.pair(KEYED, in_chunks(rows, size)):
+        if isinstance(pair, Present):
+            assert pair.keys, "a chunk has rows"
+            pairs.extend(map(one, pair.keys, pair.rows, pair.before))
+        else:
+            pairs.append(pair)
+    return pairs
+
+
+def one(key: str, row: Row, before: bytes | None) -> Present:
+    """Return the pair of one row."""
+    return Present([key], [row], [before])
 
 
 def memories(state: State) -> dict[str, Entry]:
@@ -238,10 +251,10 @@ class StateContract:
         sync_id = fresh()
         keep(place, sync_id, {key_of(number): entry(number) for number in range(3)})
         session = place.open(sync_id)
-        pairs = session.pair(KEYED, [(key_of(number), "row") for number in range(3)])
+        pairs = session.pair(KEYED, [[(key_of(number), "row")] for number in range(3)])
         first = next(pairs)
         assert isinstance(first, Present)
-        assert session.recall([first.key]) == {first.key: entry(0)}
+        assert session.recall(first.keys) == {key_of(0): entry(0)}
         assert len(list(pairs)) == 2
         session.close()
 
@@ -325,7 +338,7 @@ class StoreContract(StateContract):
         """A run that remembered nothing, because it failed or only planned, binds nobody."""
         sync_id = fresh()
         session = place.open(sync_id)
-        assert drain(session, [("[1]", 1)]) == [Present("[1]", ("[1]", 1), None)]
+        assert drain(session, [("[1]", 1)]) == [one("[1]", ("[1]", 1), None)]
         session.finish(False)
         session.close()
         place.open(sync_id, {**HERE, "host": "elsewhere"}).close()
@@ -385,7 +398,7 @@ def dry_run(place: Place, sync_id: str, rows: Sequence[Row]) -> Report:
     """Plan a sync of users, as the operator does it."""
     wire, report = Wire(), Report(sync_id, "run", HERE, dry_run=True)
     session = place.open(sync_id)
-    run(users(), lambda: rows, session, wire.send, report, Options(dry_run=True, check=session.check))
+    run(users(), lambda: in_chunks(rows), session, wire.send, report, Options(dry_run=True, check=session.check))
     session.close()
     assert wire.calls == 0
     return report
@@ -399,5 +412,12 @@ def planned(session: Session, rows: Sequence[Row]) -> Plan:
         plans.append(plan)
         session.check(plan)
 
-    run(users(), lambda: rows, session, Wire().send, Report("s", "r", HERE), Options(dry_run=True, check=check))
+    run(
+        users(),
+        lambda: in_chunks(rows),
+        session,
+        Wire().send,
+        Report("s", "r", HERE),
+        Options(dry_run=True, check=check),
+    )
     return plans[0]

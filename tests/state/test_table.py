@@ -561,8 +561,8 @@ from airflow_provider_iterable.state.table import TableState
 from airflow_provider_iterable.state.scope import Scope
 
 class Keyed:
-    def key(self, row):
-        return f"[{row[0]}]"
+    def keys(self, rows):
+        return [f"[{n}]" for n, in rows]
 
 def peak():
     lines = open("/proc/self/status").read().splitlines()
@@ -573,7 +573,8 @@ def open_(sync_id):
 
 def pair(sync_id, rows):
     session = open_(sync_id)
-    known = sum(1 for pair in session.pair(Keyed(), ((n,) for n in range(rows))) if pair.before is not None)
+    chunks = ([(n,) for n in range(at, min(at + 2000, rows))] for at in range(0, rows, 2000))
+    known = sum(before is not None for pair in session.pair(Keyed(), chunks) for before in pair.before)
     session.close()
     return known
 

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from decimal import Decimal
 from itertools import product
-from uuid import UUID
 
 import pytest
 
-from airflow_provider_iterable.engine.vocabulary import Reason
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.syncs.identity import Match, handle, matching
+from airflow_provider_iterable.syncs.identity import matching
 
 NO_MAPPING = "Map email_column, user_id_column or both"
 NO_TYPE = "the connection does not say the project type"
@@ -90,28 +87,3 @@ def test_the_remedies_are_named() -> None:
     """Who maps both without a project type reads what to set, and where."""
     with pytest.raises(ConfigurationError, match='project_type in the connection, or match_by="email" or "user_id"'):
         matching(None, "mail", "uid", None)
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "found"),
-    [
-        ("email", " Ada@Example.com ", ("email", "ada@example.com")),
-        ("email", "nobody", Reason.INVALID_EMAIL),
-        ("email", 5, Reason.INVALID_EMAIL),
-        ("email", None, Reason.NO_IDENTIFIER),
-        ("email", "", Reason.NO_IDENTIFIER),
-        ("email", " \t", Reason.NO_IDENTIFIER),
-        ("user_id", "U-1", ("user_id", "U-1")),
-        ("user_id", 7, ("user_id", "7")),
-        ("user_id", Decimal("7.0"), ("user_id", "7")),
-        ("user_id", UUID(int=1), ("user_id", "00000000-0000-0000-0000-000000000001")),
-        ("user_id", " u", Reason.INVALID_USER_ID),
-        ("user_id", "x" * 53, Reason.INVALID_USER_ID),
-        ("user_id", True, Reason.INVALID_USER_ID),
-        ("user_id", None, Reason.NO_IDENTIFIER),
-        ("user_id", "", Reason.NO_IDENTIFIER),
-    ],
-)
-def test_identifiers_become_handles_or_reasons(kind: Match, value: object, found: object) -> None:
-    """A handle is folded as Iterable reports it; absent and malformed are different reasons."""
-    assert handle(kind, value) == found

@@ -46,9 +46,16 @@ def row(**values: Any) -> tuple[Any, ...]:
     return tuple({**whole, **values}[column] for column in COLUMNS)
 
 
+def mapped(sync: Users, **values: Any) -> Record | Invalid:
+    """Map a row, alone and between others: that makes no difference."""
+    alone = sync.records(["[1]"], [row(**values)]).record(0)
+    assert alone == sync.records(["[0]", "[1]", "[2]"], [row(), row(**values), row(name="Eve")]).record(1)
+    return alone
+
+
 def record(sync: Users, **values: Any) -> Record:
     """Map a row that can be sent."""
-    found = sync.record("[1]", row(**values))
+    found = mapped(sync, **values)
     assert isinstance(found, Record)
     return found
 
@@ -140,7 +147,7 @@ def test_the_other_identifier_is_a_field(match: str, name: str, value: str, othe
 def test_bad_identifiers(match: str, values: dict[str, Any], reason: Reason, handles: tuple[Any, ...]) -> None:
     """A row is refused for either identifier; whom it is about still counts as present."""
     sync = users(match=match, email_column="mail", user_id_column="uid", project_type="hybrid")
-    assert sync.record("[1]", row(**values)) == Invalid("[1]", reason, "", handles)
+    assert mapped(sync, **values) == Invalid("[1]", reason, "", handles)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +163,7 @@ def test_bad_identifiers(match: str, values: dict[str, Any], reason: Reason, han
 )
 def test_bad_values(value: object, detail: str) -> None:
     """A value without JSON form refuses its row; the detail tells field and type, and no value."""
-    found = users().record("[1]", row(name=value))
+    found = mapped(users(), name=value)
     assert found == Invalid("[1]", Reason.INVALID_VALUE, detail, (("email", "ada@example.com"),))
 
 
@@ -177,7 +184,8 @@ def test_bad_values(value: object, detail: str) -> None:
 )
 def test_keys(key: object, found: object) -> None:
     """A row is named by its key text; a key that is none refuses the row and does not tell the key."""
-    assert users().key(row(id=key)) == found
+    assert users().keys([row(id=key)]) == [found]
+    assert users().keys([row(), row(id=key), row(id="u")]) == ["[1]", found, '["u"]']
 
 
 def test_a_missing_column_is_said_before_a_row_is_read() -> None:

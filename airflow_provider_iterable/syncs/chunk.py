@@ -1,0 +1,142 @@
+"""Rows on their way to records, a chunk at a time and column by column; knows no endpoint and no sync type.
+
+A column is checked and rendered in one go, for most rows of a model look alike; only where something is wrong with it
+is each value looked at, and the rows to blame are set aside with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from airflow_provider_iterable.engine.vocabulary import Handle, Invalid, Reason, Records, Row
+from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, key_text, key_texts, position
+from airflow_provider_iterable.syncs.identity import CHECKS, Match
+
+FINGERPRINT_BYTES = 12
+Namer = Callable[[Sequence[Row]], Sequence[str | Invalid]]
+
+encode = msgspec.json.Encoder().encode
+
+
+def namer(columns: Sequence[str], primary_key: Sequence[str]) -> Namer:
+    """Return the function that names the rows of a chunk by their primary key.
+
+    :raises ModelError: a column of the key is missing
+    """
+    positions = [position(columns, name) for name in primary_key]
+
+    def names(rows: Sequence[Row]) -> Sequence[str | Invalid]:
+        texts = key_texts([[row[number] for row in rows] for number in positions])
+        return texts or [_name([row[number] for number in positions]) for row in rows]
+
+    return names
+
+
+def _name(values: Sequence[Any]) -> str | Invalid:
+    try:
+        text = key_text(values)
+    except (FieldError, OverflowError) as error:
+        return Invalid("", Reason.INVALID_VALUE, str(error))
+    except UnicodeEncodeError:
+        return Invalid("", Reason.INVALID_VALUE, "primary key: text that is not valid Unicode")
+    if text is None:
+        return Invalid("", Reason.NULL_KEY)
+    if len(text) > MAX_KEY_TEXT:
+        return Invalid(text[:MAX_KEY_TEXT], Reason.KEY_TOO_LONG)
+    return text
+
+
+class Chunk:
+    """Some rows, and what is wrong with some of them.
+
+    :param keys: the rows' names
+    :param rows: at least one
+    """
+
+    def __init__(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
+        self.keys = keys
+        self.columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True))
+        self._kind = ""
+        self._names: Sequence[str | None] = ()
+        self._others: dict[int, tuple[Handle, ...]] = {}
+        self._invalid: dict[int, tuple[Reason, str]] = {}
+
+    def refuse(self, number: int, reason: Reason, detail: str = "") -> None:
+        """Say what is wrong with a row; what was said first stands."""
+        self._invalid.setdefault(number, (reason, detail))
+
+    def refuse_value(self, number: int, detail: str) -> None:
+        """Say that a value of a row cannot be sent."""
+        self.refuse(number, Reason.INVALID_VALUE, detail)
+
+    def identify(self, kind: Match, column: int) -> list[str | None]:
+        """Return the identifiers that select the profiles, normalised; they become the first handles.
+
+        A row without one, or with a malformed one, is refused.
+        """
+        found = self._checked(kind, column)
+        self._kind, self._names = kind, found
+        if None in found:
+            for number, identifier in enumerate(found):
+                if identifier is None:
+                    self._refuse_identifier(number, kind, column)
+        return found
+
+    def identify_too(self, kind: Match, column: int) -> list[Any]:
+        """Return the identifiers that do not select, ``UNSET`` where there is none; they become further handles.
+
+        A row with a malformed one is refused.
+        """
+        found: list[Any] = list(self._checked(kind, column))
+        for number, identifier in enumerate(found):
+            if identifier is not None:
+                self._others[number] = ((kind, identifier),)
+            elif self.columns[column][number] is None:
+                found[number] = UNSET
+            else:
+                self._refuse_identifier(number, kind, column)
+        return found
+
+    def _checked(self, kind: Match, column: int) -> list[str | None]:
+        return CHECKS[kind][0](self.columns[column])
+
+    def _refuse_identifier(self, number: int, kind: Match, column: int) -> None:
+        value = self.columns[column][number]
+        blank = value is None or (isinstance(value, str) and not value.strip())
+        self.refuse(number, Reason.NO_IDENTIFIER if blank else CHECKS[kind][1])
+
+    def records(self, payloads: Iterable[Any], salts: Sequence[bytes] | None = None) -> Records:
+        """Encode the payloads, digest them, and put aside the rows that were refused.
+
+        :param salts: what belongs to the fingerprint without being sent
+        """
+        payloads = list(payloads)
+        try:
+            bodies = list(map(encode, payloads))
+        except (OverflowError, UnicodeEncodeError, RecursionError):
+            bodies = [self._encoded(number, payload) for number, payload in enumerate(payloads)]
+        digested = bodies if salts is None else map(bytes.__add__, bodies, salts)
+        fingerprints: list[bytes | Invalid] = [
+            blake2b(body, digest_size=FINGERPRINT_BYTES).digest() for body in digested
+        ]
+        records = Records(self.keys, fingerprints, bodies, self._kind, self._names, self._others)
+        for number, (reason, detail) in self._invalid.items():
+            fingerprints[number] = Invalid(self.keys[number], reason, detail, records.handles(number))
+            bodies[number] = b""
+        return records
+
+    def _encoded(self, number: int, payload: Any) -> bytes:
+        try:
+            return encode(payload)
+        except OverflowError:
+            self.refuse_value(number, "an integer beyond 64 bits")
+        except UnicodeEncodeError:
+            self.refuse_value(number, "text that is not valid Unicode")
+        except RecursionError:
+            self.refuse_value(number, "a value nested too deeply")
+        return b""
