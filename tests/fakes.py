@@ -290,11 +290,17 @@ class PlainSync:
         *,
         removals_first: bool = False,
         exclusive: bool = True,
+        keeps_leavers: bool = False,
+        collapses: bool = False,
     ) -> None:
         self.call, self.removal = call, removal
         self.removals_first, self.exclusive = removals_first, exclusive
+        self.keeps_leavers, self.collapses = keeps_leavers, collapses
+        self.left: Call | None = None
+        """What is called for the identity that a row had before."""
         self.refused: dict[str, Reason] = {}
         """Keys that the last look before packing rejects."""
+        self.fate = Fate.REJECTED
         self.salvages = False
 
     def keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
@@ -336,12 +342,23 @@ class PlainSync:
         handles = (self.identity(change.before.ref),)
         return Operation(change.key, Kind.REMOVED, self.removal, b"-" + change.key.encode(), handles, None)
 
+    def moved(self, change: Changed) -> Operation | None:
+        """Send a removal of the identity that was left, if this is the way of the test."""
+        if self.left is None:
+            return None
+        key, handles = change.after.key + "/left", (self.identity(change.before.ref),)
+        return Operation(key, Kind.REMOVED, self.left, b"-" + key.encode(), handles, None)
+
+    def ranks(self, rows: Sequence[Row]) -> list[str]:
+        """The value decides."""
+        return [str(row[2]) for row in rows]
+
     def screen(self, operation: Operation) -> Operation | Outcome:
         """Take a last look."""
         reason = self.refused.get(operation.key)
         if reason is None:
             return operation
-        return Outcome(operation.key, operation.kind, Fate.REJECTED, reason, operation=operation)
+        return Outcome(operation.key, operation.kind, self.fate, reason, operation=operation)
 
     def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
         """Send a refused row without the fields that are to blame, if this is the way of the test."""

@@ -79,8 +79,9 @@ def judge_bulk_users(batch: Batch, reply: Reply) -> Verdict:
 def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
     """Match blamed identifiers to operations; believe the match only when it adds up to both counts.
 
-    Conflict arrays may name another profile's identifier and duplicates cannot be told apart, so blame that does
-    not add up takes the batch apart, never passes for success. Whether ``successCount`` includes profiles that the
+    Conflict arrays name the identifier that stood in the way, which may be that of another profile: a row that bears
+    it as its own identity may be the innocent owner, and is only a suspect. Duplicates cannot be told apart, so blame
+    that does not add up takes the batch apart, never passes for success. Whether ``successCount`` includes profiles that the
     request did not change is not documented, so those that ``noOp`` arrays name count as well.
     """
     operations = batch.operations
@@ -89,6 +90,7 @@ def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
     if failures == 0 and successes >= len(operations) and not any(True for _ in _blamed(body)):
         return Settled()
     blamed: dict[int, tuple[Reason, Fate]] = {}
+    suspects: set[int] = set()
     by_handle: dict[tuple[str, str], list[int]] = {}
     for number, operation in enumerate(operations):
         for handle in operation.handles:
@@ -96,12 +98,21 @@ def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
     seen: tuple[Reason, Fate] | None = None
     for kind, value, meaning in _blamed(body):
         seen = seen or meaning
-        for number in by_handle.get((kind, value.strip().lower() if kind == "email" else value), ()):
+        handle = (kind, value.strip().lower() if kind == "email" else value)
+        bearers = by_handle.get(handle, ())
+        if meaning[0] is Reason.CONFLICT and len(operations) > 1:
+            own = [number for number in bearers if operations[number].handles[0] == handle]
+            bearers = [number for number in bearers if number not in own]
+            suspects.update(own if not bearers else ())
+        for number in bearers:
             blamed.setdefault(number, meaning)
-    if len(blamed) == failures and len(operations) - failures <= successes:
+    suspects -= blamed.keys()
+    if not suspects and len(blamed) == failures and len(operations) - failures <= successes:
         return Settled({number: _told(operations[number], *blame) for number, blame in blamed.items()})
+    if not batch.call.repeatable:
+        return Settled({n: _told(op, Reason.UNATTRIBUTED, Fate.REJECTED) for n, op in enumerate(operations)})
     reason, fate = seen or (Reason.UNATTRIBUTED, Fate.REJECTED)
-    return Split(reason, detail="Iterable's counts and names do not add up", last=fate)
+    return Split(reason, "Iterable's counts and names do not add up", suspects=frozenset(suspects), last=fate)
 
 
 def _blamed(body: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[Reason, Fate]]]:

@@ -30,7 +30,8 @@ def compare(sync: Sync, pairs: Iterable[Pair]) -> Iterator[News]:
         if isinstance(pair, Present):
             yield from _present(pair, sync.records(pair.keys, pair.rows))
         elif isinstance(pair, Gone):
-            yield Removed(pair.key, pair.before)
+            if not sync.keeps_leavers:
+                yield Removed(pair.key, pair.before)
         else:
             yield pair
 

@@ -238,7 +238,9 @@ class Delivery:
             | tenacity.stop_before_delay(patience.seconds)
             | tenacity.stop_when_event_set(self._stop),
             wait=pause,
-            retry=tenacity.retry_if_result(lambda verdict: isinstance(verdict, Again)),
+            retry=tenacity.retry_if_result(
+                lambda verdict: isinstance(verdict, Again) and _may_go_again(batch.call, verdict.reason)
+            ),
             sleep=lambda seconds: self._sleep(seconds),
             retry_error_callback=last,
         )
@@ -254,10 +256,15 @@ class Delivery:
                 tally.commits += 1
                 self._accept([op for n, op in enumerate(batch.operations) if n not in told], batch.call.then)
                 for outcome in told.values():
+                    if outcome.reason is Reason.UNATTRIBUTED and outcome.operation and not batch.call.repeatable:
+                        tally.patch[outcome.key] = outcome.operation.remember
                     self._keep(outcome)
             case Again(reason):
                 tally.unanswered += 1
-                self._defer(batch.operations, reason)
+                if _may_go_again(batch.call, reason):
+                    self._defer(batch.operations, reason)
+                else:
+                    self._presume(batch.operations)
                 if tally.unanswered >= self._patience.unanswered and tally.stopped_by is None:
                     tally.stopped_by = reason
             case Split():
@@ -276,6 +283,12 @@ class Delivery:
         elif operations:
             self._tally.patch.update([(operation.key, operation.remember) for operation in operations])
             self._tally.outcomes.append(Accepted(operations))
+
+    def _presume(self, operations: Iterable[Operation]) -> None:
+        """Remember operations that must not go twice, and of which nobody knows whether they arrived."""
+        for operation in operations:
+            self._tally.patch[operation.key] = operation.remember
+            self._refuse(operation, Reason.UNCONFIRMED, "", Fate.REJECTED)
 
     def _keep(self, outcome: Outcome) -> None:
         if outcome.fate is Fate.ACCEPTED and outcome.operation is not None:
@@ -338,3 +351,8 @@ class Delivery:
         if self._tally.outcomes and not self._tally.patch:
             told, self._tally.outcomes = self._tally.outcomes, []
             yield from told
+
+
+def _may_go_again(call: Call, reason: Reason) -> bool:
+    """Whether an operation may be sent once more: a refused request certainly, an unanswered one not of every call."""
+    return call.repeatable or reason is Reason.RATE_LIMITED

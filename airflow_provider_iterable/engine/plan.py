@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, repeat
 
 from msgspec.structs import replace
 
-from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE
+from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, compare, recalled
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -25,6 +25,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Operation,
     Outcome,
     Patch,
+    Present,
     Reason,
     Record,
     Records,
@@ -70,12 +71,18 @@ class Plan:
     """Unchanged rows that go again because another row with the same identity changed."""
     moved: int = 0
     """Rows whose identity changed under the same key."""
+    followed: int = 0
+    """Those of them whose former identity is removed."""
     invalid: list[Outcome] = field(default_factory=list)
     duplicates: set[str] = field(default_factory=set)
     shared: set[int] = field(default_factory=set)
     """Hashes of identities that several operations bear."""
     borne: set[int] = field(default_factory=set)
     """Hashes of removed identities that a present row still bears: nothing is called for them."""
+    collapsed: int = 0
+    """Rows beyond the first of each key, where the sync collapses them."""
+    superseded: dict[str, int] = field(default_factory=dict)
+    """Keys for which another row than the first speaks, and the position up to which what was planned is void."""
     doubted: Patch = field(default_factory=dict)
     """Memories that the run overwrites at Iterable under another key, so that it would not do to trust them after it
     was cut short or their own row refused; to be committed before the first call."""
@@ -93,7 +100,7 @@ class Plan:
     def present(self) -> Iterator[tuple[int, Operation]]:
         """Yield ``(position, operation)`` for rows that are there; those with a duplicate key are passed over."""
         for position, operation in self.rows.read():
-            if operation.key not in self.duplicates:
+            if operation.key not in self.duplicates and position >= self.superseded.get(operation.key, 0):
                 yield position, operation
 
     def removed(self) -> Iterator[Operation]:
@@ -130,6 +137,8 @@ class Planner:
         self._left: set[int] = set()
         self._moved_at = array("q")
         self._moved_from = array("q")
+        self.collapsing: set[str] = set()
+        """Keys that several rows share, of which one is still to be chosen by a second reading of the model."""
 
     def take(self, news: Iterable[News]) -> None:
         """Take all news of one pass over the model."""
@@ -146,13 +155,18 @@ class Planner:
                 self._removed(item)
             elif isinstance(item, Invalid):
                 self._invalid(item)
-            elif isinstance(item, Duplicate):
-                plan.duplicates.add(item.key)
-                detail = f"{item.rows} rows"
-                for _ in range(item.rows):
-                    plan.invalid.append(Outcome(item.key, Kind.INVALID, Fate.REJECTED, Reason.DUPLICATE_KEY, detail))
+            elif self._sync.collapses:
+                self.collapsing.add(item.key)
+                plan.collapsed += item.rows - 1
+            else:
+                self._duplicate(item)
         if plan.duplicates:
             self._unsay_duplicates()
+
+    def _duplicate(self, item: Duplicate) -> None:
+        self.plan.duplicates.add(item.key)
+        outcome = Outcome(item.key, Kind.INVALID, Fate.REJECTED, Reason.DUPLICATE_KEY, f"{item.rows} rows")
+        self.plan.invalid.extend([outcome] * item.rows)
 
     def _unsay_duplicates(self) -> None:
         """Let the first row of a key that turned out to be a duplicate bear its identity, but not change it."""
@@ -187,16 +201,23 @@ class Planner:
                 self.plan.moved += 1
                 self._moved_at.append(self.plan.rows.size)
                 self._moved_from.append(before)
+                left = self._sync.moved(change)
+                if left is not None:
+                    self.plan.followed += 1
+                    self._leave(left)
         self._speak(self._sync.changed(change), change.after)
 
     def _removed(self, change: Removed) -> None:
-        plan = self.plan
-        plan.counts[Kind.REMOVED] += 1
-        operation = self._sync.removed(change)
         if change.before.ref:
             self._left.add(hash(self._sync.identity(change.before.ref)))
+        self._leave(self._sync.removed(change))
+
+    def _leave(self, operation: Operation) -> None:
+        plan = self.plan
+        plan.counts[Kind.REMOVED] += 1
         if operation.call is not None:
             plan.calls[operation.call] += 1
+            self._left.add(hash(operation.handles[0]))
         plan.removals.append(operation)
 
     def _invalid(self, item: Invalid) -> None:
@@ -244,6 +265,43 @@ class Planner:
                     plan.unchanged -= 1
                     plan.resent += 1
                     self._speak(operation, record)
+
+    def collapse(self, chunks: Iterable[Sequence[Row]], state: State) -> None:
+        """Read the model once more, and let the row of the greatest rank speak for each key that several rows share."""
+        best: dict[str, tuple[str, Row]] = {}
+        first: dict[str, Row] = {}
+        for rows in chunks:
+            for key, rank, row in zip(self._sync.keys(rows), self._sync.ranks(rows), rows, strict=True):
+                if isinstance(key, str) and key in self.collapsing:
+                    first.setdefault(key, row)
+                    if key not in best or rank > best[key][0]:
+                        best[key] = (rank, row)
+        others = {key: row for key, (_, row) in best.items() if row is not first[key]}
+        if not others:
+            return
+        self._withdraw(others.keys())
+        keys = list(others)
+        for start in range(0, len(keys), RECALL_AT_ONCE):
+            some = keys[start : start + RECALL_AT_ONCE]
+            entries = state.recall(some)
+            before = [entries[key].fingerprint if key in entries else None for key in some]
+            pair = Present(some, [others[key] for key in some], before)
+            self.take(recalled(state, compare(self._sync, [pair])))
+
+    def _withdraw(self, keys: Collection[str]) -> None:
+        """Take back what was planned for the first rows of these keys."""
+        plan = self.plan
+        quiet = set(keys)
+        for _, operation in plan.rows.read():
+            if operation.key in quiet:
+                quiet.discard(operation.key)
+                plan.counts[operation.kind] -= 1
+                if operation.call is not None:
+                    plan.calls[operation.call] -= 1
+        quiet.difference_update(outcome.key for outcome in plan.invalid)
+        plan.invalid = [outcome for outcome in plan.invalid if outcome.key not in keys]
+        plan.unchanged -= len(quiet)
+        plan.superseded.update(dict.fromkeys(keys, plan.rows.size))
 
     def finish(self) -> Plan:
         """Settle what only the last row decides: duplicate keys, shared identities, removals that are none."""

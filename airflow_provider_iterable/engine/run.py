@@ -24,6 +24,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Kind,
     Operation,
     Patch,
+    Reason,
     Row,
     Send,
     State,
@@ -115,6 +116,9 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
 
 def _plan(planner: Planner, sync: Sync, read: Read, state: State) -> Plan:
     planner.take(recalled(state, compare(sync, state.pair(sync, _tidily(read())))))
+    if planner.collapsing:
+        log.info("%d keys are shared by several rows: reading the model once more", len(planner.collapsing))
+        planner.collapse(read(), state)
     unsaid = planner.unsaid()
     if unsaid or planner.unheard:
         log.info("%d identities changed that unchanged rows bear too: reading the model once more", len(unsaid))
@@ -151,10 +155,16 @@ def _account(report: Report, plan: Plan, state: State) -> None:
             f"{plan.resent} unchanged rows go again because a row with the same identity changed; "
             "the row with the greatest key has the last word."
         )
-    if plan.moved:
+    if plan.moved > plan.followed:
         report.notes.append(
-            f"{plan.moved} rows have another identity than before: the new one was written, the old one was left "
-            'alone at Iterable. To move a profile to a new address use mode="change_email".'
+            f"{plan.moved - plan.followed} rows have another identity than before: the new one was written, the old "
+            'one was left alone at Iterable. To move a profile to a new address use mode="change_email".'
+        )
+    if plan.collapsed:
+        report.collapsed = plan.collapsed
+        report.notes.append(
+            f"{plan.collapsed} rows name a record that another row names too; each record counts once, and the row "
+            "with the greatest key speaks for it."
         )
     if plan.borne:
         report.notes.append(
@@ -199,7 +209,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         else:
             report.tell(told)
             progress.more(1)
-    report.collapsed = surplus = shared.surplus
+    report.collapsed += (surplus := shared.surplus)
     if surplus:
         report.notes.append(
             f"{surplus} rows share their identity with another row, so Iterable holds that many users fewer than "
@@ -211,6 +221,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
 def _conclude(report: Report, options: Options, halted: str) -> None:
     """Say how the run ended; the first that applies decides."""
     deferred, rejected = report.fates[Fate.DEFERRED], report.fates[Fate.REJECTED]
+    deferred -= report.reasons[Reason.QUOTA]  # waiting for another day is not a failure
     if halted:
         report.status = "halted"
         raise Halted(

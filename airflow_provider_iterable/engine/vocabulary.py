@@ -49,6 +49,8 @@ class Reason(StrEnum):
     SPLIT_BUDGET = "split_budget"
     HALTED = "halted"
     STOPPED = "stopped"
+    UNCONFIRMED = "unconfirmed"
+    QUOTA = "quota"
 
 
 SENTENCES: Mapping[Reason, str] = {
@@ -76,6 +78,8 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.SPLIT_BUDGET: "too many batches had to be taken apart; the row goes again with the next run",
     Reason.HALTED: "the run was halted before this row was sent",
     Reason.STOPPED: "the task was stopped before this row was sent",
+    Reason.UNCONFIRMED: "Iterable may have taken it or not; it does not go again, or it might be there twice",
+    Reason.QUOTA: "Iterable's daily quota is used up; the row waits for a later run",
 }
 
 
@@ -252,6 +256,8 @@ class Call:
     envelope: int = 64
     """Bytes of a request around the joined bodies."""
     repeatable: bool = True
+    """Whether sending an operation twice leaves Iterable as sending it once does; when not, an operation whose fate is
+    unknown is remembered as if it were accepted, and told as unconfirmed."""
     then: Call | None = None
     """The call an operation goes on to once this one accepted it (a look-up before an update)."""
 
@@ -347,12 +353,27 @@ class Sync(Protocol):
         """Whether an identity is one thing at Iterable, so that rows that share it overwrite one another."""
         ...
 
+    @property
+    def keeps_leavers(self) -> bool:
+        """Whether keys are remembered for ever: a row that leaves is no removal, and fires once only."""
+        ...
+
+    @property
+    def collapses(self) -> bool:
+        """Whether rows with one key are one record, and the row of the greatest rank speaks for it; otherwise they
+        are duplicates, and all rejected."""
+        ...
+
     def keys(self, rows: Sequence[Row]) -> Sequence[str | Invalid]:
         """Name the rows of a chunk, without looking at the rest of them."""
         ...
 
     def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
         """Map the rows of a chunk."""
+        ...
+
+    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
+        """Say which of several rows with one key comes last; asked only when the sync collapses them."""
         ...
 
     def identity(self, ref: str) -> Handle:
@@ -369,6 +390,10 @@ class Sync(Protocol):
 
     def removed(self, change: Removed) -> Operation:
         """Say what a key without a row means."""
+        ...
+
+    def moved(self, change: Changed) -> Operation | None:
+        """Say what becomes of the identity that a row had before; ``None``: it is left alone."""
         ...
 
     def screen(self, operation: Operation) -> Operation | Outcome:

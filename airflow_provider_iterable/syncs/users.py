@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
-from airflow_provider_iterable.api import endpoints, values
-from airflow_provider_iterable.api.verdicts import values_at
+from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
@@ -28,6 +27,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Mapper, nest, position
+from airflow_provider_iterable.syncs import types
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
 
@@ -82,6 +82,8 @@ class Users:
 
     removals_first = False
     exclusive = True
+    keeps_leavers = False
+    collapses = False
 
     def __init__(self, options: UserOptions, mapper: Mapper, columns: Sequence[str]) -> None:
         _check(options)
@@ -205,6 +207,14 @@ class Users:
             flags["preferUserId"] = False
         return flags
 
+    def moved(self, change: Changed) -> Operation | None:
+        """The profile that a row described before is left alone."""
+        return None
+
+    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
+        """Rows with one key are duplicates, none of which speaks for the others."""
+        return [""] * len(rows)
+
     def learn_types(self, types: Mapping[str, str]) -> None:
         """Take Iterable's field types; only those of mapped fields matter.
 
@@ -222,20 +232,7 @@ class Users:
         if not self.checked_fields or operation.kind is Kind.REMOVED:
             return operation
         body = msgspec.json.decode(operation.body)
-        fields, coerced = body["dataFields"], False
-        wrong: dict[str, str] = {}
-        for name, path, expected in self.checked_fields:
-            if len(path) == 1:
-                found = fields.get(name)
-                if found is None or type(found) is _NATIVE.get(expected):
-                    continue
-            if all(values.fits(value, expected) for value in values_at(fields, path)):
-                continue
-            try:
-                _coerce_at(fields, path, expected)
-                coerced = True
-            except values.BadValue as error:
-                wrong[name] = f"field {name}: {expected} expected, {error}"
+        wrong, coerced = types.check(body["dataFields"], self.checked_fields)
         if coerced:
             operation = msgspec.structs.replace(operation, body=encode(body))
         if not wrong:
@@ -250,36 +247,9 @@ class Users:
         if not self._options.salvage:
             return None
         body = msgspec.json.decode(operation.body)
-        for name in fields:
-            _drop_at(body["dataFields"], name.split("."))
+        types.drop(body["dataFields"], fields)
         told = "; ".join(part for part in (operation.partial, detail) if part)
         return msgspec.structs.replace(operation, body=encode(body), partial=told)
-
-
-_NATIVE: Mapping[str, Callable[..., Any]] = {"string": str, "long": int, "double": float, "boolean": bool}
-"""JSON types that fit a field type without a further look."""
-
-
-def _coerce_at(payload: Any, path: Sequence[str], expected: str) -> None:
-    if isinstance(payload, list):
-        for element in payload:
-            _coerce_at(element, path, expected)
-    elif isinstance(payload, dict) and path[0] in payload:
-        if len(path) == 1:
-            payload[path[0]] = values.coerce(payload[path[0]], expected)
-        else:
-            _coerce_at(payload[path[0]], path[1:], expected)
-
-
-def _drop_at(payload: Any, path: Sequence[str]) -> None:
-    if isinstance(payload, list):
-        for element in payload:
-            _drop_at(element, path)
-    elif isinstance(payload, dict):
-        if len(path) == 1:
-            payload.pop(path[0], None)
-        elif path[0] in payload:
-            _drop_at(payload[path[0]], path[1:])
 
 
 def _check_identifiers(mapper: Mapper, columns: Mapping[Match, str | None]) -> None:

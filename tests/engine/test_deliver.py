@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -488,3 +489,40 @@ def test_a_single_row_is_salvaged_too() -> None:
     told.run(people(a_call(judge_fields), 1))
     assert [["0"], ["0"]] == told.sent
     assert ["0"] == told.keys(Fate.ACCEPTED)
+
+
+ONCE = replace(a_call(judge), repeatable=False)
+
+
+def test_what_must_not_go_twice_is_remembered_when_nobody_knows_whether_it_arrived() -> None:
+    """A lost answer is not tried again, and the rows are told as unconfirmed; a refusal by rate may go again."""
+    told = Told([LIMITED, NO_ANSWER], patience=Patience(in_flight=1, tries=5)).run(people(ONCE, 3))
+    assert [["0", "1"], ["0", "1"], ["2"]] == told.sent
+    assert [("0", Reason.UNCONFIRMED), ("1", Reason.UNCONFIRMED)] == [
+        (outcome.key, outcome.reason) for outcome in told.outcomes if outcome.fate is Fate.REJECTED
+    ]
+    assert ["0", "1", "2"] == sorted(told.committer.state)
+
+
+def test_what_must_not_go_twice_and_was_not_refused_for_good_is_not_remembered() -> None:
+    """What Iterable's rate limit kept out is deferred like any other."""
+    told = Told([LIMITED] * 2, patience=Patience(in_flight=1, tries=2)).run(people(ONCE, 2))
+    assert ["0", "1"] == told.keys(Fate.DEFERRED)
+    assert {} == told.committer.state
+
+
+def test_an_unattributed_failure_of_what_must_not_go_twice_is_remembered() -> None:
+    """Somebody in the batch was not taken and nobody knows who: none of them goes again."""
+
+    def unattributed(batch: Batch, reply: Reply) -> Verdict:
+        return Settled(
+            {
+                n: Outcome(op.key, op.kind, Fate.REJECTED, Reason.UNATTRIBUTED, "", op)
+                for n, op in enumerate(batch.operations)
+            }
+        )
+
+    for repeatable, remembered in ((False, ["0", "1"]), (True, [])):
+        told = Told().run(people(replace(a_call(unattributed), repeatable=repeatable), 2))
+        assert ["0", "1"] == told.keys(Fate.REJECTED)
+        assert remembered == sorted(told.committer.state)

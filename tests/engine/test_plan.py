@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_iterable.engine.compare import compare, recalled
 from airflow_provider_iterable.engine.plan import DOUBT, Guards, Plan, Planner, guard
@@ -20,6 +22,8 @@ def planned(rows: list[Row], state: MemoryState | None = None, sync: PlainSync |
     sync = sync or PlainSync(WRITE, REMOVE)
     planner = Planner(sync, a_spool(), a_spool())
     planner.take(recalled(state, compare(sync, state.pair(sync, in_chunks(rows)))))
+    if planner.collapsing:
+        planner.collapse(in_chunks(rows), state)
     unsaid = planner.unsaid()
     if unsaid or planner.unheard:
         planner.say_again(in_chunks(rows), unsaid)
@@ -267,3 +271,63 @@ def test_row_order_changes_no_count() -> None:
         assert counts(plans[0]) == counts(plan)
         assert sorted(sent(plans[0])) == sorted(sent(plan))
         assert (plans[0].shared, plans[0].borne, plans[0].doubted) == (plan.shared, plan.borne, plan.doubted)
+
+
+def members() -> PlainSync:
+    """Return a sync in which rows with one key are one record."""
+    return PlainSync(WRITE, REMOVE, exclusive=False, collapses=True)
+
+
+@pytest.mark.parametrize("memory", [None, "a", "b", "c"])
+@pytest.mark.parametrize("values", [["a", "c", "b"], ["c", "b", "a"], ["a", "b", "c"], ["bad", "c"], ["c", "bad"]])
+def test_of_rows_that_are_one_record_the_greatest_speaks(memory: str | None, values: list[str]) -> None:
+    """The record counts once, as the greatest row's alone would, and the surplus is counted."""
+    state = remembering(*[] if memory is None else [("1", "a@x.io", memory)])
+    rows: list[Row] = [("2", "b@x.io", 1), *(("1", "a@x.io", value) for value in values), ("3", "c@x.io", 1)]
+    plan = planned(rows, state, members())
+    alone = planned([rows[0], ("1", "a@x.io", max(values)), rows[-1]], state, members())
+    assert counts(alone) == counts(plan)
+    assert sorted(sent(alone)) == sorted(sent(plan))
+    assert alone.calls == +plan.calls
+    assert sorted(op.body for op in alone.operations()) == sorted(op.body for op in plan.operations())
+    assert len(values) - 1 == plan.collapsed
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("123"), st.sampled_from(["a", "b", "bad", "c"])), max_size=8),
+    memories=st.dictionaries(st.sampled_from("1234"), st.sampled_from("abc")),
+)
+def test_collapsing_is_like_a_model_of_the_greatest_rows(rows: list[tuple[str, str]], memories: dict[str, str]) -> None:
+    """Whatever is remembered, a model with several rows for a record plans what the greatest of each would."""
+    model: list[Row] = [(key, f"{key}@x.io", value) for key, value in rows]
+    greatest: dict[str, str] = {}
+    for key, value in rows:
+        greatest[key] = max(value, greatest.get(key, ""))
+    state = remembering(*((key, f"{key}@x.io", value) for key, value in memories.items()))
+    plan = planned(model, state, members())
+    alone = planned([(key, f"{key}@x.io", value) for key, value in greatest.items()], state, members())
+    assert counts(alone) == counts(plan)
+    assert sorted(op.body for op in alone.operations()) == sorted(op.body for op in plan.operations())
+    assert sorted(reasons(alone)) == sorted(reasons(plan))
+    assert len(rows) - len(greatest) == plan.collapsed
+
+
+def test_a_key_that_is_kept_for_ever_is_no_removal() -> None:
+    """A row that leaves is forgotten by nobody, and does not fire again when it comes back."""
+    state = remembering(("1", "a@x.io", 1), ("2", "b@x.io", 1))
+    sync = PlainSync(WRITE, REMOVE, keeps_leavers=True)
+    assert (0, 0, 0, 1, 0) == counts(planned([("1", "a@x.io", 1)], state, sync))
+    assert (0, 0, 0, 2, 0) == counts(planned([("1", "a@x.io", 1), ("2", "b@x.io", 1)], state, sync))
+
+
+def test_an_identity_that_was_left_can_be_removed() -> None:
+    """Where a sync wants it, a row under another identity removes the one it had, unless another row bears it."""
+    sync = PlainSync(WRITE, REMOVE)
+    sync.left = REMOVE
+    state = remembering(("1", "a@x.io", 1))
+    plan = planned([("1", "b@x.io", 2)], state, sync)
+    assert ["1", "1/left"] == sent(plan)
+    assert (1, 1) == (plan.moved, plan.followed)
+    assert {WRITE: 1, REMOVE: 1} == dict(plan.calls)
+    plan = planned([("1", "b@x.io", 2), ("2", "a@x.io", 1)], state, sync)
+    assert ["1", "2"] == sorted(sent(plan))

@@ -384,3 +384,25 @@ def test_a_killed_run_is_taken_up_by_the_next() -> None:
     stage.sender.history.clear()
     stage.run(*PEOPLE)
     assert [["2", "3"], ["4"]] == stage.sender.history
+
+
+def test_waiting_for_another_day_is_no_failure() -> None:
+    """Rows that a daily quota keeps waiting are deferred, and the run succeeds; others that wait make it unfinished."""
+    stage = Stage()
+    stage.sync.fate = Fate.DEFERRED
+    stage.sync.refused = {"1": Reason.QUOTA, "2": Reason.QUOTA}
+    told = stage.run(*PEOPLE)
+    assert ("succeeded", 2, 3) == (told["status"], told["deferred"], told["accepted"])
+    stage.sync.refused = {"1": Reason.QUOTA, "2": Reason.NO_ANSWER}
+    with pytest.raises(Unfinished, match="1 rows were deferred"):
+        stage.run(*PEOPLE)
+
+
+def test_rows_that_are_one_record_are_told() -> None:
+    """The model is read once more, and the report says how many rows count for nothing."""
+    stage = Stage()
+    stage.sync = PlainSync(stage.write, stage.remove, exclusive=False, collapses=True)
+    told = stage.run(("1", "a@x.io", 1), ("1", "a@x.io", 2), ("2", "b@x.io", 1))
+    assert (2, 2, 1) == (told["read"], told["accepted"], told["collapsed"])
+    assert 2 == stage.reads
+    assert any("1 rows name a record that another row names too" in note for note in stage.report.notes)
