@@ -35,14 +35,14 @@ MUTATIONS = (
     Mutation(
         "rejected outcomes are committed",
         "engine/deliver.py",
-        "if outcome.fate is Fate.ACCEPTED and operation is not None:",
-        "if outcome.fate in (Fate.ACCEPTED, Fate.REJECTED) and operation is not None:",
+        "if outcome.fate is Fate.ACCEPTED and outcome.operation is not None:",
+        "if outcome.fate in (Fate.ACCEPTED, Fate.REJECTED) and outcome.operation is not None:",
     ),
     Mutation(
         "skipped outcomes are committed",
         "engine/deliver.py",
-        "if outcome.fate is Fate.ACCEPTED and operation is not None:",
-        "if outcome.fate in (Fate.ACCEPTED, Fate.SKIPPED) and operation is not None:",
+        "if outcome.fate is Fate.ACCEPTED and outcome.operation is not None:",
+        "if outcome.fate in (Fate.ACCEPTED, Fate.SKIPPED) and outcome.operation is not None:",
     ),
     Mutation(
         "deferred operations are remembered",
@@ -61,9 +61,8 @@ MUTATIONS = (
     Mutation(
         "an unanswered batch counts as accepted",
         "engine/deliver.py",
-        "                self._defer(batch.operations, reason)\n                if tally.unanswered",
-        "                for operation in batch.operations:\n"
-        "                    tally.patch[operation.key] = operation.remember\n                if tally.unanswered",
+        "                if _may_go_again(batch.call, reason):\n",
+        "                if not batch.call:\n",
     ),
     Mutation(
         "half of a split batch is dropped",
@@ -171,8 +170,8 @@ MUTATIONS = (
     Mutation(
         "the first row of a duplicate key is sent",
         "engine/plan.py",
-        "if operation.key not in self.duplicates:",
-        "if True:",
+        "if operation.key not in self.duplicates and position",
+        "if position",
     ),
     Mutation(
         "the first row of a duplicate key is counted twice",
@@ -201,9 +200,9 @@ MUTATIONS = (
     Mutation(
         "an invalid row counts as removed",
         "state/memory.py",
-        "        known[key] = _SEEN\n        yield Present",
-        "        if not isinstance(sync.record(key, row), Invalid):\n            known[key] = _SEEN\n"
-        "        yield Present",
+        "        known.update(zip(keys, repeat(_SEEN)))\n",
+        "        known.update((k, _SEEN) for k, f in zip(keys, sync.records(keys, rows).fingerprints)\n"
+        "                     if not isinstance(f, Invalid))\n",
     ),
     Mutation(
         "rows that left are not noticed",
@@ -214,14 +213,15 @@ MUTATIONS = (
     Mutation(
         "changes are not noticed",
         "engine/compare.py",
-        "            elif pair.before.fingerprint == record.fingerprint:\n",
-        "            elif pair.before.fingerprint != b'':\n",
+        "        if before == after:\n",
+        "        if before == after or before is not None:\n",
     ),
     Mutation(
         "everything counts as changed",
         "engine/compare.py",
-        "            elif pair.before.fingerprint == record.fingerprint:\n",
-        "            elif pair.before.fingerprint == b'':\n",
+        "    if pair.before == records.fingerprints:\n",
+        "    pair = Present(pair.keys, pair.rows, [before and b'?' for before in pair.before])\n"
+        "    if not pair.keys:\n",
     ),
     Mutation(
         "what an undo needs is not recalled",
@@ -256,8 +256,14 @@ MUTATIONS = (
     Mutation(
         "blame need not add up to failCount",
         "api/verdicts.py",
-        "    if len(blamed) == failures and len(operations) - failures <= successes:\n",
+        "    if not suspects and len(blamed) == failures and len(operations) - failures <= successes:\n",
         "    if True:\n",
+    ),
+    Mutation(
+        "a conflict blames whoever bears the identifier",
+        "api/verdicts.py",
+        "        if meaning[0] is Reason.CONFLICT and len(operations) > 1:\n",
+        "        if not operations:\n",
     ),
     Mutation(
         "successCount is not looked at",

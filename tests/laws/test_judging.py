@@ -151,3 +151,44 @@ def test_no_more_is_accepted_than_iterable_counts(number: int, answer: dict[str,
 def test_a_monstrous_body_has_a_verdict(call: Call, body: bytes, status: int) -> None:
     """Endless nesting and endless numbers in a body do no harm."""
     check(call, operations(1, 1), status, body)
+
+
+def test_successes_that_are_missing_take_the_batch_apart() -> None:
+    """No failure and nobody blamed, yet fewer successes than rows: it is not known who was accepted."""
+    verdict = BULK.judge(Batch(BULK, operations(3, 1)), Reply(200, b'{"successCount":2,"failCount":0}'))
+    assert isinstance(verdict, Split)
+
+
+@budget(300)
+@given(
+    wanted=st.lists(st.sampled_from([None, "u1", "u2", "u3", "u9"]), min_size=1, max_size=4),
+    owners=st.dictionaries(st.sampled_from(["u1", "u2", "u3", "u9"]), st.sampled_from(NAMES[:3]), max_size=4),
+    by_owner=st.booleans(),
+)
+def test_a_conflict_costs_nobody_elses_row(wanted: list[str | None], owners: dict[str, str], by_owner: bool) -> None:
+    """Rows that want a user ID of somebody else fail, and Iterable names that user ID, or the owner's address: who is
+    settled as rejected wanted it, and who is settled as accepted did not."""
+    people = [f"{name}@x.io" for name in "abcd"]
+    ops = [
+        Operation(
+            f"[{n}]",
+            Kind.ADDED,
+            BULK,
+            b"{}",
+            (("email", people[n]), *([] if user_id is None else [("user_id", user_id)])),
+            Entry(b"f", "r"),
+        )
+        for n, user_id in enumerate(wanted)
+    ]
+    guilty = {n for n, user_id in enumerate(wanted) if owners.get(user_id or "", people[n]) != people[n]}
+    named = {wanted[n] for n in guilty}
+    failed = (
+        {"conflictEmails": sorted({owners[name or ""] for name in named})}
+        if by_owner
+        else {"conflictUserIds": sorted(map(str, named))}
+    )
+    answer = {"successCount": len(ops) - len(guilty), "failCount": len(guilty), "failedUpdates": failed}
+    verdict = BULK.judge(Batch(BULK, ops), Reply(200, msgspec.json.encode(answer)))
+    assert isinstance(verdict, Settled | Split)
+    if isinstance(verdict, Settled):
+        assert guilty == set(verdict.told)
