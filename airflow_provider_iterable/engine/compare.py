@@ -13,6 +13,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     News,
     Pair,
     Present,
+    Record,
     Records,
     Removed,
     State,
@@ -42,17 +43,16 @@ def _present(pair: Present, records: Records) -> Iterator[News]:
         yield Unchanged(records.kind, records.names)
         return
     quiet: list[str | None] = []
-    for number, (before, after) in enumerate(zip(pair.before, records.fingerprints, strict=True)):
+    columns = zip(pair.before, records.fingerprints, records.keys, records.bodies, records.names, strict=True)
+    for number, (before, after, key, body, name) in enumerate(columns):
         if before == after:
-            quiet.append(records.names[number])
-            continue
-        record = records.record(number)
-        if isinstance(record, Invalid):
-            yield record
+            quiet.append(name)
+        elif isinstance(after, Invalid):
+            yield after
         elif before is None:
-            yield Added(record)
+            yield Added(Record(key, after, body, records.handles(number)))
         else:
-            yield Changed(Entry(before), record)
+            yield Changed(Entry(before), Record(key, after, body, records.handles(number)))
     if quiet:
         yield Unchanged(records.kind, quiet)
 
@@ -64,7 +64,7 @@ def recalled(state: State, news: Iterable[News]) -> Iterator[News]:
     """
     waiting: list[Changed | Removed] = []
     for item in news:
-        if isinstance(item, Changed | Removed) and not item.before.ref:
+        if isinstance(item, (Changed, Removed)) and not item.before.ref:
             waiting.append(item)
             if len(waiting) >= RECALL_AT_ONCE:
                 yield from _complete(state, waiting)

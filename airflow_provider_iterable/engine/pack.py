@@ -16,38 +16,43 @@ class Packer:
 
     def __init__(self, batch_size: int) -> None:
         self._size = batch_size
-        self._open: dict[Call, tuple[list[Operation], set[Handle]]] = {}
-        self._bytes: dict[Call, int] = {}
+        self._open: dict[Call, _Open] = {}
 
     def add(self, operation: Operation, call: Call) -> Batch | None:
         """Put an operation in; return the batch that had to be closed for it, if any."""
-        entry = self._open.get(call)
-        if entry is None:
-            entry = self._open[call] = ([], set())
-            self._bytes[call] = call.envelope
-        operations, handles = entry
+        batch = self._open.get(call)
+        if batch is None:
+            batch = self._open[call] = _Open(min(self._size, call.max_items), call.max_bytes - call.envelope)
         identity = operation.handles[0]
         size = len(operation.body) + 1
         closed = None
-        if operations and (
-            len(operations) >= min(self._size, call.max_items)
-            or self._bytes[call] + size > call.max_bytes
-            or identity in handles
-        ):
-            closed = Batch(call, operations)
-            operations, handles = self._open[call] = ([], set())
-            self._bytes[call] = call.envelope
-        operations.append(operation)
-        handles.add(identity)
-        self._bytes[call] += size
+        if batch.operations and (batch.room < 1 or batch.bytes < size or identity in batch.identities):
+            closed = Batch(call, batch.operations)
+            batch = self._open[call] = _Open(min(self._size, call.max_items), call.max_bytes - call.envelope)
+        batch.operations.append(operation)
+        batch.identities.add(identity)
+        batch.room -= 1
+        batch.bytes -= size
         return closed
 
     def flush(self) -> Iterator[Batch]:
         """Close what is open."""
-        for call, (operations, _) in self._open.items():
-            if operations:
-                yield Batch(call, operations)
+        for call, batch in self._open.items():
+            if batch.operations:
+                yield Batch(call, batch.operations)
         self._open.clear()
+
+
+class _Open:
+    """A batch that is being packed, and the room that is left in it."""
+
+    __slots__ = ("bytes", "identities", "operations", "room")
+
+    def __init__(self, room: int, size: int) -> None:
+        self.operations: list[Operation] = []
+        self.identities: set[Handle] = set()
+        self.room = room
+        self.bytes = size
 
 
 def waves(plan: Plan, removals_first: bool) -> Iterator[Iterable[Operation]]:
@@ -69,8 +74,11 @@ def _present(plan: Plan) -> Iterator[Iterable[Operation]]:
     crowd: list[tuple[int, str, int]] = []
 
     def alone() -> Iterator[Operation]:
+        if not plan.shared:
+            yield from (operation for _, operation in plan.present())
+            return
         for position, operation in plan.present():
-            if plan.shared and operation.call is not None:
+            if operation.call is not None:
                 identity = hash(operation.handles[0])
                 if identity in plan.shared:
                     crowd.append((identity, operation.key, position))

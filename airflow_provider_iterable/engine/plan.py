@@ -18,6 +18,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Changed,
     Duplicate,
     Entry,
+    Erased,
     Fate,
     Invalid,
     Kind,
@@ -74,6 +75,8 @@ class Plan:
     followed: int = 0
     """Those of them whose former identity is removed."""
     invalid: list[Outcome] = field(default_factory=list)
+    erased: list[Outcome] = field(default_factory=list)
+    """Rows about people whom a privacy sync erased."""
     duplicates: set[str] = field(default_factory=set)
     shared: set[int] = field(default_factory=set)
     """Hashes of identities that several operations bear."""
@@ -99,6 +102,9 @@ class Plan:
 
     def present(self) -> Iterator[tuple[int, Operation]]:
         """Yield ``(position, operation)`` for rows that are there; those with a duplicate key are passed over."""
+        if not self.duplicates and not self.superseded:
+            yield from self.rows.read()
+            return
         for position, operation in self.rows.read():
             if operation.key not in self.duplicates and position >= self.superseded.get(operation.key, 0):
                 yield position, operation
@@ -155,6 +161,11 @@ class Planner:
                 self._removed(item)
             elif isinstance(item, Invalid):
                 self._invalid(item)
+            elif isinstance(item, Erased):
+                plan.counts[Kind.ADDED] += len(item.keys)
+                plan.erased.extend(
+                    Outcome(key, Kind.ADDED, Fate.SKIPPED, Reason.ERASED_PERSON) for key in item.keys
+                )
             elif self._sync.collapses:
                 self.collapsing.add(item.key)
                 plan.collapsed += item.rows - 1
@@ -244,6 +255,7 @@ class Planner:
         """Read the model once more and plan the unchanged rows that bear one of these identities."""
         plan = self.plan
         planned = {op.key for _, op in plan.rows.read() if op.handles and hash(op.handles[0]) in unsaid}
+        planned.update(outcome.key for outcome in plan.erased)
         for rows in chunks:
             named = [
                 (key, row)

@@ -95,7 +95,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
         _approve(report, options)
         if options.check is not None:
             options.check(plan)
-        for outcome in plan.invalid:
+        for outcome in (*plan.invalid, *plan.erased):
             report.tell(outcome)
         if options.dry_run:
             report.status = "planned"
@@ -221,7 +221,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
 def _conclude(report: Report, options: Options, halted: str) -> None:
     """Say how the run ended; the first that applies decides."""
     deferred, rejected = report.fates[Fate.DEFERRED], report.fates[Fate.REJECTED]
-    deferred -= report.reasons[Reason.QUOTA]  # waiting for another day is not a failure
+    deferred -= report.reasons[Reason.QUOTA] + report.reasons[Reason.MAX_ACTIONS]  # waiting is not a failure
     if halted:
         report.status = "halted"
         raise Halted(

@@ -31,6 +31,8 @@ class Reason(StrEnum):
     NO_IDENTIFIER = "no_identifier"
     INVALID_EMAIL = "invalid_email"
     INVALID_USER_ID = "invalid_user_id"
+    INVALID_ITEM_ID = "invalid_item_id"
+    INVALID_EVENT = "invalid_event"
     INVALID_VALUE = "invalid_value"
     TYPE_MISMATCH = "type_mismatch"
     TOO_LARGE = "too_large"
@@ -50,7 +52,10 @@ class Reason(StrEnum):
     HALTED = "halted"
     STOPPED = "stopped"
     UNCONFIRMED = "unconfirmed"
+    REPEATED = "repeated"
     QUOTA = "quota"
+    MAX_ACTIONS = "max_actions"
+    ERASED_PERSON = "erased_person"
 
 
 SENTENCES: Mapping[Reason, str] = {
@@ -60,9 +65,11 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.NO_IDENTIFIER: "the column that identifies the user is null or blank",
     Reason.INVALID_EMAIL: "the email address is malformed",
     Reason.INVALID_USER_ID: "the user ID is blank, over 52 characters, or has characters Iterable refuses",
+    Reason.INVALID_ITEM_ID: "the item ID is blank, over 255 characters, or has others than letters, digits and dashes",
+    Reason.INVALID_EVENT: "the event's name, ID, time, items or another part of it is missing or malformed",
     Reason.INVALID_VALUE: "a value has no JSON form that Iterable could store",
     Reason.TYPE_MISMATCH: "a value does not have the type that the field has at Iterable",
-    Reason.TOO_LARGE: "the record alone is larger than a request may be",
+    Reason.TOO_LARGE: "the record alone is larger than a request, or a catalog item, may be",
     Reason.INVALID_DATA: "Iterable found the profile fields invalid and did not say which",
     Reason.CONFLICT: "the identifier belongs to another profile at Iterable",
     Reason.REFUSED: "Iterable refused the record",
@@ -79,7 +86,10 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.HALTED: "the run was halted before this row was sent",
     Reason.STOPPED: "the task was stopped before this row was sent",
     Reason.UNCONFIRMED: "Iterable may have taken it or not; it does not go again, or it might be there twice",
+    Reason.REPEATED: "an answer was lost and the cart went again: its updateCart event may be at Iterable twice",
     Reason.QUOTA: "Iterable's daily quota is used up; the row waits for a later run",
+    Reason.MAX_ACTIONS: "the run did as much as max_actions allows; the row waits for a later run",
+    Reason.ERASED_PERSON: "a privacy sync erased the person; the row is left out until an unforget",
 }
 
 
@@ -150,7 +160,10 @@ class Records(Struct, frozen=True, gc=False):
     def handles(self, number: int) -> tuple[Handle, ...]:
         """Return all handles of a row; none without the first."""
         name = self.names[number]
-        return () if name is None else ((self.kind, name), *self.others.get(number, ()))
+        if name is None:
+            return ()
+        first = ((self.kind, name),)
+        return first + self.others[number] if number in self.others else first
 
     def record(self, number: int) -> Record | Invalid:
         """Return a row's record by itself."""
@@ -182,7 +195,13 @@ class Duplicate(Struct, frozen=True, gc=False):
     rows: int
 
 
-Pair = Present | Gone | Duplicate | Invalid
+class Erased(Struct, frozen=True, gc=False):
+    """Keys of rows about people whom a privacy sync erased, one for each row: nothing is said about them."""
+
+    keys: Sequence[str]
+
+
+Pair = Present | Gone | Duplicate | Invalid | Erased
 
 
 class Added(Struct, frozen=True, gc=False):
@@ -213,7 +232,7 @@ class Unchanged(Struct, frozen=True, gc=False):
 
 
 Change = Added | Changed | Removed
-News = Change | Unchanged | Invalid | Duplicate
+News = Change | Unchanged | Invalid | Duplicate | Erased
 
 
 class Request(Struct, frozen=True):
