@@ -1,0 +1,241 @@
+"""What a catalog sync means: items written, whole or in part, and deleted; knows neither SQL nor Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+
+from airflow_provider_iterable.api import endpoints, values
+from airflow_provider_iterable.engine.vocabulary import (
+    Added,
+    Changed,
+    Entry,
+    Fate,
+    Handle,
+    Invalid,
+    Kind,
+    Operation,
+    Outcome,
+    Reason,
+    Recipe,
+    Record,
+    Records,
+    Removed,
+    Row,
+)
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.mapping import Mapper, position
+from airflow_provider_iterable.syncs import types
+from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
+
+OnRemoved = Literal["keep", "delete"]
+FieldType = Literal["boolean", "date", "geo_location", "long", "double", "object", "string"]
+FIELD_TYPES: tuple[FieldType, ...] = ("boolean", "date", "geo_location", "long", "double", "object", "string")
+MAX_ITEM_BYTES = 30_000
+"""Largest item, as JSON without its ID: Iterable documents 30 kB."""
+
+_FRAME = len(b'{"":}')
+"""Bytes of a body around an item and its ID."""
+
+
+@dataclass(frozen=True)
+class CatalogOptions:
+    """How a catalog is synced.
+
+    :param catalog: the catalog's name
+    :param primary_key: columns whose values name a row
+    :param item_id_column: column of the item ID; ``None``: the primary key, which is one column then
+    :param on_removed: ``"keep"`` the item whose row has left, or ``"delete"`` it
+    :param replace_uploaded_fields_only: whether other fields of an item that exists stay as they are
+    :param field_types: top-level fields and the types they are to have
+    :param salvage: whether an item goes without the fields whose values have the wrong type
+    :raises ConfigurationError: the options make no sense
+    """
+
+    catalog: str
+    primary_key: tuple[str, ...]
+    item_id_column: str | None = None
+    on_removed: OnRemoved = "keep"
+    replace_uploaded_fields_only: bool = False
+    field_types: Mapping[str, str] = field(default_factory=dict)
+    salvage: bool = False
+
+    def __post_init__(self) -> None:
+        if values.item_id(self.catalog) != self.catalog:
+            raise ConfigurationError(
+                f"catalog_name must be letters, digits and dashes, at most 255 of them, not {self.catalog!r}"
+            )
+        if self.on_removed not in ("keep", "delete"):
+            raise ConfigurationError(f"on_removed must be one of 'keep', 'delete', not {self.on_removed!r}")
+        if not self.primary_key:
+            raise ConfigurationError("primary_key must name at least one column")
+        if self.item_id_column is None and len(self.primary_key) > 1:
+            raise ConfigurationError(
+                f"The primary key has {len(self.primary_key)} columns, and an item has one ID: name item_id_column"
+            )
+        for name, kind in self.field_types.items():
+            if not name or "." in name:
+                raise ConfigurationError(
+                    f"field_types: {name!r} is no top-level field. Iterable's field names have no periods; the type "
+                    'of a parent is "object".'
+                )
+            if kind not in FIELD_TYPES:
+                raise ConfigurationError(
+                    f"field_types: the type of {name!r} must be one of {', '.join(FIELD_TYPES)}, not {kind!r}"
+                )
+
+    @property
+    def id_column(self) -> str:
+        """The column of the item ID."""
+        return self.item_id_column or self.primary_key[0]
+
+
+class Catalogs:
+    """The catalog sync: a row is an item.
+
+    :param options: see :class:`CatalogOptions`
+    :param mapper: the item's fields
+    :param columns: the model's columns
+    :raises ModelError: a column is missing
+    :raises ConfigurationError: a type is declared for a field that is not mapped
+    """
+
+    removals_first = False
+    exclusive = True
+    keeps_leavers = False
+    collapses = False
+
+    def __init__(self, options: CatalogOptions, mapper: Mapper, columns: Sequence[str]) -> None:
+        self._options, self._mapper = options, mapper
+        self.keys = namer(columns, options.primary_key)
+        self._item_id = position(columns, options.id_column)
+        mapper.bind(columns)
+        self._fields = {name.partition(".")[0] for name in mapper.names}
+        unknown = sorted(options.field_types.keys() - self._fields)
+        if unknown:
+            raise ConfigurationError(
+                f"field_types names {', '.join(unknown)}, which the sync does not send. A field that was given a type "
+                f"stays for ever, so nothing was sent. The fields are: {', '.join(sorted(self._fields))}."
+            )
+        only = options.replace_uploaded_fields_only
+        self._salt = b"some fields" if only else None
+        self.recipe = Recipe(
+            key=tuple(position(columns, name) for name in options.primary_key),
+            columns=(self._item_id, *mapper.positions),
+            text=repr((columns[self._item_id], only, mapper.text)),
+        )
+        self._write = endpoints.write_items(options.catalog, replace_uploaded_fields_only=only)
+        self._delete = endpoints.delete_items(options.catalog) if options.on_removed == "delete" else None
+        self.checked_fields: list[tuple[str, list[str], str]] = []
+        """Mapped fields with their path and type; learned before the first operation is screened."""
+
+    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+        """Map rows: each body is an object with one member, the item under its ID."""
+        chunk = Chunk(keys, rows)
+        names = values.item_ids(chunk.columns[self._item_id])
+        chunk.name("item", names, Reason.INVALID_ITEM_ID)
+        items = self._mapper.payloads(chunk.columns, chunk.refuse_value)
+        salts = None if self._salt is None else [self._salt] * len(rows)
+        records = chunk.records([{name or "": item} for name, item in zip(names, items, strict=True)], salts)
+        return records if max(map(len, records.bodies)) <= MAX_ITEM_BYTES else _without_large(records)
+
+    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
+        """Rows with one key are duplicates, none of which speaks for the others."""
+        return [""] * len(rows)
+
+    def identity(self, ref: str) -> Handle:
+        """Tell which item a remembered entry is about."""
+        kind, value = msgspec.json.decode(ref, type=tuple[str, str])
+        return kind, value
+
+    def added(self, change: Added) -> Operation:
+        """A new row is written."""
+        return self._write_operation(Kind.ADDED, change.after)
+
+    def changed(self, change: Changed) -> Operation:
+        """A changed row is written."""
+        return self._write_operation(Kind.CHANGED, change.after)
+
+    def _write_operation(self, kind: Kind, record: Record) -> Operation:
+        ref = encode(record.handles[0]).decode()
+        return Operation(record.key, kind, self._write, record.body, record.handles, Entry(record.fingerprint, ref))
+
+    def removed(self, change: Removed) -> Operation:
+        """The item of a row that left is kept or deleted."""
+        return self._leave(change.key, change.before)
+
+    def moved(self, change: Changed) -> Operation | None:
+        """The item that a row was before follows ``on_removed``, under a key that no row has."""
+        if self._delete is None:
+            return None
+        # As short as a state can hold, whatever the row's key; another one for each item that a row leaves.
+        digest = blake2b(f"{change.after.key} {change.before.ref}".encode(), digest_size=16).hexdigest()
+        return self._leave(f"left {digest}", change.before)
+
+    def _leave(self, key: str, before: Entry) -> Operation:
+        item = self.identity(before.ref)
+        return Operation(key, Kind.REMOVED, self._delete, encode(item[1]), (item,), None)
+
+    def learn_types(self, found: Mapping[str, str]) -> None:
+        """Take the types of the catalog's fields; only those of mapped fields matter.
+
+        :param found: field to type, as the catalog's mappings tell
+        """
+        self.checked_fields = [
+            (name, name.split("."), values.CATALOG_TYPES.get(kind, kind))
+            for name, kind in found.items()
+            if name.partition(".")[0] in self._fields
+        ]
+
+    def screen(self, operation: Operation) -> Operation | Outcome:
+        """Compare an item with the catalog's field types: Iterable takes a wrong value, and never finds it again."""
+        if operation.kind is Kind.REMOVED:
+            return operation
+        document = msgspec.json.decode(operation.body)
+        (item,) = document.values()
+        wrong, coerced = types.check(item, self.checked_fields)
+        reason = Reason.TYPE_MISMATCH
+        for name, value in item.items():
+            if type(value) in (dict, list) and _has_period(value):
+                # Of the names inside only that much is told: they may be data.
+                wrong[name], reason = f"field {name}: a name inside it has a period", Reason.INVALID_VALUE
+        if coerced:
+            operation = msgspec.structs.replace(operation, body=encode(document))
+        if not wrong:
+            return operation
+        detail = "; ".join(wrong.values())
+        return self.salvage(operation, wrong, detail) or Outcome(
+            operation.key, operation.kind, Fate.REJECTED, reason, detail, operation
+        )
+
+    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
+        """Return the operation without some fields; ``None`` when the sync is not to send incomplete items."""
+        if not self._options.salvage:
+            return None
+        document = msgspec.json.decode(operation.body)
+        for item in document.values():
+            types.drop(item, fields)
+        told = "; ".join(part for part in (operation.partial, detail) if part)
+        return msgspec.structs.replace(operation, body=encode(document), partial=told)
+
+
+def _without_large(records: Records) -> Records:
+    """Put aside items that are larger than Iterable takes."""
+    fingerprints, bodies = list(records.fingerprints), list(records.bodies)
+    for number, body in enumerate(bodies):
+        size = len(body) - len(records.names[number] or "") - _FRAME
+        if size > MAX_ITEM_BYTES:
+            detail = f"an item of {size} bytes; Iterable takes {MAX_ITEM_BYTES}"
+            fingerprints[number] = Invalid(records.keys[number], Reason.TOO_LARGE, detail, records.handles(number))
+            bodies[number] = b""
+    return msgspec.structs.replace(records, fingerprints=fingerprints, bodies=bodies)
+
+
+def _has_period(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any("." in name or _has_period(member) for name, member in value.items())
+    return isinstance(value, list) and any(map(_has_period, value))
