@@ -1,0 +1,189 @@
+"""The event sync as an Airflow operator; boring on purpose."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.errors import IterableSyncError
+from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.mapping import Constant, Fields, Mapper
+from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.syncs.events import EventOptions, Events, EventType, check
+from airflow_provider_iterable.syncs.identity import Match, matching
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class IterableEventOperator(IterableModelOperator):
+    """Track what a SQL model says that users did: each row once, when its key first appears.
+
+    All parameters of :class:`~airflow_provider_iterable.operators.base.IterableModelOperator`, and:
+
+    :param event_type: ``"custom"`` tracks custom events, in bulk; ``"purchase"`` tracks purchases; ``"cart"`` replaces
+        shopping carts, which Iterable tracks as events named ``updateCart``
+    :param email_column: the column with the email address
+    :param user_id_column: the column with the user ID
+    :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
+    :param event_name: the name of all custom events
+    :param event_name_column: instead of it, the column with their names
+    :param event_id_column: the column with an ID by which Iterable knows an event, or a purchase, again; a changed row
+        then overwrites what it sent before. Those of custom events have letters, digits and dashes; at most 512 bytes
+    :param timestamp_column: the column with the time at which it happened: a date-time, a date, ISO text, or a number
+        of seconds or milliseconds; where it is empty, Iterable uses the time of arrival
+    :param items_column: the column with the items of a purchase or cart: JSON text, an array of objects or structs
+    :param total_column: the column with a purchase's amount
+    :param user_fields: profile fields that ride along with a purchase or cart, as ``fields`` are given; default: none
+    :param campaign_id_column: the column with the ID of the campaign that it is attributed to
+    :param template_id_column: the column with the ID of the template that it is attributed to
+    :param derive_ids: where no ID is mapped, make one from ``sync_id`` and the row's key, so that nothing is counted
+        twice after a lost answer, a killed worker or a restored state
+    :param retry_unsafe: whether events without any ID go again after a lost answer, at the risk of being there twice
+    :param create_new_fields: whether Iterable creates unknown fields; default: as the project's setting says
+    :raises ConfigurationError: when the DAG is parsed: parameters that make no sense together, or ``XComState`` for
+        carts and for events without any ID
+    """
+
+    sync_type = "events"
+
+    def __init__(
+        self,
+        *,
+        event_type: EventType = "custom",
+        email_column: str | None = None,
+        user_id_column: str | None = None,
+        match_by: Match | None = None,
+        event_name: str | None = None,
+        event_name_column: str | None = None,
+        event_id_column: str | None = None,
+        timestamp_column: str | None = None,
+        items_column: str | None = None,
+        total_column: str | None = None,
+        user_fields: Fields | None = None,
+        campaign_id_column: str | None = None,
+        template_id_column: str | None = None,
+        derive_ids: bool = True,
+        retry_unsafe: bool = False,
+        create_new_fields: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.event_type: EventType = event_type
+        self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
+        self.event_name, self.event_name_column = event_name, event_name_column
+        self.event_id_column, self.timestamp_column = event_id_column, timestamp_column
+        self.items_column, self.total_column, self.user_fields = items_column, total_column, user_fields
+        self.campaign_id_column, self.template_id_column = campaign_id_column, template_id_column
+        self.derive_ids, self.retry_unsafe, self.create_new_fields = derive_ids, retry_unsafe, create_new_fields
+        super().__init__(**kwargs)
+
+    def _check_parameters(self) -> None:
+        check(self._options(), self.fields, self.user_fields)
+        super()._check_parameters()
+        Mapper(self.user_fields or {}, self.nulls)
+        if not (self.email_column and self.user_id_column and self.match_by is None):
+            matching(self.match_by, self.email_column, self.user_id_column, None)
+
+    def needs_table_state(self) -> str | None:
+        """Return why a cart, or an event without ID, needs a state that is written as the run goes."""
+        if self._options().identified:
+            return None
+        return f"{self._countless()} that a failed try has sent would be tracked a second time by the next one"
+
+    def _countless(self) -> str:
+        return "carts" if self.event_type == "cart" else "events without ID"
+
+    def cannot_resend(self, hook: IterableHook) -> str | None:
+        """Return why carts, and events without ID, must not be repeated."""
+        if self._options().identified:
+            return None
+        return f"{self._countless()} would be tracked a second time"
+
+    def _options(self) -> EventOptions:
+        return EventOptions(
+            event_type=self.event_type,
+            event_name=self.event_name,
+            event_name_column=self.event_name_column,
+            event_id_column=self.event_id_column,
+            timestamp_column=self.timestamp_column,
+            items_column=self.items_column,
+            total_column=self.total_column,
+            campaign_id_column=self.campaign_id_column,
+            template_id_column=self.template_id_column,
+            derive_ids=self.derive_ids,
+            retry_unsafe=self.retry_unsafe,
+            create_new_fields=self.create_new_fields,
+        )
+
+    def _match(self, hook: IterableHook) -> Match:
+        return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
+
+    def destination(self, hook: IterableHook) -> dict[str, Any]:
+        """Return host, sync type, event type and matching identifier."""
+        return {"host": hook.host, "type": "events", "event_type": self.event_type, "match": self._match(hook)}
+
+    def guards(self) -> Guards:
+        """Return no guards: a row that is not there costs nothing."""
+        return Guards(allow_empty=True, max_removed=None)
+
+    def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
+        """Return the event sync bound to the model's columns."""
+        options, match, zone = self._options(), self._match(hook), ZoneInfo(self.timezone)
+        fields = {} if self.event_type == "cart" else self.fields
+        events = Events(
+            options,
+            sync_id=self.sync_id,
+            primary_key=self.primary_key,
+            match=match,
+            identifier_column=(self.email_column if match == "email" else self.user_id_column) or "",
+            project_type=hook.project_type,
+            mapper=Mapper(fields, self.nulls, zone, self._used()),
+            user_mapper=Mapper(self.user_fields or {}, self.nulls, zone),
+            columns=columns,
+            zone=zone,
+        )
+        self.log.info("Users are matched by %s; way: %s.", match, events.way)
+        return events
+
+    def _scope(self, context: Context, report: Report) -> Scope:
+        scope = super()._scope(context, report)
+        if self.event_id_column is None:
+            return replace(scope, mapping="")  # whatever is mapped, no row goes again for it
+        riding = sorted((name, repr(source)) for name, source in (self.user_fields or {}).items())
+        more = repr((scope.mapping, riding, self.event_name, self._options().columns))
+        return replace(scope, mapping=hashlib.sha256(more.encode()).hexdigest()[:32])
+
+    def _used(self) -> frozenset[str]:
+        """Return the columns that are no fields of the event by default."""
+        riding = [
+            source if isinstance(source, str) else source.name
+            for source in (self.user_fields or {}).values()
+            if not isinstance(source, Constant)
+        ]
+        named = {*self.primary_key, *self._options().columns, *riding, self.email_column, self.user_id_column}
+        return frozenset(name for name in named if name is not None)
+
+    def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
+        if not self.check_types or not self.user_fields or not isinstance(sync, Events):
+            return None
+        events = sync
+
+        def learn() -> None:
+            try:
+                events.learn_types(hook.get_fields(client))
+            except IterableSyncError as error:
+                self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
+
+        return learn
+
+    def keys_identify(self) -> bool:
+        """Whether the key is the user's identifier."""
+        return bool({*self.primary_key} & {self.email_column, self.user_id_column})

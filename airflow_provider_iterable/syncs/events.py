@@ -1,0 +1,391 @@
+"""What an event sync means: custom events and purchases tracked, carts updated; knows neither SQL nor Airflow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, tzinfo
+from functools import partial
+from typing import Any, Literal
+
+import msgspec
+
+from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.api.values import BadValue, Renderer
+from airflow_provider_iterable.engine.vocabulary import (
+    Added,
+    Call,
+    Changed,
+    Entry,
+    Fate,
+    Handle,
+    Kind,
+    Operation,
+    Outcome,
+    Reason,
+    Recipe,
+    Record,
+    Records,
+    Removed,
+    Row,
+)
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.mapping import Fields, Mapper, position
+from airflow_provider_iterable.syncs import items, types
+from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
+from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
+
+EventType = Literal["custom", "purchase", "cart"]
+
+DERIVED_ID = 32
+"""Hexadecimal digits of an event ID that is derived from the sync and the row's key."""
+
+_ATTRIBUTION = ("event_id_column", "timestamp_column", "campaign_id_column", "template_id_column")
+PARAMETERS: Mapping[str, Collection[str]] = {
+    "custom": ("event_name", "event_name_column", *_ATTRIBUTION, "fields"),
+    "purchase": ("items_column", "total_column", *_ATTRIBUTION, "fields", "user_fields"),
+    "cart": ("items_column", "user_fields"),
+}
+"""What may be said about each type of event; the user, and what is common to all syncs, apart."""
+_OPTIONAL = ("event_name", "event_name_column", *_ATTRIBUTION, "items_column", "total_column")
+
+_RESERVED = (*FIELD_NAMES.values(), "shoppingCartItems")
+"""Profile fields that a purchase or a cart writes by itself, or must not."""
+
+
+@dataclass(frozen=True)
+class EventOptions:
+    """How events are synced.
+
+    :param event_type: ``"custom"``, ``"purchase"`` or ``"cart"``
+    :param event_name: the name of all events
+    :param event_name_column: instead of it, the column of their names
+    :param event_id_column: column of the ID by which Iterable knows an event or a purchase again
+    :param timestamp_column: column of the time at which it happened
+    :param items_column: column of the items, as JSON text or arrays
+    :param total_column: column of a purchase's amount
+    :param campaign_id_column: column of the campaign that it is attributed to
+    :param template_id_column: column of the template that it is attributed to
+    :param derive_ids: whether events get an ID from the sync and their key, where none is mapped
+    :param retry_unsafe: whether events without ID go again after a lost answer
+    :param create_new_fields: ``None``: as the project's setting says
+    """
+
+    event_type: EventType
+    event_name: str | None = None
+    event_name_column: str | None = None
+    event_id_column: str | None = None
+    timestamp_column: str | None = None
+    items_column: str | None = None
+    total_column: str | None = None
+    campaign_id_column: str | None = None
+    template_id_column: str | None = None
+    derive_ids: bool = True
+    retry_unsafe: bool = False
+    create_new_fields: bool | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that these options name."""
+        named = (
+            self.event_name_column,
+            self.event_id_column,
+            self.timestamp_column,
+            self.items_column,
+            self.total_column,
+            self.campaign_id_column,
+            self.template_id_column,
+        )
+        return tuple(column for column in named if column is not None)
+
+    @property
+    def identified(self) -> bool:
+        """Whether what is sent bears an ID, so that sending it again changes nothing."""
+        return self.event_type != "cart" and (self.derive_ids or self.event_id_column is not None)
+
+
+def check(options: EventOptions, fields: Fields | None, user_fields: Fields | None) -> None:
+    """Refuse options that make no sense together.
+
+    :raises ConfigurationError: a parameter is missing, or means nothing for this type of event
+    """
+    if options.event_type not in PARAMETERS:
+        raise ConfigurationError(
+            f"event_type must be one of {', '.join(map(repr, PARAMETERS))}, not {options.event_type!r}"
+        )
+    given = {name: getattr(options, name) for name in _OPTIONAL} | {"fields": fields, "user_fields": user_fields}
+    for name, value in given.items():
+        if value is not None and name not in PARAMETERS[options.event_type]:
+            hint = " A cart has no fields of its own; user_fields go to the profile." if name == "fields" else ""
+            raise ConfigurationError(f'{name} has no meaning for event_type="{options.event_type}".{hint}')
+    if options.event_type == "custom":
+        if (options.event_name is None) is (options.event_name_column is None):
+            raise ConfigurationError('event_type="custom" needs event_name or event_name_column, one of the two')
+        if options.event_name is not None and not options.event_name.strip():
+            raise ConfigurationError("event_name is blank")
+    else:
+        for name in ("items_column", "total_column"):
+            if name in PARAMETERS[options.event_type] and not getattr(options, name):
+                raise ConfigurationError(f'event_type="{options.event_type}" needs {name}')
+    for name in user_fields or ():
+        if name.partition(".")[0] in _RESERVED:
+            raise ConfigurationError(f"user_fields must not name {name!r}: the call itself writes it")
+        if name.count(".") > 1:
+            raise ConfigurationError(
+                f"The user field {name!r} is nested deeper than Iterable merges, which is one level: what stands "
+                "beside it would be lost. Map its parent as Json."
+            )
+
+
+class Events:
+    """The event sync: a row is something that somebody did, and fires when its key first appears.
+
+    :param options: see :class:`EventOptions`
+    :param sync_id: the sync's lasting name; IDs are derived from it
+    :param primary_key: columns whose values name a row
+    :param match: the identifier that selects the user
+    :param identifier_column: its column
+    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` when not told
+    :param mapper: the fields of the event
+    :param user_mapper: the profile fields that ride along
+    :param columns: the model's columns
+    :param zone: the zone in which times without one are read
+    :raises ModelError: a column is missing
+    """
+
+    removals_first = False
+    exclusive = True
+    keeps_leavers = True
+    collapses = False
+
+    def __init__(
+        self,
+        options: EventOptions,
+        *,
+        sync_id: str,
+        primary_key: Sequence[str],
+        match: Match,
+        identifier_column: str,
+        project_type: str | None,
+        mapper: Mapper,
+        user_mapper: Mapper,
+        columns: Sequence[str],
+        zone: tzinfo = UTC,
+    ) -> None:
+        self._options, self._match, self._mapper, self._user_mapper = options, match, mapper, user_mapper
+        self.keys = namer(columns, primary_key)
+        self._columns, self._zone, self._render = columns, zone, Renderer(zone)
+        self._identifier = position(columns, identifier_column)
+        mapper.bind(columns)
+        user_mapper.bind(columns)
+        own_id = options.event_id_column
+        self._own_id = None if own_id is None else position(columns, own_id)
+        self._seed = hashlib.sha256(f"{sync_id}\0".encode())
+        self._project_type = project_type
+        self.recipe = self._recipe(primary_key)
+        self._makers, constants = self._parts()
+        self._body = _struct(list(self._makers), constants)
+        self._call, self.way = self._calls()
+        self.checked_fields: list[tuple[str, list[str], str]] = []
+        """Mapped profile fields with their path and Iterable's type; learned before the first screening."""
+
+    def _recipe(self, primary_key: Sequence[str]) -> Recipe:
+        columns, mappers = self._columns, (self._mapper, self._user_mapper)
+        read = [position(columns, name) for name in self._options.columns]
+        who = (self._match, columns[self._identifier], self._project_type)
+        said = (replace(self._options, retry_unsafe=False), *who, str(self._zone), *(mapper.text for mapper in mappers))
+        return Recipe(
+            key=tuple(position(columns, name) for name in primary_key),
+            columns=(self._identifier, *read, *(number for mapper in mappers for number in mapper.positions)),
+            text=repr(said),
+        )
+
+    @property
+    def _fires_again(self) -> bool:
+        return self._options.event_id_column is not None
+
+    def _calls(self) -> tuple[Call, str]:
+        """Return the call, and the way in words."""
+        options = self._options
+        if options.event_type == "cart":
+            return endpoints.update_cart(), "a request for each cart; a cart fires once, when its key first appears"
+        make = endpoints.track_events if options.event_type == "custom" else endpoints.track_purchase
+        way = "bulk requests" if options.event_type == "custom" else "a request for each purchase"
+        if options.event_id_column:
+            return make(), f"{way}, with the model's IDs; a changed row overwrites what was sent"
+        if options.derive_ids:
+            return make(), f"{way}, with derived IDs; a row fires once, when its key first appears"
+        again = "sent again, at the risk of a second one" if options.retry_unsafe else "not sent again"
+        return make(repeatable=options.retry_unsafe), f"{way}, without IDs; after a lost answer an event is {again}"
+
+    def _parts(self) -> tuple[dict[str, Callable[[_Rows], Sequence[Any]]], dict[str, Any]]:
+        """Return what makes the members of a body, a column at a time, and the members that are always the same."""
+        options = self._options
+        makers: dict[str, Callable[[_Rows], Sequence[Any]]] = {}
+        constants: dict[str, Any] = {}
+        if options.event_type == "custom":
+            makers[FIELD_NAMES[self._match]] = lambda rows: rows.users
+            if options.event_name is not None:
+                constants["eventName"] = options.event_name
+            if options.create_new_fields is not None:
+                constants["createNewFields"] = options.create_new_fields
+        else:
+            makers["user"] = self._user()
+        if options.identified:
+            makers["id"] = lambda rows: rows.ids
+        short = options.event_type == "purchase"
+        zone, render = self._zone, self._render
+        for member, column, convert in (
+            ("eventName", options.event_name_column, items.event_name),
+            ("createdAt", options.timestamp_column, partial(items.seconds, zone=zone)),
+            ("items", options.items_column, partial(items.items_of, render=render)),
+            ("total", options.total_column, partial(items.number, render=render)),
+            ("campaignId", options.campaign_id_column, partial(items.attribution, render=render, short=short)),
+            ("templateId", options.template_id_column, partial(items.attribution, render=render, short=short)),
+        ):
+            if column is not None:
+                makers[member] = self._converted(column, convert)
+        if options.event_type != "cart":
+            makers["dataFields"] = lambda rows: self._mapper.payloads(rows.chunk.columns, rows.chunk.refuse_value)
+        return makers, constants
+
+    def _converted(self, column: str, convert: Callable[[Any], Any]) -> Callable[[_Rows], Sequence[Any]]:
+        number = position(self._columns, column)
+        return lambda rows: _converted(rows.chunk, number, column, convert)
+
+    def _user(self) -> Callable[[_Rows], Sequence[Any]]:
+        """Return what makes the users of purchases and carts, which are written along with them."""
+        options, mapper = self._options, self._user_mapper
+        flags = {}
+        if mapper.nests:
+            flags["mergeNestedObjects"] = True
+        if self._match == "user_id" and self._project_type in ("email", None):
+            flags["preferUserId"] = True
+        if options.create_new_fields is not None:
+            flags["createNewFields"] = options.create_new_fields
+        user = _struct([FIELD_NAMES[self._match], *(["dataFields"] if mapper.names else [])], flags)
+
+        def users(rows: _Rows) -> Sequence[Any]:
+            parts = [rows.users]
+            if mapper.names:
+                parts.append(mapper.payloads(rows.chunk.columns, rows.chunk.refuse_value))
+            return list(map(user, *parts))
+
+        return users
+
+    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+        """Map rows: one identifier on top or in the user, and nothing of the other one."""
+        chunk = Chunk(keys, rows)
+        ids: Sequence[Any] = keys
+        if self._options.event_type == "cart":
+            users: Sequence[Any] = chunk.identify(self._match, self._identifier)
+        else:
+            users = chunk.identify_beside(self._match, self._identifier)
+            ids = self._ids(chunk)
+            chunk.name("event", ids, Reason.INVALID_EVENT)
+        all_of_it = _Rows(chunk, users, ids)
+        return chunk.records(map(self._body, *(make(all_of_it) for make in self._makers.values())))
+
+    def _ids(self, chunk: Chunk) -> Sequence[str | None]:
+        """Return what the events are called: their IDs, or, where none is sent, their keys."""
+        options = self._options
+        if self._own_id is not None:
+            check = items.event_id if options.event_type == "custom" else items.purchase_id
+            return _converted(chunk, self._own_id, self._columns[self._own_id], check)
+        return list(map(self._derived, chunk.keys)) if options.derive_ids else chunk.keys
+
+    def _derived(self, key: str) -> str:
+        digest = self._seed.copy()
+        digest.update(key.encode())
+        return digest.hexdigest()[:DERIVED_ID]
+
+    def identity(self, ref: str) -> Handle:
+        """Tell which event a remembered entry is about; none is told where a row's identity cannot be another's."""
+        if not ref:
+            return ("", "")
+        kind, value = msgspec.json.decode(ref, type=tuple[str, str])
+        return kind, value
+
+    def added(self, change: Added) -> Operation:
+        """A new row fires."""
+        return self._operation(Kind.ADDED, change.after, self._call)
+
+    def changed(self, change: Changed) -> Operation:
+        """A changed row fires again where an ID is mapped, for then it overwrites."""
+        return self._operation(Kind.CHANGED, change.after, self._call if self._fires_again else None)
+
+    def _operation(self, kind: Kind, record: Record, call: Call | None) -> Operation:
+        ref = encode(record.handles[0]).decode() if self._fires_again else ""
+        body = b"" if call is None else record.body
+        return Operation(record.key, kind, call, body, record.handles, Entry(record.fingerprint, ref))
+
+    def removed(self, change: Removed) -> Operation:
+        """A row that left is remembered, so that it does not fire again; nothing is called."""
+        return Operation(change.key, Kind.REMOVED, None, b"", (self.identity(change.before.ref),), change.before)
+
+    def moved(self, change: Changed) -> Operation | None:
+        """What was sent under another ID stays at Iterable."""
+        return None
+
+    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
+        """Rows with one key are duplicates, none of which speaks for the others."""
+        return [""] * len(rows)
+
+    def learn_types(self, types: Mapping[str, str]) -> None:
+        """Take the types of Iterable's profile fields; only those of mapped user fields matter.
+
+        :param types: as ``users/getFields`` answers: dotted name to type
+        """
+        tops = {name.partition(".")[0] for name in self._user_mapper.names}
+        self.checked_fields = [
+            (name, name.split("."), expected) for name, expected in types.items() if name.partition(".")[0] in tops
+        ]
+
+    def screen(self, operation: Operation) -> Operation | Outcome:
+        """Compare the user's fields with Iterable's field types; of those of events it tells no types."""
+        if not self.checked_fields:
+            return operation
+        body = msgspec.json.decode(operation.body)
+        wrong, coerced = types.check(body["user"]["dataFields"], self.checked_fields)
+        if wrong:
+            detail = "; ".join(wrong.values())
+            return Outcome(operation.key, operation.kind, Fate.REJECTED, Reason.TYPE_MISMATCH, detail, operation)
+        return msgspec.structs.replace(operation, body=encode(body)) if coerced else operation
+
+    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
+        """An event is sent as it is, or not at all: what it once was without a field, it would be for good."""
+        return None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a chunk, whom they are about, and the IDs of their events."""
+
+    chunk: Chunk
+    users: Sequence[Any]
+    ids: Sequence[Any]
+
+
+def _struct(names: Sequence[str], constants: Mapping[str, Any]) -> Any:
+    return msgspec.defstruct(
+        "Body",
+        [*((name, Any) for name in names), *((name, Any, value) for name, value in constants.items())],
+        gc=False,
+    )
+
+
+def _converted(chunk: Chunk, number: int, column: str, convert: Callable[[Any], Any]) -> list[Any]:
+    """Return the values of a column, converted; a row whose value cannot be is refused."""
+    values = chunk.columns[number]
+    try:
+        return list(map(convert, values))
+    except BadValue:
+        found = []
+        for row, value in enumerate(values):
+            try:
+                found.append(convert(value))
+            except BadValue as error:
+                chunk.refuse(row, Reason.INVALID_EVENT, f"column {column}: {error}")
+                found.append(None)
+        return found
