@@ -1,0 +1,151 @@
+"""What a change of email address means: a profile moves to another address; knows neither SQL nor Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from airflow_provider_iterable.api import endpoints, values
+from airflow_provider_iterable.engine.vocabulary import (
+    Added,
+    Call,
+    Changed,
+    Entry,
+    Handle,
+    Kind,
+    Operation,
+    Outcome,
+    Reason,
+    Recipe,
+    Record,
+    Records,
+    Removed,
+    Row,
+)
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.mapping import position
+from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
+from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
+
+
+@dataclass(frozen=True)
+class EmailChangeOptions:
+    """How addresses are changed.
+
+    :param primary_key: columns whose values name a row
+    :param match: the identifier that selects the profile: the current address, or the user ID
+    :param identifier_column: column of that identifier
+    :param new_email_column: column of the address the profile is to have
+    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` when not told
+    """
+
+    primary_key: tuple[str, ...]
+    match: Match
+    identifier_column: str
+    new_email_column: str
+    project_type: str | None
+
+
+class ChangeEmail:
+    """The sync of email changes: a row is a profile's move to another address.
+
+    Matched by the current address, a row fires once: the address it is about is gone afterwards, so nothing that
+    the row says later could be about the same profile. Matched by user ID, a changed row is another move.
+
+    :param options: see :class:`EmailChangeOptions`
+    :param columns: the model's columns
+    :raises ModelError: a column is missing
+    :raises ConfigurationError: the connection does not say the project type
+    """
+
+    removals_first = False
+    exclusive = True
+    collapses = False
+
+    def __init__(self, options: EmailChangeOptions, columns: Sequence[str]) -> None:
+        if options.project_type is None:
+            raise ConfigurationError(
+                'mode="change_email" needs the project type, and the connection does not say it. An email-based '
+                "project has a call of its own for it, and might take the call of the other types without an error and "
+                "without a change. Nothing was sent. Set project_type in the connection."
+            )
+        self.keeps_leavers = options.match == "email"
+        self.keys = namer(columns, options.primary_key)
+        self._match = options.match
+        self._identifier = position(columns, options.identifier_column)
+        self._new_email = position(columns, options.new_email_column)
+        self.recipe = Recipe(
+            key=tuple(position(columns, name) for name in options.primary_key),
+            columns=(self._identifier, self._new_email),
+            text=repr((options.match, columns[self._identifier], columns[self._new_email], options.project_type)),
+        )
+        self._payload: Any
+        self._call: Call
+        if options.project_type == "email":
+            current = "currentEmail" if options.match == "email" else "currentUserId"
+            self._payload = msgspec.defstruct("Move", [current, "newEmail"], gc=False)
+            self._call, self.way = endpoints.update_email(options.match), "one request for each change"
+        else:
+            fields: Any = msgspec.defstruct("Fields", ["email"], gc=False)
+            profile: Any = msgspec.defstruct("Profile", [FIELD_NAMES[options.match], "dataFields"], gc=False)
+            self._payload = lambda identifier, email: profile(identifier, fields(email))
+            self._call = endpoints.bulk_change_email(options.match)
+            self.way = "each user is looked up first (100 a second), then changed in bulk"
+
+    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+        """Map rows: the identifier that selects the profile, and the new address; nothing else is sent."""
+        chunk = Chunk(keys, rows)
+        identifiers = chunk.identify(self._match, self._identifier)
+        for number, email in enumerate(values.emails(chunk.columns[self._new_email])):
+            if email is None:
+                chunk.refuse(number, Reason.INVALID_EMAIL, "the new address")
+        emails = chunk.identify_too("email", self._new_email)
+        return chunk.records(map(self._payload, identifiers, emails))
+
+    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
+        """Rows with one key are duplicates, none of which speaks for the others."""
+        return [""] * len(rows)
+
+    def _ref(self, identity: Handle) -> str:
+        """Return what is remembered of the person: nothing where the address is one of the past."""
+        return "" if self.keeps_leavers else encode([identity[0], identity[1]]).decode()
+
+    def identity(self, ref: str) -> Handle:
+        """Tell whom a remembered entry is about, if it says so."""
+        kind, value = msgspec.json.decode(ref, type=tuple[str, str]) if ref else ("", "")
+        return kind, value
+
+    def added(self, change: Added) -> Operation:
+        """A new row moves the profile; one whose addresses are the same says nothing until they differ."""
+        current, new = change.after.handles[0], change.after.handles[-1]
+        if current == new:
+            return Operation(change.after.key, Kind.ADDED, None, b"", change.after.handles, None)
+        return self._move(Kind.ADDED, change.after, self._call)
+
+    def changed(self, change: Changed) -> Operation:
+        """A changed row moves the profile again where the user ID tells which it is."""
+        return self._move(Kind.CHANGED, change.after, None if self.keeps_leavers else self._call)
+
+    def _move(self, kind: Kind, record: Record, call: Call | None) -> Operation:
+        entry = Entry(record.fingerprint, self._ref(record.handles[0]))
+        return Operation(record.key, kind, call, record.body, record.handles, entry)
+
+    def removed(self, change: Removed) -> Operation:
+        """A row that left says nothing about the profile."""
+        remember = change.before if self.keeps_leavers else None
+        return Operation(change.key, Kind.REMOVED, None, b"", (self.identity(change.before.ref),), remember)
+
+    def moved(self, change: Changed) -> Operation | None:
+        """Another user ID under the same key is somebody else; whoever it was before keeps the address."""
+        return None
+
+    def screen(self, operation: Operation) -> Operation | Outcome:
+        """Nothing but addresses is sent, and they were checked."""
+        return operation
+
+    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
+        """Return the operation without the address nobody has: what is left is whether somebody has the new one."""
+        return msgspec.structs.replace(operation, handles=operation.handles[1:])
