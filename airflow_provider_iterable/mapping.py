@@ -70,6 +70,7 @@ class Mapper:
     :param nulls: what becomes of nulls
     :param zone: the zone in which naive date-times are read
     :param used: columns that other parameters use
+    :param offset: how UTC is written in date-times
     :raises ConfigurationError: a field name is empty, a field is inside another that is mapped too, a source is none
     """
 
@@ -79,11 +80,14 @@ class Mapper:
         nulls: Nulls = "send",
         zone: tzinfo = UTC,
         used: frozenset[str] = frozenset(),
+        offset: str = "+00:00",
     ) -> None:
         if nulls not in ("send", "skip"):
             raise ConfigurationError(f'nulls must be "send" or "skip", not {nulls!r}')
         self._fields, self._nulls, self._used = fields, nulls, used
-        self._render = Renderer(zone)
+        self._render = Renderer(zone, offset)
+        self._zone, self._offset = str(zone), offset
+        self._described: list[tuple[str, str, bool, bool]] = []
         self.names: tuple[str, ...] = ()
         if fields is not None:
             self.names = tuple(fields)
@@ -98,6 +102,16 @@ class Mapper:
     def nests(self) -> bool:
         """Whether a dotted name is mapped."""
         return any("." in name for name in self.names)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Where the mapped columns stand; empty until bound."""
+        return tuple(number for _, number, _, _ in self._columns)
+
+    @property
+    def text(self) -> str:
+        """What decides how the values of the mapped columns look, apart from the values; empty until bound."""
+        return repr((self._described, self._constants, self._zone, self._offset))
 
     def bind(self, columns: Sequence[str], extra: Sequence[str] = ()) -> None:
         """Look the columns up by name.
@@ -131,12 +145,14 @@ class Mapper:
             )
             for field, source in found.items()
         ]
+        self._described = [(field, columns[number], json, skips) for field, number, json, skips in self._columns]
         constants = {
             field: self._constant(field, source.value)
             for field, source in fields.items()
             if isinstance(source, Constant)
         }
         self._constants = tuple(constants.values())
+        self._described += [(field, "", False, False) for field in constants]
         self._build = _builder([*found, *constants, *extra])
 
     def payloads(

@@ -95,12 +95,14 @@ class Model:
         self.chunk_size = chunk_size
         self.columns: tuple[str, ...] = ()
         """Column names in the order of each row's values; empty until opened."""
+        self._described = False
         self._chunks: Iterator[Sequence[Row]] | None = None
         self._closers: tuple[Callable[[], Any], ...] = ()
         hook.log_sql = False
 
     def __enter__(self) -> Self:
-        self.open()
+        if not self._described:
+            self.open()
         return self
 
     def __exit__(
@@ -134,6 +136,23 @@ class Model:
             self.close()
             raise
 
+    def describe(self, learn: Callable[[Any], None]) -> None:
+        """Learn the columns without running the query; entering the model then leaves it closed.
+
+        :param learn: called with a cursor whose description is that of the columns
+        :raises ModelError: as :meth:`open`
+        """
+        connection = self.hook.get_conn()
+        try:
+            cursor = connection.cursor()
+            arguments = (self.parameters,) if self.parameters else ()
+            cursor.execute(f"SELECT * FROM (\n{self.sql}\n) AS iterable_model LIMIT 0", *arguments)
+            columns = _column_names(cursor.description)
+            learn(cursor)
+            self.columns, self._described = columns, True
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Close cursor and connection, undoing whatever the statement may have changed; may be repeated."""
         closers, self._closers, self._chunks = self._closers, (), None
@@ -148,6 +167,7 @@ class Model:
         self._closers = (connection.close,)
         cursor = _streaming_cursor(connection)
         self._closers = _closers(connection, cursor)
+        self._prepare(connection, cursor)
         if self.parameters:
             cursor.execute(self.sql, self.parameters)
         else:  # Without parameters a percent sign is a percent sign.
@@ -158,6 +178,10 @@ class Model:
         if first and isinstance(first[0], Mapping):
             raise ModelError("The connection's cursor returns dictionaries; remove its cursor setting.")
         return _chunks(first, cursor, self.chunk_size)
+
+
+    def _prepare(self, connection: Any, cursor: Any) -> None:
+        """Do what is to be done on the connection before the query runs: nothing here."""
 
 
 def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[Row]]:

@@ -34,10 +34,15 @@ from urllib.request import Request, urlopen
 import msgspec
 
 from airflow_provider_iterable.engine.deliver import Patience
+from airflow_provider_iterable.engine.vocabulary import Gone, Sync
+from airflow_provider_iterable.state import ObjectState, TableState
+from airflow_provider_iterable.state.scope import Scope, Store
 from tests.services import postgres_uri
 
 BULK = "/api/users/bulkUpdate"
 SYNC_ID = "kill.sync_users"
+NOBODY = cast("Sync", None)
+"""Whom to ask about no rows."""
 RATE = 5.0
 """Bulk requests a second: Iterable's documented rate, which the operator keeps."""
 SLOW = [
@@ -47,7 +52,7 @@ SLOW = [
 """How long bulk answers take, so that requests are in flight most of the time, and answers overtake each other."""
 DEADLINE = 120.0
 """Seconds for anything that is waited for."""
-Where = Literal["postgres", "sqlite"]
+Where = Literal["postgres", "sqlite", "object"]
 
 
 class Profile(msgspec.Struct):
@@ -199,6 +204,11 @@ class Scene:
     def remembered(self) -> set[str]:
         """Return the email addresses of the rows in the state."""
         statement = f"SELECT record_key FROM {self.state_table()} WHERE sync_id = '{SYNC_ID}'"
+        if self.where == "object":
+            # Read only, wherever it belongs: none of what a baseline would do is done.
+            session = ObjectState(f"file://{self.folder}/objects").open(Scope(SYNC_ID, {}, resync="baseline"))
+            with closing(session):
+                return {email(int(pair.key[1:-1])) for pair in session.pair(NOBODY, []) if isinstance(pair, Gone)}
         if self.where == "postgres":
             if self.query(f"SELECT to_regclass('{self.state_table()}')") == [(None,)]:
                 return set()
@@ -311,10 +321,16 @@ def scene(rows: int, batch_size: int, where: Where) -> Iterator[Scene]:
         yield made
 
 
+def store(scene_name: str, where: Where) -> Store:
+    """Return where the operator's process remembers."""
+    if where == "object":
+        return ObjectState(f"file://{os.environ['AIRFLOW_HOME']}/objects")
+    return TableState("state", schema=scene_name if where == "postgres" else None)
+
+
 def attempt(scene_name: str, rows: int, batch_size: int, where: Where) -> None:
     """Run the operator as a task would, and print its report."""
     from airflow_provider_iterable.operators import IterableUserSyncOperator
-    from airflow_provider_iterable.state import TableState
 
     # The row in the middle waits for a lock that is free, unless somebody wants to kill who reads it.
     lock = f"pg_advisory_xact_lock_shared(hashtext('{scene_name}')) IS NOT NULL"
@@ -326,7 +342,7 @@ def attempt(scene_name: str, rows: int, batch_size: int, where: Where) -> None:
         primary_key="id",
         email_column="email",
         batch_size=batch_size,
-        state=TableState("state", schema=scene_name if where == "postgres" else None),
+        state=store(scene_name, where),
     )
     pushed = SimpleNamespace(xcom_push=lambda **kwargs: None)
     context = {"run_id": "run", "ti": pushed, "outlet_events": defaultdict(SimpleNamespace)}
@@ -437,7 +453,8 @@ def experiment(
     started = time.monotonic()
     tell(
         f"{rows} rows in batches of {batch_size}, state on {where}, seed {seed}. Killed once while the model is read, "
-        f"once before a commit, {kills} times at random; at most {Patience().in_flight} batches in flight."
+        f"once before a commit (objects: at random), {kills} times at random; at most {Patience().in_flight} batches "
+        "in flight."
     )
     tell("   killed at   after  requests   resent   accepted  remembered  in flight")
     with scene(rows, batch_size, where) as at:
@@ -445,7 +462,7 @@ def experiment(
         for number in range(kills + 2):
             if number == 0:
                 kill = trial.in_plan()
-            elif number == (kills + 2) // 2:
+            elif number == (kills + 2) // 2 and where != "object":  # a folder cannot be locked
                 kill = trial.before_commit()
             else:
                 kill = trial.at_random(kills + 2 - number - (number < (kills + 2) // 2))
@@ -499,7 +516,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--kills", type=int, default=20, help="at random instants; two more are not random")
     parser.add_argument("--batch-size", type=int, default=1000)
-    parser.add_argument("--state", choices=("postgres", "sqlite"), default="postgres")
+    parser.add_argument("--state", choices=("postgres", "sqlite", "object"), default="postgres")
     parser.add_argument("--seed", type=int, default=None, help="of the instants; printed, to be repeated")
     parser.add_argument("--attempt", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--name", help=argparse.SUPPRESS)

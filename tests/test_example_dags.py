@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -21,7 +22,14 @@ from airflow_provider_iterable.sandbox import Sandbox
 from tests.airflow_db import AIRFLOW, Dags, airflow_db, dags, run_dag  # noqa: F401 (fixtures)
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
-DAG_IDS = {"users.py": "example_iterable_users"}
+DAG_IDS = {
+    "users.py": "example_iterable_users",
+    "email_change_order.py": "example_iterable_email_change_order",
+    "lists.py": "example_iterable_lists",
+    "events.py": "example_iterable_events",
+    "catalogs.py": "example_iterable_catalogs",
+    "privacy.py": "example_iterable_privacy",
+}
 """The DAG that each example file defines."""
 CUSTOMERS = 150
 
@@ -125,6 +133,250 @@ def test_the_users_example_brings_iterable_up_to_the_model(
         database.execute("UPDATE iterable_sync_state SET fingerprint = '00' WHERE record_key = '[1]'")
     assert run(6) > 0
     assert sandbox.calls[-1].records == 1
+
+
+TEA = '[{"id":"tea-1","name":"Tea","price":2.5,"quantity":2}]'
+POT = '[{"id":"pot-1","name":"Pot","price":19,"quantity":1}]'
+HAPPENED = """
+    CREATE TABLE visits (id, customer_id, kind, page, happened_at);
+    CREATE TABLE carts (customer_id, changed_at, items);
+    CREATE TABLE orders (id, order_number, customer_id, ordered_at, items, total, coupon);
+"""
+
+
+def test_the_events_example_brings_iterable_up_to_the_model(
+    examples: dict[str, Any], sandbox: Sandbox, warehouse: Warehouse
+) -> None:
+    """Run by run: all that happened, nothing at all, what is new; a changed order overwrites, a changed cart fires."""
+    dag = examples["example_iterable_events"]
+    for task in dag.tasks:
+        task.retries = 0  # a failure is to be seen at once
+
+    def sql(script: str) -> None:
+        with closing(sqlite3.connect(warehouse.path)) as database:
+            database.executescript(script)
+
+    def run(hour: int, dag: Any = dag) -> int:
+        before = len(sandbox.calls)
+        dag_run = run_dag(dag, datetime(2026, 3, 1, hour, tzinfo=UTC))
+        assert dag_run.state == "success"
+        return len(sandbox.calls) - before
+
+    def cart(email: str) -> Any:
+        return next(user["dataFields"]["shoppingCartItems"] for user in sandbox.users if user["email"] == email)
+
+    names = {row["id"]: row["email"].lower() for row in warehouse.rows()}
+    assert run(1, examples["example_iterable_users"]) > 0
+    sql(
+        f"""{HAPPENED}
+        INSERT INTO visits VALUES (1, 1, 'Visited', '/tea', '2026-02-28 10:00:00'), (2, 2, 'Left', '/', NULL);
+        INSERT INTO carts VALUES (1, '2026-02-28 11:00:00', '{TEA}'), (2, '2026-02-28 11:00:00', '{TEA}');
+        INSERT INTO orders VALUES (1, 'A-1', 1, '2026-02-28 12:00:00', '{TEA}', 5, 'SPRING');"""
+    )
+    assert run(2) == 1 + 2 + 1 + 1  # the last one reads the types of user fields
+    told = {(found["eventName"], found["email"], found["dataFields"].get("page")) for found in sandbox.events}
+    assert told == {
+        ("Visited", names[1], "/tea"),
+        ("Left", names[2], "/"),
+        *(("updateCart", names[number], None) for number in (1, 2)),
+    }
+    assert [(found["id"], found["total"], found["email"]) for found in sandbox.purchases] == [("A-1", 5.0, names[1])]
+    assert (cart(names[1]), len(cart(names[2]))) == ([], 1)
+
+    assert run(3) == 0
+
+    sql(
+        f"""UPDATE carts SET items = '{POT}', changed_at = '2026-02-28 13:00:00' WHERE customer_id = 2;
+        UPDATE orders SET total = 4 WHERE id = 1;
+        DELETE FROM visits WHERE id = 1;"""
+    )
+    assert run(4) == 3
+    assert cart(names[2])[0]["id"] == "pot-1"
+    assert [(found["id"], found["total"], found["writes"]) for found in sandbox.purchases] == [("A-1", 4.0, 2)]
+    assert Counter(found["eventName"] for found in sandbox.events) == {"Visited": 1, "Left": 1, "updateCart": 3}
+    sql("INSERT INTO visits VALUES (1, 1, 'Visited', '/tea', '2026-02-28 10:00:00')")
+    assert run(5) == 0
+
+
+PRODUCTS = [
+    (1, "tea_1", "Tea", 2.5, "2026-05-31 08:00:00", '{"origin":"Assam"}', 1),
+    (2, "pot_1", "Pot", 19.0, "2026-06-01 08:00:00", None, 1),
+    (3, "cup_1", "Cup", 4.0, "2026-06-02 08:00:00", '{"colours":["red"]}', 1),
+    (4, "old_1", "Jug", 9.0, "2026-01-01 08:00:00", None, 0),
+]
+
+
+def test_the_catalogs_example_brings_iterable_up_to_the_model(
+    examples: dict[str, Any], sandbox: Sandbox, warehouse: Warehouse
+) -> None:
+    """Run by run: the products on sale, nothing at all, and the differences; every field is found by its type."""
+    dag = examples["example_iterable_catalogs"]
+    dag.get_task("sync_products").retries = 0  # a failure is to be seen at once
+
+    def sql(statement: str, *rows: tuple[Any, ...]) -> None:
+        with closing(sqlite3.connect(warehouse.path)) as database, database:
+            database.executemany(statement, rows or [()])
+
+    def run(hour: int) -> int:
+        before = len(sandbox.calls)
+        dag_run = run_dag(dag, datetime(2026, 3, 1, hour, tzinfo=UTC))
+        assert dag_run.state == "success"
+        return len(sandbox.calls) - before
+
+    def prices() -> dict[str, float]:
+        (catalog,) = sandbox.catalogs
+        assert catalog["name"] == "products"
+        for item in catalog["values"]:
+            given = {name for name, value in item["value"].items() if value is not None}
+            assert set(item["indexed"]) == given
+        return {item["id"]: item["value"]["price"] for item in catalog["values"]}
+
+    sql("CREATE TABLE products (id, sku, name, price, on_sale_since, attributes, on_sale)")
+    sql("INSERT INTO products VALUES (?, ?, ?, ?, ?, ?, ?)", *PRODUCTS)
+    assert run(1) > 0
+    assert prices() == {"tea-1": 2.5, "pot-1": 19.0, "cup-1": 4.0}
+    assert run(2) == 0
+    sql("UPDATE products SET on_sale = 1 - on_sale WHERE id > 2")
+    sql("UPDATE products SET price = 3.5 WHERE id = 1")
+    assert run(3) > 0
+    assert prices() == {"tea-1": 3.5, "pot-1": 19.0, "old-1": 9.0}
+    assert run(4) == 0
+
+
+def test_the_lists_example_brings_iterable_up_to_the_model(
+    examples: dict[str, Any], sandbox: Sandbox, warehouse: Warehouse
+) -> None:
+    """Run by run: the loyal customers, nothing at all, and the differences without the bad row, then with it."""
+    dag = examples["example_iterable_lists"]
+    dag.get_task("sync_loyal_customers").retries = 0  # a failure is to be seen at once
+
+    def sql(statement: str) -> None:
+        with closing(sqlite3.connect(warehouse.path)) as database, database:
+            database.execute(statement)
+
+    def run(hour: int) -> int:
+        before = len(sandbox.calls)
+        dag_run = run_dag(dag, datetime(2026, 3, 1, hour, tzinfo=UTC))
+        assert dag_run.state == "success"
+        return len(sandbox.calls) - before
+
+    def members() -> dict[str, int]:
+        (found,) = sandbox.lists
+        assert found["name"] == "loyal_customers"
+        orders = {user["email"]: user["dataFields"]["orderCount"] for user in sandbox.users}
+        return {member["email"]: orders[member["email"]] for member in found["members"]}
+
+    def loyal() -> dict[str, int]:
+        return {row["email"].lower(): row["order_count"] for row in warehouse.rows() if row["order_count"] >= 5}
+
+    assert run(1) > 0
+    assert members() == loyal()
+    assert 10 < len(loyal()) < CUSTOMERS
+    assert run(2) == 0
+
+    before = loyal()
+    (leaving,) = sorted(before)[:1]
+    warehouse.live_a_little()
+    sql(f"UPDATE customers SET order_count = 1 WHERE lower(email) = '{leaving}'")
+    sql("UPDATE customers SET order_count = 7 WHERE email = 'pia.novak@example'")
+    assert run(3) > 0
+    expected = loyal()
+    assert expected.pop("pia.novak@example") == 7
+    assert members() == expected != before
+    assert leaving not in expected
+
+    warehouse.mend()
+    assert run(4) > 0
+    assert members() == loyal()
+    assert run(5) == 0
+
+
+def test_the_privacy_example_forgets_people_for_good(
+    examples: dict[str, Any], sandbox: Sandbox, warehouse: Warehouse
+) -> None:
+    """Who asks is forgotten once, and the users example leaves them out although they are in its model."""
+    forgetting, users = examples["example_iterable_privacy"], examples["example_iterable_users"]
+
+    def run(dag: Any, hour: int) -> Counter[str]:
+        before = len(sandbox.calls)
+        assert run_dag(dag, datetime(2026, 3, 1, hour, tzinfo=UTC)).state == "success"
+        return Counter(call.template or "" for call in sandbox.calls[before:])
+
+    def ask(*customers: int) -> None:
+        with closing(sqlite3.connect(warehouse.path)) as database, database:
+            database.execute("CREATE TABLE IF NOT EXISTS forget_requests (request_id, email, requested_at)")
+            database.executemany(
+                "INSERT INTO forget_requests SELECT 'r' || id, email, '2026-03-01' FROM customers WHERE id = ?",
+                [(customer,) for customer in customers],
+            )
+
+    run(users, 1)
+    ask(3, 5)
+    assert run(forgetting, 2) == {"/api/users/forget": 2}
+    assert len(sandbox.users) == CUSTOMERS - 2
+    assert run(forgetting, 3) == run(users, 4) == {}
+    ask(7)
+    assert run(forgetting, 5) == {"/api/users/forget": 1}
+    with closing(sqlite3.connect(warehouse.path)) as database, database:
+        database.execute("UPDATE customers SET first_name = 'New' WHERE id IN (3, 4)")
+    assert run(users, 6)["/api/users/bulkUpdate"] == 1
+    assert sandbox.calls[-1].records == 1
+    assert len(sandbox.users) == CUSTOMERS - 3
+
+
+SCREW = '[{"id":"s-1","name":"Screw","price":0.5,"quantity":10}]'
+
+
+def test_the_order_of_several_syncs_keeps_one_profile_for_each_person(
+    examples: dict[str, Any], sandbox: Sandbox, warehouse: Warehouse
+) -> None:
+    """An address moves before its profile is written, a cart is filled before it is bought, a list comes last."""
+    dag = examples["example_iterable_email_change_order"]
+    dag.get_task("let_it_settle").op_args = (0,)
+    for task in dag.tasks:
+        task.retries = 0  # a failure is to be seen at once
+
+    def sql(statement: str, *values: Any) -> None:
+        with closing(sqlite3.connect(warehouse.path)) as database, database:
+            database.execute(statement, values)
+
+    def run(hour: int) -> list[str]:
+        before = len(sandbox.calls)
+        assert run_dag(dag, datetime(2026, 3, 1, hour, tzinfo=UTC)).state == "success"
+        reads = ("/api/users/getFields", "/api/lists")
+        made = [call.template or "" for call in sandbox.calls[before:] if call.template not in reads]
+        return list(dict.fromkeys(made))
+
+    def customer(number: int) -> str:
+        return str(next(row["email"] for row in warehouse.rows() if row["id"] == number)).lower()
+
+    sql("CREATE TABLE email_changes (change_id, old_email, new_email)")
+    sql("CREATE TABLE carts (cart_version, customer_id, items)")
+    sql("CREATE TABLE orders (order_id, customer_id, items, total)")
+    sql("INSERT INTO orders VALUES (1, 2, ?, 5.0)", SCREW)
+    profiles, cart, purchase = "/api/users/bulkUpdate", "/api/commerce/updateCart", "/api/commerce/trackPurchase"
+    assert set(run(1)) == {profiles, purchase, "/api/lists/subscribe"}
+    people = len(sandbox.users)
+
+    sql("INSERT INTO email_changes VALUES (1, ?, 'moved@example.com')", customer(1))
+    sql("UPDATE customers SET email = 'moved@example.com', first_name = 'Moved' WHERE id = 1")
+    sql("INSERT INTO carts VALUES ('1-1', 1, ?)", SCREW)
+    sql("INSERT INTO orders VALUES (2, 1, ?, 5.0)", SCREW)
+    made = run(2)
+    assert [call for call in made if call != "/api/lists/subscribe"] == [
+        "/api/users/updateEmail",
+        profiles,
+        cart,
+        purchase,
+    ]
+    assert made.index("/api/lists/subscribe") > made.index(profiles)
+    assert len(sandbox.users) == people
+    (moved,) = [user for user in sandbox.users if user["email"] == "moved@example.com"]
+    assert moved["dataFields"]["firstName"] == "Moved"
+    assert not moved["dataFields"].get("shoppingCartItems")
+    (members,) = [found["members"] for found in sandbox.lists]
+    assert {member["email"] for member in members} == {"moved@example.com", customer(2)}
+    assert run(3) == []
 
 
 @pytest.mark.slow

@@ -148,6 +148,10 @@ class Client:
         """
         return self._pass(request, rate, 1)
 
+    def pause(self, seconds: float) -> None:
+        """Wait between tries; :meth:`stop` cuts it short."""
+        self._sleep(seconds)
+
     def stop(self) -> None:
         """Let no request start from now on; waiting ends at once, answers under way still arrive."""
         self._stopped.set()

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from airflow_provider_iterable.api.verdicts import judge_bulk_users, judge_delete, judge_lookup
+from airflow_provider_iterable.api.verdicts import (
+    judge_address_of,
+    judge_before_change,
+    judge_bulk_change_email,
+    judge_bulk_events,
+    judge_bulk_users,
+    judge_carts,
+    judge_catalog,
+    judge_commerce,
+    judge_delete,
+    judge_forget,
+    judge_lookup,
+    judge_old_address,
+    judge_subscribe,
+    judge_unforget,
+    judge_unsubscribe,
+    judge_update_email,
+    judge_update_only,
+)
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Operation, Reply, Request, Verdict
 
 BULK_BYTES = 4_000_000
@@ -14,6 +32,12 @@ BULK_BYTES = 4_000_000
 
 BULK_ITEMS = 1000
 """Iterable states no record cap for bulk calls; its engineers and clients use 1000."""
+
+CHANGE_TRIES = 2
+"""How often a change of email that must not go twice is sent in one run, each time after a look-up."""
+
+UNADDRESSABLE = frozenset({".", ".."})
+"""User IDs that cannot stand in a path, however they are encoded: the HTTP client takes them for steps and walks."""
 
 Judge = Callable[[Batch, Reply], Verdict]
 
@@ -31,10 +55,22 @@ class Endpoint:
 
 
 USERS_BULK_UPDATE = Endpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_users, BULK_ITEMS)
+USERS_BULK_UPDATE_ONLY = Endpoint("POST", "/api/users/bulkUpdate", 5, judge_update_only, BULK_ITEMS)
+USERS_BULK_CHANGE_EMAIL = Endpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_change_email, BULK_ITEMS)
+USERS_UPDATE_EMAIL = Endpoint("POST", "/api/users/updateEmail", 0, judge_update_email)
 USERS_DELETE_BY_EMAIL = Endpoint("DELETE", "/api/users/{email}", 100, judge_delete)
 USERS_DELETE_BY_USER_ID = Endpoint("DELETE", "/api/users/byUserId/{userId}", 100, judge_delete)
+USERS_FORGET = Endpoint("POST", "/api/users/forget", 3, judge_forget)
+USERS_UNFORGET = Endpoint("POST", "/api/users/unforget", 3, judge_unforget)
 USERS_GET_BY_EMAIL = Endpoint("GET", "/api/users/getByEmail", 100, judge_lookup)
 USERS_GET_BY_USER_ID = Endpoint("GET", "/api/users/byUserId", 100, judge_lookup)
+EVENTS_TRACK_BULK = Endpoint("POST", "/api/events/trackBulk", 10, judge_bulk_events, BULK_ITEMS)
+COMMERCE_TRACK_PURCHASE = Endpoint("POST", "/api/commerce/trackPurchase", 0, judge_commerce)
+COMMERCE_UPDATE_CART = Endpoint("POST", "/api/commerce/updateCart", 0, judge_commerce)
+LISTS_SUBSCRIBE = Endpoint("POST", "/api/lists/subscribe", 0, judge_subscribe, BULK_ITEMS)
+LISTS_UNSUBSCRIBE = Endpoint("POST", "/api/lists/unsubscribe", 0, judge_unsubscribe, BULK_ITEMS)
+CATALOG_WRITE_ITEMS = Endpoint("POST", "/api/catalogs/{name}/items", 100, judge_catalog, BULK_ITEMS)
+CATALOG_DELETE_ITEMS = Endpoint("DELETE", "/api/catalogs/{name}/items", 0, judge_catalog, BULK_ITEMS)
 
 
 def bulk_update_users(*, create_new_fields: bool | None = None, update_only: bool = False) -> Call:
@@ -48,7 +84,34 @@ def bulk_update_users(*, create_new_fields: bool | None = None, update_only: boo
         tail += b',"createNewFields":' + (b"true" if create_new_fields else b"false")
     if update_only:
         tail += b',"updateOnly":true'
-    return _bulk(USERS_BULK_UPDATE, b'{"users":[', tail + b"}")
+    return _bulk(USERS_BULK_UPDATE_ONLY if update_only else USERS_BULK_UPDATE, b'{"users":[', tail + b"}")
+
+
+def update_email(match: str) -> Call:
+    """Move a profile of an email-based project to another address; a body names both.
+
+    Where the answer leaves open whether the move was made before, look-ups tell.
+    """
+    if match == "email":
+        then = _look_up("email", judge_lookup, _look_up("email", judge_old_address), which=-1)
+    else:
+        then = _look_up("user_id", judge_address_of)
+    return _alone(USERS_UPDATE_EMAIL, then)
+
+
+def bulk_change_email(match: str) -> Call:
+    """Give known profiles of a project that is not email-based another address; a body is a user with a new email.
+
+    Each user is looked up first, for an unknown one would be created. By user ID, a change may then go twice. By
+    email it may not: after a lost answer the look-up comes again, and a second change only if the first was not made.
+    """
+    head, tail = b'{"users":[', b"]}"
+    if match == "user_id":
+        return look_up_user("user_id", _bulk(USERS_BULK_CHANGE_EMAIL, head, tail))
+    call = _look_up("email", judge_before_change)
+    for _ in range(CHANGE_TRIES):
+        call = _look_up("email", judge_before_change, _bulk(USERS_BULK_CHANGE_EMAIL, head, tail, call))
+    return call
 
 
 def delete_user(match: str) -> Call:
@@ -63,17 +126,140 @@ def delete_user(match: str) -> Call:
     return _single(endpoint, wrap)
 
 
-def look_up_user(match: str, then: Call) -> Call:
-    """Ask whether a user exists, and go on to another call if so."""
-    endpoint, name = (USERS_GET_BY_EMAIL, "email") if match == "email" else (USERS_GET_BY_USER_ID, "userId")
+def forget_user() -> Call:
+    """Delete somebody's data and refuse further data about them; a body is an object with the identifier."""
+    return _alone(USERS_FORGET)
 
+
+def unforget_user() -> Call:
+    """Accept data about a forgotten user again; a body is an object with the identifier."""
+    return _alone(USERS_UNFORGET)
+
+
+def _alone(endpoint: Endpoint, then: Call | None = None) -> Call:
     def wrap(operations: Sequence[Operation]) -> Request:
-        return Request(endpoint.method, endpoint.template, endpoint.template, {name: operations[0].handles[0][1]})
+        return Request(endpoint.method, endpoint.template, endpoint.template, body=operations[0].body)
 
     return _single(endpoint, wrap, then)
 
 
-def _bulk(endpoint: Endpoint, head: bytes, tail: bytes) -> Call:
+def look_up_user(match: str, then: Call) -> Call:
+    """Ask whether a user exists, and go on to another call if so."""
+    return _look_up(match, judge_lookup, then)
+
+
+def _look_up(match: str, judge: Judge, then: Call | None = None, which: int = 0) -> Call:
+    """Ask for the user whom the handle of this number names."""
+    endpoint, name = (USERS_GET_BY_EMAIL, "email") if match == "email" else (USERS_GET_BY_USER_ID, "userId")
+
+    def wrap(operations: Sequence[Operation]) -> Request:
+        return Request(endpoint.method, endpoint.template, endpoint.template, {name: operations[0].handles[which][1]})
+
+    return _single(replace(endpoint, judge=judge), wrap, then)
+
+
+def write_items(catalog: str, *, replace_uploaded_fields_only: bool = False) -> Call:
+    """Create or replace many items of a catalog; a body is an object with one member, the item under its ID.
+
+    :param replace_uploaded_fields_only: leave fields of an existing item that are not given as they are
+    """
+    flag = b"true" if replace_uploaded_fields_only else b"false"
+    tail = b'},"replaceUploadedFieldsOnly":' + flag + b"}"
+    return _items(CATALOG_WRITE_ITEMS, catalog, b'{"documents":{', tail, lambda body: body[1:-1])
+
+
+def delete_items(catalog: str) -> Call:
+    """Delete many items of a catalog; a body is an item's ID."""
+    return _items(CATALOG_DELETE_ITEMS, catalog, b'{"itemIds":[', b"]}", bytes)
+
+
+def _items(endpoint: Endpoint, catalog: str, head: bytes, tail: bytes, part: Callable[[bytes], bytes]) -> Call:
+    path = endpoint.template.replace("{name}", quote(catalog, safe=""))
+
+    def wrap(operations: Sequence[Operation]) -> Request:
+        body = head + b",".join([part(operation.body) for operation in operations]) + tail
+        return Request(endpoint.method, path, endpoint.template, body=body)
+
+    return Call(
+        endpoint.method,
+        endpoint.template,
+        endpoint.max_items,
+        endpoint.max_bytes,
+        wrap,
+        endpoint.judge,
+        endpoint.rate,
+        envelope=len(head) + len(tail),
+    )
+
+
+@dataclass
+class MailingList:
+    """The list that calls are about; it may be found or created only when there is something to send.
+
+    :param number: its ID, ``None`` while it is unknown
+    :param fresh: whether it was made a moment ago, so that Iterable may not take members for it yet
+    """
+
+    number: int | None = None
+    fresh: Callable[[], bool] = bool
+
+
+def subscribe_to_list(target: MailingList, *, existing_only: bool = False) -> Call:
+    """Put many users on a list; their fields ride along.
+
+    :param existing_only: whether unknown users are skipped; counts in user-ID-based and hybrid projects alone
+    """
+    options = b',"updateExistingUsersOnly":true' if existing_only else b""
+    return _members(LISTS_SUBSCRIBE, judge_subscribe, target, options)
+
+
+def unsubscribe_from_list(target: MailingList) -> Call:
+    """Take many users off a list, and leave its channel alone."""
+    return _members(LISTS_UNSUBSCRIBE, judge_unsubscribe, target, b',"channelUnsubscribe":false')
+
+
+def _members(
+    endpoint: Endpoint, judge: Callable[[Batch, Reply, int | None, bool], Verdict], target: MailingList, options: bytes
+) -> Call:
+    def wrap(operations: Sequence[Operation]) -> Request:
+        members = b",".join([operation.body for operation in operations])
+        body = b'{"listId":%d,"subscribers":[%s]%s}' % (target.number or 0, members, options)
+        return Request(endpoint.method, endpoint.template, endpoint.template, body=body)
+
+    return Call(
+        endpoint.method,
+        endpoint.template,
+        endpoint.max_items,
+        endpoint.max_bytes,
+        wrap,
+        lambda batch, reply: judge(batch, reply, target.number, target.fresh()),
+        endpoint.rate,
+        envelope=len(b'{"listId":,"subscribers":[]}') + 20 + len(options),
+    )
+
+
+def track_events(*, repeatable: bool = True) -> Call:
+    """Track many custom events.
+
+    :param repeatable: whether an event may be sent twice, because it has an ID by which Iterable knows it again
+    """
+    return replace(_bulk(EVENTS_TRACK_BULK, b'{"events":[', b"]}"), repeatable=repeatable)
+
+
+def track_purchase(*, repeatable: bool = True) -> Call:
+    """Track one purchase, write its user and empty the user's cart; there is no bulk form.
+
+    :param repeatable: whether a purchase may be sent twice, because it has an ID by which Iterable knows it again
+    """
+    return replace(_alone(COMMERCE_TRACK_PURCHASE), repeatable=repeatable)
+
+
+def update_cart() -> Call:
+    """Replace one user's cart, and track that; after a lost answer it goes again, and says so."""
+    return replace(_alone(COMMERCE_UPDATE_CART), judge=judge_carts())
+
+
+def _bulk(endpoint: Endpoint, head: bytes, tail: bytes, then: Call | None = None) -> Call:
     def wrap(operations: Sequence[Operation]) -> Request:
         body = head + b",".join([operation.body for operation in operations]) + tail
         return Request(endpoint.method, endpoint.template, endpoint.template, body=body)
@@ -87,6 +273,7 @@ def _bulk(endpoint: Endpoint, head: bytes, tail: bytes) -> Call:
         endpoint.judge,
         endpoint.rate,
         envelope=len(head) + len(tail),
+        then=then,
     )
 
 

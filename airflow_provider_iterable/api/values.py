@@ -24,6 +24,12 @@ MAX_USER_ID = 52
 
 MAX_EMAIL_LOCAL = 64
 
+CATALOG_OFFSET = "+0000"
+"""Iterable writes the offsets of dates in catalogs without a colon, those of dates in profiles with one."""
+
+CATALOG_TYPES: Mapping[str, str] = {"date": "catalog date", "geo_location": "lat and lon"}
+"""What :func:`fits` and :func:`coerce` call the types of a catalog whose values look otherwise than in profiles."""
+
 _LOCAL = r"""(?:(?:[^\s\x00-\x1f\x7f()<>@,;:\\".\[\]]|\\.)+|"(?:\\"|[^"])*")"""
 _DOTS = r"\u3002\uff0e\uff61"  # what else is a dot in a domain name
 _EDGE = rf"[^\x00-/:-`{{-\x7f\s{_DOTS}]"  # a-z, 0-9, and every character of other scripts, vowel signs included
@@ -40,6 +46,8 @@ _DATE = re.compile(
     rf"|T({_HOUR}:[0-5]\d:[0-5]\d)\.\d{{3}}(Z|[+-]{_HOUR}:[0-5]\d))?",
     re.ASCII,
 )
+_PLAIN_OFFSET = re.compile(r"([+-]\d\d)(\d\d)$", re.ASCII)
+_ITEM_ID = re.compile(r"[a-zA-Z0-9-]{1,255}", re.ASCII).fullmatch
 _LONG = 2**63
 _EXACT = 2.0**53
 """Iterable's ``long`` has 64 bits; one integer beyond them would fail its whole batch."""
@@ -94,22 +102,40 @@ def user_ids(values: Sequence[Any]) -> list[str | None]:
 def user_id(value: object) -> str | None:
     """Return the user ID as the string Iterable wants, or ``None``: blank, too long, spaces around, not ASCII."""
     if type(value) is not str:
-        if isinstance(value, bool):
-            return None
-        if isinstance(value, Decimal | float):
-            if not math.isfinite(value) or value != int(value):
-                return None
-            value = int(value)
-        if not isinstance(value, str | int | UUID) or (isinstance(value, int) and abs(value) >= 10**MAX_USER_ID):
-            return None
-        value = str(value)
+        value = _identifier(value)
     if not 0 < len(value) <= MAX_USER_ID or not value.isascii() or not value.isprintable():
         return None
     return value if value == value.strip() else None
 
 
-def moment(value: datetime, zone: tzinfo = UTC) -> str:
+def _identifier(value: object) -> str:
+    """Return the text of a number or a UUID, without a fraction; none for what identifies nothing."""
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, Decimal | float):
+        if not math.isfinite(value) or value != int(value):
+            return ""
+        value = int(value)
+    if not isinstance(value, str | int | UUID) or (isinstance(value, int) and abs(value) >= 10**MAX_USER_ID):
+        return ""
+    return str(value)
+
+
+def item_id(value: object) -> str | None:
+    """Return the ID of a catalog item as a string, or ``None``: it has letters, digits and dashes, at most 255."""
+    text = value if type(value) is str else _identifier(value)
+    return text if _ITEM_ID(text) else None
+
+
+def item_ids(values: Sequence[Any]) -> list[str | None]:
+    """Return IDs of catalog items as :func:`item_id` does."""
+    return list(map(item_id, values))
+
+
+def moment(value: datetime, zone: tzinfo = UTC, offset: str = "+00:00") -> str:
     """Return a date-time in UTC in the form Iterable types as a date; a naive one is read in ``zone``.
+
+    :param offset: how UTC is written
 
     :raises BadValue: in UTC it is before the year 1 or after the year 9999
     """
@@ -124,10 +150,10 @@ def moment(value: datetime, zone: tzinfo = UTC) -> str:
             text = msgspec.to_builtins(value.astimezone(UTC))
         except OverflowError:
             raise BadValue("a date beyond the years 1 to 9999") from None
-    return f"{text[:10]} {text[11:19]} +00:00"
+    return f"{text[:10]} {text[11:19]} {offset}"
 
 
-def moments(values: Sequence[datetime], zone: tzinfo = UTC) -> list[str]:
+def moments(values: Sequence[datetime], zone: tzinfo = UTC, offset: str = "+00:00") -> list[str]:
     """Return date-times as :func:`moment` does, in a fraction of the time where all are in UTC.
 
     :raises BadValue: as :func:`moment`
@@ -136,8 +162,8 @@ def moments(values: Sequence[datetime], zone: tzinfo = UTC) -> list[str]:
     if zone is UTC:
         zones.discard(None)
     if all(found is not None and found.utcoffset(None) == timedelta() for found in zones):
-        return [f"{text[:10]} {text[11:19]} +00:00" for text in msgspec.to_builtins(values)]
-    return [moment(value, zone) for value in values]
+        return [f"{text[:10]} {text[11:19]} {offset}" for text in msgspec.to_builtins(values)]
+    return [moment(value, zone, offset) for value in values]
 
 
 def _decimals(values: Sequence[Decimal]) -> Sequence[float | int]:
@@ -198,14 +224,15 @@ class Renderer:
     """Turns what SQL drivers return into JSON values.
 
     :param zone: the zone in which naive date-times are read
+    :param offset: how UTC is written in them
     """
 
-    def __init__(self, zone: tzinfo = UTC) -> None:
+    def __init__(self, zone: tzinfo = UTC, offset: str = "+00:00") -> None:
         self.by_type: dict[type, Callable[[Any], Any]] = {
             int: _integer,
             float: _float,
             Decimal: _decimal,
-            datetime: lambda value: moment(value, zone),
+            datetime: lambda value: moment(value, zone, offset),
             date: date.isoformat,
             time: time.isoformat,
             timedelta: _duration,
@@ -225,7 +252,7 @@ class Renderer:
             int: _integers,
             float: _floats,
             Decimal: _decimals,
-            datetime: lambda values: moments(values, zone),
+            datetime: lambda values: moments(values, zone, offset),
         }
 
     def __call__(self, value: Any) -> Any:
@@ -325,6 +352,10 @@ def fits(value: Any, expected: str) -> bool:
             return isinstance(value, int | float) and not isinstance(value, bool)
         case "date":
             return isinstance(value, str) and is_date(value)
+        case "catalog date":
+            return isinstance(value, str) and is_date(_PLAIN_OFFSET.sub(r"\1:\2", value))
+        case "lat and lon":
+            return isinstance(value, dict) and value.keys() == {"lat", "lon"} and fits(list(value.values()), "double")
         case "object" | "nested" | "geo_location":
             return isinstance(value, dict)
     return True
@@ -357,9 +388,9 @@ def _text_to_double(text: str) -> float | None:
     return float(text) if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?", text) else None
 
 
-def _text_to_date(text: str) -> str | None:
+def _text_to_date(text: str, offset: str = "+00:00") -> str | None:
     try:
-        return moment(datetime.fromisoformat(text))
+        return moment(datetime.fromisoformat(text), offset=offset)
     except ValueError:
         return None
 
@@ -369,6 +400,7 @@ _COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
     (str, "long"): _text_to_long,
     (str, "double"): _text_to_double,
     (str, "date"): _text_to_date,
+    (str, "catalog date"): lambda text: _text_to_date(text, CATALOG_OFFSET),
     (str, "boolean"): {"true": True, "false": False}.get,
     (int, "string"): str,
     (float, "string"): repr,

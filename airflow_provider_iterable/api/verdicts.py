@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -32,6 +33,13 @@ BLAME: Mapping[str, tuple[Reason, Fate]] = {
 }
 """What the arrays of ``failedUpdates`` mean, by the part of their names before ``Emails`` and ``UserIds``."""
 
+UNSUBSCRIBED: Mapping[str, tuple[Reason, Fate]] = {
+    **BLAME,
+    "notFound": (Reason.ALREADY_GONE, Fate.ACCEPTED),
+    "forgotten": (Reason.ALREADY_GONE, Fate.ACCEPTED),
+}
+"""What they mean when somebody was to leave a list: who does not exist is on none."""
+
 CODES: Mapping[str, tuple[Reason, Fate]] = {
     "InvalidEmailAddressError": (Reason.INVALID_EMAIL, Fate.REJECTED),
     "InvalidUserIdError": (Reason.INVALID_USER_ID, Fate.REJECTED),
@@ -46,9 +54,21 @@ CODES: Mapping[str, tuple[Reason, Fate]] = {
 }
 """What a code says about the one record it is about."""
 
+NO_QUOTA = "NoQuota"
+"""The error of a request that was not sent because Iterable's daily quota is used up."""
+QUOTA_PATIENCE = 600.0
+"""Seconds a run waits for the daily quota; what would have to wait longer waits for a later run."""
+
+_NO_OPS = ("noOpEmails", "noOpUserIds")
+_TAKEN = ("EmailAlreadyExists", "ExternalKeyConflict", "Conflict")
 _GONE = ("UnknownEmailError", "UnknownUserIdError", "ForgottenUserError")
 _NOBODY = re.compile(r"no users? with|user does not exist|noUserWithIdExists", re.IGNORECASE)
+_NO_LIST = re.compile(r"invalidListId|invalid email list|not a static list", re.IGNORECASE)
 _BODY_INDEX = re.compile(r"\[(\d{1,9})\]")
+_NEVER_SENT = ("Stopped", "ConnectTimeout")
+"""Errors of requests that did not leave; what must not go twice may go again after them."""
+_DISALLOWED = b"is disallowed from tracking"
+_NOT_TRACKED = "the project does not track events of this name"
 
 
 def parsed(reply: Reply) -> dict[str, Any]:
@@ -76,18 +96,95 @@ def judge_bulk_users(batch: Batch, reply: Reply) -> Verdict:
     return counted(batch, body)
 
 
-def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
+def judge_update_only(batch: Batch, reply: Reply) -> Verdict:
+    """Judge ``users/bulkUpdate`` with ``updateOnly``, which skips unknown users.
+
+    How it reports them is not documented: as failures or as successes with a name, as successes without one, which
+    cannot be told from others, or not at all. Of a row that is in no count, nothing was written and nothing failed.
+    """
+    body = parsed(reply)
+    failures, successes = _number(body.get("failCount")), _number(body.get("successCount"))
+    if reply.status != 200 or min(failures, successes) < 0:
+        return judge_bulk_users(batch, reply)
+    blamed = list(_blamed(body, BLAME))
+    unknown = [name for *name, meaning in blamed if meaning[0] is Reason.UNKNOWN_USER]
+    if unknown and len(unknown) == len(blamed) - failures:  # they are named, and counted as no failures
+        body = {**body, "failCount": len(blamed)}
+        return counted(batch, body)
+    if not blamed and failures == 0 and successes < len(batch.operations):
+        return _uncounted(batch, body, successes)
+    return counted(batch, body)
+
+
+def _uncounted(batch: Batch, body: Mapping[str, Any], successes: int) -> Verdict:
+    """Find the skipped rows where no count speaks of them; whether one speaks of unchanged profiles is not known."""
+    if successes == 0:
+        emails, user_ids = (found if isinstance(found := body.get(name), list) else [] for name in _NO_OPS)
+        unchanged = {("email", str(email).lower()) for email in emails} | {("user_id", str(name)) for name in user_ids}
+        return Settled(
+            {
+                number: _told(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)
+                for number, operation in enumerate(batch.operations)
+                if not unchanged.intersection(operation.handles)
+            }
+        )
+    return Split(Reason.UNKNOWN_USER, "Iterable did not say whom it skipped", last=Fate.SKIPPED)
+
+
+def judge_subscribe(batch: Batch, reply: Reply, number: int | None = None, fresh: bool = False) -> Verdict:
+    """Judge ``lists/subscribe``: counts and blame as for users, and a list that may not be there.
+
+    :param number: the list's ID
+    :param fresh: whether the list was made a moment ago, so that Iterable may not take members for it yet
+    """
+    return _no_list(reply, number, fresh) or judge_bulk_users(batch, reply)
+
+
+def judge_unsubscribe(batch: Batch, reply: Reply, number: int | None = None, fresh: bool = False) -> Verdict:
+    """Judge ``lists/unsubscribe``: who does not exist, or was forgotten, has left the list."""
+    verdict = _no_list(reply, number, fresh)
+    if verdict is not None:
+        return verdict
+    if reply.status != 200:
+        if len(batch.operations) == 1 and code_of(parsed(reply)) in _GONE:
+            return Settled({0: _told(batch.operations[0], Reason.ALREADY_GONE, Fate.ACCEPTED)})
+        return refusal(batch, reply)
+    body = parsed(reply)
+    if _number(body.get("successCount")) < 0:
+        return Again(Reason.NO_ANSWER)
+    return counted(batch, body, UNSUBSCRIBED)
+
+
+def _no_list(reply: Reply, number: int | None, fresh: bool) -> Verdict | None:
+    """Judge an answer that is about the list and not about its members; ``None`` when it is another one."""
+    body = parsed(reply)
+    params = body.get("params")
+    named = isinstance(params, dict) and "listId" in params
+    if reply.status not in (400, 404) or not body or not (named or _NO_LIST.search(_message(reply))):
+        return None
+    if fresh:
+        return Again(Reason.NO_ANSWER)
+    return Halt(
+        f"Iterable takes no members for list {number} (HTTP {reply.status}): it was deleted, belongs to another "
+        "project, or is no static list. Mend list_id if it is wrong. To fill another list, or one of this name anew, "
+        "set another sync_id: all rows are new to it, and a list_name that is missing is created."
+    )
+
+
+def counted(batch: Batch, body: Mapping[str, Any], meanings: Mapping[str, tuple[Reason, Fate]] = BLAME) -> Verdict:
     """Match blamed identifiers to operations; believe the match only when it adds up to both counts.
 
     Conflict arrays name the identifier that stood in the way, which may be that of another profile: a row that bears
     it as its own identity may be the innocent owner, and is only a suspect. Duplicates cannot be told apart, so blame
-    that does not add up takes the batch apart, never passes for success. Whether ``successCount`` includes profiles that the
-    request did not change is not documented, so those that ``noOp`` arrays name count as well.
+    that does not add up takes the batch apart, never passes for success. Whether ``successCount`` includes profiles
+    that the request did not change is not documented, so those that ``noOp`` arrays name count as well.
+
+    :param meanings: what the failure arrays mean
     """
     operations = batch.operations
     failures, successes = _number(body.get("failCount")), _number(body.get("successCount"))
     successes += sum(len(found) for name in ("noOpEmails", "noOpUserIds") if isinstance(found := body.get(name), list))
-    if failures == 0 and successes >= len(operations) and not any(True for _ in _blamed(body)):
+    if failures == 0 and successes >= len(operations) and not any(True for _ in _blamed(body, meanings)):
         return Settled()
     blamed: dict[int, tuple[Reason, Fate]] = {}
     suspects: set[int] = set()
@@ -96,7 +193,7 @@ def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
         for handle in operation.handles:
             by_handle.setdefault(handle, []).append(number)
     seen: tuple[Reason, Fate] | None = None
-    for kind, value, meaning in _blamed(body):
+    for kind, value, meaning in _blamed(body, meanings):
         seen = seen or meaning
         handle = (kind, value.strip().lower() if kind == "email" else value)
         bearers = by_handle.get(handle, ())
@@ -107,15 +204,21 @@ def counted(batch: Batch, body: Mapping[str, Any]) -> Verdict:
         for number in bearers:
             blamed.setdefault(number, meaning)
     suspects -= blamed.keys()
-    if not suspects and len(blamed) == failures and len(operations) - failures <= successes:
+    # Names that count as done explain a failure each, and do no harm where they were counted as successes.
+    done = all(fate is Fate.ACCEPTED for _, fate in blamed.values()) and 0 <= failures <= len(blamed)
+    if not suspects and (done or len(blamed) == failures) and len(operations) - failures <= successes:
         return Settled({number: _told(operations[number], *blame) for number, blame in blamed.items()})
     if not batch.call.repeatable:
         return Settled({n: _told(op, Reason.UNATTRIBUTED, Fate.REJECTED) for n, op in enumerate(operations)})
     reason, fate = seen or (Reason.UNATTRIBUTED, Fate.REJECTED)
+    if fate is Fate.ACCEPTED:
+        reason, fate = Reason.UNATTRIBUTED, Fate.REJECTED
     return Split(reason, "Iterable's counts and names do not add up", suspects=frozenset(suspects), last=fate)
 
 
-def _blamed(body: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[Reason, Fate]]]:
+def _blamed(
+    body: Mapping[str, Any], meanings: Mapping[str, tuple[Reason, Fate]]
+) -> Iterator[tuple[str, str, tuple[Reason, Fate]]]:
     """Yield ``(handle kind, identifier, meaning)`` for every identifier in a failure array."""
     failed = body.get("failedUpdates")
     arrays = (
@@ -124,7 +227,7 @@ def _blamed(body: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[Reason, F
     for name, identifiers in arrays.items():
         for suffix, kind in (("Emails", "email"), ("UserIds", "user_id")):
             if name.endswith(suffix) and isinstance(identifiers, list):
-                reason, fate = BLAME.get(name.removesuffix(suffix), (Reason.REFUSED, Fate.REJECTED))
+                reason, fate = meanings.get(name.removesuffix(suffix), (Reason.REFUSED, Fate.REJECTED))
                 if reason is Reason.INVALID_EMAIL and kind == "user_id":
                     reason = Reason.INVALID_USER_ID
                 for identifier in identifiers:
@@ -141,6 +244,24 @@ def judge_delete(batch: Batch, reply: Reply) -> Verdict:
     if reply.status in (400, 404, 409) and (unknown or (reply.status == 404 and body)):
         return Settled({0: _told(operation, Reason.ALREADY_GONE, Fate.ACCEPTED)})
     return refusal(batch, reply)
+
+
+def judge_forget(batch: Batch, reply: Reply) -> Verdict:
+    """Judge forgetting somebody: who does not exist, or is forgotten already, counts as done.
+
+    The daily quota leaves nothing to wait for in this run: the request waits for a later one.
+    """
+    if reply.error == NO_QUOTA or (reply.status == 429 and (reply.retry_after or 0.0) > QUOTA_PATIENCE):
+        return Settled({0: _told(batch.operations[0], Reason.QUOTA, Fate.DEFERRED)})
+    return judge_delete(batch, reply)
+
+
+def judge_unforget(batch: Batch, reply: Reply) -> Verdict:
+    """Judge unforgetting somebody: who was not forgotten, or does not exist, counts as done."""
+    verdict = judge_forget(batch, reply)
+    if isinstance(verdict, Settled) and all(outcome.fate is Fate.ACCEPTED for outcome in verdict.told.values()):
+        return Settled()
+    return verdict
 
 
 def judge_lookup(batch: Batch, reply: Reply) -> Verdict:
@@ -160,6 +281,199 @@ def judge_lookup(batch: Batch, reply: Reply) -> Verdict:
     if reply.status == 200:
         return Again(Reason.NO_ANSWER)
     return refusal(batch, reply)
+
+
+def judge_update_email(batch: Batch, reply: Reply) -> Verdict:
+    """Judge ``users/updateEmail``: accepted, refused, or not told where it takes a look-up to know.
+
+    Sent again after a lost answer, it finds the old address gone or the new one taken, as it does when the user
+    never existed or somebody else has the new address.
+    """
+    (operation,) = batch.operations
+    body, code = parsed(reply), code_of(parsed(reply))
+    if 200 <= reply.status < 300 and body:
+        return Settled({0: _accepted(operation)})
+    taken = code in _TAKEN or (reply.status == 409 and code not in CODES)
+    unknown = code in ("UnknownEmailError", "UnknownUserIdError") or _NOBODY.search(_message(reply))
+    if reply.status in (400, 404, 409) and (taken or unknown):
+        return Settled()
+    return refusal(batch, reply)
+
+
+def judge_bulk_change_email(batch: Batch, reply: Reply) -> Verdict:
+    """Judge ``users/bulkUpdate`` with another email: the one identifier that can conflict is the new address.
+
+    Where the call has another one to go on to, it must not go twice: after it, the old address would make a new
+    user. So whoever is not known to be changed or refused goes on to a look-up.
+    """
+    verdict = judge_bulk_users(batch, reply)
+    if isinstance(verdict, Split) and verdict.reason is Reason.CONFLICT:
+        verdict = msgspec.structs.replace(verdict, reason=Reason.TARGET_EXISTS)
+    if isinstance(verdict, Settled):
+        told = dict(verdict.told)
+        for number, outcome in told.items():
+            if outcome.reason is Reason.CONFLICT:
+                told[number] = msgspec.structs.replace(outcome, reason=Reason.TARGET_EXISTS)
+        verdict = Settled(told)
+    if batch.call.then is None:
+        return verdict
+    if isinstance(verdict, Settled):
+        return Settled({n: verdict.told.get(n) or _accepted(op) for n, op in enumerate(batch.operations)})
+    applied = isinstance(verdict, Split) and 200 <= reply.status < 300
+    lost = isinstance(verdict, Again) and verdict.reason is Reason.NO_ANSWER
+    return Settled() if applied or lost else verdict
+
+
+def judge_old_address(batch: Batch, reply: Reply) -> Verdict:
+    """Judge the look-up of a current address when somebody has the new one: either they moved, or there are two."""
+    return _found(batch, reply, (Reason.TARGET_EXISTS, Fate.REJECTED), (Reason.ALREADY_CHANGED, Fate.ACCEPTED))
+
+
+def judge_address_of(batch: Batch, reply: Reply) -> Verdict:
+    """Judge the look-up by user ID of somebody whose new address is taken: by themselves, or by another user."""
+    body = parsed(reply)
+    emails = values_at(body, ["user", "email"]) + values_at(body, ["user", "dataFields", "email"])
+    own = batch.operations[0].handles[-1] in [("email", str(email).lower()) for email in emails]
+    present = (Reason.ALREADY_CHANGED, Fate.ACCEPTED) if own else (Reason.TARGET_EXISTS, Fate.REJECTED)
+    return _found(batch, reply, present, (Reason.UNKNOWN_USER, Fate.SKIPPED))
+
+
+def judge_before_change(batch: Batch, reply: Reply) -> Verdict:
+    """Judge the look-ups before an address changes: of the current one and, if that is nobody's, of the new one.
+
+    An operation has the new address alone left once nobody has the current one. At the end of the tries, whoever
+    still has the current address waits for the next run.
+    """
+    if len(batch.operations[0].handles) == 1:
+        return _found(batch, reply, (Reason.ALREADY_CHANGED, Fate.ACCEPTED), (Reason.UNKNOWN_USER, Fate.SKIPPED))
+    verdict = _found(batch, reply, None, (Reason.UNKNOWN_USER, Fate.SKIPPED))
+    if isinstance(verdict, Settled) and verdict.told and verdict.told[0].reason is Reason.UNKNOWN_USER:
+        detail = "field email: nobody has this address"
+        return Split(Reason.UNKNOWN_USER, rejected={0: detail}, fields={0: frozenset({"email"})}, last=Fate.SKIPPED)
+    if isinstance(verdict, Settled) and not verdict.told and batch.call.then is None:
+        return Settled({0: _told(batch.operations[0], Reason.NO_ANSWER, Fate.DEFERRED)})
+    return verdict
+
+
+def _found(batch: Batch, reply: Reply, present: tuple[Reason, Fate] | None, absent: tuple[Reason, Fate]) -> Verdict:
+    """Judge a look-up by what it means that the user exists, and that nobody does; ``None``: to go on."""
+    verdict = judge_lookup(batch, reply)
+    if not isinstance(verdict, Settled):
+        return verdict
+    told = verdict.told.get(0)
+    if told is not None and told.reason is not Reason.UNKNOWN_USER:
+        return verdict
+    meaning = present if told is None else absent
+    return Settled() if meaning is None else Settled({0: _told(batch.operations[0], *meaning)})
+
+
+def judge_bulk_events(batch: Batch, reply: Reply) -> Verdict:
+    """Judge ``events/trackBulk``: counts, six arrays of blamed users, and names of events that are not tracked.
+
+    A blamed user blames each of their events. Whether events of a name that is not tracked count as failures is not
+    documented: the answer is believed when it adds up in either way.
+    """
+    if reply.error in _NEVER_SENT:
+        return Again(Reason.RATE_LIMITED)
+    if reply.status != 200:
+        return _one_name_at_a_time(batch, refusal(batch, reply))
+    body = parsed(reply)
+    if _number(body.get("successCount")) < 0:
+        return Again(Reason.NO_ANSWER)
+    names = body.get("disallowedEventNames")
+    return _disallowed(batch, body, names) if isinstance(names, list) and names else counted(batch, body)
+
+
+def _disallowed(batch: Batch, body: Mapping[str, Any], names: Sequence[Any]) -> Verdict:
+    """Set the events with these names aside, and judge the others by themselves."""
+    operations, call = batch.operations, replace(batch.call, repeatable=True)
+    blamed = [n for n, op in enumerate(operations) if len(operations) == 1 or _event_name(op) in names]
+    others = [n for n in range(len(operations)) if n not in set(blamed)]
+    rest = Batch(call, [operations[number] for number in others])
+    failures = _number(body.get("failCount"))
+    for failed in (failures - len(blamed), failures) if blamed else ():
+        verdict = counted(rest, {**body, "failCount": failed})
+        if isinstance(verdict, Settled):
+            told = {others[number]: outcome for number, outcome in verdict.told.items()}
+            told.update((n, _told(operations[n], Reason.REFUSED, Fate.REJECTED, _NOT_TRACKED)) for n in blamed)
+            return Settled(told)
+    return counted(batch, {**body, "failCount": -1})
+
+
+def _one_name_at_a_time(batch: Batch, verdict: Verdict) -> Verdict:
+    """Suspect only events of one name at a time.
+
+    A field has a type of its own in the events of each name, and the answer need not tell which name it means.
+    """
+    if not isinstance(verdict, Split) or not verdict.rejected:
+        return verdict
+    names = [_event_name(operation) for operation in batch.operations]
+    if len(set(names)) == 1:
+        return verdict
+    first = names[min(verdict.rejected)]
+    suspects = frozenset(number for number in verdict.rejected if names[number] == first)
+    return Split(verdict.reason, verdict.detail, suspects=suspects, last=verdict.last)
+
+
+def _event_name(operation: Operation) -> Any:
+    return msgspec.json.decode(operation.body).get("eventName")
+
+
+def judge_commerce(batch: Batch, reply: Reply) -> Verdict:
+    """Judge ``commerce/trackPurchase`` and ``updateCart``: an event that is not tracked comes back as a 200 too."""
+    (operation,) = batch.operations
+    if reply.error in _NEVER_SENT:
+        return Again(Reason.RATE_LIMITED)
+    if 200 <= reply.status < 300 and parsed(reply):
+        if _DISALLOWED in reply.body:
+            return Settled({0: _told(operation, Reason.REFUSED, Fate.REJECTED, _NOT_TRACKED)})
+        return Settled()
+    return refusal(batch, reply)
+
+
+def judge_carts() -> Callable[[Batch, Reply], Verdict]:
+    """Return a judge of ``commerce/updateCart`` that remembers lost answers.
+
+    A cart that was accepted after one is told as repeated: the profile is right, its event may be there twice.
+    """
+    lost: set[str] = set()
+
+    def judge(batch: Batch, reply: Reply) -> Verdict:
+        verdict = judge_commerce(batch, reply)
+        (operation,) = batch.operations
+        if isinstance(verdict, Again) and verdict.reason is Reason.NO_ANSWER:
+            lost.add(operation.key)
+        elif operation.key in lost and isinstance(verdict, Settled) and not verdict.told:
+            return Settled({0: _told(operation, Reason.REPEATED, Fate.ACCEPTED)})
+        return verdict
+
+    return judge
+
+
+def judge_catalog(batch: Batch, reply: Reply) -> Verdict:
+    """Judge a change of catalog items: Iterable takes a request as a whole, and says nothing about single items."""
+    body = parsed(reply)
+    if 200 <= reply.status < 300 and (body or not reply.body.strip()):
+        return Settled()
+    code = code_of(body)
+    told = f"HTTP {reply.status} {code}".strip()
+    if is_missing_catalog(reply):
+        return Halt(
+            f"The catalog is not at Iterable ({told}): it was deleted while this run went on. If that was meant, run "
+            'once with resync="full", which creates the catalog anew and sends every row.'
+        )
+    if reply.status == 400 and code == "UniqueFieldsLimitExceeded":
+        return Halt(
+            f"The catalog has no room for the new fields ({told}): map fewer, or ask Iterable to raise the limit, "
+            "which is about 350 fields."
+        )
+    return refusal(batch, reply)
+
+
+def is_missing_catalog(reply: Reply) -> bool:
+    """Tell whether Iterable says that there is no such catalog; a page in HTML says something else."""
+    body = parsed(reply)
+    return code_of(body) == "error.catalogs.notFound" or (reply.status == 404 and bool(body))
 
 
 def refusal(batch: Batch, reply: Reply) -> Verdict:
@@ -237,7 +551,9 @@ def _validation_errors(body: Mapping[str, Any]) -> list[tuple[str, Mapping[str, 
 
 def _data_fields(operation: Operation) -> Any:
     body = msgspec.json.decode(operation.body)
-    return body.get("dataFields", {}) if isinstance(body, dict) else {}
+    fields = body.get("dataFields", {}) if isinstance(body, dict) else {}
+    # Fields of events may be named alone or behind the event's name.
+    return {body["eventName"]: fields, **fields} if fields and "eventName" in body else fields
 
 
 def values_at(payload: Any, path: Sequence[str]) -> list[Any]:
@@ -289,6 +605,10 @@ def _message(reply: Reply) -> str:
 
 def _number(value: Any) -> int:
     return value if isinstance(value, int) else -1
+
+
+def _accepted(operation: Operation) -> Outcome:
+    return Outcome(operation.key, operation.kind, Fate.ACCEPTED, operation=operation)
 
 
 def _told(operation: Operation, reason: Reason, fate: Fate, detail: str = "") -> Outcome:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Changed,
@@ -29,12 +31,24 @@ def compare(sync: Sync, pairs: Iterable[Pair]) -> Iterator[News]:
     """Say what each pair means."""
     for pair in pairs:
         if isinstance(pair, Present):
-            yield from _present(pair, sync.records(pair.keys, pair.rows))
+            yield from _present(pair, mapped(sync, pair))
         elif isinstance(pair, Gone):
             if not sync.keeps_leavers:
                 yield Removed(pair.key, pair.before)
         else:
             yield pair
+
+
+def mapped(sync: Sync, pair: Present) -> Records:
+    """Map rows; where the database computed their fingerprints, these are theirs."""
+    records = sync.records(pair.keys, pair.rows)
+    if not pair.fingerprints:
+        return records
+    fingerprints = [
+        own if isinstance(own, Invalid) else found
+        for own, found in zip(records.fingerprints, pair.fingerprints, strict=True)
+    ]
+    return replace(records, fingerprints=fingerprints)
 
 
 def _present(pair: Present, records: Records) -> Iterator[News]:
@@ -52,7 +66,8 @@ def _present(pair: Present, records: Records) -> Iterator[News]:
         elif before is None:
             yield Added(Record(key, after, body, records.handles(number)))
         else:
-            yield Changed(Entry(before), Record(key, after, body, records.handles(number)))
+            entry = Entry(before, pair.refs[number] or "") if pair.refs else Entry(before)
+            yield Changed(entry, Record(key, after, body, records.handles(number)))
     if quiet:
         yield Unchanged(records.kind, quiet)
 

@@ -10,7 +10,7 @@ from itertools import pairwise, repeat
 
 from msgspec.structs import replace
 
-from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, compare, recalled
+from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, compare, mapped, recalled
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -27,6 +27,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Outcome,
     Patch,
     Present,
+    Quiet,
     Reason,
     Record,
     Records,
@@ -35,11 +36,15 @@ from airflow_provider_iterable.engine.vocabulary import (
     State,
     Sync,
     Unchanged,
+    Unseen,
 )
 from airflow_provider_iterable.errors import GuardTripped
 
 DOUBT = bytes(12)
 """A fingerprint that no record has: its row is a change, whatever it says."""
+
+ASKED_AT_ONCE = 50_000
+"""References in one question about unseen rows: each question reads all that is remembered."""
 
 FIRST_GUARDED_REMOVAL = 20
 """``max_removed`` looks at 20 removals and more: below that a share says nothing."""
@@ -74,6 +79,9 @@ class Plan:
     """Rows whose identity changed under the same key."""
     followed: int = 0
     """Those of them whose former identity is removed."""
+    trails: dict[str, tuple[str, Entry]] = field(default_factory=dict)
+    """By the key of a moved row: the key and the entry of what it leaves. It is remembered together with the row's new
+    identity, so that it is removed by a later run if not by this one, and never before the new one was accepted."""
     invalid: list[Outcome] = field(default_factory=list)
     erased: list[Outcome] = field(default_factory=list)
     """Rows about people whom a privacy sync erased."""
@@ -111,7 +119,10 @@ class Plan:
 
     def removed(self) -> Iterator[Operation]:
         """Yield the removals; they call nothing where a present row bears their identity."""
+        void = {self.trails[key][0] for key in self.duplicates if key in self.trails}
         for _, operation in self.removals.read():
+            if operation.key in void:
+                continue
             if operation.call and hash(operation.handles[0]) in self.borne:
                 operation = replace(operation, call=None, body=b"")
             yield operation
@@ -143,6 +154,11 @@ class Planner:
         self._left: set[int] = set()
         self._moved_at = array("q")
         self._moved_from = array("q")
+        self._unseen: Unseen | None = None
+        self._left_refs: list[str] = []
+        """References of identities that rows left, kept only where unseen rows may bear them."""
+        self._hidden: dict[str, int] = {}
+        """Keys of unseen rows that bear an identity this run touches, and its hash."""
         self.collapsing: set[str] = set()
         """Keys that several rows share, of which one is still to be chosen by a second reading of the model."""
 
@@ -161,6 +177,9 @@ class Planner:
                 self._removed(item)
             elif isinstance(item, Invalid):
                 self._invalid(item)
+            elif isinstance(item, Quiet):
+                plan.unchanged += item.rows
+                self._unseen = item.unseen
             elif isinstance(item, Erased):
                 plan.counts[Kind.ADDED] += len(item.keys)
                 plan.erased.extend(
@@ -210,17 +229,22 @@ class Planner:
             before = hash(self._sync.identity(change.before.ref))
             if before != hash(change.after.handles[0]):
                 self.plan.moved += 1
+                if self._unseen is not None:
+                    self._left_refs.append(change.before.ref)
                 self._moved_at.append(self.plan.rows.size)
                 self._moved_from.append(before)
                 left = self._sync.moved(change)
                 if left is not None:
                     self.plan.followed += 1
+                    self.plan.trails[change.after.key] = (left.key, Entry(DOUBT, change.before.ref))
                     self._leave(left)
         self._speak(self._sync.changed(change), change.after)
 
     def _removed(self, change: Removed) -> None:
         if change.before.ref:
             self._left.add(hash(self._sync.identity(change.before.ref)))
+            if self._unseen is not None:
+                self._left_refs.append(change.before.ref)
         self._leave(self._sync.removed(change))
 
     def _leave(self, operation: Operation) -> None:
@@ -240,11 +264,32 @@ class Planner:
 
         Those rows have to be said again, in key order, or the last word would not be the greatest key's.
         """
+        if self._unseen is not None and self.plan.unchanged:
+            self._look_for_bearers(self._unseen)
         if not self._sync.exclusive or not self._quiet:
             return set()
         touched = self._left.union(self._moved_from)
         touched.update(self._spoken)
         return {identity for identity in self._quiet if identity in touched}
+
+    def _look_for_bearers(self, unseen: Unseen) -> None:
+        """Take notice of the unseen rows that bear an identity which this run touches: all others may stay unseen."""
+        plan, found = self.plan, dict[str, str]()
+        refs = dict.fromkeys(self._left_refs)
+        for _, operation in plan.rows.read():
+            if operation.call is not None and operation.remember is not None:
+                refs[operation.remember.ref] = None
+        refs.pop("", None)
+        asked = list(refs)
+        for start in range(0, len(asked), ASKED_AT_ONCE):
+            found.update(unseen.bearers(asked[start : start + ASKED_AT_ONCE]))
+        for spool in (plan.rows, plan.removals):
+            for _, operation in spool.read():
+                found.pop(operation.key, None)
+        for outcome in plan.invalid:
+            found.pop(outcome.key, None)
+        self._hidden = {key: hash(self._sync.identity(ref)) for key, ref in found.items()}
+        self._quiet.extend(self._hidden.values())
 
     @property
     def unheard(self) -> bool:
@@ -256,6 +301,13 @@ class Planner:
         plan = self.plan
         planned = {op.key for _, op in plan.rows.read() if op.handles and hash(op.handles[0]) in unsaid}
         planned.update(outcome.key for outcome in plan.erased)
+        if self._unseen is not None:
+            wanted = [key for key, identity in self._hidden.items() if identity in unsaid and key not in planned]
+            if self._left:
+                wanted.extend(plan.duplicates.difference(wanted))
+            for pair in self._unseen.present(wanted):
+                self._say_again(mapped(self._sync, pair), unsaid)
+            return
         for rows in chunks:
             named = [
                 (key, row)
@@ -382,6 +434,13 @@ class Planner:
                 plan.counts[operation.kind] -= 1
                 if operation.call is not None:
                     plan.calls[operation.call] -= 1
+        void = {plan.trails[key][0] for key in plan.duplicates if key in plan.trails}
+        for _, operation in plan.removals.read() if void else ():
+            if operation.key in void:
+                plan.counts[operation.kind] -= 1
+                plan.followed -= 1
+                if operation.call is not None:
+                    plan.calls[operation.call] -= 1
         kept = []
         for outcome in plan.invalid:
             if outcome.key in plan.duplicates and outcome.reason is not Reason.DUPLICATE_KEY:
@@ -416,6 +475,6 @@ def guard(plan: Plan, guards: Guards, remembered: int) -> None:
         deletes = sum(1 for operation in plan.removed() if operation.call is not None)
         if deletes > guards.max_deletes:
             raise GuardTripped(
-                f"The run would delete {deletes} users; max_deletes allows {guards.max_deletes}. Nothing was sent. "
-                "If they should go, raise max_deletes for this run."
+                f"The run would delete {deletes} users or items; max_deletes allows {guards.max_deletes}. Nothing was "
+                "sent. If they should go, raise max_deletes for this run."
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Operation, Outcome, Reason
 
 EXAMPLES = 20
@@ -25,7 +26,7 @@ class Report:
     run_id: str
     destination: dict[str, Any]
     status: str = "running"
-    resync: str = "changes"
+    resync: Resync = "changes"
     dry_run: bool = False
     resend_reason: str | None = None
     counts: Counter[Kind] = field(default_factory=Counter)

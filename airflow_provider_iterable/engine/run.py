@@ -17,12 +17,14 @@ from airflow_provider_iterable.engine.deliver import Delivery, Patience
 from airflow_provider_iterable.engine.pack import waves
 from airflow_provider_iterable.engine.plan import Guards, Plan, Planner, guard
 from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.resync import Resync, bend
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     Accepted,
     Fate,
     Kind,
     Operation,
+    Outcome,
     Patch,
     Reason,
     Row,
@@ -58,6 +60,9 @@ class Options:
     :param check: called with the plan before the first call; raises when the state could not hold the result
     :param prepare: called once when there is something to send, before the first operation is screened
     :param stop: set from outside to end the run early
+    :param resync: ``"full"`` sends every row, ``"baseline"`` records every row and sends none
+    :param distrust: of a full resync that begins: voids every entry, before the first call; without it, the resync
+        goes on where an earlier try stopped
     """
 
     guards: Guards = field(default_factory=Guards)
@@ -70,6 +75,8 @@ class Options:
     check: Callable[[Plan], None] | None = None
     prepare: Callable[[], None] | None = None
     stop: threading.Event | None = None
+    resync: Resync = "changes"
+    distrust: Callable[[], None] | None = None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -84,13 +91,14 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     :raises Unfinished: rows were deferred; what was accepted is committed
     :raises TooManyRejected: after everything that can be delivered was
     """
+    sync, state = bend(sync, state, options.resync, options.distrust is not None)
     rows, removals = Spool(options.spool_dir), Spool(options.spool_dir)
     try:
         with _collector_at_rest(), _phase(report, "plan", options.clock):
             plan = _plan(Planner(sync, rows, removals), sync, read, state)
-            _account(report, plan, state)
+            _account(report, plan, state, options.resync)
             if options.dry_run or options.approved_plan is not None:
-                report.plan_hash = plan_hash(plan)
+                report.plan_hash = plan_hash(plan, options.resync)
         guard(plan, options.guards, state.remembered)
         _approve(report, options)
         if options.check is not None:
@@ -146,19 +154,30 @@ def _tidily(chunks: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
         gc.collect(0)
 
 
-def _account(report: Report, plan: Plan, state: State) -> None:
+def _account(report: Report, plan: Plan, state: State, resync: Resync) -> None:
     report.counts = plan.counts
     report.unchanged = plan.unchanged
     report.remembered = state.remembered
+    if resync == "baseline":
+        report.notes.append(
+            f"Baseline: {plan.counts[Kind.ADDED] + plan.counts[Kind.CHANGED]} rows are recorded as delivered, "
+            f"{plan.unchanged} were already, and nothing is sent. What is remembered of rows that have left the model "
+            "stays, and is a removal in the next run."
+        )
+    elif plan.counts[Kind.ADDED] and not state.remembered:
+        report.notes.append(
+            "Nothing was remembered for this sync, so every row is new. If another state, or another sync_id, "
+            'remembered it until now, resync="baseline" would have recorded the rows as delivered instead.'
+        )
     if plan.resent:
         report.notes.append(
             f"{plan.resent} unchanged rows go again because a row with the same identity changed; "
             "the row with the greatest key has the last word."
         )
-    if plan.moved > plan.followed:
+    if plan.moved > plan.followed and resync != "baseline":
         report.notes.append(
             f"{plan.moved - plan.followed} rows have another identity than before: the new one was written, the old "
-            'one was left alone at Iterable. To move a profile to a new address use mode="change_email".'
+            'one was left alone at Iterable. A profile moves to a new address with mode="change_email".'
         )
     if plan.collapsed:
         report.collapsed = plan.collapsed
@@ -183,17 +202,28 @@ def _approve(report: Report, options: Options) -> None:
 def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> str:
     if plan.sends and options.prepare is not None:
         options.prepare()
+    if options.distrust is not None:
+        options.distrust()
     if plan.doubted:
         state.commit(plan.doubted)
 
+    held = {left for left, _ in plan.trails.values()}
+
     def commit(patch: Patch) -> None:
-        state.commit(patch)
+        left = [plan.trails[key] for key in plan.trails.keys() & patch.keys()]
+        state.commit({**patch, **dict(left)} if left else patch)
+        held.difference_update(key for key, _ in left)
         gc.collect(0)
+
+    def screen(operation: Operation) -> Operation | Outcome:
+        if operation.key in held:
+            return Outcome(operation.key, operation.kind, Fate.SKIPPED, Reason.NOT_MOVED, "", operation)
+        return sync.screen(operation)
 
     delivery = Delivery(
         send,
         commit,
-        screen=sync.screen,
+        screen=screen,
         salvage=sync.salvage,
         patience=options.patience,
         batch_size=options.batch_size,
@@ -208,11 +238,13 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
             progress.more(len(told.operations))
         else:
             report.tell(told)
+            if told.fate is Fate.ACCEPTED and told.operation is not None:
+                shared.take([told.operation])
             progress.more(1)
     report.collapsed += (surplus := shared.surplus)
     if surplus:
         report.notes.append(
-            f"{surplus} rows share their identity with another row, so Iterable holds that many users fewer than "
+            f"{surplus} rows share their identity with another row, so Iterable holds that many records fewer than "
             "the model has rows; the row with the greatest key was written last."
         )
     return delivery.halted
@@ -231,10 +263,13 @@ def _conclude(report: Report, options: Options, halted: str) -> None:
     most = limit * report.read if isinstance(limit, float) else limit
     if rejected > most:
         report.status = "too_many_rejected"
+        rest = f"Everything else was delivered: {report.fates[Fate.ACCEPTED]} rows accepted and remembered"
+        if options.resync == "baseline":
+            rest = "Everything else is recorded as delivered, unless the state is XCom"
         raise TooManyRejected(
             f"{rejected} of {report.read} rows were rejected ({_reasons(report)}); max_rejected={limit!r} allows "
-            f"{math.floor(most)}. Everything else was delivered: {report.fates[Fate.ACCEPTED]} rows accepted and "
-            "remembered. Mend the rows or raise max_rejected; the rejected rows go again with the next run."
+            f"{math.floor(most)}. {rest}. Mend the rows or raise max_rejected; the rejected rows go again with the "
+            "next run."
         )
     if deferred:
         report.status = "unfinished"
@@ -249,9 +284,9 @@ def _reasons(report: Report) -> str:
     return ", ".join(f"{reason} {n}" for reason, n in report.reasons.most_common())
 
 
-def plan_hash(plan: Plan) -> str:
+def plan_hash(plan: Plan, resync: Resync = "changes") -> str:
     """Digest what the plan would do, whatever the order of its rows."""
-    total = 0
+    total = 0 if resync == "changes" else int.from_bytes(resync.encode(), "big")
     for operation in plan.operations():
         total += int.from_bytes(_operation_digest(operation), "big")
     for outcome in plan.invalid:

@@ -54,6 +54,7 @@ class Reason(StrEnum):
     UNCONFIRMED = "unconfirmed"
     REPEATED = "repeated"
     QUOTA = "quota"
+    NOT_MOVED = "not_moved"
     MAX_ACTIONS = "max_actions"
     ERASED_PERSON = "erased_person"
 
@@ -87,6 +88,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.STOPPED: "the task was stopped before this row was sent",
     Reason.UNCONFIRMED: "Iterable may have taken it or not; it does not go again, or it might be there twice",
     Reason.REPEATED: "an answer was lost and the cart went again: its updateCart event may be at Iterable twice",
+    Reason.NOT_MOVED: "the row has another identity now, which was not accepted, so the former one stays",
     Reason.QUOTA: "Iterable's daily quota is used up; the row waits for a later run",
     Reason.MAX_ACTIONS: "the run did as much as max_actions allows; the row waits for a later run",
     Reason.ERASED_PERSON: "a privacy sync erased the person; the row is left out until an unforget",
@@ -173,12 +175,52 @@ class Records(Struct, frozen=True, gc=False):
         return Record(self.keys[number], fingerprint, self.bodies[number], self.handles(number))
 
 
+class Recipe(Struct, frozen=True):
+    """What a database needs to compare the rows of a sync by itself: what names them, what their payload is made of.
+
+    A sync whose rows have to be seen to be named has none.
+    """
+
+    key: tuple[int, ...]
+    """Positions of the columns whose values are the key text."""
+    columns: tuple[int, ...]
+    """Positions of the columns that the payload and the identifiers come from."""
+    text: str
+    """Everything else that decides how a payload looks: fields, constants, options."""
+
+
 class Present(Struct, frozen=True, gc=False):
     """Rows of the model and the fingerprints that are remembered under their keys, column by column."""
 
     keys: Sequence[str]
     rows: Sequence[Row]
     before: Sequence[bytes | None]
+    fingerprints: Sequence[bytes] = ()
+    """The rows' own, where a database computed them; empty: the sync does."""
+    refs: Sequence[str | None] = ()
+    """The references that are remembered as well, where they came along; empty: they are still to be recalled."""
+
+
+class Unseen(Protocol):
+    """Rows without news that stayed in the database, for those who have to ask about some of them."""
+
+    def bearers(self, refs: Sequence[str]) -> Mapping[str, str]:
+        """Return the keys that are remembered with one of these references, and with which."""
+        ...
+
+    def present(self, keys: Sequence[str]) -> Iterator[Present]:
+        """Read the rows that have these keys, with their fingerprints."""
+        ...
+
+
+class Quiet(Struct, frozen=True, gc=False):
+    """So many rows whose fingerprints are remembered, as the database that holds both found by itself.
+
+    The first one comes before all other pairs, so that it is known what may have to be asked.
+    """
+
+    rows: int
+    unseen: Unseen
 
 
 class Gone(Struct, frozen=True, gc=False):
@@ -201,7 +243,7 @@ class Erased(Struct, frozen=True, gc=False):
     keys: Sequence[str]
 
 
-Pair = Present | Gone | Duplicate | Invalid | Erased
+Pair = Present | Quiet | Gone | Duplicate | Invalid | Erased
 
 
 class Added(Struct, frozen=True, gc=False):
@@ -232,7 +274,7 @@ class Unchanged(Struct, frozen=True, gc=False):
 
 
 Change = Added | Changed | Removed
-News = Change | Unchanged | Invalid | Duplicate | Erased
+News = Change | Unchanged | Quiet | Invalid | Duplicate | Erased
 
 
 class Request(Struct, frozen=True):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_iterable.api.client import Client, OnCall, is_loopback
+from airflow_provider_iterable.api.verdicts import is_missing_catalog, parsed
 from airflow_provider_iterable.engine.vocabulary import Reply, Request
-from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, WorthRetrying
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -28,6 +30,10 @@ _CHANNELS = Request("GET", "/api/channels", "/api/channels")
 _CHANNELS_RATE = 100
 _FIELDS = Request("GET", "/api/users/getFields", "/api/users/getFields")
 _FIELDS_RATE = 3
+_CATALOG = "/api/catalogs/{name}"
+_CATALOG_FIELDS = "/api/catalogs/{name}/fieldMappings"
+_LISTS = Request("GET", "/api/lists", "/api/lists")
+_TRIES = 5
 
 
 class IterableHook(BaseHook):
@@ -161,6 +167,94 @@ class IterableHook(BaseHook):
             )
         return {name: kind for name, kind in fields.items() if isinstance(kind, str)}
 
+    def get_catalog_types(self, client: Client, catalog: str) -> dict[str, str] | None:
+        """Return the types that fields of a catalog have been given; None when there is no such catalog.
+
+        :raises IterableSyncError: when Iterable does not answer with types.
+        """
+        reply = _ask(client, _about_catalog("GET", _CATALOG_FIELDS, catalog))
+        if is_missing_catalog(reply):
+            return None
+        params = _member(reply, "params")  # seen there; documented at the top
+        defined = params.get("definedMappings") if isinstance(params, dict) else _member(reply, "definedMappings")
+        if reply.status != 200 or not isinstance(defined, dict):
+            raise _failure(reply)(
+                f"GET {_CATALOG_FIELDS} at {client.host} did not return the fields of catalog {catalog}: "
+                f"{_short(reply)}. Nothing was sent."
+            )
+        return {name: kind for name, kind in defined.items() if isinstance(kind, str)}
+
+    def create_catalog(self, client: Client, catalog: str) -> str:
+        """Create a catalog; return what the answer was if it does not say so, which proves nothing.
+
+        :raises ConfigurationError: when the API key may not.
+        """
+        reply = client.request(_about_catalog("POST", _CATALOG, catalog), 0)
+        if reply.status in (401, 403):
+            raise ConfigurationError(
+                f"The API key may not create the catalog {catalog} ({_short(reply)}). Nothing was sent. Use a "
+                "server-side key, or create the catalog at Iterable."
+            )
+        return "" if _done(reply) else _short(reply)
+
+    def set_catalog_types(self, client: Client, catalog: str, types: Mapping[str, str]) -> bool:
+        """Give fields of a catalog their types, for ever; False when there was no usable answer.
+
+        :raises ConfigurationError: when Iterable refuses.
+        """
+        updates = [{"fieldName": name, "fieldType": kind} for name, kind in types.items()]
+        body = msgspec.json.encode({"mappingsUpdates": updates})
+        reply = client.request(_about_catalog("PUT", _CATALOG_FIELDS, catalog, body), 0)
+        if _failure(reply) is ConfigurationError:
+            raise ConfigurationError(
+                f"Iterable refused the types of {', '.join(types)} in catalog {catalog} ({_short(reply)}). No item was "
+                "sent. Compare field_types with the catalog's fields at Iterable, of which there may be about 350."
+            )
+        return _done(reply)
+
+    def get_lists(self, client: Client, name: str) -> list[int]:
+        """Return the IDs of the static lists of a name, of which there should be one at most.
+
+        :raises ConfigurationError: when only lists of other types have the name, which take no members.
+        :raises IterableSyncError: when Iterable does not answer with lists.
+        """
+        reply = _ask(client, _LISTS)
+        lists = _member(reply, "lists")
+        if reply.status != 200 or not isinstance(lists, list):
+            raise _failure(reply)(
+                f"GET {_LISTS.path} at {client.host} did not return the project's lists: {_short(reply)}. "
+                "Nothing was sent."
+            )
+        found = [each for each in lists if isinstance(each, dict) and str(each.get("name")).strip() == name.strip()]
+        static = [each for each in found if each.get("listType") in ("Standard", None)]
+        if found and not static:
+            kinds = ", ".join(f"{each.get('id')} ({each.get('listType')})" for each in found)
+            raise ConfigurationError(
+                f"The list {name!r} is no static list, so it takes no members: {kinds}. Nothing was sent. Set another "
+                "list_name, or list_id."
+            )
+        return sorted(each["id"] for each in static if isinstance(each.get("id"), int))
+
+    def create_list(self, client: Client, name: str, description: str | None = None) -> int | None:
+        """Create a static list and return its ID; None when it is not known whether that was done.
+
+        :raises IterableSyncError: when Iterable refuses.
+        """
+        body = {"name": name} if description is None else {"name": name, "description": description}
+        request = Request("POST", _LISTS.path, _LISTS.template, body=msgspec.json.encode(body))
+        reply = client.request(request, 0)
+        for attempt in range(_TRIES - 1):
+            if reply.status != 429:
+                break
+            client.pause(2.0**attempt)
+            reply = client.request(request, 0)
+        number = _member(reply, "listId")
+        if reply.status == 200 and isinstance(number, int):
+            return number
+        if reply.status == 429 or _failure(reply) is ConfigurationError:
+            raise _failure(reply)(f"Iterable did not create the list {name!r}: {_short(reply)}. Nothing was sent.")
+        return None
+
     def test_connection(self) -> tuple[bool, str]:
         """Call ``GET /api/channels`` and say what came of it, in words a person can act on."""
         try:
@@ -259,6 +353,32 @@ def _base_url(host: str, schema: str | None, port: int | None) -> str:
         raise ValueError
     added = f":{port}" if port and own_port is None else ""
     return f"{url.scheme}://{url.netloc}{added}{url.path}".rstrip("/")
+
+
+def _about_catalog(method: str, template: str, catalog: str, body: bytes | None = None) -> Request:
+    return Request(method, template.replace("{name}", quote(catalog, safe="")), template, body=body)
+
+
+def _ask(client: Client, request: Request) -> Reply:
+    """Send a request that changes nothing until there is a usable answer, or it was sent often enough."""
+    reply = client.request(request, 0)
+    for attempt in range(_TRIES - 1):
+        if _failure(reply) is ConfigurationError or (reply.status == 200 and parsed(reply)):
+            break
+        client.pause(2.0**attempt)
+        reply = client.request(request, 0)
+    return reply
+
+
+def _done(reply: Reply) -> bool:
+    """Tell whether a call that changes something says that it did; a page in HTML, or half an answer, does not."""
+    return 200 <= reply.status < 300 and (bool(parsed(reply)) or not reply.body.strip())
+
+
+def _failure(reply: Reply) -> type[IterableSyncError]:
+    """Return what an answer that is no success is raised as: what a retry could mend, or what it could not."""
+    hopeless = 300 <= reply.status < 500 and reply.status not in (408, 429)
+    return ConfigurationError if hopeless else WorthRetrying
 
 
 def _member(reply: Reply, name: str) -> Any:

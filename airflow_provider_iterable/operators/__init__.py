@@ -1,5 +1,15 @@
 """Knows Airflow; boring on purpose."""
 
+from airflow_provider_iterable.operators.catalogs import IterableCatalogOperator
+from airflow_provider_iterable.operators.events import IterableEventOperator
+from airflow_provider_iterable.operators.lists import IterableListOperator
+from airflow_provider_iterable.operators.privacy import IterablePrivacyOperator
 from airflow_provider_iterable.operators.users import IterableUserSyncOperator
 
-__all__ = ["IterableUserSyncOperator"]
+__all__ = [
+    "IterableCatalogOperator",
+    "IterableEventOperator",
+    "IterableListOperator",
+    "IterablePrivacyOperator",
+    "IterableUserSyncOperator",
+]

@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 from zoneinfo import ZoneInfo
 
 from airflow.providers.common.compat.sdk import (
@@ -23,21 +24,26 @@ from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.deliver import Patience
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.run import Options, run
-from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.engine.vocabulary import Send, Sync
 from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.model import Model, select_all
 from airflow_provider_iterable.operators.summary import CallCounts, summary
 from airflow_provider_iterable.state import XComState
-from airflow_provider_iterable.state.scope import Scope, Store
+from airflow_provider_iterable.state.scope import Scope, Session, Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 log = logging.getLogger(__name__)
+
+RESYNC_NOTE = "resync"
+"""Note that holds the run whose full resync has begun and not ended."""
+RESENT: Mapping[Resync, str | None] = {"full": 'resync="full" sends every row again', "baseline": None}
 
 REPORT_KEY = "iterable_report"
 """XCom key under which a failed run leaves its report."""
@@ -59,6 +65,9 @@ class IterableModelOperator(BaseOperator):
     :param state: where the sync remembers what Iterable accepted; default ``XComState()``, for small models
     :param sync_id: the sync's lasting name; default ``<dag_id>.<task_id>``. After renaming a DAG or task, set it to
         the old name, or every row goes again
+    :param resync: ``"changes"`` sends the differences; ``"full"`` sends every row again, and a retry goes on where the
+        last try stopped; ``"baseline"`` remembers every valid row as delivered and sends nothing, for a state that was
+        moved or lost (templated). The last two also take the state to another destination
     :param dry_run: plan, log and return the plan, call nothing
     :param approved_plan: apply only the plan with this hash (templated); a dry run's report has it
     :param allow_empty: whether a model without rows is believed
@@ -79,6 +88,7 @@ class IterableModelOperator(BaseOperator):
         "parameters",
         "sql_conn_id",
         "hook_params",
+        "resync",
         "approved_plan",
         "iterable_conn_id",
     )
@@ -101,6 +111,7 @@ class IterableModelOperator(BaseOperator):
         timezone: str = "UTC",
         state: Store | None = None,
         sync_id: str | None = None,
+        resync: str = "changes",
         dry_run: bool = False,
         approved_plan: str | None = None,
         allow_empty: bool = False,
@@ -121,6 +132,7 @@ class IterableModelOperator(BaseOperator):
         self.fields, self.nulls, self.timezone = fields, nulls, timezone
         self.state: Store = XComState() if state is None else state
         self.sync_id = sync_id or f"{self.dag_id}.{self.task_id}"
+        self.resync = resync
         self.plan_only, self.approved_plan = dry_run, approved_plan
         self.allow_empty, self.max_removed, self.max_rejected = allow_empty, max_removed, max_rejected
         self.check_types, self.batch_size, self.commit_batches = check_types, batch_size, commit_batches
@@ -132,6 +144,7 @@ class IterableModelOperator(BaseOperator):
         self.outlets = [*(self.outlets or []), self.asset]
         self._stop: threading.Event | None = None
         self._client: Client | None = None
+        self._session: Session | None = None
 
     def _check_parameters(self) -> None:
         Mapper(self.fields, self.nulls, ZoneInfo(self.timezone))
@@ -142,6 +155,21 @@ class IterableModelOperator(BaseOperator):
         for name, limit in (("max_removed", self.max_removed), ("max_rejected", self.max_rejected)):
             if limit is not None and (limit < 0 or (isinstance(limit, float) and limit > 1)):
                 raise ConfigurationError(f"{name} must be a share from 0.0 to 1.0 or a number of rows, not {limit!r}")
+        reason = self.needs_table_state()
+        if reason and isinstance(self.state, XComState):
+            raise ConfigurationError(
+                f"XComState is written once, when the task has succeeded; {reason}. "
+                'Use state=TableState() or state=TableState(conn_id="...").'
+            )
+
+    def needs_table_state(self) -> str | None:
+        """Return why a state that forgets what a failed try delivered would do harm, as a clause; ``None``: it does
+        none."""
+        return None
+
+    def cannot_resend(self, hook: IterableHook) -> str | None:
+        """Return why sending every row again would do harm, as a clause; ``None``: it does none."""
+        return None
 
     def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
         """Return the sync type bound to the model's columns."""
@@ -163,6 +191,7 @@ class IterableModelOperator(BaseOperator):
         self._stop = threading.Event()
         try:
             report.destination = self.destination(hook)
+            report.resync = self._checked_resync(hook)
             with hook.get_conn(on_call=calls.note) as client:
                 self._client = client
                 self._run(context, hook, client, report)
@@ -186,13 +215,15 @@ class IterableModelOperator(BaseOperator):
 
     def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
         started = time.monotonic()
+        model = self._model()
         # The state before the model: under the read lock of an open query, SQLite creates no tables.
-        session = self.state.open(self._scope(context, report))
+        scope = replace(self._scope(context, report), model=model)
+        session = self._session = self._open_state(scope, hook)
         try:
-            report.resend_reason = session.resend_reason
-            if session.resend_reason:
-                log.info("Sync %s: %s.", self.sync_id, session.resend_reason)
-            with self._model() as model:
+            report.resend_reason = RESENT.get(report.resync, session.resend_reason)
+            if report.resend_reason:
+                log.info("Sync %s: %s.", self.sync_id, report.resend_reason)
+            with model:
                 sync = self.build_sync(hook, model.columns)
                 report.seconds["open"] = time.monotonic() - started
                 options = Options(
@@ -206,12 +237,40 @@ class IterableModelOperator(BaseOperator):
                     check=session.check,
                     prepare=self._prepare(hook, client, sync),
                     stop=self._stop,
+                    resync=report.resync,
+                    distrust=_distrusting(session, report),
                 )
-                run(sync, model.chunks, session, client.send, report, options)
+                run(sync, model.chunks, session, self._sender(client), report, options)
             if not self.plan_only:
+                if report.resync == "full":
+                    session.note(RESYNC_NOTE, "")
                 session.finish(delivered=True)
         finally:
+            report.resend_reason = RESENT.get(report.resync, session.resend_reason)  # who compares is known by now
             session.close()
+
+    def _checked_resync(self, hook: IterableHook) -> Resync:
+        """Return the kind of resync, which is known only now.
+
+        :raises ConfigurationError: it is none, or would do harm
+        """
+        if self.resync not in get_args(Resync):
+            raise ConfigurationError(f'resync must be "changes", "full" or "baseline", not {self.resync!r}')
+        harm = self.cannot_resend(hook) if self.resync == "full" else None
+        if harm:
+            raise ConfigurationError(
+                f'resync="full" would send every row again; {harm}. Nothing was sent. To have some rows go again, give '
+                "them new keys, or delete their entries from the state."
+            )
+        return cast("Resync", self.resync)
+
+    def _open_state(self, scope: Scope, hook: IterableHook) -> Session:
+        """Open the state for one run."""
+        return self.state.open(scope)
+
+    def _sender(self, client: Client) -> Send:
+        """Return what performs the requests."""
+        return client.send
 
     def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
         """Return what happens once before the first operation is sent."""
@@ -247,6 +306,7 @@ class IterableModelOperator(BaseOperator):
             sync_id=self.sync_id,
             destination=report.destination,
             mapping=hashlib.sha256(f"{mapping} {self.timezone}".encode()).hexdigest()[:32],
+            resync=report.resync,
             hook=self._sql_hook,
             pull=lambda: latest(context, self.asset),
             push=lambda text: task_instance.xcom_push(key=XCOM_KEY, value=text),
@@ -259,3 +319,13 @@ class IterableModelOperator(BaseOperator):
     def keys_identify(self) -> bool:
         """Whether the primary key holds an identifier of a person, to be masked in logs."""
         return False
+
+
+def _distrusting(session: Session, report: Report) -> Callable[[], None] | None:
+    """Return what voids the state, unless an earlier try of this run did so: it goes on where that one stopped."""
+    if report.resync != "full":
+        return None
+    if session.notes.get(RESYNC_NOTE) == report.run_id:
+        log.info("Sync %s: the full resync of an earlier try goes on.", report.sync_id)
+        return None
+    return lambda: session.void(RESYNC_NOTE, report.run_id)

@@ -61,7 +61,7 @@ def summary(report: Report, masked_keys: bool = False) -> list[str]:
     counts, fates = report.counts, report.fates
     target = ", ".join(f"{name} {value}" for name, value in report.destination.items())
     lines = [
-        f"Sync {report.sync_id} {report.status}" + (" (dry run)" if report.dry_run else "") + f": {target}",
+        f"Sync {report.sync_id} {report.status}" + _kind(report) + f": {target}",
         f"  rows read {report.read:>9,}   added {counts[Kind.ADDED]:,}, changed {counts[Kind.CHANGED]:,}, "
         f"unchanged {report.unchanged:,}, invalid {counts[Kind.INVALID]:,}; removed {counts[Kind.REMOVED]:,}",
         f"  accepted  {fates[Fate.ACCEPTED]:>9,}   rejected {fates[Fate.REJECTED]:,}, "
@@ -75,6 +75,13 @@ def summary(report: Report, masked_keys: bool = False) -> list[str]:
     lines += [f"  note      {note}" for note in report.notes]
     lines += _reasons(report, masked_keys)
     return lines
+
+
+def _kind(report: Report) -> str:
+    kinds = ["dry run"] if report.dry_run else []
+    if report.resync != "changes":
+        kinds.append(f"resync {report.resync}")
+    return f" ({', '.join(kinds)})" if kinds else ""
 
 
 def _requests(report: Report) -> Iterator[str]:

@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.vocabulary import Sync
-from airflow_provider_iterable.errors import IterableSyncError
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.state import XComState
+from airflow_provider_iterable.syncs.change_email import ChangeEmail, EmailChangeOptions
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions, Users
+
+ONCE = 'mode="change_email" matched by email fires once for each key, and a failed try would forget that it did'
+
+PROFILE_PARAMETERS = {
+    "fields": None,
+    "nulls": "send",
+    "on_removed": "keep",
+    "merge_nested_objects": None,
+    "create_new_fields": None,
+    "recheck_known_users": "always",
+    "allow_shared_user_id": False,
+    "salvage": False,
+}
+"""Parameters that say something about profiles, and so nothing about changes of email, with their defaults."""
 
 
 class IterableUserSyncOperator(IterableModelOperator):
     """Keep Iterable's user profiles equal to a SQL model: only the differences are sent.
+
+    With ``mode="change_email"`` it moves profiles to other email addresses instead.
 
     All parameters of :class:`~airflow_provider_iterable.operators.base.IterableModelOperator`, and:
 
     :param email_column: the column with the email address
     :param user_id_column: the column with the user ID
     :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
-    :param mode: ``"upsert"`` creates unknown users; ``"update"`` skips them
+    :param mode: ``"upsert"`` creates unknown users; ``"update"`` skips them; ``"change_email"`` gives known users the
+        address in ``new_email_column``, and takes no parameter that is about profile fields or removals
+    :param new_email_column: with ``mode="change_email"``: the column with the address the profile is to have
     :param on_removed: what happens to a profile whose row has left the model: ``"keep"`` it, ``"clear"`` the mapped
         fields, ``"delete"`` it
     :param merge_nested_objects: merge objects one level deep instead of replacing them; default: on when a dotted
@@ -47,7 +67,8 @@ class IterableUserSyncOperator(IterableModelOperator):
         email_column: str | None = None,
         user_id_column: str | None = None,
         match_by: Match | None = None,
-        mode: Mode = "upsert",
+        mode: Mode | Literal["change_email"] = "upsert",
+        new_email_column: str | None = None,
         on_removed: OnRemoved = "keep",
         merge_nested_objects: bool | None = None,
         create_new_fields: bool | None = None,
@@ -58,14 +79,26 @@ class IterableUserSyncOperator(IterableModelOperator):
         **kwargs: Any,
     ) -> None:
         self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
-        self.mode, self.on_removed = mode, on_removed
+        self.mode, self.on_removed, self.new_email_column = mode, on_removed, new_email_column
         self.merge_nested_objects, self.create_new_fields = merge_nested_objects, create_new_fields
         self.recheck_known_users, self.max_deletes = recheck_known_users, max_deletes
         self.allow_shared_user_id, self.salvage = allow_shared_user_id, salvage
+        self._fires_once = False
         super().__init__(**kwargs)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        if self.mode not in ("upsert", "update", "change_email"):
+            raise ConfigurationError(f'mode must be "upsert", "update" or "change_email", not {self.mode!r}')
+        if (self.mode == "change_email") is not bool(self.new_email_column):
+            raise ConfigurationError('mode="change_email" and new_email_column go together: set both or neither.')
+        if self.mode == "change_email":
+            out_of_place = [name for name, default in PROFILE_PARAMETERS.items() if getattr(self, name) != default]
+            if out_of_place:
+                raise ConfigurationError(
+                    f'mode="change_email" changes addresses and nothing else: leave out {", ".join(out_of_place)}. '
+                    "Profile fields are synced by an operator of their own, after this one."
+                )
         if not (self.email_column and self.user_id_column and self.match_by is None):
             matching(self.match_by, self.email_column, self.user_id_column, None)
 
@@ -74,18 +107,33 @@ class IterableUserSyncOperator(IterableModelOperator):
 
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type and matching identifier."""
-        return {"host": hook.host, "type": "users", "match": self._match(hook)}
+        match = self._match(hook)
+        if self.mode == "change_email":
+            return {"host": hook.host, "type": "users", "action": self.mode, "match": match}
+        return {"host": hook.host, "type": "users", "match": match}
+
+    def needs_table_state(self) -> str | None:
+        """Return why a change of email that fires once needs a table, if the match is certain already."""
+        certain = self.match_by == "email" or not self.user_id_column
+        return ONCE if self.mode == "change_email" and certain else None
+
+    def cannot_resend(self, hook: IterableHook) -> str | None:
+        """Return why changes of email by email must not be repeated."""
+        once = self.mode == "change_email" and self._match(hook) == "email"
+        return 'mode="change_email" matched by email fires once for each key' if once else None
 
     def guards(self) -> Guards:
         """Return the guards; deletions have one of their own."""
         return Guards(
-            allow_empty=self.allow_empty,
+            allow_empty=self.allow_empty or self._fires_once,
             max_removed=self.max_removed,
             max_deletes=self.max_deletes if self.on_removed == "delete" else None,
         )
 
     def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
         """Return the user sync bound to the model's columns."""
+        if self.mode == "change_email":
+            return self._build_change(hook, columns)
         options = UserOptions(
             primary_key=self.primary_key,
             match=self._match(hook),
@@ -112,6 +160,22 @@ class IterableUserSyncOperator(IterableModelOperator):
             )
         return users
 
+    def _build_change(self, hook: IterableHook, columns: Sequence[str]) -> ChangeEmail:
+        match = self._match(hook)
+        self._fires_once = match == "email"
+        if self._fires_once and isinstance(self.state, XComState):
+            raise ConfigurationError(f'{ONCE}. Use state=TableState() or state=TableState(conn_id="...").')
+        options = EmailChangeOptions(
+            primary_key=self.primary_key,
+            match=match,
+            identifier_column=str(self.email_column if match == "email" else self.user_id_column),
+            new_email_column=str(self.new_email_column),
+            project_type=hook.project_type,
+        )
+        sync = ChangeEmail(options, columns)
+        self.log.info("Users are matched by %s; way: %s.", match, sync.way)
+        return sync
+
     def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
         if not self.check_types or not isinstance(sync, Users):
             return None
@@ -127,4 +191,4 @@ class IterableUserSyncOperator(IterableModelOperator):
 
     def keys_identify(self) -> bool:
         """Whether the key is the user's identifier."""
-        return bool({*self.primary_key} & {self.email_column, self.user_id_column})
+        return bool({*self.primary_key} & {self.email_column, self.user_id_column, self.new_email_column})

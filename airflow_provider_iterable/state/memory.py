@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from itertools import repeat
 
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import (
     Duplicate,
     Entry,
+    Erased,
     Gone,
     Invalid,
     Pair,
@@ -17,14 +20,19 @@ from airflow_provider_iterable.engine.vocabulary import (
     Row,
     Sync,
 )
+from airflow_provider_iterable.state.scope import Header
 
 _SEEN = b"a row of this run has this key"
 
 
-def pair_with(known: dict[str, bytes], sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
+def pair_with(
+    known: dict[str, bytes], sync: Sync, chunks: Iterable[Sequence[Row]], erased: dict[str, int] | None = None
+) -> Iterator[Pair]:
     """Pair rows with remembered fingerprints; ``known`` is used up.
 
     One dict serves to find memories, duplicate keys and, after the last row, the keys that no row has.
+
+    :param erased: hashes of the keys of people whom a privacy sync erased; their rows are counted here and set aside
     """
     repeats: dict[str, int] = {}
     for rows in chunks:
@@ -33,6 +41,12 @@ def pair_with(known: dict[str, bytes], sync: Sync, chunks: Iterable[Sequence[Row
             yield from (name for name in names if isinstance(name, Invalid))
             rows = [row for name, row in zip(names, rows, strict=True) if isinstance(name, str)]
         keys = [name for name in names if isinstance(name, str)]
+        if erased:
+            found = _buried(keys, known, erased)
+            if found:
+                yield Erased([keys[n] for n in sorted(found)])
+                rows = [row for n, row in enumerate(rows) if n not in found]
+                keys = [key for n, key in enumerate(keys) if n not in found]
         before = list(map(known.get, keys))
         known.update(zip(keys, repeat(_SEEN)))
         if _SEEN in before or len(set(keys)) < len(keys):
@@ -46,6 +60,21 @@ def pair_with(known: dict[str, bytes], sync: Sync, chunks: Iterable[Sequence[Row
             yield Gone(key, Entry(fingerprint))
     for key, rows_with_it in repeats.items():
         yield Duplicate(key, rows_with_it)
+
+
+def _buried(keys: Sequence[str], known: Mapping[str, bytes], erased: dict[str, int]) -> set[int]:
+    """Return the rows of a chunk that are about erased people, and count them."""
+    found = set()
+    for number, key in enumerate(keys):
+        if key not in known and (name := tombstone(key)) in erased:
+            erased[name] += 1
+            found.add(number)
+    return found
+
+
+def tombstone(text: str) -> str:
+    """Return what a key or a reference is remembered as once the person is erased."""
+    return sha256(text.encode()).hexdigest()
 
 
 def _firsts(keys: Sequence[str], before: Sequence[bytes | None], repeats: dict[str, int]) -> list[int]:
@@ -65,12 +94,14 @@ class MemoryState:
     """State in a dict, for tests and as the reference.
 
     :param entries: what is remembered; the dict itself is written to
+    :param notes: what is noted; likewise
     """
 
     resend_reason: str | None = None
 
-    def __init__(self, entries: dict[str, Entry] | None = None) -> None:
+    def __init__(self, entries: dict[str, Entry] | None = None, notes: dict[str, str] | None = None) -> None:
         self.entries = {} if entries is None else entries
+        self.notes = {} if notes is None else notes
         self.remembered = len(self.entries)
 
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
@@ -86,6 +117,19 @@ class MemoryState:
         """Store a patch."""
         apply(self.entries, patch)
 
+    def note(self, name: str, value: str) -> None:
+        """Store a note."""
+        self.notes[name] = value
+
+    def void(self, name: str, value: str) -> None:
+        """Void every entry."""
+        self.notes[name] = value
+        void(self.entries)
+
+    def others(self) -> Mapping[str, Header]:
+        """A dict knows of no other sync."""
+        return {}
+
     def check(self, plan: Plan) -> None:
         """Memory holds any plan."""
 
@@ -94,6 +138,11 @@ class MemoryState:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def void(entries: dict[str, Entry]) -> None:
+    """Void the fingerprints of entries in place."""
+    entries.update({key: Entry(VOID, entry.ref) for key, entry in entries.items()})
 
 
 def apply(entries: dict[str, Entry], patch: Patch) -> None:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.vocabulary import State
 from airflow_provider_iterable.errors import DestinationChanged
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    from airflow_provider_iterable.model import Model
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,29 @@ class Scope:
     :param sync_id: the sync's lasting name
     :param destination: what the state is about: host, sync type, match column; compared with the one remembered
     :param mapping: digest of the mapping; another one than remembered explains why rows go again
+    :param model: the model, not opened yet; ``None`` where the store is not to see it
     :param hook: gives the SQL hook of a connection; ``None`` means the model's own
     :param pull: gives what the last completed run pushed, or ``None``
+    :param resync: unless ``"changes"``, the run takes the state to another destination, if it belongs to another one
     :param push: hands a text to Airflow, to be found by the next run's ``pull``
     """
 
     sync_id: str
     destination: Mapping[str, Any]
     mapping: str = ""
+    model: Model | None = None
     hook: Callable[[str | None], DbApiHook] | None = None
     pull: Callable[[], str | None] | None = None
     push: Callable[[str], None] | None = None
+    resync: Resync = "changes"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is remembered of a sync itself, beside its entries."""
+
+    destination: Mapping[str, Any]
+    notes: Mapping[str, str]
 
 
 class Session(State, Protocol):
@@ -40,6 +55,29 @@ class Session(State, Protocol):
 
     resend_reason: str | None
     """Why unchanged rows would go again, if they do."""
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What runs of the sync noted about it, such as the ID of a list they made."""
+        ...
+
+    def note(self, name: str, value: str) -> None:
+        """Store a note at once, as far as the store can, whatever becomes of the run.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        ...
+
+    def void(self, name: str, value: str) -> None:
+        """Void every entry's fingerprint, take the state to the run's destination and store a note, all or nothing.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        ...
+
+    def others(self) -> Mapping[str, Header]:
+        """Return the other syncs that the same store remembers, by ``sync_id``; none where it cannot know."""
+        ...
 
     def check(self, plan: Plan) -> None:
         """Refuse a plan whose result the store could not hold, before the first call.
@@ -68,8 +106,10 @@ class Store(Protocol):
         ...
 
 
-def same_destination(scope: Scope, remembered: Mapping[str, Any]) -> None:
-    """Refuse state that belongs to another destination.
+def same_destination(scope: Scope, remembered: Mapping[str, Any]) -> bool:
+    """Tell whether state belongs to the run's destination; refuse it when not, unless the run resyncs it.
+
+    Notes are about a destination: those of another one do not count.
 
     :raises DestinationChanged: the message names what differs and the choices
     """
@@ -78,11 +118,13 @@ def same_destination(scope: Scope, remembered: Mapping[str, Any]) -> None:
         for name in sorted({*remembered, *scope.destination})
         if remembered.get(name) != scope.destination.get(name)
     ]
-    if differing:
+    if differing and scope.resync == "changes":
         raise DestinationChanged(
             f"The state of sync {scope.sync_id!r} belongs to another destination ({'; '.join(differing)}). Nothing "
-            "was sent. Set another sync_id to start afresh there, or restore the former destination."
+            'was sent. Set another sync_id to start afresh there, resync="full" to send every row there, or '
+            'resync="baseline" if Iterable holds the rows there already; or restore the former destination.'
         )
+    return not differing
 
 
 MAPPING_CHANGED = "the mapping changed, so rows whose payload differs go again"

@@ -11,22 +11,24 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import msgspec
 import tenacity
 
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
 from airflow_provider_iterable.model import Model
 from airflow_provider_iterable.state.memory import pair_with
-from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
+from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 T = TypeVar("T")
+Compare = Literal["auto", "database", "worker"]
 COMMIT_PATIENCE = 30.0
 """Seconds for which a failed commit is tried again."""
 MAX_SYNC_ID = 250
@@ -41,12 +43,14 @@ class Dialect:
     :param keys: the same for a JSON array of keys, as rows ``k``
     :param schemas: whether tables can live in a schema of their own
     :param begins: whether transactions are begun and ended by statements rather than by the driver
+    :param indexes: whether a column with an index can be overwritten, and needs one to be searched
     """
 
     rows: str
     keys: str
     schemas: bool = True
     begins: bool = False
+    indexes: bool = True
 
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -65,6 +69,7 @@ DIALECTS: Mapping[str, Dialect] = {
         "(SELECT unnest(from_json({p}::JSON, '[[\"VARCHAR\"]]')) AS e)",
         keys="SELECT unnest(from_json({p}::JSON, '[\"VARCHAR\"]')) AS k",
         begins=True,
+        indexes=False,
     ),
 }
 """The databases a state table was really run on."""
@@ -73,7 +78,7 @@ _CREATE = (
     "CREATE TABLE IF NOT EXISTS {state} (sync_id VARCHAR(250) NOT NULL, record_key VARCHAR(500) NOT NULL, "
     "fingerprint VARCHAR(64) NOT NULL, ref TEXT NOT NULL, PRIMARY KEY (sync_id, record_key))",
     "CREATE TABLE IF NOT EXISTS {header} (sync_id VARCHAR(250) NOT NULL PRIMARY KEY, destination TEXT NOT NULL, "
-    "mapping VARCHAR(64) NOT NULL)",
+    "mapping VARCHAR(64) NOT NULL, notes TEXT NOT NULL)",
 )
 
 
@@ -86,10 +91,13 @@ class TableState:
 
     :param conn_id: the connection; by default the model's own
     :param schema: the schema of the tables; ``None``: the connection's default
+    :param compare: ``"auto"`` lets the database compare where the tables are on the model's own connection and it can,
+        so that only rows with news leave it; ``"database"`` fails where it cannot; ``"worker"`` never asks it
     """
 
     conn_id: str | None = None
     schema: str | None = None
+    compare: Compare = "auto"
 
     def open(self, scope: Scope) -> TableSession:
         """Open the tables, creating them when missing.
@@ -99,14 +107,18 @@ class TableState:
         """
         if scope.hook is None:
             raise ConfigurationError("TableState needs a SQL connection")
-        return TableSession(self, scope, scope.hook(self.conn_id))
+        if self.compare not in get_args(Compare):
+            raise ConfigurationError(f'compare must be "auto", "database" or "worker", not {self.compare!r}')
+        from airflow_provider_iterable.state.warehouse import WarehouseSession  # it builds on this module
+
+        return WarehouseSession(self, scope, scope.hook(self.conn_id))
 
 
-class TableSession:
-    """The state tables, opened for one run."""
+class Tables:
+    """A connection to the state tables: transactions, one at a time; used from one thread."""
 
-    def __init__(self, store: TableState, scope: Scope, hook: DbApiHook, patience: float = COMMIT_PATIENCE) -> None:
-        self._scope, self._hook, self._patience = scope, hook, patience
+    def __init__(self, store: TableState, hook: DbApiHook, patience: float = COMMIT_PATIENCE) -> None:
+        self._hook, self._patience = hook, patience
         hook.log_sql = False
         kind = hook.conn_type
         if kind not in DIALECTS:
@@ -120,128 +132,12 @@ class TableSession:
         self._placeholder = hook.placeholder
         self._connection: Any = None
         self._cursor: Any = None
-        self.remembered = 0
-        self.resend_reason: str | None = None
-        self._new = False
-        """Whether the header is still to be written, with the first entries."""
-        if len(scope.sync_id) > MAX_SYNC_ID:
-            raise ConfigurationError(
-                f"The sync_id {scope.sync_id!r} has {len(scope.sync_id)} characters; a state table holds "
-                f"{MAX_SYNC_ID}. Set a shorter sync_id."
-            )
-        try:
-            self._transact(self._create)
-            self._read_header()
-        except BaseException:
-            self.close()
-            raise
-
-    def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
-        """Pair rows with fingerprints held in memory; whole entries are recalled for the few that differ."""
-        known: dict[str, bytes] = {}
-        query = self._sql("SELECT record_key, fingerprint FROM {state} WHERE sync_id = {p}")
-        for entries in Model(self._hook, query, (self._scope.sync_id,)).chunks():
-            keys, fingerprints = zip(*entries, strict=True)
-            known.update(zip(keys, map(bytes.fromhex, fingerprints), strict=True))
-        self.remembered = len(known)
-        return pair_with(known, sync, chunks)
-
-    def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
-        """Return the whole entries of some keys."""
-        query = self._sql(
-            "SELECT record_key, fingerprint, ref FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
-        )
-        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id, _encode(list(keys)))))
-        return {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in found}
-
-    def commit(self, patch: Patch) -> None:
-        """Store a patch, all or nothing; a failure is tried again for 30 s.
-
-        :raises StateUnavailable: it could not be stored; what it held was accepted by Iterable and goes again
-        """
-        kept = [(key, entry.fingerprint.hex(), entry.ref) for key, entry in patch.items() if entry is not None]
-        dropped = [key for key, entry in patch.items() if entry is None]
-        sync_id = self._scope.sync_id
-
-        def write() -> None:
-            if self._new:
-                self._write_header()
-            if kept:
-                self._execute(
-                    self._sql(
-                        "INSERT INTO {state} (sync_id, record_key, fingerprint, ref) "
-                        "SELECT {p}, k, f, r FROM ({rows}) AS patch WHERE TRUE "
-                        "ON CONFLICT (sync_id, record_key) DO UPDATE "
-                        "SET fingerprint = excluded.fingerprint, ref = excluded.ref"
-                    ),
-                    (sync_id, _encode(kept)),
-                )
-            if dropped:
-                self._execute(
-                    self._sql("DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"),
-                    (sync_id, _encode(dropped)),
-                )
-
-        try:
-            self._patiently(write)
-            self._new = False
-        except Exception as error:
-            raise StateUnavailable(
-                f"The state of sync {sync_id!r} could not be written for {self._patience:.0f} s "
-                f"({type(error).__name__}). {len(patch)} rows that Iterable accepted are not remembered; they and "
-                "the batches in flight go again with the next try."
-            ) from None
-
-    def check(self, plan: Plan) -> None:
-        """A table holds any plan."""
-
-    def finish(self, delivered: bool) -> None:
-        """Remember the mapping that was delivered.
-
-        :raises StateUnavailable: it could not be stored; every entry is
-        """
-        if not delivered:
-            return
-        try:
-            self._patiently(self._write_header)
-        except Exception as error:
-            raise StateUnavailable(
-                f"The header of sync {self._scope.sync_id!r} could not be written for {self._patience:.0f} s "
-                f"({type(error).__name__}). Everything was delivered and is remembered."
-            ) from None
 
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
             connection, self._connection, self._cursor = self._connection, None, None
             connection.close()
-
-    def _create(self) -> None:
-        if self._schema:
-            self._execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
-        for statement in _CREATE:
-            self._execute(self._sql(statement))
-
-    def _read_header(self) -> None:
-        query = self._sql("SELECT destination, mapping FROM {header} WHERE sync_id = {p}")
-        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id,)))
-        self._new = not found
-        if not found:
-            return
-        destination, mapping = found[0]
-        same_destination(self._scope, json.loads(destination))
-        if mapping != self._scope.mapping:
-            self.resend_reason = MAPPING_CHANGED
-
-    def _write_header(self) -> None:
-        scope = self._scope
-        self._execute(
-            self._sql(
-                "INSERT INTO {header} (sync_id, destination, mapping) VALUES ({p}, {p}, {p}) "
-                "ON CONFLICT (sync_id) DO UPDATE SET destination = excluded.destination, mapping = excluded.mapping"
-            ),
-            (scope.sync_id, json.dumps(dict(scope.destination), sort_keys=True), scope.mapping),
-        )
 
     def _patiently(self, work: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
@@ -291,18 +187,235 @@ class TableSession:
         )
 
 
-def _encode(parameter: list[Any]) -> str:
+class TableSession(Tables):
+    """The state tables, opened for one run."""
+
+    def __init__(self, store: TableState, scope: Scope, hook: DbApiHook, patience: float = COMMIT_PATIENCE) -> None:
+        super().__init__(store, hook, patience)
+        self._scope = scope
+        self.remembered = 0
+        self.resend_reason: str | None = None
+        self.notes: dict[str, str] = {}
+        self._new = False
+        """Whether the header is still to be written, with the first entries."""
+        self._lapsed: list[str] = []
+        """Tombstones of people who have left the model."""
+        if len(scope.sync_id) > MAX_SYNC_ID:
+            raise ConfigurationError(
+                f"The sync_id {scope.sync_id!r} has {len(scope.sync_id)} characters; a state table holds "
+                f"{MAX_SYNC_ID}. Set a shorter sync_id."
+            )
+        try:
+            self._transact(self._create)
+            self._read_header()
+        except BaseException:
+            self.close()
+            raise
+
+    def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
+        """Pair rows with fingerprints held in memory; whole entries are recalled for the few that differ."""
+        known: dict[str, bytes] = {}
+        erased: dict[str, int] = {}
+        query = self._sql("SELECT record_key, fingerprint FROM {state} WHERE sync_id = {p}")
+        for entries in Model(self._hook, query, (self._scope.sync_id,)).chunks():
+            keys, fingerprints = zip(*entries, strict=True)
+            known.update(zip(keys, map(bytes.fromhex, fingerprints), strict=True))
+            if "" in fingerprints:
+                erased.update((key, 0) for key, fingerprint in entries if not fingerprint)
+        for key in erased:
+            del known[key]
+        self.remembered = len(known)
+        pairs = pair_with(known, sync, chunks, erased)
+        return self._lapsing(pairs, erased) if erased and not sync.keeps_leavers else pairs
+
+    def _lapsing(self, pairs: Iterator[Pair], erased: Mapping[str, int]) -> Iterator[Pair]:
+        """Draw the pairs, and see from them which tombstones have no row any more: they go when the run ends well."""
+        yield from pairs
+        self._lapsed = [key for key, rows in erased.items() if not rows]
+
+    def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
+        """Return the whole entries of some keys."""
+        query = self._sql(
+            "SELECT record_key, fingerprint, ref FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
+        )
+        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id, encode(list(keys)))))
+        return {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in found}
+
+    def commit(self, patch: Patch) -> None:
+        """Store a patch, all or nothing; a failure is tried again for 30 s.
+
+        :raises StateUnavailable: it could not be stored; what it held was accepted by Iterable and goes again
+        """
+        kept = [(key, entry.fingerprint.hex(), entry.ref) for key, entry in patch.items() if entry is not None]
+        dropped = [key for key, entry in patch.items() if entry is None]
+        sync_id = self._scope.sync_id
+
+        def write() -> None:
+            if self._new:
+                self._write_header()
+            if kept:
+                self._execute(
+                    self._sql(
+                        "INSERT INTO {state} (sync_id, record_key, fingerprint, ref) "
+                        "SELECT {p}, k, f, r FROM ({rows}) AS patch WHERE TRUE "
+                        "ON CONFLICT (sync_id, record_key) DO UPDATE "
+                        "SET fingerprint = excluded.fingerprint, ref = excluded.ref"
+                    ),
+                    (sync_id, encode(kept)),
+                )
+            if dropped:
+                self._execute(
+                    self._sql("DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"),
+                    (sync_id, encode(dropped)),
+                )
+            self._write_along()
+
+        try:
+            self._patiently(write)
+            self._new = False
+        except Exception as error:
+            raise StateUnavailable(
+                f"The state of sync {sync_id!r} could not be written for {self._patience:.0f} s "
+                f"({type(error).__name__}). {len(patch)} rows that Iterable accepted are not remembered; they and "
+                "the batches in flight go again with the next try."
+            ) from None
+
+    def _write_along(self) -> None:
+        """Write what else belongs to the transaction of a commit: nothing here."""
+
+    def note(self, name: str, value: str) -> None:
+        """Store a note at once; a failure is tried again for 30 s.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        self.notes[name] = value
+        try:
+            self._patiently(self._write_header if self._new else self._write_notes)
+            self._new = False
+        except Exception as error:
+            raise StateUnavailable(
+                f"The note {name!r} of sync {self._scope.sync_id!r} could not be written for {self._patience:.0f} s "
+                f"({type(error).__name__}). Every entry is as it was."
+            ) from None
+
+    def void(self, name: str, value: str) -> None:
+        """Void every entry's fingerprint, take the header to the run's destination and store a note.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        self.notes[name] = value
+        scope = self._scope
+
+        def write() -> None:
+            if self._new:
+                self._write_header()
+            else:
+                self._execute(
+                    self._sql("UPDATE {header} SET destination = {p}, notes = {p} WHERE sync_id = {p}"),
+                    (json.dumps(dict(scope.destination), sort_keys=True), json.dumps(self.notes), scope.sync_id),
+                )
+            self._execute(
+                self._sql("UPDATE {state} SET fingerprint = {p} WHERE sync_id = {p} AND fingerprint <> ''"),
+                (VOID.hex(), scope.sync_id),
+            )
+
+        try:
+            self._patiently(write)
+            self._new = False
+        except Exception as error:
+            raise StateUnavailable(
+                f"The state of sync {scope.sync_id!r} could not be written for {self._patience:.0f} s "
+                f"({type(error).__name__}). Nothing was sent, and every entry is as it was."
+            ) from None
+
+    def others(self) -> Mapping[str, Header]:
+        """Return the headers of the other syncs in these tables."""
+        query = self._sql("SELECT sync_id, destination, notes FROM {header} WHERE sync_id <> {p}")
+        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id,)))
+        return {sync_id: Header(json.loads(destination), json.loads(notes)) for sync_id, destination, notes in found}
+
+    def check(self, plan: Plan) -> None:
+        """A table holds any plan."""
+
+    def finish(self, delivered: bool) -> None:
+        """Remember the mapping that was delivered.
+
+        :raises StateUnavailable: it could not be stored; every entry is
+        """
+        if not delivered:
+            return
+
+        def write() -> None:
+            self._write_header()
+            if self._lapsed:
+                gone = "DELETE FROM {state} WHERE sync_id = {p} AND fingerprint = '' AND record_key IN ({keys})"
+                self._execute(self._sql(gone), (self._scope.sync_id, encode(self._lapsed)))
+
+        try:
+            self._patiently(write)
+        except Exception as error:
+            raise StateUnavailable(
+                f"The header of sync {self._scope.sync_id!r} could not be written for {self._patience:.0f} s "
+                f"({type(error).__name__}). Everything was delivered and is remembered."
+            ) from None
+
+    def _create(self) -> None:
+        if self._schema:
+            self._execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+        for statement in _CREATE:
+            self._execute(self._sql(statement))
+
+    def _read_header(self) -> None:
+        query = self._sql("SELECT destination, mapping, notes FROM {header} WHERE sync_id = {p}")
+        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id,)))
+        self._new = not found
+        if not found:
+            return
+        destination, mapping, notes = found[0]
+        if same_destination(self._scope, json.loads(destination)):
+            self.notes = json.loads(notes)
+        if mapping != self._scope.mapping:
+            self.resend_reason = MAPPING_CHANGED
+
+    def _write_header(self) -> None:
+        scope = self._scope
+        self._execute(
+            self._sql(
+                "INSERT INTO {header} (sync_id, destination, mapping, notes) VALUES ({p}, {p}, {p}, {p}) "
+                "ON CONFLICT (sync_id) DO UPDATE SET destination = excluded.destination, mapping = excluded.mapping, "
+                "notes = excluded.notes"
+            ),
+            (scope.sync_id, json.dumps(dict(scope.destination), sort_keys=True), scope.mapping, json.dumps(self.notes)),
+        )
+
+    def _write_notes(self) -> None:
+        """Store the notes alone: the mapping is not delivered yet."""
+        self._execute(
+            self._sql("UPDATE {header} SET notes = {p} WHERE sync_id = {p}"),
+            (json.dumps(self.notes), self._scope.sync_id),
+        )
+
+
+
+def encode(parameter: list[Any]) -> str:
+    """Return a list as the one JSON parameter in which it travels."""
     return msgspec.json.encode(parameter).decode()
 
 
 def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
     if schema is None:
-        return {"state": "iterable_sync_state", "header": "iterable_sync_header"}
+        return {
+            "state": "iterable_sync_state",
+            "header": "iterable_sync_header",
+            "ledger": "iterable_sync_ledger",
+            "index": "iterable_sync_state_ref",
+        }
     if not dialect.schemas:
         raise ConfigurationError("SQLite has no schemas: leave schema out of TableState")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", schema):
         raise ConfigurationError(f"{schema!r} is not the name of a schema: letters, digits and underscores")
-    return {"state": f'"{schema}".sync_state', "header": f'"{schema}".sync_header'}
+    tables = {name: f'"{schema}".sync_{name}' for name in ("state", "header", "ledger")}
+    return {**tables, "index": "sync_state_ref"}
 
 
 def _close_quietly(connection: Any) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
-from airflow_provider_iterable.state.memory import apply, pair_with
-from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
+from airflow_provider_iterable.state.memory import apply, pair_with, void
+from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
 XCOM_KEY = "iterable_state"
 EVENTS_LOOKED_AT = 50
@@ -53,11 +53,13 @@ class XComSession:
         if scope.pull is None or scope.push is None:
             raise ConfigurationError("XComState needs a running task")
         self._entries: dict[str, Entry] = {}
+        self.notes: dict[str, str] = {}
         self.resend_reason: str | None = None
         text = scope.pull()
         if text is not None:
             header, self._entries = decode(text)
-            same_destination(scope, header["destination"])
+            if same_destination(scope, header["destination"]):
+                self.notes = dict(header.get("notes") or {})
             if header.get("mapping") != scope.mapping:
                 self.resend_reason = MAPPING_CHANGED
         self.remembered = len(self._entries)
@@ -74,12 +76,26 @@ class XComSession:
         """Take a patch; it is stored when the run finishes."""
         apply(self._entries, patch)
 
+    def note(self, name: str, value: str) -> None:
+        """Take a note; it is stored when the run finishes."""
+        self.notes[name] = value
+
+    def void(self, name: str, value: str) -> None:
+        """Void every entry; it is stored when the run finishes."""
+        self.notes[name] = value
+        void(self._entries)
+
+    def others(self) -> Mapping[str, Header]:
+        """An XCom holds one sync's state."""
+        return {}
+
     def check(self, plan: Plan) -> None:
         """Refuse a plan whose result would not fit.
 
         :raises StateTooLarge: too many rows or bytes; the message names TableState
         """
-        grown = self.remembered + sum(1 for op in plan.operations() if op.kind == "added")
+        added = (op for op in plan.operations() if op.kind == "added")
+        grown = self.remembered + sum(1 for op in added if op.key not in self._entries)
         if grown > self._store.max_rows:
             raise StateTooLarge(
                 f"The sync would remember up to {grown} rows and XComState holds {self._store.max_rows}. Nothing was "
@@ -98,13 +114,13 @@ class XComSession:
     def finish(self, delivered: bool) -> None:
         """Push the state, unless the run failed."""
         if delivered and self._scope.push is not None:
-            self._scope.push(encode(self._scope, self._entries))
+            self._scope.push(encode(self._scope, self._entries, self.notes))
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def encode(scope: Scope, entries: Mapping[str, Entry]) -> str:
+def encode(scope: Scope, entries: Mapping[str, Entry], notes: Mapping[str, str] | None = None) -> str:
     """Return the state as one text."""
     lines = {key: [entry.fingerprint.hex(), entry.ref] for key, entry in sorted(entries.items())}
     packed = zlib.compress(json.dumps(lines, separators=(",", ":")).encode(), 9)
@@ -113,6 +129,7 @@ def encode(scope: Scope, entries: Mapping[str, Entry]) -> str:
             "format": _FORMAT,
             "destination": dict(scope.destination),
             "mapping": scope.mapping,
+            "notes": dict(notes or {}),
             "entries": base64.b85encode(packed).decode(),
         }
     )

@@ -102,6 +102,22 @@ class Chunk:
                 self._refuse_identifier(number, kind, column)
         return found
 
+    def identify_beside(self, kind: Match, column: int) -> list[str | None]:
+        """Return the identifiers that select the profiles; what names the records is something else.
+
+        They become further handles. A row without one, or with a malformed one, is refused.
+        """
+        found = self.identify(kind, column)
+        self._others = {number: ((kind, user),) for number, user in enumerate(found) if user is not None}
+        return found
+
+    def name(self, kind: str, names: Sequence[str | None], reason: Reason) -> None:
+        """Take what names the records at Iterable; a row without a name is refused."""
+        self._kind, self._names = kind, names
+        for number, name in enumerate(names):
+            if name is None:
+                self.refuse(number, reason)
+
     def _checked(self, kind: Match, column: int) -> list[str | None]:
         return CHECKS[kind][0](self.columns[column])
 

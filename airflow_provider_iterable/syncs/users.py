@@ -20,6 +20,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Operation,
     Outcome,
     Reason,
+    Recipe,
     Record,
     Records,
     Removed,
@@ -107,6 +108,12 @@ class Users:
             [self._name, "dataFields", *((name, bool, value) for name, value in self._flags.items())],
             gc=False,
         )
+        read = [self._identifier, *mapper.positions, *([] if self._other is None else [self._other[1]])]
+        self.recipe = Recipe(
+            key=tuple(position(columns, name) for name in options.primary_key),
+            columns=tuple(read),
+            text=repr((self._kind, columns[self._identifier], other_column, self._flags, mapper.text)),
+        )
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()
         self.checked_fields: list[tuple[str, list[str], str]] = []
@@ -193,6 +200,8 @@ class Users:
     def removed(self, change: Removed) -> Operation:
         """A row that left is kept, cleared of the mapped fields, or deleted."""
         identity = self.identity(change.before.ref)
+        if identity[0] != self._kind:  # accepted when the sync matched by the other identifier, before a resync
+            return Operation(change.key, Kind.REMOVED, None, b"", (identity,), None)
         body = b"{}"
         if self._clear is not None:
             leaves = {name: None for name in self._mapper.names if name not in FIELD_NAMES.values()}
@@ -229,6 +238,9 @@ class Users:
 
     def screen(self, operation: Operation) -> Operation | Outcome:
         """Compare the values with Iterable's field types: one wrong value would fail its whole batch."""
+        if operation.kind is Kind.REMOVED and self._delete and operation.handles[0][1] in endpoints.UNADDRESSABLE:
+            detail = "the request to delete the user cannot name it; delete the profile at Iterable"
+            return Outcome(operation.key, operation.kind, Fate.REJECTED, Reason.INVALID_USER_ID, detail, operation)
         if not self.checked_fields or operation.kind is Kind.REMOVED:
             return operation
         body = msgspec.json.decode(operation.body)

@@ -281,6 +281,17 @@ def test_a_stop_ends_the_wait_at_once(server: Answering) -> None:
     assert [reply.error for reply in replies] == ["Stopped"]
 
 
+def test_a_stop_ends_a_pause(server: Answering, time: Time) -> None:
+    """Between tries a client waits as it does for its turn, and not at all once it is stopped."""
+    with Client(server.url, KEY, clock=time.clock, sleep=time.sleep) as client:
+        before = time.clock()
+        client.pause(7.0)
+        assert time.clock() == before + 7.0
+    with Client(server.url, KEY) as stopped:
+        stopped.stop()
+        stopped.pause(1e6)
+
+
 def test_many_threads_share_one_client(server: Answering, time: Time) -> None:
     """Threads keep the common pace and the number of connections."""
     with Client(server.url, KEY, connections=2, clock=time.clock) as client:

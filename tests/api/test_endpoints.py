@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
+from urllib.parse import unquote
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +17,11 @@ from airflow_provider_iterable.sandbox.routes import ROUTES, Table, query_of
 
 BULK = endpoints.bulk_update_users()
 ODD = ["a+b@x.io", "a/b@x.io", "a%2Fb@x.io", '"a b"@x.io', "ä@x.io", "a?b&c=d#e", "u 1", "u/1+2%", "50%25"]
+
+
+def chain(call: Call | None) -> list[Call]:
+    """Return a call and those that an operation may go on to."""
+    return [] if call is None else [call, *chain(call.then)]
 
 
 def operation(identifier: str, body: bytes = b"{}") -> Operation:
@@ -97,6 +105,30 @@ def test_every_address_can_be_deleted(text: str) -> None:
         assert reached(request) == ("/api/users/{email}", folded)
 
 
+@pytest.mark.parametrize(
+    ("make", "rest"),
+    [
+        (endpoints.subscribe_to_list, {}),
+        (partial(endpoints.subscribe_to_list, existing_only=True), {"updateExistingUsersOnly": True}),
+        (endpoints.unsubscribe_from_list, {"channelUnsubscribe": False}),
+    ],
+)
+def test_members_travel_with_their_list(make: Callable[[endpoints.MailingList], Call], rest: dict[str, bool]) -> None:
+    """The ID is looked at when the request is made, the channel is left alone, and the envelope's size is known."""
+    target = endpoints.MailingList()
+    call = make(target)
+    bodies = [b'{"email":"a@x.io"}', b'{"email":"b@x.io"}']
+    target.number = 2**63 - 1
+    request = call.wrap([operation("a@x.io", body) for body in bodies])
+    assert request.path == request.template == call.template
+    assert json.loads(request.body or b"") == {
+        "listId": 2**63 - 1,
+        "subscribers": [{"email": "a@x.io"}, {"email": "b@x.io"}],
+        **rest,
+    }
+    assert len(request.body or b"") <= call.envelope + sum(len(body) + 1 for body in bodies)
+
+
 def test_look_ups_go_on_to_the_update() -> None:
     """Whoever was found is updated by the call that was named."""
     call = endpoints.look_up_user("email", BULK)
@@ -105,19 +137,60 @@ def test_look_ups_go_on_to_the_update() -> None:
     assert query_of("email=a%2Bb%40x.io") == {"email": "a+b@x.io"}
 
 
+def test_a_change_of_email_by_email_is_sent_only_after_a_look_up() -> None:
+    """Sent again as it is, it would make a new user of the old address; the last call is a look-up again."""
+    calls = [call.template for call in chain(endpoints.bulk_change_email("email"))]
+    assert calls == [*["/api/users/getByEmail", "/api/users/bulkUpdate"] * 2, "/api/users/getByEmail"]
+
+
+def test_the_same_endpoint_has_the_same_limits_wherever_it_is_called() -> None:
+    """A change of email asks and writes through the endpoints that other syncs use, at their rates."""
+    known = {BULK.template: BULK}
+    for match in ("email", "user_id"):
+        look_up = endpoints.look_up_user(match, BULK)
+        known[look_up.template] = look_up
+    for match in ("email", "user_id"):
+        for call in [*chain(endpoints.update_email(match))[1:], *chain(endpoints.bulk_change_email(match))]:
+            usual = known[call.template]
+            assert (usual.method, usual.max_items, usual.max_bytes, usual.rate) == (
+                call.method,
+                call.max_items,
+                call.max_bytes,
+                call.rate,
+            )
+            assert usual.envelope == call.envelope
+
+
+def test_user_ids_that_no_path_can_hold_are_known() -> None:
+    """A client resolves single and double dots in a path, also encoded ones; every other ID arrives as it is."""
+    for odd in (".", "..", "...", ".a", "a.", "./.", "%2E", "..%2f"):
+        request = endpoints.delete_user("user_id").wrap([operation(odd)])
+        sent = requests.Request("DELETE", "http://localhost" + request.path).prepare().path_url
+        arrives = unquote(sent) == "/api/users/byUserId/" + odd
+        assert arrives is (odd not in endpoints.UNADDRESSABLE)
+
+
 @pytest.mark.parametrize(
     "call",
     [
         BULK,
         *(endpoints.delete_user(match) for match in ("email", "user_id")),
+        endpoints.subscribe_to_list(endpoints.MailingList()),
+        endpoints.unsubscribe_from_list(endpoints.MailingList()),
+        endpoints.track_events(),
+        endpoints.track_purchase(),
+        endpoints.update_cart(),
+        endpoints.forget_user(),
+        endpoints.unforget_user(),
         *(endpoints.look_up_user(match, BULK) for match in ("email", "user_id")),
+        endpoints.update_email("email"),
     ],
     ids=lambda call: f"{call.method} {call.template}",
 )
 def test_limits_are_those_of_iterable(call: Call) -> None:
     """The table knows the documented rate of each endpoint; a bulk call takes 1000 records and 4 MB, others one."""
     (route,) = [route for route in ROUTES if (route.method, route.template) == (call.method, call.template)]
-    assert call.rate == route.rate
+    assert call.rate == (route.rate or 0)
     assert call.max_items == (1000 if route.bulk else 1)
     assert call.max_bytes <= 4_000_000
     assert call.repeatable

@@ -707,3 +707,52 @@ def test_a_column_is_rendered_as_each_of_its_values(column: list[Any], zone: tzi
     together = list(renderer.column(column))
     assert together == one_by_one
     assert [type(value) for value in together] == [type(value) for value in one_by_one]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "fitting"),
+    [
+        ("2026-05-31 18:20:00 -0400", "catalog date", True),
+        ("2026-05-31 18:20:00 -0400", "date", False),
+        ("2026-05-31 18:20:00 -04:00", "catalog date", True),
+        ("2026-05-31", "catalog date", True),
+        ("2026-0531", "catalog date", False),
+        ("2026-05-31 18:20:00 -2500", "catalog date", False),
+        ({"lat": 1, "lon": 2.5}, "lat and lon", True),
+        ({"lat": None, "lon": 2.5}, "lat and lon", True),
+        ({"lat": "1", "lon": 2.5}, "lat and lon", False),
+        ({"lat": 1}, "lat and lon", False),
+    ],
+)
+def test_types_of_catalogs(value: Any, kind: str, fitting: bool) -> None:
+    """Dates of catalogs may have an offset without a colon; a place is two numbers."""
+    assert fits(value, kind) is fitting
+    assert fits([value], kind) is fitting
+
+
+@given(column=st.lists(moments, min_size=1), zone=st.sampled_from([UTC, PARIS]))
+def test_offsets_of_catalogs_have_no_colon(column: list[datetime], zone: tzinfo) -> None:
+    """They are the dates of profiles but for that, and catalogs know them as dates."""
+    try:
+        usual = Renderer(zone).column(column)
+    except BadValue:
+        return
+    plain = Renderer(zone, values.CATALOG_OFFSET).column(column)
+    assert list(plain) == [text.replace("+00:00", "+0000") for text in usual]
+    assert [Renderer(zone, values.CATALOG_OFFSET)(value) for value in column] == list(plain)
+    assert all(fits(text, values.CATALOG_TYPES["date"]) for text in plain)
+
+
+def test_iso_text_becomes_a_date_of_a_catalog() -> None:
+    """In the same form."""
+    assert coerce("2026-05-31T18:20:00-04:00", "catalog date") == "2026-05-31 22:20:00 +0000"
+    with pytest.raises(BadValue, match="string like x"):
+        coerce("x", "catalog date")
+
+
+@given(st.lists(st.none() | st.text(max_size=4) | st.integers() | st.uuids(), max_size=5))
+def test_item_ids(column: list[Any]) -> None:
+    """What is taken has letters, digits and dashes only, and is the value's own text."""
+    for value, found in zip(column, values.item_ids(column), strict=True):
+        assert found == values.item_id(value)
+        assert found is None or (found == str(value) and found.isascii() and found.replace("-", "x").isalnum())

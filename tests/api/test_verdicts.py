@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.values import shape
-from airflow_provider_iterable.api.verdicts import values_at
+from airflow_provider_iterable.api.verdicts import NO_QUOTA, values_at
 from airflow_provider_iterable.engine.vocabulary import (
     Again,
     Batch,
@@ -36,6 +36,20 @@ from tests.services import Answer, Answering, answering
 ANSWERS = sorted((Path(__file__).parent / "answers").glob("*.json"))
 KEY = "0123456789abcdef0123456789abcdef"
 BULK = endpoints.bulk_update_users()
+LISTS = {
+    f"{name}{suffix}": make(endpoints.MailingList(7, lambda fresh=fresh: fresh))  # type: ignore[misc]
+    for name, make in (("subscribe", endpoints.subscribe_to_list), ("unsubscribe", endpoints.unsubscribe_from_list))
+    for suffix, fresh in (("", False), (", fresh list", True))
+}
+EVENTS = {
+    "events/trackBulk": endpoints.track_events(),
+    "events/trackBulk without IDs": endpoints.track_events(repeatable=False),
+    "commerce/trackPurchase": endpoints.track_purchase(),
+    "commerce/updateCart": endpoints.update_cart(),
+}
+CATALOGS = {"catalog write": endpoints.write_items("shop"), "catalog delete": endpoints.delete_items("shop")}
+
+PRIVACY = {"forget": endpoints.forget_user(), "unforget": endpoints.unforget_user()}
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +59,34 @@ def server() -> Iterator[Answering]:
         yield state
 
 
+def chain(call: Call | None) -> list[Call]:
+    """Return a call and those that an operation may go on to."""
+    return [] if call is None else [call, *chain(call.then)]
+
+
 def call_of(name: str, user: Mapping[str, Any]) -> Call:
     """Return the call that an answer belongs to."""
     match = "email" if "email" in user else "user_id"
+    changing, changing_in_bulk = chain(endpoints.update_email(match)), chain(endpoints.bulk_change_email(match))
+    named = {
+        "users/updateEmail": changing[0],
+        "new address": changing[1],
+        "old address": changing[-1],
+        "address of": changing[-1],
+        "before change": changing_in_bulk[0],
+        "bulk change": changing_in_bulk[1],
+        "before change, last": changing_in_bulk[-1],
+        "update only": endpoints.bulk_update_users(update_only=True),
+        **LISTS,
+    }
+    if name in named:
+        return named[name]
+    if name in CATALOGS:
+        return CATALOGS[name]
+    if name in EVENTS:
+        return EVENTS[name]
+    if name in PRIVACY:
+        return PRIVACY[name]
     if name == "delete":
         return endpoints.delete_user(match)
     return endpoints.look_up_user(match, BULK) if name == "look up" else BULK
@@ -64,6 +103,8 @@ def operations(users: list[dict[str, Any]], call: Call) -> list[Operation]:
             for kind, name in (("email", "email"), ("user_id", "userId"))
             if name in named
         ]
+        if "id" in user:
+            handles.insert(0, ("event", user["id"]))
         body = msgspec.json.encode(user)
         made.append(Operation(f"[{number}]", Kind.ADDED, call, body, tuple(handles), Entry(b"fingerprint.")))
     return made
@@ -130,13 +171,16 @@ def test_known_answers(path: Path, server: Answering) -> None:
     else:
         assert found == expected
     if isinstance(verdict, Settled):
+        if "untold" in case:  # they were accepted in silence, or go on to another call
+            assert case["untold"] == [number for number in range(len(case["users"])) if number not in verdict.told]
         assert all(outcome.operation is batch.operations[number] for number, outcome in verdict.told.items())
     if isinstance(verdict, Split):
         assert verdict.fields.keys() == verdict.rejected.keys()
         for number, detail in verdict.rejected.items():
             assert any(detail.startswith(f"field {name}: ") for name in verdict.fields[number])
+    names = {user.get("eventName") for user in case["users"]}  # these tell nothing about anybody
     for sent in strings(case["users"]):
-        if len(sent) > 2 and shape(sent) != f"string like {sent}":
+        if sent not in names and len(sent) > 2 and shape(sent) != f"string like {sent}":
             assert sent not in told(verdict)
 
 
@@ -158,7 +202,7 @@ SECRETS = {
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422])
 @pytest.mark.parametrize("code", ["BadParams", "RequestFieldsTypesMismatched", "ForgottenUserError", "Success", ""])
-@pytest.mark.parametrize("name", ["bulk", "delete", "look up"])
+@pytest.mark.parametrize("name", ["bulk", "delete", "look up", *LISTS, *CATALOGS, *EVENTS, *PRIVACY])
 def test_what_a_refusal_echoes_is_not_told(status: int, code: str, name: str) -> None:
     """Iterable echoes identifiers, values and headers in its texts; verdicts tell code, field, type and shape only."""
     users = [
@@ -194,6 +238,7 @@ bodies = st.one_of(
                         "successCount",
                         "failCount",
                         "failedUpdates",
+                        "disallowedEventNames",
                         "invalidEmails",
                         "conflictUserIds",
                         "validationErrors",
@@ -217,6 +262,7 @@ codes = st.sampled_from(
         {"code": "UniqueFieldsLimitExceeded", "params": {"newFields": 5}},
         {"successCount": 1, "failCount": None, "failedUpdates": {"invalidEmails": [None, 5, {}]}},
         {"user": []},
+        *({"successCount": n, "failCount": 1, "disallowedEventNames": ["a", None, {}]} for n in range(4)),
     ]
 ).map(msgspec.json.encode)
 
@@ -224,22 +270,45 @@ codes = st.sampled_from(
 @given(
     body=bodies | codes,
     status=st.sampled_from([0, 100, 200, 202, 204, 302, 400, 401, 403, 404, 408, 409, 413, 418, 429, 500, 503, 599]),
-    name=st.sampled_from(["bulk", "delete", "look up"]),
+    name=st.sampled_from(["bulk", "delete", "look up", *LISTS, *CATALOGS, *EVENTS, *PRIVACY]),
     size=st.integers(1, 4),
 )
 def test_every_answer_has_a_verdict(body: bytes, status: int, name: str, size: int) -> None:
     """Judging is total: no answer is a crash, and a settled batch has one outcome per row."""
     users = [{"email": f"u{number}@x.io", "dataFields": {"age": number}} for number in range(size)]
+    if name in EVENTS:
+        users = [{**user, "eventName": "ab"[number % 2]} for number, user in enumerate(users)]
     call = call_of(name, users[0])
-    made = operations(users if name == "bulk" else users[:1], call)
+    made = operations(users if name == "bulk" or name.startswith("events/") else users[:1], call)
     verdict = call.judge(Batch(call, made), Reply(status, body))
     if isinstance(verdict, Settled):
         outcomes = settled(verdict, made)
         assert [outcome.key for outcome in outcomes] == [operation.key for operation in made]
         if any(outcome.fate is Fate.ACCEPTED for outcome in outcomes):
-            assert 200 <= status < 300 or name == "delete"
+            assert 200 <= status < 300 or name in ("delete", *PRIVACY)
     if isinstance(verdict, Split):
         assert all(0 <= number < len(made) for number in [*verdict.rejected, *verdict.suspects])
+
+
+@given(
+    body=bodies | codes,
+    status=st.sampled_from([0, 200, 202, 302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 503]),
+    name=st.sampled_from(
+        ["users/updateEmail", "old address", "address of", "before change", "bulk change", "before change, last"]
+    ),
+    by=st.sampled_from(["email", "userId"]),
+)
+def test_every_answer_about_addresses_has_a_verdict(body: bytes, status: int, name: str, by: str) -> None:
+    """Judging is total, and only an answer that says so lets a change pass for made."""
+    user = {by: "u@x.io", "dataFields": {"email": "new@x.io"}}
+    call = call_of(name, user)
+    made = operations([user], call)
+    verdict = call.judge(Batch(call, made), Reply(status, body))
+    if isinstance(verdict, Settled):
+        accepted = [outcome for outcome in verdict.told.values() if outcome.fate is Fate.ACCEPTED]
+        if accepted and name in ("users/updateEmail", "bulk change"):
+            assert 200 <= status < 300
+        assert verdict.told or call.then is not None or 200 <= status < 300
 
 
 def blamed(sent: list[str], wrong: set[int], failures: int) -> Verdict:
@@ -286,3 +355,13 @@ def test_blame_is_believed_only_when_it_adds_up(size: int, wrong: set[int], more
 def test_paths_lead_into_objects_and_arrays(payload: object, path: str, found: list[object]) -> None:
     """A field's name with dots finds every value it stands for."""
     assert values_at(payload, path.split(".")) == found
+
+
+def test_what_the_quota_left_no_room_for_waits() -> None:
+    """It was not sent, and does not go again in the same run."""
+    for call in PRIVACY.values():
+        made = operations([{"email": "a@x.io"}], call)
+        verdict = call.judge(Batch(call, made), Reply(status=0, error=NO_QUOTA))
+        assert readable(verdict, made) == {"settled": ["deferred quota"]}
+        verdict = call.judge(Batch(call, made), Reply(status=0, error="ReadTimeout"))
+        assert readable(verdict, made) == {"again": "no_answer"}

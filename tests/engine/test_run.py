@@ -406,3 +406,12 @@ def test_rows_that_are_one_record_are_told() -> None:
     assert (2, 2, 1) == (told["read"], told["accepted"], told["collapsed"])
     assert 2 == stage.reads
     assert any("1 rows name a record that another row names too" in note for note in stage.report.notes)
+
+
+def test_a_row_that_was_accepted_for_a_reason_shares_its_identity_too() -> None:
+    """What had happened already is accepted as well, and counts among the rows of an identity."""
+    stage = Stage()
+    stage.sync.fate = Fate.ACCEPTED
+    stage.sync.refused = {"1": Reason.ALREADY_CHANGED}
+    told = stage.run(("1", "a@x.io", 1), ("2", "a@x.io", 2))
+    assert (2, 1) == (told["accepted"], told["collapsed"])

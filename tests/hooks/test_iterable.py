@@ -155,6 +155,37 @@ def test_fields_may_be_read_with_the_syncs_own_client(connect: Connect, server: 
     assert server.connections == 1
 
 
+CATALOG_TYPES = {"name": "string", "price": "double"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"definedMappings": {**CATALOG_TYPES, "odd": None}, "undefinedFields": ["size"]},
+        {"msg": "", "code": "Success", "params": {"definedMappings": CATALOG_TYPES, "undefinedFields": []}},
+    ],
+    ids=["bare", "wrapped"],
+)
+def test_types_of_a_catalog(connect: Connect, server: Answering, body: dict[str, Any]) -> None:
+    """Documented bare and seen in an envelope; the catalog's name is quoted in the path."""
+    server.answers.append(Answer(200, json.dumps(body).encode()))
+    hook = connect(host=server.url)
+    with hook.get_conn() as client:
+        assert hook.get_catalog_types(client, "a/b") == CATALOG_TYPES
+    assert server.history[0].path == "/api/catalogs/a%2Fb/fieldMappings"
+
+
+def test_a_key_that_may_read_and_not_create_a_catalog(connect: Connect, server: Answering) -> None:
+    """It is said at once; any other refusal may mean that the catalog is there."""
+    server.answers.append(Answer(403, b'{"msg":"x","code":"Forbidden","params":null}'))
+    server.answers.append(Answer(400, b'{"msg":"x","code":"BadParams","params":null}'))
+    hook = connect(host=server.url)
+    with hook.get_conn() as client:
+        with pytest.raises(ConfigurationError, match=r"The API key may not create the catalog shop \(403 Forbidden\)"):
+            hook.create_catalog(client, "shop")
+        assert hook.create_catalog(client, "shop") == "400 BadParams"
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

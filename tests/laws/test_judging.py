@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.api.endpoints import bulk_update_users, delete_user, look_up_user
+from airflow_provider_iterable.api.endpoints import (
+    MailingList,
+    bulk_update_users,
+    delete_user,
+    look_up_user,
+    subscribe_to_list,
+    unsubscribe_from_list,
+)
 from airflow_provider_iterable.api.verdicts import BLAME
 from airflow_provider_iterable.engine.vocabulary import (
     Again,
@@ -26,7 +33,14 @@ from tests.fakes import settled
 from tests.laws.world import budget
 
 BULK = bulk_update_users()
-CALLS = {"bulk": BULK, "delete": delete_user("email"), "look up": look_up_user("email", BULK)}
+SUBSCRIBE = subscribe_to_list(MailingList(7))
+CALLS = {
+    "bulk": BULK,
+    "delete": delete_user("email"),
+    "look up": look_up_user("email", BULK),
+    "subscribe": SUBSCRIBE,
+    "unsubscribe": unsubscribe_from_list(MailingList(7)),
+}
 NAMES = ["a@x.io", "b@x.io", "c@x.io", "u1", "u2", "u3", "somebody@else.io"]
 statuses = st.sampled_from([0, 200, 200, 200, 400, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502]) | st.integers(
     0, 999
@@ -122,7 +136,7 @@ def check(call: Call, ops: list[Operation], status: int, body: bytes) -> None:
         outcomes = settled(verdict, ops)
         assert [(op.key, op) for op in ops] == [(outcome.key, outcome.operation) for outcome in outcomes]
         accepted = sum(outcome.fate is Fate.ACCEPTED for outcome in outcomes)
-        if accepted and call is BULK:
+        if accepted and call in (BULK, SUBSCRIBE):
             answer = msgspec.json.decode(body)
             unchanged = answer.get("noOpEmails")
             allowed = answer["successCount"] + (len(unchanged) if isinstance(unchanged, list) else 0)
@@ -135,14 +149,16 @@ def check(call: Call, ops: list[Operation], status: int, body: bytes) -> None:
 @given(name=st.sampled_from(sorted(CALLS)), number=st.integers(1, 3), value=jsons, status=statuses, body=bodies)
 def test_every_answer_has_a_verdict(name: str, number: int, value: Any, status: int, body: bytes) -> None:
     """Any status with any body is judged; a settled batch has one outcome per operation and the counts add up."""
-    check(CALLS[name], operations(number if name == "bulk" else 1, value), status, body)
+    call = CALLS[name]
+    check(call, operations(number if call.max_items > 1 else 1, value), status, body)
 
 
 @budget(300)
 @given(number=st.integers(1, 3), answer=answers)
 def test_no_more_is_accepted_than_iterable_counts(number: int, answer: dict[str, Any]) -> None:
     """Of a bulk request at most as many operations are accepted as the answer counts, whatever it names."""
-    check(BULK, operations(number, 1), 200, msgspec.json.encode(answer))
+    for call in (BULK, SUBSCRIBE):
+        check(call, operations(number, 1), 200, msgspec.json.encode(answer))
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

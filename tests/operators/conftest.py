@@ -21,6 +21,7 @@ from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.deliver import Patience
 from airflow_provider_iterable.hooks import iterable as hooks
 from airflow_provider_iterable.operators import IterableUserSyncOperator, base
+from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, xcom
@@ -55,7 +56,7 @@ class World:
     xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
     events: list[Any] = field(default_factory=list)
     runs: int = 0
-    operator: IterableUserSyncOperator | None = None
+    operator: IterableModelOperator | None = None
 
     def rows(self, *rows: Sequence[Any], columns: Sequence[str] = COLUMNS) -> None:
         """Let the model be these rows."""
@@ -69,7 +70,7 @@ class World:
         """Let the model be numbered people, all with these values."""
         self.rows(*(person(number, **changes) for number in numbers))
 
-    def make(self, **parameters: Any) -> IterableUserSyncOperator:
+    def make(self, **parameters: Any) -> IterableModelOperator:
         """Make the operator, matched by what the project uses."""
         defaults: dict[str, Any] = {
             "task_id": "sync_users",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -122,6 +122,69 @@ def test_update_only_needs_no_look_up(make_world: Make) -> None:
     assert world.profiles == {email(1): sent(1)}
     assert (report["accepted"], report["skipped"]) == (1, 1)
     assert world.calls == {FIELDS: 1, BULK: 1}
+
+
+@pytest.mark.parametrize("skipped", ["not_found", "listed", "uncounted"])
+@pytest.mark.parametrize("known", [range(1, 9), range(5, 6), ()])
+def test_users_skipped_by_update_only_are_not_remembered(make_world: Make, skipped: str, known: Iterable[int]) -> None:
+    """However Iterable reports them, short of calling them successes: they are skipped, and go again."""
+    world = make_world(extra={"update_only": True}, update_only_enabled=True, skipped=skipped)
+    for number in known:
+        world.create(number)
+    world.people(*range(1, 11))
+    report = world.run(mode="update")
+    there = len([*known])
+    assert (report["accepted"], report["skipped"], report["rejected"]) == (there, 10 - there, 0)
+    assert report["reasons"] == {"unknown_user": 10 - there}
+    assert world.profiles == {email(number): sent(number) for number in known}
+    assert len(world.remembered) == there
+
+    for number in set(range(1, 11)) - set(known):
+        world.create(number)
+    report = world.run(mode="update")
+    assert (report["accepted"], report["unchanged"]) == (10 - there, there)
+    assert world.profiles == {email(number): sent(number) for number in range(1, 11)}
+
+
+def test_users_that_update_only_calls_successes_are_remembered(make_world: Make) -> None:
+    """Nothing tells them from others, so they go again only when their row changes."""
+    world = make_world(extra={"update_only": True}, update_only_enabled=True, skipped="success")
+    world.people(1)
+    assert world.run(mode="update")["accepted"] == 1
+    assert (world.profiles, world.remembered) == ({}, ["[1]"])
+    world.create(1)
+    assert world.run(mode="update")["unchanged"] == 1
+    world.people(1, name="New")
+    assert world.run(mode="update")["changed"] == 1
+    assert world.profiles == {email(1): sent(1, firstName="New")}
+
+
+@pytest.mark.parametrize("project_type", ["user_id", "hybrid"])
+@pytest.mark.parametrize("user_id", [".", ".."])
+def test_a_user_id_that_no_path_can_hold_is_not_deleted(
+    make_world: Make, project_type: ProjectType, user_id: str
+) -> None:
+    """It is written and looked up as any other; its removal is refused, and nothing else is deleted for it."""
+    world = make_world(project_type)
+    world.rows(person(1), person(2), person(3, uid=user_id))
+    options: dict[str, Any] = {"on_removed": "delete", "max_rejected": 1.0}
+    assert world.run(**options)["accepted"] == 3
+    assert user_id in world.profiles
+    world.people(1)
+    for removed in (2, 1):
+        report = world.run(**options)
+        assert (report["removed"], report["reasons"]) == (removed, {"invalid_user_id": 1})
+        assert set(world.profiles) == {uid(1), user_id}
+        assert world.remembered == ["[1]", "[3]"]
+    assert world.calls[DELETE[project_type]] == 1
+    assert {call.template for call in world.sandbox.calls} <= {
+        "/api/users/bulkUpdate",
+        "/api/users/getFields",
+        "/api/users/byUserId/{userId}",
+    }
+    world.rows(person(1), person(3, uid=user_id, name="New"))
+    assert world.run(mode="update", **options)["accepted"] == 1
+    assert world.profiles[user_id]["firstName"] == "New"
 
 
 def test_known_users_need_no_second_look(world: World) -> None:

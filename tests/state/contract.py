@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.resync import VOID, Resync
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.vocabulary import (
     Batch,
@@ -68,13 +69,21 @@ _numbers = count(1)
 class Place(Protocol):
     """A store somewhere, with nothing in it at first."""
 
-    def open(self, sync_id: str, destination: Mapping[str, Any] = HERE, mapping: str = MAPPING) -> Session:
+    def open(
+        self,
+        sync_id: str,
+        destination: Mapping[str, Any] = HERE,
+        mapping: str = MAPPING,
+        resync: Resync = "changes",
+    ) -> Session:
         """Open it for a run."""
         ...
 
 
 class Keyed:
     """The part of a sync that pairing asks: the first column is the key, and an empty one is none."""
+
+    keeps_leavers = False
 
     def keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
         """Name the rows."""
@@ -309,6 +318,57 @@ class StateContract:
 class StoreContract(StateContract):
     """What a store remembers about the sync itself, beside its entries."""
 
+    def test_notes_are_there_in_the_next_run(self, place: Place) -> None:
+        """What was noted is there at once, and after a run that succeeded; the last word counts."""
+        sync_id = fresh()
+        for notes in ([], [("list_id", "7"), ("why", "1")], [("list_id", "8"), ("odd", "'; {p} %s \"\u540d")], []):
+            session = place.open(sync_id)
+            before = dict(session.notes)
+            for name, value in notes:
+                session.note(name, value)
+            assert session.notes == {**before, **dict(notes)}
+            session.finish(True)
+            session.close()
+        assert before == {"list_id": "8", "why": "1", "odd": "'; {p} %s \"\u540d"}
+        assert kept(place, sync_id) == {}
+
+    def test_notes_belong_to_one_sync(self, place: Place) -> None:
+        """Entries and other syncs know nothing of them."""
+        one, other = fresh(), fresh()
+        keep(place, one, {"[1]": entry(1)})
+        session = place.open(one)
+        session.note("list_id", "7")
+        session.commit({"[2]": entry(2)})
+        session.finish(True)
+        session.close()
+        session = place.open(other)
+        assert session.notes == {}
+        session.close()
+        assert kept(place, one) == {"[1]": entry(1), "[2]": entry(2)}
+
+    def test_a_note_does_not_say_that_the_mapping_was_delivered(self, place: Place) -> None:
+        """Rows still go again for the reason they had."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1)})
+        session = place.open(sync_id, mapping="another")
+        session.note("list_id", "7")
+        session.finish(False)
+        session.close()
+        session = place.open(sync_id, mapping="another")
+        assert session.resend_reason is not None
+        session.close()
+
+    def test_others_are_other_syncs(self, place: Place) -> None:
+        """A sync is not among its others; a store that cannot know of them tells of none."""
+        one, other = fresh(), fresh()
+        keep(place, one, {"[1]": entry(1)})
+        keep(place, other, {"[1]": entry(1)}, destination={**HERE, "list": 7})
+        session = place.open(one)
+        others = session.others()
+        session.close()
+        assert one not in others
+        assert others == {} or others[other].destination == {**HERE, "list": 7}
+
     @pytest.mark.parametrize(
         ("change", "named"),
         [
@@ -327,6 +387,63 @@ class StoreContract(StateContract):
         assert all(word in message for word in [sync_id, *named, "Nothing was sent", "another sync_id"])
         assert "type:" not in message, "what is the same is not named"
         assert kept(place, sync_id) == {"[1]": entry(1)}
+
+    def test_a_resync_takes_the_state_to_another_destination(self, place: Place) -> None:
+        """A full one once it has voided the entries, a baseline once it has ended; notes are left behind."""
+        kinds: list[Resync] = ["full", "baseline"]
+        for resync in kinds:
+            sync_id, elsewhere = fresh(), {**HERE, "list": 7}
+            keep(place, sync_id, {"[1]": entry(1), "[2]": entry(2)})
+            session = place.open(sync_id)
+            session.note("list_id", "6")
+            session.finish(True)
+            session.close()
+            place.open(sync_id, elsewhere, resync=resync).close()
+            place.open(sync_id).close()
+            session = place.open(sync_id, elsewhere, resync=resync)
+            assert session.notes == {}
+            drain(session, [])
+            if resync == "full":
+                session.void("why", "full")
+            session.commit({"[2]": entry(3)})
+            session.finish(True)
+            session.close()
+            with pytest.raises(DestinationChanged):
+                place.open(sync_id)
+            session = place.open(sync_id, elsewhere)
+            assert session.notes == ({"why": "full"} if resync == "full" else {})
+            first = Entry(VOID, entry(1).ref) if resync == "full" else entry(1)
+            assert memories(session) == {"[1]": first, "[2]": entry(3)}
+            session.close()
+
+    def test_a_state_may_be_voided_before_anything_is_remembered(self, place: Place) -> None:
+        """The note is there, and entries that come later are not void; it is not delivered yet."""
+        sync_id = fresh()
+        session = place.open(sync_id)
+        drain(session, [])
+        session.void("why", "full")
+        session.commit({"[1]": entry(1)})
+        session.finish(True)
+        session.close()
+        session = place.open(sync_id)
+        assert (session.notes, memories(session)) == ({"why": "full"}, {"[1]": entry(1)})
+        session.void("why", "again")
+        session.finish(True)
+        session.close()
+        assert kept(place, sync_id) == {"[1]": Entry(VOID, entry(1).ref)}
+
+    def test_voiding_does_not_say_that_the_mapping_was_delivered(self, place: Place) -> None:
+        """Nor do entries that are stored after it."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1)})
+        session = place.open(sync_id, mapping="another", resync="full")
+        session.void("why", "full")
+        session.commit({"[2]": entry(2)})
+        session.finish(False)
+        session.close()
+        session = place.open(sync_id, mapping="another")
+        assert session.resend_reason is not None
+        session.close()
 
     def test_the_order_of_a_destination_does_not_matter(self, place: Place) -> None:
         """It is compared as an object."""

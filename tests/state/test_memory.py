@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.vocabulary import Duplicate, Entry, Gone, Invalid, Reason
 from airflow_provider_iterable.state.memory import MemoryState
 from airflow_provider_iterable.state.scope import Session
@@ -20,7 +21,9 @@ class Dicts:
     def __init__(self) -> None:
         self._entries: dict[str, dict[str, Entry]] = defaultdict(dict)
 
-    def open(self, sync_id: str, destination: Mapping[str, Any] = HERE, mapping: str = MAPPING) -> Session:
+    def open(
+        self, sync_id: str, destination: Mapping[str, Any] = HERE, mapping: str = MAPPING, resync: Resync = "changes"
+    ) -> Session:
         """Open the dict of a sync."""
         return MemoryState(self._entries[sync_id])
 

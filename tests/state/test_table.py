@@ -19,12 +19,13 @@ import pytest
 import tenacity
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.vocabulary import Entry
-from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
+from airflow_provider_iterable.errors import ConfigurationError, DestinationChanged, StateUnavailable
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.scope import Scope, Session
+from airflow_provider_iterable.state.scope import Header, Scope, Session
 from airflow_provider_iterable.state.table import COMMIT_PATIENCE, MAX_SYNC_ID, TableSession
 from tests.services import postgres_uri
 from tests.state.contract import HERE, MAPPING, StoreContract, drain, entry, fresh, keep, kept, memories
@@ -75,11 +76,12 @@ class Tables:
         sync_id: str,
         destination: Mapping[str, Any] = HERE,
         mapping: str = MAPPING,
+        resync: Resync = "changes",
         hook: Any = None,
         patience: float = COMMIT_PATIENCE,
     ) -> Session:
         """Open the tables, through another hook if one is given."""
-        scope = Scope(sync_id, destination, mapping, hook=lambda conn_id: self.hook)
+        scope = Scope(sync_id, destination, mapping, hook=lambda conn_id: self.hook, resync=resync)
         if hook is None and patience == COMMIT_PATIENCE:
             return TableState("state", self.schema).open(scope)
         return TableSession(TableState("state", self.schema), scope, hook or self.hook, patience)
@@ -441,6 +443,45 @@ def test_the_header_is_written_with_the_first_entries(tables: Tables) -> None:
     del hook.statements[:]
     session.commit({"[2]": entry(2)})
     assert not [statement for statement in hook.statements if "sync_header" in statement]
+    session.close()
+
+
+def test_a_note_is_stored_at_once(tables: Tables, time: Time) -> None:
+    """Whatever becomes of the run; on its own it binds the sync to its destination. It is tried again for 30 s."""
+    sync_id, hook = fresh(), Unsteady(tables.hook)
+    session = tables.open(sync_id, hook=hook)
+    session.note("list_id", "7")
+    session.close()
+    session = tables.open(sync_id, hook=hook)
+    assert session.notes == {"list_id": "7"}
+    hook.breaks.extend(["UPDATE", "COMMIT"])
+    session.note("list_id", "8")
+    session.close()
+    session = tables.open(sync_id, hook=hook)
+    assert session.notes == {"list_id": "8"}
+    with pytest.raises(DestinationChanged):
+        tables.open(sync_id, {**HERE, "host": "elsewhere"})
+    hook.breaks.extend(["UPDATE"] * 100)
+    with pytest.raises(StateUnavailable, match=f"list_id.*{sync_id}.*30 s.*BrokenError"):
+        session.note("list_id", "9")
+    session.close()
+
+
+def test_the_other_syncs_of_the_tables(tables: Tables) -> None:
+    """Each with its destination and notes."""
+    one, other, third = fresh(), fresh(), fresh()
+    for sync_id, destination in ((one, HERE), (other, {**HERE, "list": "VIP"})):
+        session = tables.open(sync_id, destination)
+        session.note("list_id", sync_id)
+        session.close()
+    session = tables.open(third)
+    assert session.others() == {
+        one: Header(HERE, {"list_id": one}),
+        other: Header({**HERE, "list": "VIP"}, {"list_id": other}),
+    }
+    session.close()
+    session = tables.open(one)
+    assert session.others().keys() == {other}
     session.close()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
 from airflow_provider_iterable.sandbox import Sandbox
@@ -27,7 +28,9 @@ class XComs:
         self.store = store or XComState()
         self.pushed: list[tuple[str, str]] = []
 
-    def open(self, sync_id: str, destination: Mapping[str, Any] = HERE, mapping: str = MAPPING) -> Session:
+    def open(
+        self, sync_id: str, destination: Mapping[str, Any] = HERE, mapping: str = MAPPING, resync: Resync = "changes"
+    ) -> Session:
         """Open the state that the last run pushed."""
         texts = [text for name, text in self.pushed if name == sync_id]
         return self.store.open(
@@ -37,6 +40,7 @@ class XComs:
                 mapping,
                 pull=lambda: texts[-1] if texts else None,
                 push=lambda text: self.pushed.append((sync_id, text)),
+                resync=resync,
             )
         )
 

@@ -315,6 +315,24 @@ def test_another_identity_is_not_a_known_user() -> None:
     assert ways(call_of(changed)) == [BY_EMAIL, BULK]
 
 
+@pytest.mark.parametrize("user_id", [".", ".."])
+def test_a_user_id_that_is_a_step_in_a_path_is_not_deleted(user_id: str) -> None:
+    """Whatever its form, the HTTP client would walk the step and delete something else; writing names it in a body."""
+    sync = users(match="user_id", project_type="hybrid", on_removed="delete")
+    written = added(sync, uid=user_id)
+    assert sync.screen(written) is written
+    assert written.remember is not None
+    operation = sync.removed(Removed("[1]", written.remember))
+    found = sync.screen(operation)
+    assert isinstance(found, Outcome)
+    assert (found.fate, found.reason, found.operation) == (Fate.REJECTED, Reason.INVALID_USER_ID, operation)
+    assert "delete the profile at Iterable" in found.detail
+    for on_removed in ("keep", "clear"):
+        other = users(match="user_id", project_type="hybrid", on_removed=on_removed)
+        operation = other.removed(Removed("[1]", written.remember))
+        assert other.screen(operation) is operation
+
+
 def test_update_only_is_on_the_request() -> None:
     """Iterable's switch is a member of the request, not of the record."""
     operation = added(users(mode="update", update_only=True))

@@ -1,0 +1,214 @@
+"""A ledger of attempts, for endpoints that take so many calls in 24 hours; knows no endpoint and no person.
+
+Iterable counts attempts by project, and keeps the count to itself. So each attempt is written down before it is made,
+in the state tables, where every sync that keeps its state there finds it.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_iterable.api.verdicts import NO_QUOTA, QUOTA_PATIENCE
+from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Send
+from airflow_provider_iterable.errors import StateUnavailable
+from airflow_provider_iterable.state.table import COMMIT_PATIENCE, Tables, TableState
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+T = TypeVar("T")
+DAY = 86_400.0
+TRAVEL = 60.0
+"""Seconds for which an attempt still counts after a day: Iterable counts it when it arrives, which is later."""
+KEPT_DAYS = 3
+
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS {ledger} (project VARCHAR(64) NOT NULL, action VARCHAR(20) NOT NULL, "
+    "attempt VARCHAR(32) NOT NULL, attempted_at BIGINT NOT NULL, PRIMARY KEY (project, action, attempt))"
+)
+_WHERE = "WHERE project = {p} AND action = {p} AND attempted_at > {p}"
+
+
+def project_of(host: str, api_key: str) -> str:
+    """Return what names a project in the ledger: a digest of its host and API key, from which neither can be told.
+
+    No call of Iterable's tells a project's name, and a key belongs to exactly one project.
+    """
+    return sha256(f"{host}\n{api_key}".encode()).hexdigest()
+
+
+class Ledger:
+    """The attempts at one action in one project.
+
+    It has a connection and a thread of its own: attempts are made in the pool, and a connection stays in one thread.
+
+    :param store: where the state is
+    :param hook: the store's SQL hook
+    :param project: see :func:`project_of`
+    :param action: what is attempted
+    :param limit: attempts in 24 hours
+    :param clock: seconds since the epoch
+    :param patience: seconds for which a failed write is tried again
+    """
+
+    def __init__(
+        self,
+        store: TableState,
+        hook: DbApiHook,
+        project: str,
+        action: str,
+        limit: int,
+        clock: Callable[[], float],
+        patience: float = COMMIT_PATIENCE,
+    ) -> None:
+        self.limit, self.clock = limit, clock
+        self._whose = (project, action)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._tables = _LedgerTables(store, hook, patience)
+        try:
+            self._do(self._tables.prepare)
+            self._do(lambda: self._tables.forget(self._milliseconds(-KEPT_DAYS * DAY)))
+        except BaseException:
+            self.close()
+            raise
+
+    def attempts(self, ahead: float = 0.0) -> list[float]:
+        """Return when each attempt that counts was made, the first one first.
+
+        :param ahead: seconds from now at which it is to count
+        """
+        since = self._milliseconds(ahead - DAY - TRAVEL)
+        return [moment / 1000 for moment in self._do(lambda: self._tables.attempts(*self._whose, since))]
+
+    def admit(self) -> float | None:
+        """Write an attempt down, if there is room for it; otherwise return when there will be, in seconds from now.
+
+        It is written before it is counted, so that of two tasks that take the last place at once none gets it.
+        """
+        attempt = uuid.uuid4().hex
+        self._do(lambda: self._tables.add(*self._whose, attempt, self._milliseconds()))
+        made = self.attempts()
+        if len(made) <= self.limit:
+            return None
+        self._do(lambda: self._tables.withdraw(*self._whose, attempt))
+        return max(made[len(made) - self.limit - 1] + DAY + TRAVEL - self.clock(), 0.001)
+
+    def waiting(self, number: int) -> tuple[datetime, datetime]:
+        """Return when the first and the last of so many further attempts can be made, if nobody makes others."""
+        now, made = self.clock(), self.attempts()
+        turns = [max(moment + DAY + TRAVEL, now) for moment in made[-self.limit :]]
+        turns = [now] * (self.limit - len(turns)) + turns
+        days, last = divmod(number - 1, self.limit)
+        return _moment(turns[0]), _moment(turns[last] + days * (DAY + TRAVEL))
+
+    def close(self) -> None:
+        """Close the connection and end the thread."""
+        self._thread.submit(self._tables.close).result()
+        self._thread.shutdown()
+
+    def _milliseconds(self, ahead: float = 0.0) -> int:
+        return round((self.clock() + ahead) * 1000)
+
+    def _do(self, work: Callable[[], T]) -> T:
+        """Do the work in the ledger's thread.
+
+        :raises StateUnavailable: it failed for too long
+        """
+        try:
+            return self._thread.submit(work).result()
+        except Exception as error:
+            raise StateUnavailable(
+                f"The ledger of Iterable's daily quota could not be read or written ({type(error).__name__}). Nothing "
+                "is sent without it; what was accepted is remembered, and the next try goes on."
+            ) from None
+
+
+class _LedgerTables(Tables):
+    """The ledger's statements."""
+
+    def prepare(self) -> None:
+        def work() -> None:
+            if self._schema:
+                self._execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+            self._execute(self._sql(_CREATE))
+
+        self._patiently(work)
+
+    def attempts(self, project: str, action: str, since: int) -> list[int]:
+        query = self._sql("SELECT attempted_at FROM {ledger} " + _WHERE + " ORDER BY attempted_at")
+        return [moment for (moment,) in self._patiently(lambda: self._fetch(query, (project, action, since)))]
+
+    def add(self, project: str, action: str, attempt: str, moment: int) -> None:
+        statement = self._sql(
+            "INSERT INTO {ledger} (project, action, attempt, attempted_at) VALUES ({p}, {p}, {p}, {p}) "
+            "ON CONFLICT (project, action, attempt) DO NOTHING"
+        )
+        self._patiently(lambda: self._execute(statement, (project, action, attempt, moment)))
+
+    def withdraw(self, project: str, action: str, attempt: str) -> None:
+        statement = self._sql("DELETE FROM {ledger} WHERE project = {p} AND action = {p} AND attempt = {p}")
+        self._patiently(lambda: self._execute(statement, (project, action, attempt)))
+
+    def forget(self, before: int) -> None:
+        """Drop attempts that count no more, of whatever project."""
+        statement = self._sql("DELETE FROM {ledger} WHERE attempted_at < {p}")
+        self._patiently(lambda: self._execute(statement, (before,)))
+
+
+class Quota:
+    """Lets requests pass one at a time, each after it was written down; the rest waits for another run.
+
+    One at a time, because Iterable takes three a second anyway, and so that the first refusal is heeded by all.
+
+    :param ledger: where attempts are written down
+    :param send: performs one request
+    :param stop: set from outside to end the run
+    :param sleep: waits some seconds; by default on ``stop``
+    """
+
+    def __init__(
+        self, ledger: Ledger, send: Send, stop: threading.Event, sleep: Callable[[float], Any] | None = None
+    ) -> None:
+        self._ledger, self._send, self._stop = ledger, send, stop
+        self._sleep = sleep or stop.wait
+        self._lock = threading.Lock()
+        self._exhausted = False
+
+    def allowance(self) -> int:
+        """Return how many requests this run may make, those included for which it will wait a few minutes."""
+        return max(self._ledger.limit - len(self._ledger.attempts(ahead=QUOTA_PATIENCE)), 0)
+
+    def send(self, batch: Batch) -> Reply:
+        """Perform one request, or say that there is no room for it."""
+        with self._lock:
+            admitted = not self._exhausted and not self._stop.is_set() and self._admitted()
+            if self._stop.is_set():
+                return Reply(0, error="Stopped")
+            if not admitted:
+                self._exhausted = True
+                return Reply(0, error=NO_QUOTA)
+            reply = self._send(batch)
+            # Somebody else uses the quota too.
+            self._exhausted = reply.status == 429 and (reply.retry_after or 0.0) > QUOTA_PATIENCE
+            return reply
+
+    def _admitted(self) -> bool:
+        waited = 0.0
+        while (wait := self._ledger.admit()) is not None:
+            waited += wait
+            if waited > QUOTA_PATIENCE:
+                return False
+            self._sleep(wait)
+            if self._stop.is_set():
+                return False
+        return True
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,237 @@
+"""What a privacy sync means: a row is a request to delete, forget or unforget somebody; knows no store and no quota.
+
+A request fires once, when its key first appears. Keys are hashed here, so that nothing that outlives the run tells whom
+a request was about; the identifier itself is handed to the state once, with the entry, to be erased there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, tzinfo
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.engine.vocabulary import (
+    Added,
+    Call,
+    Changed,
+    Entry,
+    Fate,
+    Handle,
+    Invalid,
+    Kind,
+    Operation,
+    Outcome,
+    Reason,
+    Records,
+    Removed,
+    Row,
+)
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.mapping import position
+from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
+from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
+
+Action = Literal["delete", "forget", "unforget"]
+Rank = tuple[int, float, str]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Rank = (2, 0.0, "")
+
+
+@dataclass(frozen=True)
+class PrivacyOptions:
+    """What is done about whom.
+
+    :param primary_key: columns whose values name a request
+    :param action: ``"delete"``, ``"forget"`` or ``"unforget"``
+    :param match: the identifier that selects the person
+    :param column: column of that identifier
+    :param requested_at_column: column that says which request comes first; ``None``: the model's order
+    :param max_actions: most requests acted on in one run
+    :param zone: the zone in which naive date-times are read
+    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` when not told
+    :param allow_shared_user_id: lets ``delete`` by user ID run in an email-based project
+    """
+
+    primary_key: tuple[str, ...]
+    action: Action
+    match: Match
+    column: str
+    requested_at_column: str | None = None
+    max_actions: int | None = None
+    zone: tzinfo = UTC
+    project_type: str | None = None
+    allow_shared_user_id: bool = False
+
+
+class Privacy:
+    """The privacy sync: a row is a request.
+
+    :param options: see :class:`PrivacyOptions`
+    :param columns: the model's columns
+    :raises ModelError: a column is missing
+    :raises ConfigurationError: the options contradict the project type
+    """
+
+    removals_first = False
+    exclusive = False
+    keeps_leavers = True
+    collapses = False
+
+    def __init__(self, options: PrivacyOptions, columns: Sequence[str]) -> None:
+        check(options)
+        self._options = options
+        self._name = namer(columns, options.primary_key)
+        self._identifier = position(columns, options.column)
+        requested_at = options.requested_at_column
+        self._requested_at = None if requested_at is None else position(columns, requested_at)
+        self._call = _call(options)
+        self._body: Any = msgspec.defstruct("Person", [FIELD_NAMES[options.match]], gc=False)
+        self._asked: dict[str, Rank] = {}
+        """When the requests of the chunk at hand were made."""
+        self._waiting: dict[str, Rank] = {}
+        """When the new requests were made."""
+        self._repeated: set[str] = set()
+        """Keys of new requests that several rows have: none of those is sent."""
+        self._turns: dict[str, int] = {}
+        self._allowance: int | None = None
+
+    def keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
+        """Name the rows by the hash of their primary key."""
+        names = [_hashed(name) for name in self._name(rows)]
+        found = [name for name in names if isinstance(name, str)]
+        if len(set(found)) < len(found):
+            met: set[str] = set()
+            for name in found:
+                (self._repeated if name in met else met).add(name)
+        self._repeated.update(self._waiting.keys() & set(found))
+        return names
+
+    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+        """Map rows: the identifier is all there is to say."""
+        chunk = Chunk(keys, rows)
+        people = chunk.identify(self._options.match, self._identifier)
+        if self._requested_at is not None:
+            zone = self._options.zone
+            self._asked = {
+                key: rank(value, zone) for key, value in zip(keys, chunk.columns[self._requested_at], strict=True)
+            }
+        return chunk.records(map(self._body, people))
+
+    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
+        """Rows of one key are duplicates; none of them outranks another."""
+        return [""] * len(rows)
+
+    def identity(self, ref: str) -> Handle:
+        """Tell whom an entry is about; what is stored does not tell it any more."""
+        kind, value = msgspec.json.decode(ref, type=tuple[str, str])
+        return kind, value
+
+    def added(self, change: Added) -> Operation:
+        """A new request is acted on."""
+        record = change.after
+        self._waiting[record.key] = self._asked.get(record.key, _LAST)
+        ref = encode(list(record.handles[0])).decode()
+        entry = Entry(record.fingerprint, ref)
+        return Operation(record.key, Kind.ADDED, self._call, record.body, record.handles, entry)
+
+    def changed(self, change: Changed) -> Operation:
+        """A request that was acted on is not acted on again, whatever it says now."""
+        record = change.after
+        entry = Entry(record.fingerprint, "")
+        return Operation(record.key, Kind.CHANGED, None, b"", record.handles, entry)
+
+    def removed(self, change: Removed) -> Operation:
+        """Nothing happens; a request that left is remembered for ever, and this is not asked."""
+        return Operation(change.key, Kind.REMOVED, None, b"", (), change.before)
+
+    def moved(self, change: Changed) -> Operation | None:
+        """Nothing becomes of the person that the request named before."""
+        return None
+
+    def begin(self, allowance: int | None) -> None:
+        """Give each new request its turn, the earliest first.
+
+        :param allowance: requests that Iterable's quota leaves room for; ``None``: there is none
+        """
+        self._allowance = allowance
+        waiting = [key for key in self._waiting if key not in self._repeated]
+        waiting.sort(key=self._waiting.__getitem__)  # those of one moment stay in the model's order
+        self._turns = {key: turn for turn, key in enumerate(waiting)}
+
+    def screen(self, operation: Operation) -> Operation | Outcome:
+        """Let those wait whose turn has not come."""
+        turn, most = self._turns.get(operation.key, 0), self._options.max_actions
+        if most is not None and turn >= most:
+            reason = Reason.MAX_ACTIONS
+        elif self._allowance is not None and turn >= self._allowance:
+            reason = Reason.QUOTA
+        else:
+            return operation
+        return Outcome(operation.key, operation.kind, Fate.DEFERRED, reason, "", operation)
+
+    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
+        """There is nothing to leave out of a request."""
+        return None
+
+
+def hashed(text: str) -> str:
+    """Return the SHA-256 of a text in hexadecimal digits."""
+    return sha256(text.encode()).hexdigest()
+
+
+def _hashed(name: str | Invalid) -> str | Invalid:
+    if isinstance(name, str):
+        return hashed(name)
+    return msgspec.structs.replace(name, key=hashed(name.key)) if name.key else name
+
+
+def rank(value: Any, zone: tzinfo) -> Rank:
+    """Return what sorts moments in time, whatever the driver made of them; nulls come last, text by itself before."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return (1, 0.0, value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=zone)
+        return (0, (moment - _EPOCH).total_seconds(), "")
+    if isinstance(value, int | float | Decimal) and math.isfinite(value):
+        return (0, float(value), "")
+    return _LAST
+
+
+def check(options: PrivacyOptions) -> None:
+    """Refuse what a project cannot do, before anything is sent.
+
+    :raises ConfigurationError: the message says what to do instead
+    """
+    if options.action not in get_args(Action):
+        raise ConfigurationError(f"action must be one of 'delete', 'forget', 'unforget', not {options.action!r}")
+    if options.action != "delete":
+        if options.match == "user_id" and options.project_type == "email":
+            raise ConfigurationError(
+                f'action="{options.action}" takes email addresses in an email-based project. Map email_column.'
+            )
+        return
+    shared = options.match == "user_id" and options.project_type in ("email", None)
+    if shared and not options.allow_shared_user_id:
+        raise ConfigurationError(
+            'action="delete" by user ID removes every profile that has the ID, and in an email-based project several '
+            "may. Match by email, say the project type in the connection, or set allow_shared_user_id=True."
+        )
+
+
+def _call(options: PrivacyOptions) -> Call:
+    if options.action == "delete":
+        return endpoints.delete_user(options.match)
+    return endpoints.forget_user() if options.action == "forget" else endpoints.unforget_user()

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_iterable.engine.vocabulary import Batch, Reply
+from airflow_provider_iterable.errors import StateUnavailable
+from airflow_provider_iterable.state import TableState
+from airflow_provider_iterable.state.ledger import TRAVEL, Ledger, Quota, project_of
+from tests.fakes import a_call, an_operation
+from tests.state.test_table import DATABASES, duckdb_hook, postgres_hook, postgres_tables, sqlite_hook
+
+DAY = 86_400.0
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+BATCH = Batch(a_call(), [an_operation("[1]", None)])
+
+
+@dataclass
+class Clock:
+    """The time; whoever waits moves it on."""
+
+    now: float = NOW
+    slept: list[float] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Note the seconds and let them pass."""
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@dataclass
+class Place:
+    """A database with room for ledgers."""
+
+    hook: Any
+    schema: str | None
+    clock: Clock
+
+    @contextmanager
+    def ledger(self, project: str = "one", action: str = "forget", limit: int = 3, **options: Any) -> Iterator[Ledger]:
+        """Open a ledger."""
+        ledger = Ledger(TableState(schema=self.schema), self.hook, project, action, limit, self.clock, **options)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+@pytest.fixture(params=DATABASES)
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """Each database a state table runs on."""
+    if request.param == "postgres":
+        hook = postgres_hook(monkeypatch)
+        with postgres_tables(hook) as tables:
+            yield Place(hook, tables.schema, Clock())
+        return
+    make = {"sqlite": sqlite_hook, "duckdb": duckdb_hook}[request.param]
+    yield Place(make(tmp_path, monkeypatch), None, Clock())
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A SQLite database."""
+    return Place(sqlite_hook(tmp_path, monkeypatch), None, Clock())
+
+
+def test_attempts_are_counted_over_a_day(place: Place) -> None:
+    """The limit holds for any 24 hours; what is refused is not in the ledger, and outlives the run that made it."""
+    clock = place.clock
+    with place.ledger() as ledger:
+        assert [ledger.admit() for _ in range(3)] == [None] * 3
+        assert ledger.admit() == pytest.approx(DAY + TRAVEL)
+        assert ledger.attempts() == [NOW] * 3
+    clock.now += DAY
+    with place.ledger() as ledger:
+        assert ledger.admit() == pytest.approx(TRAVEL)
+        clock.now += TRAVEL
+        assert ledger.admit() is None
+        assert ledger.attempts() == [clock.now]
+
+
+def test_the_first_attempt_makes_room_first(place: Place) -> None:
+    """The wait ends when the oldest attempt counts no more."""
+    with place.ledger() as ledger:
+        for _ in range(3):
+            ledger.admit()
+            place.clock.now += 100
+        assert ledger.admit() == pytest.approx(DAY + TRAVEL - 300)
+        assert ledger.attempts(ahead=DAY + TRAVEL - 150) == [NOW + 200]
+
+
+def test_projects_and_actions_are_apart(place: Place) -> None:
+    """Each has a limit of its own; ledgers of one project and action are one."""
+    with (
+        place.ledger() as one,
+        place.ledger() as same,
+        place.ledger("other") as other,
+        place.ledger(action="unforget") as action,
+    ):
+        assert [one.admit(), same.admit(), one.admit()] == [None] * 3
+        assert same.admit() is not None
+        assert [other.admit(), action.admit()] == [None, None]
+
+
+def test_old_attempts_are_dropped(place: Place) -> None:
+    """The ledger does not grow for ever."""
+    with place.ledger() as ledger:
+        ledger.admit()
+    place.clock.now += 4 * DAY
+    with place.ledger() as ledger:
+        assert ledger.attempts(ahead=-4 * DAY) == []
+
+
+def test_two_tasks_cannot_take_the_last_place(place: Place) -> None:
+    """Whoever writes at the same time as somebody else, never more than the limit get in."""
+    admitted = []
+
+    def take(_: int) -> None:
+        with place.ledger(limit=5) as ledger:
+            for _ in range(4):
+                admitted.append(ledger.admit() is None)
+
+    with place.ledger(limit=5):
+        pass
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(take, range(3)))
+    assert len(admitted) == 12
+    assert sum(admitted) <= 5
+    with place.ledger(limit=5) as ledger:
+        assert len(ledger.attempts()) == sum(admitted)
+
+
+@pytest.mark.parametrize(
+    ("made", "waiting", "first", "last"),
+    [
+        (0, 1, 0.0, 0.0),
+        (0, 3, 0.0, 0.0),
+        (0, 4, 0.0, DAY + TRAVEL),
+        (2, 2, 0.0, DAY + TRAVEL - 200),
+        (3, 1, DAY + TRAVEL - 300, DAY + TRAVEL - 300),
+        (3, 3, DAY + TRAVEL - 300, DAY + TRAVEL - 100),
+        (3, 4, DAY + TRAVEL - 300, 2 * (DAY + TRAVEL) - 300),
+        (3, 8, DAY + TRAVEL - 300, 3 * (DAY + TRAVEL) - 200),
+    ],
+)
+def test_who_waits_is_told_until_when(beside: Place, made: int, waiting: int, first: float, last: float) -> None:
+    """As many go as attempts cease to count, day by day; attempts were made 100 seconds apart."""
+    with beside.ledger() as ledger:
+        for _ in range(made):
+            ledger.admit()
+            beside.clock.now += 100
+        found = [moment.timestamp() - beside.clock.now for moment in ledger.waiting(waiting)]
+        assert found == pytest.approx([first, last], abs=0.01)
+
+
+def test_a_ledger_that_cannot_be_written_stops_everything(beside: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent without it; the error says nothing private."""
+
+    class BrokenHook:
+        conn_type, placeholder, log_sql = "sqlite", "?", True
+
+        def get_conn(self) -> Any:
+            raise OSError("secret")
+
+    with pytest.raises(StateUnavailable, match=r"could not be read or written \(OSError\)") as failed:
+        Ledger(TableState(), BrokenHook(), "one", "forget", 3, beside.clock, patience=0.0)  # type: ignore[arg-type]
+    assert "secret" not in str(failed.value)
+    assert failed.value.__cause__ is None
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ledger")]
+
+
+def test_a_project_is_a_digest() -> None:
+    """Host and key decide, and cannot be told from it."""
+    names = {project_of(host, key) for host in ("https://a", "https://b") for key in ("k1", "k2")}
+    assert len(names) == 4
+    assert all(len(name) == 64 and "k1" not in name for name in names)
+    assert project_of("https://a", "k1") == project_of("https://a", "k1")
+
+
+@dataclass
+class Iterable:
+    """Gives the queued replies, then successes."""
+
+    replies: list[Reply] = field(default_factory=list)
+    calls: int = 0
+
+    def send(self, batch: Batch) -> Reply:
+        """Answer a request."""
+        self.calls += 1
+        return self.replies.pop(0) if self.replies else Reply(200)
+
+
+def test_requests_pass_while_there_is_room(beside: Place) -> None:
+    """Then they come back unsent, and no later one tries again."""
+    iterable = Iterable()
+    with beside.ledger() as ledger:
+        quota = Quota(ledger, iterable.send, threading.Event(), beside.clock.sleep)
+        assert quota.allowance() == 3
+        assert [quota.send(BATCH).status for _ in range(5)] == [200, 200, 200, 0, 0]
+        assert quota.send(BATCH).error == "NoQuota"
+        assert (iterable.calls, len(ledger.attempts()), quota.allowance()) == (3, 3, 0)
+        assert beside.clock.slept == []
+
+
+def test_a_short_wait_is_waited(beside: Place) -> None:
+    """A run that comes some minutes too early stays for them, and counts on them."""
+    iterable, clock = Iterable(), beside.clock
+    with beside.ledger() as ledger:
+        quota = Quota(ledger, iterable.send, threading.Event(), clock.sleep)
+        for _ in range(3):
+            quota.send(BATCH)
+        clock.now += DAY + TRAVEL - 599
+        assert quota.allowance() == 3
+        assert quota.send(BATCH).status == 200
+        assert clock.slept == [pytest.approx(599)]
+        assert quota.send(BATCH).status == 200
+
+
+def test_a_long_wait_is_left_to_a_later_run(beside: Place) -> None:
+    """Ten minutes are the most."""
+    iterable, clock = Iterable(), beside.clock
+    with beside.ledger() as ledger:
+        quota = Quota(ledger, iterable.send, threading.Event(), clock.sleep)
+        for _ in range(3):
+            quota.send(BATCH)
+        clock.now += DAY + TRAVEL - 601
+        assert quota.allowance() == 0
+        assert quota.send(BATCH).error == "NoQuota"
+        assert clock.slept == []
+
+
+def test_a_long_429_ends_it(beside: Place) -> None:
+    """Somebody else used the quota; a short one is another matter."""
+    iterable = Iterable([Reply(429, retry_after=5.0), Reply(429, retry_after=3600.0)])
+    with beside.ledger(limit=9) as ledger:
+        quota = Quota(ledger, iterable.send, threading.Event(), beside.clock.sleep)
+        assert [quota.send(BATCH).status for _ in range(4)] == [429, 429, 0, 0]
+        assert (iterable.calls, len(ledger.attempts())) == (2, 2)
+
+
+def test_what_is_stopped_is_not_sent(beside: Place) -> None:
+    """Neither before its turn nor in a wait; nothing is left in the ledger of it."""
+    iterable, stop, clock = Iterable(), threading.Event(), beside.clock
+
+    def sleep(seconds: float) -> None:
+        stop.set()
+
+    with beside.ledger() as ledger:
+        quota = Quota(ledger, iterable.send, stop, sleep)
+        for _ in range(3):
+            quota.send(BATCH)
+        clock.now += DAY
+        assert [quota.send(BATCH).error for _ in range(2)] == ["Stopped"] * 2
+        assert (iterable.calls, len(ledger.attempts())) == (3, 3)
