@@ -144,7 +144,7 @@ class Model:
         """
         connection = self.hook.get_conn()
         try:
-            cursor = connection.cursor()
+            cursor = plain_cursor(connection)
             arguments = (self.parameters,) if self.parameters else ()
             cursor.execute(f"SELECT * FROM (\n{self.sql}\n) AS iterable_model LIMIT 0", *arguments)
             columns = _column_names(cursor.description)
@@ -179,7 +179,6 @@ class Model:
             raise ModelError("The connection's cursor returns dictionaries; remove its cursor setting.")
         return _chunks(first, cursor, self.chunk_size)
 
-
     def _prepare(self, connection: Any, cursor: Any) -> None:
         """Do what is to be done on the connection before the query runs: nothing here."""
 
@@ -212,6 +211,21 @@ def _streaming_cursor(connection: Any) -> Any:
             return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
         case "mysql":  # mysql-connector-python
             return connection.cursor(buffered=False, dictionary=False)
+    return connection.cursor()
+
+
+def plain_cursor(connection: Any) -> Any:
+    """Open a cursor that fetches a small result at once, as plain tuples, binding parameters as streaming ones do."""
+    match _driver(connection):
+        case "psycopg":
+            from psycopg import ClientCursor
+            from psycopg.rows import tuple_row
+
+            return ClientCursor(connection, row_factory=tuple_row)
+        case "psycopg2":
+            from psycopg2.extensions import cursor  # type: ignore[import-untyped,unused-ignore]  # stubs are optional
+
+            return connection.cursor(cursor_factory=cursor)
     return connection.cursor()
 
 

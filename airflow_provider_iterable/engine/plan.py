@@ -182,9 +182,7 @@ class Planner:
                 self._unseen = item.unseen
             elif isinstance(item, Erased):
                 plan.counts[Kind.ADDED] += len(item.keys)
-                plan.erased.extend(
-                    Outcome(key, Kind.ADDED, Fate.SKIPPED, Reason.ERASED_PERSON) for key in item.keys
-                )
+                plan.erased.extend(Outcome(key, Kind.ADDED, Fate.SKIPPED, Reason.ERASED_PERSON) for key in item.keys)
             elif self._sync.collapses:
                 self.collapsing.add(item.key)
                 plan.collapsed += item.rows - 1

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, key_text
+from airflow_provider_iterable.model import plain_cursor
 
 
 class NotInSql(Exception):  # a reason, not an error: the worker compares instead
@@ -27,6 +28,8 @@ class Comparing(Protocol):
 
     scheme: str
     """What its fingerprints begin with: two hexadecimal digits."""
+    joins_fully: bool
+    """Whether a full join is quick; otherwise the keys that no row has are looked for apart."""
 
     def describe(self, cursor: Any) -> None:
         """Take the types of the columns ``c0``, ``c1``, ... from a cursor that ran the model without fetching a row.
@@ -98,6 +101,7 @@ class Postgres(_Sql):
     """Postgres 11 and later: a row is digested in its binary form, which has types, lengths and nulls."""
 
     scheme = "d1"
+    joins_fully = True
 
     def describe(self, cursor: Any) -> None:
         """Look the types up in the catalog."""
@@ -114,7 +118,7 @@ class Postgres(_Sql):
 
     def begin(self, connection: Any, cursor: Any) -> Any:
         """Let all statements of the transaction see one snapshot."""
-        plain = connection.cursor()
+        plain = plain_cursor(connection)
         plain.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         return plain
 
@@ -152,12 +156,13 @@ class Postgres(_Sql):
 
     def _numeric(self, c: str) -> str:
         """Whole numbers keep their digits, others are the shortest text of the nearest double."""
-        text = f"{c}::float8::text"
+        size, text = f"abs({c}::float8)", f"{c}::float8::text"
         return (
             f"CASE WHEN {c} = 'NaN' OR abs({c}) >= 1e300 THEN NULL WHEN {c} = trunc({c}) THEN trunc({c})::text "
-            f"WHEN abs({c}) < 1e-6 THEN regexp_replace({text}, 'e-0*', 'e-') "
-            f"WHEN {text} ~ '[.]' OR {text} ~ 'e' THEN ({text})::numeric::text "
-            f"ELSE {text} || '.0' END"
+            f"WHEN {size} < 1e-5 THEN regexp_replace({text}, 'e-0*', 'e-') "
+            f"WHEN {size} >= 1e16 THEN replace({text}, 'e+', 'e') "
+            f"WHEN {c}::float8 = trunc({c}::float8) THEN ({text})::numeric::text || '.0' "
+            f"ELSE ({text})::numeric::text END"
         )
 
     def fingerprint(self, digest: str, columns: Sequence[int]) -> str:
@@ -180,6 +185,7 @@ class DuckDB(_Sql):
     """DuckDB: each value is digested as text with its length before it."""
 
     scheme = "d2"
+    joins_fully = True
     _WHOLE = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER").fullmatch
     _PLAIN = re.compile(
         r"BOOLEAN|UUID|DATE|TIME|TIMESTAMP(_S|_MS|_NS| WITH TIME ZONE)?|FLOAT|DOUBLE|VARCHAR|JSON|INTERVAL|BLOB"
@@ -228,7 +234,7 @@ class DuckDB(_Sql):
             width, scale = map(int, decimal.groups())
             if scale == 0:
                 return self._short(text)
-            if width <= 15 and scale <= 6:
+            if width <= 15 and scale <= 5:
                 return self._short(f"rtrim(rtrim({text}, '0'), '.')")
         raise _refused(name, kind, "part of a key")
 
@@ -267,11 +273,12 @@ class Sqlite(_Sql):
     """SQLite, which runs in the worker: it calls the worker's own functions, and no row becomes more than a tuple."""
 
     scheme = "d3"
+    joins_fully = False
 
     def describe(self, cursor: Any) -> None:
         """Columns have no types here; values do."""
         if sqlite3.sqlite_version_info < (3, 39):
-            raise NotInSql(f"SQLite {sqlite3.sqlite_version} has no full join; 3.39 has")
+            raise NotInSql(f"SQLite {sqlite3.sqlite_version} does not know IS DISTINCT FROM; 3.39 does")
         if any(re.search(r":\d+$", column[0]) for column in cursor.description):
             raise NotInSql("several columns have one name")
 

@@ -396,7 +396,6 @@ class TableSession(Tables):
         )
 
 
-
 def encode(parameter: list[Any]) -> str:
     """Return a list as the one JSON parameter in which it travels."""
     return msgspec.json.encode(parameter).decode()

@@ -16,8 +16,6 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_provider_iterable.engine.vocabulary import (
     Duplicate,
     Entry,
@@ -37,7 +35,7 @@ from airflow_provider_iterable.model import Model
 from airflow_provider_iterable.state.dialects import DIALECTS, Comparing, NotInSql
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession
+from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession, encode
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -50,12 +48,10 @@ NOTE = "comparison"
 """The note that tells which scheme and recipe the sync's fingerprints are of; none where the worker made them."""
 KEYS_AT_ONCE = 20_000
 """Keys in one statement that reads rows again: each statement runs the model."""
-BY_THE_DATABASE = (
-    "rows are compared by the database now, and were by the worker before, so each row goes again once; "
-    "compare='worker' goes on as before"
-)
-BY_THE_WORKER = "rows are compared by the worker now, and were by the database before, so each row goes again once"
-BY_ANOTHER_DATABASE = "rows are compared by another kind of database than before, so each row goes again once"
+_ONCE = 'so each row goes again once, unless a run with resync="baseline" comes first'
+BY_THE_DATABASE = f"rows are compared by the database now, and were by the worker before, {_ONCE}"
+BY_THE_WORKER = f"rows are compared by the worker now, and were by the database before, {_ONCE}"
+BY_ANOTHER_DATABASE = f"rows are compared by another kind of database than before, {_ONCE}"
 
 
 @dataclass(frozen=True)
@@ -87,12 +83,13 @@ class Comparison:
         families = [(columns[number], comparing.family(number, columns[number])) for number in digested]
         digest = sha256(repr((recipe.text, families)).encode()).hexdigest()[:32]
         every = ", ".join(f"c{number}" for number in range(len(columns)))
+        once = "" if comparing.joins_fully else "MATERIALIZED "
         key, fingerprint = comparing.key(parts, MAX_KEY_TEXT), comparing.fingerprint(digest, digested)
         return cls(
             model,
             comparing,
             f"WITH iterable_model ({every}) AS (\n{model.sql}\n), "
-            f"iterable_rows AS (SELECT {key} AS k, {fingerprint} AS f, {every} FROM iterable_model)",
+            f"iterable_rows AS {once}(SELECT {key} AS k, {fingerprint} AS f, {every} FROM iterable_model)",
             f"iterable_remembered AS (SELECT record_key, fingerprint, ref FROM {table} "
             f"WHERE sync_id = {_literal(model, comparing, sync_id)} AND fingerprint <> '')",
             f"{comparing.scheme} {digest}",
@@ -104,14 +101,18 @@ class Comparison:
 
     def news(self, every: bool = False) -> _Statement:
         """Rows whose fingerprint is not remembered under their key, or every row, and remembered keys without a row."""
-        return _Statement(
-            self,
+        full = self.comparing.joins_fully
+        joined = (
             f"{self.rows}, {self.remembered} "
-            f"SELECT r.k, s.record_key, s.fingerprint, s.ref, r.f, {self._columns} "
-            "FROM iterable_rows AS r FULL JOIN iterable_remembered AS s ON s.record_key = r.k "
-            f"WHERE {'TRUE' if every else 'r.f IS DISTINCT FROM s.fingerprint'}",
-            count=True,
+            f"SELECT r.k, s.record_key, s.fingerprint, s.ref, r.f, {self._columns} FROM iterable_rows AS r "
+            f"{'FULL' if full else 'LEFT'} JOIN iterable_remembered AS s ON s.record_key = r.k "
+            f"WHERE {'TRUE' if every else 'r.f IS DISTINCT FROM s.fingerprint'}"
         )
+        gone = (
+            f" UNION ALL SELECT NULL, record_key, fingerprint, ref, NULL{', NULL' * len(self.model.columns)} "
+            "FROM iterable_remembered WHERE record_key NOT IN (SELECT k FROM iterable_rows WHERE k IS NOT NULL)"
+        )
+        return _Statement(self, joined if full else joined + gone, count=True)
 
     @property
     def _every(self) -> str:
@@ -191,6 +192,7 @@ class WarehouseSession(TableSession):
         recipe: Recipe | None = getattr(sync, "recipe", None)
         try:
             self._comparison = self._compose(recipe)
+            log.info("Rows are compared by the database; only those with news leave it.")
         except NotInSql as error:
             if self._compare == "database":
                 raise ConfigurationError(
@@ -210,19 +212,20 @@ class WarehouseSession(TableSession):
     def _explain(self) -> None:
         """Say why rows go again that did not change: a resync says so itself."""
         before, now = self.notes.get(NOTE, ""), "" if self._comparison is None else self._comparison.identity
-        if self._scope.resync != "changes":
-            return
         if self._new:
             self.notes |= {NOTE: now} if now else {}
-        elif before != now:
+        elif before != now and self._scope.resync == "changes" and self._scope.mapping:
+            # Without a mapping no row goes again.
             scheme, former = now.partition(" ")[0], before.partition(" ")[0]
             if not now:
-                self.resend_reason = BY_THE_WORKER
+                reason = BY_THE_WORKER
             elif not before:
-                self.resend_reason = BY_THE_DATABASE
+                reason = BY_THE_DATABASE
             else:
-                self.resend_reason = MAPPING_CHANGED if scheme == former else BY_ANOTHER_DATABASE
-            log.info("Sync %s: %s.", self._scope.sync_id, self.resend_reason)
+                reason = MAPPING_CHANGED if scheme == former else BY_ANOTHER_DATABASE
+            if reason != self.resend_reason:
+                self.resend_reason = reason
+                log.info("Sync %s: %s.", self._scope.sync_id, reason)
 
     def finish(self, delivered: bool) -> None:
         """Remember the mapping that was delivered, and who compared."""
@@ -263,13 +266,14 @@ class WarehouseSession(TableSession):
         if not found:
             return
         tally.rows += len(found)
-        rows = [line[5:] for line in found]
+        columns = list(zip(*found, strict=True))
+        rows: Sequence[Row] = list(zip(*columns[5:], strict=True))
         names = sync.keys(rows)
-        invalid = [name for name in names if isinstance(name, Invalid)]
-        yield from invalid
-        if list(names) != [line[0] for line in found] or invalid:
+        keys: Sequence[str] = columns[0]
+        if list(names) != list(keys):
+            yield from (name for name in names if isinstance(name, Invalid))
             found, rows = self._agreeing(names, found, rows)
-        keys = [line[0] for line in found]
+            keys = [line[0] for line in found]
         buried = {n for n, key in enumerate(keys) if tombstone(key) in erased} if erased else set[int]()
         if buried:
             for number in buried:
@@ -317,8 +321,7 @@ class WarehouseSession(TableSession):
         query = self._sql(
             "SELECT record_key, ref FROM {state} WHERE sync_id = {p} AND fingerprint <> '' AND ref IN ({keys})"
         )
-        asked = msgspec.json.encode(list(refs)).decode()
-        return dict(self._transact(lambda: self._fetch(query, (self._scope.sync_id, asked))))
+        return dict(self._transact(lambda: self._fetch(query, (self._scope.sync_id, encode(list(refs))))))
 
     def present(self, keys: Sequence[str]) -> Iterator[Present]:
         """Read rows by their keys, with their fingerprints."""

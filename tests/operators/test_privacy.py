@@ -260,6 +260,14 @@ def test_an_attempt_is_written_before_it_is_made(make_desk: Make, monkeypatch: p
     assert written == [1, 2, 3, 4, 5]
 
 
+@pytest.fixture
+def ten_a_day(make_desk: Make, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A project whose quota is soon used up."""
+    monkeypatch.setattr(privacy, "DAILY", 10)
+    return make_desk(rates=True, forget_quota=10)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["forget", "unforget"])
 def test_the_daily_quota_is_never_exceeded(desk: World, clock: Clock, heard: Callable[[], str], action: str) -> None:
     """2,500 requests take three days; Iterable never refuses one, and each report says how many wait until when."""
@@ -287,49 +295,50 @@ def test_the_daily_quota_is_never_exceeded(desk: World, clock: Clock, heard: Cal
     assert act(desk, action=action)["unchanged"] == 2500
 
 
-def test_a_schedule_of_a_day_loses_none(desk: World, clock: Clock) -> None:
+def test_a_schedule_of_a_day_loses_none(ten_a_day: World, clock: Clock) -> None:
     """A run that begins 24 hours after the last one began waits for the quota to come back, never beyond it."""
-    people_ask(desk, *range(1, 2001))
+    people_ask(ten_a_day, *range(1, 21))
     started = clock.now
-    assert act(desk)["accepted"] == 1000
+    assert act(ten_a_day)["accepted"] == 10
     clock.now = started + DAY
-    report = act(desk)
-    assert (report["accepted"], report["deferred"]) == (1000, 0)
-    assert {call.status for call in desk.sandbox.calls} == {200}
-    assert clock.now < started + DAY + 600
+    report = act(ten_a_day)
+    assert (report["accepted"], report["deferred"]) == (10, 0)
+    assert {call.status for call in ten_a_day.sandbox.calls} == {200}
+    assert started + DAY + 60 <= clock.now < started + DAY + 70
 
 
-def test_a_second_run_of_the_day_waits(desk: World, clock: Clock) -> None:
+def test_a_second_run_of_the_day_waits(ten_a_day: World, clock: Clock) -> None:
     """Nothing is called while the quota is used up, and the task does not fail for it."""
-    people_ask(desk, *range(1, 1101))
-    act(desk)
-    desk.forget_calls()
+    people_ask(ten_a_day, *range(1, 12))
+    act(ten_a_day)
+    ten_a_day.forget_calls()
     clock.sleep(3600)
-    report = act(desk)
-    assert (report["status"], report["accepted"], report["deferred"]) == ("succeeded", 0, 100)
-    assert not desk.calls
+    report = act(ten_a_day)
+    assert (report["status"], report["accepted"], report["deferred"]) == ("succeeded", 0, 1)
+    assert not ten_a_day.calls
 
 
-def test_syncs_share_the_quota_of_a_project(desk: World, clock: Clock) -> None:
+def test_syncs_share_the_quota_of_a_project(ten_a_day: World, clock: Clock) -> None:
     """All syncs in the same tables count together; forgetting and unforgetting have a quota each."""
-    people_ask(desk, *range(1, 701))
-    assert act(desk, task_id="one")["accepted"] == 700
+    people_ask(ten_a_day, *range(1, 8))
+    assert act(ten_a_day, task_id="one")["accepted"] == 7
     clock.sleep(10)
-    report = act(desk, task_id="other")
-    assert (report["accepted"], report["deferred"]) == (300, 400)
-    assert act(desk, action="unforget")["accepted"] == 700
+    report = act(ten_a_day, task_id="other")
+    assert (report["accepted"], report["deferred"]) == (3, 4)
+    assert act(ten_a_day, action="unforget")["accepted"] == 7
 
 
 def test_another_project_has_a_quota_of_its_own(
     make_desk: Make, monkeypatch: pytest.MonkeyPatch, heard: Callable[[], str]
 ) -> None:
     """Projects are told apart by host and key, of which the ledger tells nothing."""
+    monkeypatch.setattr(privacy, "DAILY", 3)
     world = make_desk(forget_quota=None)
-    people_ask(world, *range(1, 1002))
+    people_ask(world, *range(1, 5))
     act(world)
     connection = {"conn_type": "iterable", "password": "another-key", "host": world.sandbox.url}
     monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", json.dumps({**connection, "extra": {"project_type": "email"}}))
-    assert act(world, task_id="elsewhere")["accepted"] == 1000
+    assert act(world, task_id="elsewhere")["accepted"] == 3
     projects = {project for project, _, _ in attempts(world)}
     assert len(projects) == 2
     for secret in (KEY, "another-key"):

@@ -369,7 +369,7 @@ GUARDS: list[tuple[list[int], dict[str, Any], str]] = [
     (
         list(range(1, 21)),
         {"max_removed": 0.5, "on_removed": "delete", "max_deletes": 19},
-        "The run would delete 20 users; max_deletes allows 19",
+        "The run would delete 20 users or items; max_deletes allows 19",
     ),
     ([], {"allow_empty": True}, "40 of 40 remembered rows have left"),
 ]
