@@ -90,7 +90,7 @@ of_2_11 := (3, 11) <= v < (3, 13)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.installed-demo ## a warehouse, a local Iterable and five runs of the example DAG
+demo: $(VENV)/.installed-demo ## a warehouse, a local Iterable and the example DAGs, run several times
 	@$(python) -m airflow_provider_iterable.demo $(DEMO_ARGS)
 
 dev: $(dev_stamp) ## an environment for changing the code, in .venv
@@ -123,8 +123,11 @@ contracts: $(dev_stamp) ## import-linter: who may import whom
 
 check: lint types contracts test ## everything to run before a commit
 
-bench: $(VENV_BENCH)/.installed ## measure against the importer that Iterable publishes
+bench: $(VENV_BENCH)/.installed ## measure each sync, against bare requests, bare SQL and Iterable's own importer
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks $(BENCH_ARGS)
+	@$(VENV_BENCH)/bin/python -m tests.benchmarks.events
+	@$(VENV_BENCH)/bin/python -m tests.benchmarks.lists
+	@$(VENV_BENCH)/bin/python -m tests.benchmarks.warehouse
 
 build: $(dev_stamp) ## sdist and wheel in dist/
 	$(call install,$(VENV),build)

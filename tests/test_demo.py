@@ -13,6 +13,7 @@ import requests
 
 from airflow_provider_iterable.demo.__main__ import arguments
 from airflow_provider_iterable.demo.check import Check, expected
+from airflow_provider_iterable.demo.others import Others
 from airflow_provider_iterable.demo.paper import WIDTH, Paper
 from airflow_provider_iterable.demo.warehouse import Warehouse
 from airflow_provider_iterable.sandbox import Sandbox
@@ -124,6 +125,17 @@ def test_the_warehouse_is_the_same_every_time(tmp_path: Path) -> None:
     assert first.rows() == second.rows()
 
 
+def test_what_did_not_arrive_is_a_difference(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The second scene notices when events, purchases, carts, members or items are not at Iterable."""
+    warehouse = Warehouse(tmp_path / "warehouse.db", 120)
+    others = Others(warehouse.path, sandbox.url)
+    others.happen()
+    names = [difference.partition(":")[0] for difference in others.differences()[0]]
+    assert names == ["events", "purchases", "carts", "members of the list", "items of the catalog"]
+    others.go_on()
+    assert others.differences()[0][-1].startswith("forgotten people")
+
+
 def test_long_lines_are_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     """No line is wider than the paper, and a wrapped line goes on under its beginning."""
     paper = Paper()
@@ -151,15 +163,17 @@ def demo(home: Path, *options: str, **environment: str) -> subprocess.CompletedP
 @pytest.mark.slow
 @pytest.mark.parametrize("project_type", ["email", "hybrid"])
 def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path, project_type: str) -> None:
-    """Five runs, of which one makes no request, within 100 columns; nothing stays in the temporary folder."""
+    """Two scenes, in each a run without requests, within 100 columns; nothing stays in the temporary folder."""
     done = demo(tmp_path, "--users", "300", "--project-type", project_type)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert max(map(len, done.stdout.splitlines())) <= WIDTH
     assert "\033" not in done.stdout
-    assert re.findall(r"^(\d)\. ", done.stdout, re.MULTILINE) == list("12345")
+    assert re.findall(r"^(\d)\. ", done.stdout, re.MULTILINE) == list("12345678")
     assert re.findall(r"requests +none", done.stdout) == ["requests   none"]
     assert "field lastOrderAt: date expected, string like 0000-00-00 00:00:00" in done.stdout
     assert "Iterable equals the warehouse: 298 users" in done.stdout
+    assert len(re.findall("equal to the warehouse: 30[01] events, 40 purchases, 5 carts", done.stdout)) == 3
+    assert len(re.findall("none\n", done.stdout.partition("8. An hour later")[2])) == 4
     assert list(tmp_path.iterdir()) == []
 
 

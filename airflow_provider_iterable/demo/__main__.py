@@ -17,6 +17,7 @@ from typing import Any
 from airflow_provider_iterable.demo import local_airflow
 from airflow_provider_iterable.demo.check import Check, Finding
 from airflow_provider_iterable.demo.local_airflow import Airflow, Run
+from airflow_provider_iterable.demo.others import DAGS, Others
 from airflow_provider_iterable.demo.paper import Paper
 from airflow_provider_iterable.demo.warehouse import FEWEST, Story, Warehouse
 from airflow_provider_iterable.sandbox import Sandbox
@@ -71,7 +72,36 @@ class Demo:
         self._run("A day later: changes, and bad data", spoilt)
         self._run("An hour later", Story(["nothing changed since, the bad data included"], spoilt.spoilt))
         last = self._run("After the repair", self._warehouse.mend())
+        self._others()
         self._conclude(last)
+
+    def _others(self) -> None:
+        """The second scene: what else there is, by the other operators' example DAGs."""
+        others = Others(self._warehouse.path, self._sandbox.url)
+        self._scene("6. The other operators: first load", others, others.happen())
+        self._scene("7. A day later", others, others.go_on())
+        self._scene("8. An hour later", others, ["nothing changed"], silent=True)
+
+    def _scene(self, title: str, others: Others, story: list[str], silent: bool = False) -> None:
+        paper, started = self._paper, time.monotonic()
+        paper.title(title)
+        paper.item("warehouse", *story)
+        for dag_id, about in DAGS.items():
+            run = self._airflow.run(dag_id)
+            if run.state != "success":
+                raise RunFailed(f"A run of {dag_id} ended as {run.state}.")
+            calls = [(f"{call.method} {call.template}", call.status, call.records) for call in self._sandbox.calls]
+            self._sandbox.service.calls.clear()
+            paper.item(dag_id.removeprefix("example_iterable_"), about, *_requests(calls, "records"))
+            self._requests += len(calls)
+            if silent and calls:
+                self.faults.append(f"{dag_id} had nothing to say and made {len(calls)} requests")
+        differences, compared = others.differences()
+        self._sandbox.service.calls.clear()  # the comparison asks whom Iterable has forgotten
+        paper.item("time", f"{time.monotonic() - started:.1f} s with Airflow around it")
+        paper.item("checked", *(differences or [f"equal to the warehouse: {compared}"]),
+                   style="bad" if differences else "good")  # fmt: skip
+        self.faults += differences
 
     def _example(self) -> str:
         """Return one profile as Iterable has it."""
@@ -152,12 +182,10 @@ class Demo:
             f"{self._runs} runs read {self._rows:,} rows, made {self._requests} requests, and wrote or deleted "
             f"{self._records:,} users."
         )
-        paper.line(
-            "The DAG is example_dags/users.py; README.md says how to point one at your own warehouse and project."
-        )
+        paper.line("The DAGs are in example_dags; README.md says how to point one at your own warehouse and project.")
 
 
-def _requests(calls: list[tuple[str, int, int]]) -> list[str]:
+def _requests(calls: list[tuple[str, int, int]], noun: str = "users") -> list[str]:
     """Return one line per endpoint, as the sandbox saw it."""
     if not calls:
         return ["none"]
@@ -167,15 +195,15 @@ def _requests(calls: list[tuple[str, int, int]]) -> list[str]:
         counts[path, status] += 1
         records[path, status] += number
     return [
-        f"{count:>3} {path} -> {status}" + _about(path, records[path, status])
+        f"{count:>3} {path} -> {status}" + _about(path, records[path, status], noun)
         for (path, status), count in counts.items()
     ]
 
 
-def _about(path: str, records: int) -> str:
+def _about(path: str, records: int, noun: str) -> str:
     if path.endswith("getFields"):
         return " (field types, to check values before sending)"
-    return f" ({records:,} users)" if records else ""
+    return f" ({records:,} {noun})" if records else ""
 
 
 def _refused(logged: list[str]) -> list[str]:

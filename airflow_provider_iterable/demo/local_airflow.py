@@ -86,27 +86,27 @@ class Airflow:
             from airflow.utils.db import initdb
 
             initdb()
-            self.dag = _load()
+            self.dags = _load()
         self.version = __version__
 
-    def run(self) -> Run:
-        """Run the example DAG once, as ``airflow dags test`` does."""
+    def run(self, dag_id: str = DAG_ID, task_id: str = TASK_ID) -> Run:
+        """Run an example DAG once, as ``airflow dags test`` does; the report is that of one of its tasks."""
         started, listener = time.monotonic(), _Listener()
         logger = logging.getLogger(LOGGER)
         logger.addHandler(listener)
         before = self._log.stat().st_size
         try:
             with _quiet(self._log):
-                dag_run = self.dag.test()
+                dag_run = self.dags[dag_id].test()
         finally:
             logger.removeHandler(listener)
-        task_instance = dag_run.get_task_instance(TASK_ID)
-        report = task_instance.xcom_pull(task_ids=TASK_ID) or {}
+        task_instance = dag_run.get_task_instance(task_id)
+        report = (task_instance.xcom_pull(task_ids=task_id) if task_instance else None) or {}
         seconds = time.monotonic() - started
         return Run(str(dag_run.state), report, listener.lines, seconds, self._log.read_text("utf-8")[before:])
 
 
-def _load() -> Any:
+def _load() -> dict[str, Any]:
     try:
         module = import_module("airflow.dag_processing.dagbag")
     except ImportError:  # Airflow 2
@@ -114,10 +114,10 @@ def _load() -> Any:
     bag = module.DagBag(str(example_dags()))
     if bag.import_errors:
         raise RuntimeError("\n".join(map(str, bag.import_errors.values())))
-    dag = bag.dags[DAG_ID]
-    for task in dag.tasks:
-        task.retries = 0  # whoever watches would wait minutes for a retry, and see nothing
-    return dag
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            task.retries = 0  # whoever watches would wait minutes for a retry, and see nothing
+    return dict(bag.dags)
 
 
 @contextmanager

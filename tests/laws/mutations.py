@@ -256,7 +256,7 @@ MUTATIONS = (
     Mutation(
         "blame need not add up to failCount",
         "api/verdicts.py",
-        "    if not suspects and len(blamed) == failures and len(operations) - failures <= successes:\n",
+        "    if not suspects and (done or len(blamed) == failures) and len(operations) - failures <= successes:\n",
         "    if True:\n",
     ),
     Mutation(
@@ -274,7 +274,7 @@ MUTATIONS = (
     Mutation(
         "blame is not looked at",
         "api/verdicts.py",
-        "    for kind, value, meaning in _blamed(body):\n",
+        "    for kind, value, meaning in _blamed(body, meanings):\n",
         "    for kind, value, meaning in ():\n",
     ),
     Mutation(
