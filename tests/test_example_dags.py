@@ -129,7 +129,7 @@ def test_the_users_example_brings_iterable_up_to_the_model(
     assert (found.differences, found.equal) == ([], found.users)
     assert run(5) == 0
 
-    with closing(sqlite3.connect(warehouse.path)) as database, database:  # as docs/users.md says
+    with closing(sqlite3.connect(warehouse.path)) as database, database:  # as docs/state.md says
         database.execute("UPDATE iterable_sync_state SET fingerprint = '00' WHERE record_key = '[1]'")
     assert run(6) > 0
     assert sandbox.calls[-1].records == 1

@@ -17,9 +17,10 @@ from typing import Any
 from airflow_provider_iterable.demo import local_airflow
 from airflow_provider_iterable.demo.check import Check, Finding
 from airflow_provider_iterable.demo.local_airflow import Airflow, Run
-from airflow_provider_iterable.demo.others import DAGS, Others
+from airflow_provider_iterable.demo.others import STEPS, Others, Step
 from airflow_provider_iterable.demo.paper import Paper
 from airflow_provider_iterable.demo.warehouse import FEWEST, Story, Warehouse
+from airflow_provider_iterable.engine.vocabulary import SENTENCES, Reason
 from airflow_provider_iterable.sandbox import Sandbox
 
 TELLING_LINES = 40
@@ -30,7 +31,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_iterable.demo",
-        description="Syncs a SQLite warehouse with a local Iterable, by the example DAG, in an Airflow of its own.",
+        description="Syncs a SQLite warehouse with a local Iterable, by the example DAGs, in an Airflow of its own.",
     )
     parser.add_argument("--users", type=int, default=10_000, metavar="N", help="customers (default: %(default)s)")
     parser.add_argument("--project-type", choices=("email", "hybrid"), default="email", help="default: %(default)s")
@@ -45,7 +46,7 @@ class RunFailed(Exception):
 
 
 class Demo:
-    """Five runs of the example DAG, told as they happen.
+    """Two scenes, told as they happen: five runs of the users' DAG, and three rounds of all DAGs.
 
     :param sandbox: a serving sandbox
     :param warehouse: the model's database
@@ -56,7 +57,7 @@ class Demo:
         self._paper, self._sandbox, self._warehouse, self._airflow = paper, sandbox, warehouse, airflow
         self._check = Check(sandbox.url)
         self._refused: list[str] = []
-        self._runs = self._records = self._requests = self._rows = 0
+        self._rounds = self._runs = self._requests = self._rows = 0
         self.faults: list[str] = []
         """What was not as it should be."""
 
@@ -66,72 +67,95 @@ class Demo:
         :raises RunFailed: the story ends early
         """
         self._run("First load", Story(["nothing is remembered yet, so every row is new"]))
-        self._paper.item("example", self._example())
+        self._paper.item("example", *self._example())
         self._run("An hour later", Story(["nothing changed"]), silent=True)
         spoilt = self._warehouse.live_a_little()
         self._run("A day later: changes, and bad data", spoilt)
         self._run("An hour later", Story(["nothing changed since, the bad data included"], spoilt.spoilt))
-        last = self._run("After the repair", self._warehouse.mend())
+        self._run("After the repair", self._warehouse.mend())
         self._others()
-        self._conclude(last)
+        self._conclude()
 
     def _others(self) -> None:
-        """The second scene: what else there is, by the other operators' example DAGs."""
+        """The second scene: what else there is, by the example DAGs of all operators."""
         others = Others(self._warehouse.path, self._sandbox.url)
-        self._scene("6. The other operators: first load", others, others.happen())
-        self._scene("7. A day later", others, others.go_on())
-        self._scene("8. An hour later", others, ["nothing changed"], silent=True)
+        self._paper.title("The second scene: the same shop, and all operators")
+        self._paper.item("warehouse", "the customers as before, and what they do: visits, carts, orders; and products")
+        files = [step.dag_id.removeprefix("example_iterable_") + ".py" for step in STEPS]
+        self._paper.item("DAGs", f"{', '.join(files)}; of the first, the task that changes addresses")
+        self._scene("First load", others, others.happen())
+        self._scene("A day later", others, others.go_on())
+        self._scene("An hour later", others, ["nothing changed"], silent=True)
 
     def _scene(self, title: str, others: Others, story: list[str], silent: bool = False) -> None:
-        paper, started = self._paper, time.monotonic()
-        paper.title(title)
+        paper, started, quiet = self._paper, time.monotonic(), []
+        self._rounds += 1
+        paper.title(f"{self._rounds}. {title}")
         paper.item("warehouse", *story)
-        for dag_id, about in DAGS.items():
-            run = self._airflow.run(dag_id)
-            if run.state != "success":
-                raise RunFailed(f"A run of {dag_id} ended as {run.state}.")
-            calls = [(f"{call.method} {call.template}", call.status, call.records) for call in self._sandbox.calls]
-            self._sandbox.service.calls.clear()
-            paper.item(dag_id.removeprefix("example_iterable_"), about, *_requests(calls, "records"))
-            self._requests += len(calls)
+        for step in STEPS:
+            reports, calls = self._step(step)
+            because = _reasons(reports)
+            if calls or because:
+                paper.item(step.label, _news(reports, step.about), *_requests(calls, "record"), *because)
+            else:
+                quiet.append(step.about)
             if silent and calls:
-                self.faults.append(f"{dag_id} had nothing to say and made {len(calls)} requests")
-        differences, compared = others.differences()
-        self._sandbox.service.calls.clear()  # the comparison asks whom Iterable has forgotten
+                self.faults.append(f"{step.dag_id} had nothing to say and made {len(calls)} requests")
+        if quiet:
+            paper.item("no news", ", ".join(quiet))
+        differences, compared = others.differences(self._check, self._warehouse.rows())
         paper.item("time", f"{time.monotonic() - started:.1f} s with Airflow around it")
-        paper.item("checked", *(differences or [f"equal to the warehouse: {compared}"]),
-                   style="bad" if differences else "good")  # fmt: skip
+        if differences:
+            paper.item("checked", *differences, style="bad")
+        else:
+            paper.item("checked", "Iterable equals the warehouse: " + ", ".join(compared), style="good")
         self.faults += differences
 
-    def _example(self) -> str:
-        """Return one profile as Iterable has it."""
-        profile = next(profile for profile in self._sandbox.project.profiles if "pets" in profile.fields)
-        return json.dumps({"email": profile.email, "dataFields": profile.fields}, ensure_ascii=False)
+    def _step(self, step: Step) -> tuple[list[dict[str, Any]], list[tuple[str, int, int]]]:
+        """Run a DAG of the second scene; return its reports and its calls.
 
-    def _run(self, title: str, story: Story, silent: bool = False) -> Finding:
+        :raises RunFailed: the story ends early
+        """
+        run = self._airflow.run(step.dag_id, step.leave_out)
+        if run.state != "success":
+            raise RunFailed(f"A run of {step.dag_id} ended as {run.state}.")
+        return run.reports, self._account(run)
+
+    def _example(self) -> list[str]:
+        """Return one profile as Iterable has it."""
+        return [
+            json.dumps({"email": profile.email, "dataFields": profile.fields}, ensure_ascii=False)
+            for profile in self._sandbox.project.profiles
+            if "pets" in profile.fields
+        ][:1]
+
+    def _run(self, title: str, story: Story, silent: bool = False) -> None:
         paper = self._paper
-        self._runs += 1
-        paper.title(f"{self._runs}. {title}")
+        self._rounds += 1
+        paper.title(f"{self._rounds}. {title}")
         paper.item("warehouse", *story.lines)
         run = self._airflow.run()
         if run.state != "success":
-            raise RunFailed(f"Run {self._runs} of the DAG ended as {run.state}.")
-        calls = [(f"{call.method} {call.template}", call.status, call.records) for call in self._sandbox.calls]
-        self._sandbox.service.calls.clear()
+            raise RunFailed(f"Run {self._rounds} of the DAG ended as {run.state}.")
+        calls = self._account(run)
         finding = self._check(self._warehouse.rows(), story.spoilt)
         self._tell_run(run, calls)
         self._tell_finding(finding, story)
-        self._records += sum(records or path.startswith("DELETE") for path, status, records in calls if status == 200)
-        self._requests += len(calls)
-        self._rows += run.report.get("read", 0)
         if silent and calls:
-            self.faults.append(f"run {self._runs} had nothing to say and made {len(calls)} requests")
+            self.faults.append(f"run {self._rounds} had nothing to say and made {len(calls)} requests")
         self.faults += finding.differences
-        return finding
+
+    def _account(self, run: Run) -> list[tuple[str, int, int]]:
+        """Count a run; return its calls as the sandbox saw them: method and path, status, records."""
+        calls = [(f"{call.method} {call.template}", call.status, call.records) for call in self._sandbox.calls]
+        self._sandbox.service.calls.clear()
+        self._runs += 1
+        self._requests += len(calls)
+        self._rows += sum(report["read"] for report in run.reports)
+        return calls
 
     def _tell_run(self, run: Run, calls: list[tuple[str, int, int]]) -> None:
-        paper, report = self._paper, Counter[str]()
-        report.update({name: value for name, value in run.report.items() if isinstance(value, int)})
+        paper, report = self._paper, _summed(run.reports)
         invalid = f", {report['invalid']} invalid" if report["invalid"] else ""
         paper.item(
             "rows",
@@ -141,8 +165,8 @@ class Demo:
         paper.item("requests", *_requests(calls))
         if report["rejected"]:
             paper.item("refused", *self._told(f"{report['rejected']} rows", _refused(run.logged)))
-        sync = sum(run.report.get("seconds", {}).values())
-        once = ", which sets up its own API in its first run" if self._runs == 1 else ""
+        sync = sum(sum(report["seconds"].values()) for report in run.reports)
+        once = ", which sets up its own API in its first run" if self._rounds == 1 else ""
         paper.item("time", f"{sync:.1f} s in the sync, {run.seconds:.1f} s with Airflow around it{once}")
         if any(sign in run.output for sign in ("[error", "ERROR", "Traceback")):
             paper.item("Airflow", *run.output.splitlines()[-TELLING_LINES:], style="bad")
@@ -166,29 +190,50 @@ class Demo:
             style="good",
         )
 
-    def _conclude(self, finding: Finding) -> None:
+    def _conclude(self) -> None:
         paper = self._paper
         paper.title("In the end" if not self.faults else "Something is wrong")
         if self.faults:
             for fault in self.faults[:10]:
                 paper.line(fault, "bad")
             return
+        paper.line("Iterable equals the warehouse. Both sides were read without the provider.", "good")
         paper.line(
-            f"Iterable equals the warehouse: {finding.users:,} users and {finding.fields:,} values were compared, "
-            "read from both sides without the provider.",
-            "good",
-        )
-        paper.line(
-            f"{self._runs} runs read {self._rows:,} rows, made {self._requests} requests, and wrote or deleted "
-            f"{self._records:,} users."
+            f"{self._runs} runs of {len(STEPS)} DAGs read {self._rows:,} rows and made {self._requests} requests."
         )
         paper.line("The DAGs are in example_dags; README.md says how to point one at your own warehouse and project.")
 
 
-def _requests(calls: list[tuple[str, int, int]], noun: str = "users") -> list[str]:
+def _summed(reports: list[dict[str, Any]]) -> Counter[str]:
+    """Return the sums of what reports count."""
+    return Counter(
+        {
+            name: sum(report[name] for report in reports)
+            for name in ("read", "added", "changed", "removed", "unchanged", "invalid", "rejected")
+        }
+    )
+
+
+def _news(reports: list[dict[str, Any]], about: str) -> str:
+    """Say how many rows there are, and how many of them are news."""
+    report = _summed(reports)
+    news = [f"{report[name]:,} {name}" for name in ("added", "changed", "removed", "invalid") if report[name]]
+    rows = "1 row" if report["read"] == 1 else f"{report['read']:,} rows"
+    return f"{about}: {rows}, {', '.join(news) or 'nothing new'}"
+
+
+def _reasons(reports: list[dict[str, Any]]) -> list[str]:
+    """Return one line for each reason why rows were not simply accepted."""
+    reasons: Counter[str] = Counter()
+    for report in reports:
+        reasons.update(report["reasons"])
+    return [f"{count:>3,} {reason}: {SENTENCES[Reason(reason)]}" for reason, count in reasons.items()]
+
+
+def _requests(calls: list[tuple[str, int, int]], noun: str = "user") -> list[str]:
     """Return one line per endpoint, as the sandbox saw it."""
     if not calls:
-        return ["none"]
+        return ["  no requests"] if noun == "record" else ["none"]
     counts: Counter[tuple[str, int]] = Counter()
     records: Counter[tuple[str, int]] = Counter()
     for path, status, number in calls:
@@ -203,7 +248,7 @@ def _requests(calls: list[tuple[str, int, int]], noun: str = "users") -> list[st
 def _about(path: str, records: int, noun: str) -> str:
     if path.endswith("getFields"):
         return " (field types, to check values before sending)"
-    return f" ({records:,} {noun})" if records else ""
+    return f" ({records:,} {noun}{'' if records == 1 else 's'})" if records else ""
 
 
 def _refused(logged: list[str]) -> list[str]:
@@ -232,7 +277,7 @@ def play(given: argparse.Namespace, home: Path) -> int:
     with Sandbox(given.project_type) as sandbox:
         paper.item("warehouse", f"SQLite, {given.users:,} customers with addresses and pets")
         paper.item("Iterable", f"a local sandbox at {sandbox.url}, {given.project_type} project")
-        paper.item("DAG", "example_dags/users.py: one IterableUserSyncOperator")
+        paper.item("DAG", "example_dags/users.py: one IterableUserSyncOperator; the others come in the second scene")
         paper.begin("Airflow", "starts in this process, which takes the most time here ... ")
         started = time.monotonic()
         local_airflow.prepare(home, _connections(warehouse, sandbox, given.project_type))

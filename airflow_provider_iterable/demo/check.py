@@ -37,11 +37,14 @@ class Check:
         self._url = url
         self._due: dict[int, Profile] = {}
 
-    def __call__(self, rows: Iterable[Mapping[str, Any]], refused: Collection[int] = ()) -> Finding:
+    def __call__(
+        self, rows: Iterable[Mapping[str, Any]], refused: Collection[int] = (), beside: Collection[str] = ()
+    ) -> Finding:
         """Compare profile by profile and field by field.
 
         :param rows: the customers
         :param refused: those whose row cannot be sent; their profiles stay as they were, or do not come to be
+        :param beside: fields that others write, and that are not compared
         """
         due = {}
         for row in rows:
@@ -51,7 +54,7 @@ class Check:
             elif key in self._due:
                 due[key] = self._due[key]
         self._due = due
-        stored = {profile["email"]: _flat(profile) for profile in self._profiles()}
+        stored = {profile["email"]: _flat(profile, beside) for profile in self._profiles()}
         finding = Finding(len(stored))
         for key, wanted in due.items():
             found = stored.pop(wanted["email"], None)
@@ -98,12 +101,14 @@ def _date(text: str | None) -> str | None:
     return None if text is None else datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S +00:00")
 
 
-def _flat(stored: Mapping[str, Any]) -> Profile:
-    """Return a stored profile by dotted name; an object without members is nothing."""
+def _flat(stored: Mapping[str, Any], beside: Collection[str] = ()) -> Profile:
+    """Return a stored profile by dotted name, without some fields; an object without members is nothing."""
     flat: Profile = {"email": stored["email"]}
     if stored["userId"] is not None:
         flat["userId"] = stored["userId"]
     for name, value in stored["dataFields"].items():
+        if name in beside:
+            continue
         if isinstance(value, dict):
             flat.update({f"{name}.{member}": inner for member, inner in value.items()})
         else:

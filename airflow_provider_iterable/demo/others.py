@@ -5,21 +5,55 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
-DAGS = {
-    "example_iterable_events": "visits, carts and orders",
-    "example_iterable_lists": "the list of loyal customers",
-    "example_iterable_catalogs": "products on sale",
-    "example_iterable_privacy": "requests to be forgotten",
-}
-"""The example DAGs of the second scene, in their order, and what each is about."""
+from airflow_provider_iterable.demo.check import Check
+
+
+@dataclass(frozen=True)
+class Step:
+    """An example DAG of the second scene."""
+
+    dag_id: str
+    label: str
+    about: str
+    """What its rows are, in words."""
+    leave_out: str | None = None
+    """A pattern of tasks that are marked as done instead of being run."""
+
+
+STEPS = (
+    # The rest of this DAG sends what the others send as well, and waits a minute in between.
+    Step("example_iterable_email_change_order", "emails", "changes of address", "let_it_settle|sync_.*"),
+    Step("example_iterable_users", "users", "customers"),
+    Step("example_iterable_events", "events", "visits, carts and orders"),
+    Step("example_iterable_lists", "list", "loyal customers"),
+    Step("example_iterable_catalogs", "catalog", "products on sale"),
+    Step("example_iterable_privacy", "privacy", "requests to be forgotten"),
+)
+"""The second scene, in its order: an address changes before anything is written under the new one."""
+
+BESIDE = frozenset(
+    (
+        "lastCoupon",
+        "shoppingCartItems",
+        "emailListIds",
+        "userListIds",
+        "subscribedMessageTypeIds",
+        "unsubscribedChannelIds",
+        "unsubscribedMessageTypeIds",
+    )
+)
+"""Profile fields that carts and purchases write, and those that Iterable writes itself once somebody is on a list."""
 
 _TABLES = """
+CREATE TABLE email_changes (change_id INTEGER, old_email TEXT, new_email TEXT);
 CREATE TABLE visits (id INTEGER, customer_id INTEGER, kind TEXT, page TEXT, happened_at TEXT);
 CREATE TABLE carts (customer_id INTEGER, changed_at TEXT, items TEXT);
 CREATE TABLE orders (id INTEGER, order_number TEXT, customer_id INTEGER, ordered_at TEXT, items TEXT, total REAL,
@@ -29,6 +63,7 @@ CREATE TABLE products (id INTEGER, sku TEXT, name TEXT, price REAL, on_sale_sinc
 CREATE TABLE forget_requests (request_id TEXT, email TEXT, requested_at TEXT);
 """
 _VISITS, _CARTS, _ORDERS, _PRODUCTS = 300, 5, 40, 60
+_LOYAL = "SELECT id FROM customers WHERE order_count >= 5 ORDER BY id"
 
 
 def _items(number: int, price: float) -> str:
@@ -44,118 +79,126 @@ class Others:
 
     def __init__(self, path: Path, url: str) -> None:
         self._path, self._url = path, url
-        self._customers = [number for (number,) in self._rows("SELECT id FROM customers ORDER BY id")]
-        self._cart_versions = _CARTS
+        loyal = [number for (number,) in self._rows(_LOYAL)]
+        self._moving, self._leaving, self._slackening = loyal[:3]
+        cast = set(loyal[:3])
+        self._others = [
+            number for (number,) in self._rows("SELECT id FROM customers ORDER BY id") if number not in cast
+        ]
+        self._late_visits: list[tuple[str, str, str]] = []
+        self._cart_updates = _CARTS
 
     def happen(self) -> list[str]:
         """Make the tables, and fill them; say what there is."""
-        some, half = self._customers, len(self._customers) // 2
-        with closing(sqlite3.connect(self._path)) as database:
+        visitors = [self._moving, self._leaving, self._slackening, *self._others]
+        many, buyers = len(visitors) // 4, [self._leaving, *self._others[::-1]]
+        tables: dict[str, list[tuple[Any, ...]]] = {
+            "visits": [
+                (n, visitors[n % many], "Visited", f"/page/{n % 9}", f"2026-02-{1 + n % 28:02d} 10:00:00")
+                for n in range(_VISITS)
+            ],
+            "carts": [(visitors[3 * n], "2026-03-01 09:00:00", _items(n, 4.5)) for n in range(_CARTS)],
+            "orders": [
+                (n, f"A-{n}", buyers[n], "2026-03-01 10:00:00", _items(n, 10.0 + n), (10.0 + n) * (1 + n % 3), "SPRING")
+                for n in range(_ORDERS)
+            ],
+            "products": [
+                (n, f"sku_{n}", f"Thing {n}", 1.5 + n, "2026-02-01 08:00:00", json.dumps({"shelf": n % 7}), 1)
+                for n in range(_PRODUCTS)
+            ],
+        }  # fmt: skip
+        with closing(sqlite3.connect(self._path)) as database, database:
             database.executescript(_TABLES)
-            database.executemany(
-                "INSERT INTO visits VALUES (?, ?, 'Visited', ?, ?)",
-                [
-                    (n, some[n % (half // 2)], f"/page/{n % 9}", f"2026-02-{1 + n % 28:02d} 10:00:00")
-                    for n in range(_VISITS)
-                ],
-            )
-            database.executemany(
-                "INSERT INTO carts VALUES (?, '2026-03-01 09:00:00', ?)",
-                [(some[half + n], _items(n, 4.5)) for n in range(_CARTS)],
-            )
-            database.executemany(
-                "INSERT INTO orders VALUES (?, ?, ?, '2026-03-01 10:00:00', ?, ?, ?)",
-                [
-                    (
-                        n,
-                        f"A-{n}",
-                        some[(half + 10 + n) % len(some)],
-                        _items(n, 10.0 + n),
-                        (10.0 + n) * (1 + n % 3),
-                        "SPRING",
-                    )
-                    for n in range(_ORDERS)
-                ],
-            )
-            database.executemany(
-                "INSERT INTO products VALUES (?, ?, ?, ?, '2026-02-01 08:00:00', ?, 1)",
-                [(n, f"sku_{n}", f"Thing {n}", 1.5 + n, json.dumps({"shelf": n % 7})) for n in range(_PRODUCTS)],
-            )
-            database.commit()
-        return [f"{_VISITS} visits, {_CARTS} carts, {_ORDERS} orders, {_PRODUCTS} products on sale"]
+            for name, rows in tables.items():
+                database.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        return [
+            f"{_VISITS} visits, {_CARTS} carts, {_ORDERS} orders, {_PRODUCTS} products on sale",
+            "customers with five orders or more are loyal",
+            "nobody changed their email address, and nobody asked to be forgotten",
+        ]
 
     def go_on(self) -> list[str]:
         """Let some things change; say what."""
-        some, half = self._customers, len(self._customers) // 2
-        changes: list[tuple[str, tuple[Any, ...]]] = [
-            ("INSERT INTO visits VALUES (1001, ?, 'Visited', '/new', '2026-03-02 10:00:00')", (some[7],)),
-            ("DELETE FROM visits WHERE id = 1", ()),
-            ("UPDATE carts SET changed_at = '2026-03-02 09:00:00', items = ? WHERE customer_id = ?",
-             (_items(9, 2.5), some[half])),
-            ("UPDATE orders SET total = 1.0 WHERE id = 3", ()),
-            ("UPDATE products SET price = 99.5 WHERE id = 4", ()),
-            ("UPDATE products SET on_sale = 0 WHERE id = 5", ()),
-            ("UPDATE customers SET order_count = 0 WHERE id = (SELECT min(id) FROM customers WHERE order_count >= 5)",
-             ()),
-            ("INSERT INTO forget_requests SELECT 'r-' || id, email, '2026-03-02' FROM customers WHERE id IN (?, ?)",
-             (some[-1], some[-2])),
-        ]  # fmt: skip
+        ((visit, *deleted),) = self._rows(
+            "SELECT visits.id, kind, lower(email), page FROM visits JOIN customers ON customers.id = customer_id "
+            f"WHERE customer_id = {self._others[1]} LIMIT 1"
+        )
+        self._late_visits.append((deleted[0], deleted[1], deleted[2]))
+        move, new = self._moving, f"moved.{self._moving}@example.com"
         with closing(sqlite3.connect(self._path)) as database, database:
-            for statement, values in changes:
-                database.execute(statement, values)
-        self._cart_versions += 1
+            do = database.execute
+            do("INSERT INTO email_changes SELECT 1, email, ? FROM customers WHERE id = ?", (new, move))
+            do("UPDATE customers SET email = ? WHERE id = ?", (new, move))
+            do("INSERT INTO visits VALUES (1001, ?, 'Visited', '/new', '2026-03-02 10:00:00')", (self._others[5],))
+            do("DELETE FROM visits WHERE id = ?", (visit,))
+            do("UPDATE carts SET changed_at = '2026-03-02 09:00:00', items = ? WHERE customer_id = ?",
+               (_items(9, 2.5), self._others[0]))  # fmt: skip
+            do("UPDATE orders SET total = 1.0, coupon = 'SORRY' WHERE id = 3")
+            do("UPDATE products SET price = 99.5 WHERE id = 4")
+            do("UPDATE products SET on_sale = 0 WHERE id = 5")
+            do("UPDATE customers SET order_count = 4 WHERE id = ?", (self._slackening,))
+            do("INSERT INTO forget_requests SELECT 'r-' || id, email, '2026-03-02' FROM customers WHERE id IN (?, ?)",
+               (self._leaving, self._others[-1]))  # fmt: skip
+        self._cart_updates += 1
         return [
-            "a new visit, another cart, an order that changed; a visit that was deleted stays at Iterable",
-            "a product got another price, one is no longer on sale, and a customer is no longer loyal",
-            "two customers ask to be forgotten",
+            f"customer {move} has the new email address {new}",
+            "a visit is new, one was deleted; a cart, an order and a price changed; a product is off sale",
+            f"customer {self._slackening} cancelled orders and is loyal no more",
+            f"customers {self._leaving} and {self._others[-1]} ask to be forgotten; both have bought something",
         ]
 
-    def differences(self) -> tuple[list[str], str]:
-        """Compare all of it with what the sandbox holds; return what differs, and what was compared in words."""
+    def differences(self, check: Check, customers: Iterable[dict[str, Any]]) -> tuple[list[str], list[str]]:
+        """Compare all of it with what the sandbox holds.
+
+        :param check: compares profiles
+        :param customers: the customers in the warehouse
+        :returns: what differs, and what was compared, in words
+        """
         gone = {email for (email,) in self._rows("SELECT lower(email) FROM forget_requests")}
+        state = self._read("state?users=1")
+        profiles = {profile["email"]: profile["dataFields"] for profile in state["profiles"]}
+        users = check([row for row in customers if row["email"].lower() not in gone], beside=BESIDE)
         checks: dict[str, tuple[Any, Any]] = {
             "events": (self._due_events(gone), self._events()),
-            "purchases": (self._due_purchases(gone), self._purchases()),
-            "carts": (self._due_carts(gone), self._carts()),
+            "purchases": (self._due_purchases(gone), self._purchases(profiles)),
+            "carts": (self._due_carts(gone), _carts(profiles)),
+            "cart updates": (self._cart_updates, self._read("events?name=updateCart&limit=0")["count"]),
             "members of the list": (self._due_members(gone), self._members()),
             "items of the catalog": (self._due_items(), self._items()),
-            "forgotten people": ({sha256(email.encode()).hexdigest() for email in gone}, self._forgotten(gone)),
+            "forgotten people": (
+                {sha256(email.encode()).hexdigest() for email in gone},
+                {*state["forgotten"]["emails"]},
+            ),
         }
-        differing = [f"{name}: {len(due)} expected, and Iterable differs" for name, (due, found) in checks.items()
-                     if due != found]  # fmt: skip
-        return differing, ", ".join(f"{_size(due)} {name}" for name, (due, _) in checks.items())
+        differences = [_difference(name, due, found) for name, (due, found) in checks.items() if due != found]
+        compared = [f"{_size(due):,} {name}" for name, (due, _) in checks.items()]
+        return [*users.differences[:5], *differences], [f"{users.equal:,} users ({users.fields:,} values)", *compared]
 
-    def _due_events(self, gone: set[str]) -> Counter[tuple[str, str, str | None]]:
+    def _due_events(self, gone: set[str]) -> Counter[tuple[str, str, str]]:
         rows = self._rows("SELECT kind, lower(email), page FROM visits JOIN customers ON customers.id = customer_id")
-        due = Counter((kind, email, page) for kind, email, page in rows if email not in gone)
-        ((late,),) = self._rows("SELECT count(*) FROM visits WHERE id = 1")
-        if not late:  # it was sent before it was deleted
-            ((email,),) = self._rows(f"SELECT lower(email) FROM customers WHERE id = {self._customers[1]}")
-            due[("Visited", email, "/page/1")] += 1
-        return due
+        # A visit that left the warehouse after it was sent stays at Iterable.
+        return Counter(row for row in [*rows, *self._late_visits] if row[1] not in gone)
 
-    def _events(self) -> Counter[tuple[str, str, str | None]]:
+    def _events(self) -> Counter[tuple[str, str, str]]:
         found = self._read("events?name=Visited&limit=100000")["events"]
-        return Counter((event["eventName"], event["email"], event["dataFields"].get("page")) for event in found)
+        return Counter((event["eventName"], event["email"], event["dataFields"]["page"]) for event in found)
 
-    def _due_purchases(self, gone: set[str]) -> dict[str, tuple[str, float]]:
-        rows = self._rows("SELECT order_number, lower(email), total FROM orders JOIN customers c ON c.id = customer_id")
-        return {number: (email, total) for number, email, total in rows if email not in gone}
+    def _due_purchases(self, gone: set[str]) -> dict[str, tuple[Any, ...]]:
+        rows = self._rows(
+            "SELECT order_number, lower(email), total, coupon FROM orders JOIN customers ON customers.id = customer_id"
+        )
+        return {number: (email, total, coupon, coupon) for number, email, total, coupon in rows if email not in gone}
 
-    def _purchases(self) -> dict[str, tuple[str, float]]:
-        found = self._read("purchases?limit=100000")["purchases"]
-        return {purchase["id"]: (purchase["email"], purchase["total"]) for purchase in found}
+    def _purchases(self, profiles: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+        coupons = {email: fields.get("lastCoupon") for email, fields in profiles.items()}
+        return {
+            found["id"]: (email := found["email"], found["total"], found["dataFields"]["coupon"], coupons[email])
+            for found in self._read("purchases?limit=100000")["purchases"]
+        }
 
-    def _due_carts(self, gone: set[str]) -> dict[str, Any]:
+    def _due_carts(self, gone: set[str]) -> dict[str, list[str]]:
         rows = self._rows("SELECT lower(email), items FROM carts JOIN customers ON customers.id = customer_id")
-        due: dict[str, Any] = {email: [item["id"] for item in json.loads(items)] for email, items in rows}
-        return {**due, "versions": self._cart_versions}
-
-    def _carts(self) -> dict[str, Any]:
-        profiles = self._read("state?users=1")["profiles"]
-        carts = {profile["email"]: profile["dataFields"].get("shoppingCartItems") for profile in profiles}
-        versions = self._read("events?name=updateCart&limit=0")["count"]
-        return {**{email: [item["id"] for item in cart] for email, cart in carts.items() if cart}, "versions": versions}
+        return {email: [item["id"] for item in json.loads(items)] for email, items in rows if email not in gone}
 
     def _due_members(self, gone: set[str]) -> set[str]:
         loyal = {email for (email,) in self._rows("SELECT lower(email) FROM customers WHERE order_count >= 5")}
@@ -165,22 +208,14 @@ class Others:
         lists = self._read("lists?members=1&limit=1000000")["lists"]
         return {member["email"] for found in lists for member in found["members"]}
 
-    def _due_items(self) -> dict[str, tuple[str, float]]:
-        rows = self._rows("SELECT replace(sku, '_', '-'), name, price FROM products WHERE on_sale = 1")
-        return {item: (name, price) for item, name, price in rows}
+    def _due_items(self) -> dict[str, tuple[Any, ...]]:
+        rows = self._rows("SELECT replace(sku, '_', '-'), name, price, attributes FROM products WHERE on_sale = 1")
+        return {item: (name, price, json.loads(attributes)) for item, name, price, attributes in rows}
 
-    def _items(self) -> dict[str, tuple[str, float]]:
+    def _items(self) -> dict[str, tuple[Any, ...]]:
         catalogs = self._read("catalogs?items=1&limit=1000000")["catalogs"]
-        items = [item for catalog in catalogs for item in catalog["values"]]
-        return {item["id"]: (item["value"]["name"], item["value"]["price"]) for item in items}
-
-    def _forgotten(self, gone: set[str]) -> set[str]:
-        request = build_opener(ProxyHandler({}))
-        request.addheaders = [("Api-Key", "any-key-will-do-here")]
-        with request.open(f"{self._url}/api/users/forgotten", timeout=60) as answer:
-            hashes: list[str] = json.load(answer)["hashedEmails"]
-        left = {profile["email"] for profile in self._read("state?users=1")["profiles"]} & gone
-        return {*hashes, *left}
+        items = {item["id"]: item["value"] for catalog in catalogs for item in catalog["values"]}
+        return {name: (item["name"], item["price"], item["attributes"]) for name, item in items.items()}
 
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self._path)) as database:
@@ -191,5 +226,25 @@ class Others:
             return json.load(answer)
 
 
+def _carts(profiles: dict[str, Any]) -> dict[str, list[str]]:
+    carts = {email: fields.get("shoppingCartItems") for email, fields in profiles.items()}
+    return {email: [item["id"] for item in cart] for email, cart in carts.items() if cart}
+
+
 def _size(due: Any) -> int:
-    return due.total() if isinstance(due, Counter) else len(due) - ("versions" in due)
+    if isinstance(due, int):
+        return due
+    return due.total() if isinstance(due, Counter) else len(due)
+
+
+def _difference(name: str, due: Any, found: Any) -> str:
+    """Say by how much the two differ, and give an example."""
+    text = f"{name}: {_size(due):,} expected, {_size(found):,} at Iterable"
+    if isinstance(due, int):
+        return text
+    example = min(repr(pair) for pair in _pairs(due) ^ _pairs(found))
+    return f"{text}; they differ in {example}"
+
+
+def _pairs(side: Any) -> set[Any]:
+    return {(name, repr(value)) for name, value in side.items()} if isinstance(side, dict) else set(side)

@@ -160,6 +160,11 @@ class IterableHook(BaseHook):
             with self.get_conn() as own:
                 return self.get_fields(own)
         reply = client.request(_FIELDS, _FIELDS_RATE)
+        for attempt in range(_TRIES - 1):  # other tasks of the project read them, too
+            if reply.status != 429:
+                break
+            client.pause(2.0**attempt)
+            reply = client.request(_FIELDS, _FIELDS_RATE)
         fields = _member(reply, "fields")
         if reply.status != 200 or not isinstance(fields, dict):
             raise IterableSyncError(

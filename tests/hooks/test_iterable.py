@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_iterable.api.client import CallLog
+from airflow_provider_iterable.api.client import CallLog, Client
 from airflow_provider_iterable.engine.vocabulary import Request
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks import iterable
@@ -153,6 +153,17 @@ def test_fields_may_be_read_with_the_syncs_own_client(connect: Connect, server: 
         assert hook.get_fields(client) == {}
         assert client.request(Request("GET", "/x", "/x"), 0).status == 200
     assert server.connections == 1
+
+
+def test_fields_are_waited_for_when_others_read_them_too(
+    connect: Connect, server: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three calls a second are few for several tasks, so 429 is no reason to do without types."""
+    pauses: list[float] = []
+    monkeypatch.setattr(Client, "pause", lambda self, seconds: pauses.append(seconds))
+    server.answers += [Answer(429), Answer(429), Answer(200, b'{"fields":{"email":"string"}}')]
+    assert connect(host=server.url).get_fields() == {"email": "string"}
+    assert pauses == [1.0, 2.0]
 
 
 CATALOG_TYPES = {"name": "string", "price": "double"}
