@@ -61,6 +61,7 @@ class Options:
     :param prepare: called once when there is something to send, before the first operation is screened
     :param stop: set from outside to end the run early
     :param resync: ``"full"`` sends every row, ``"baseline"`` records every row and sends none
+    :param observe: told the plan before the first call, then each outcome once it is committed; never raises
     :param distrust: of a full resync that begins: voids every entry, before the first call; without it, the resync
         goes on where an earlier try stopped
     """
@@ -76,6 +77,7 @@ class Options:
     prepare: Callable[[], None] | None = None
     stop: threading.Event | None = None
     resync: Resync = "changes"
+    observe: Callable[[Plan | Accepted | Outcome], None] | None = None
     distrust: Callable[[], None] | None = None
     clock: Callable[[], float] = time.monotonic
 
@@ -103,8 +105,11 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
         _approve(report, options)
         if options.check is not None:
             options.check(plan)
+        observe = options.observe or _look_away
+        observe(plan)
         for outcome in (*plan.invalid, *plan.erased):
             report.tell(outcome)
+            observe(outcome)
         if options.dry_run:
             report.status = "planned"
             report.notes.extend(forecast(plan, options.batch_size))
@@ -120,6 +125,10 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     finally:
         rows.close()
         removals.close()
+
+
+def _look_away(told: Plan | Accepted | Outcome) -> None:
+    """Nobody wants to know."""
 
 
 def _plan(planner: Planner, sync: Sync, read: Read, state: State) -> Plan:
@@ -244,6 +253,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
     )
     progress = _Progress(plan.sends, options.clock)
     shared = _Shared(plan.shared)
+    observe = options.observe or _look_away
     for told in delivery.run(waves(plan, sync.removals_first)):
         if isinstance(told, Accepted):
             report.accept(told.operations)
@@ -254,6 +264,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
             if told.fate is Fate.ACCEPTED and told.operation is not None:
                 shared.take([told.operation])
             progress.more(1)
+        observe(told)
     report.collapsed += (surplus := shared.surplus)
     if surplus:
         report.notes.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -74,8 +73,6 @@ class IterableListOperator(IterableModelOperator):
         self.list_id, self.list_name, self.list_description = list_id, list_name, list_description
         self.update_existing_users_only, self.shared_list = update_existing_users_only, shared_list
         self.salvage = salvage
-        self.model_source = sql
-        """The model as it was given: Airflow puts the text of a ``.sql`` file in the place of its name."""
         super().__init__(primary_key=primary_key, sql=sql, fields={} if fields is None else fields, **kwargs)
 
     def _check_parameters(self) -> None:
@@ -98,12 +95,7 @@ class IterableListOperator(IterableModelOperator):
         """Return the list's name: the one given, else the model's, else the task's."""
         if self.list_name is not None:
             return self.list_name
-        source = self.model_source
-        if isinstance(source, str) and source.endswith(".sql") and "\n" not in source:
-            return PurePosixPath(source).stem
-        if self.table:
-            return self.table.rpartition(".")[2]
-        return self.task_id
+        return self.model_name() or self.task_id
 
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type, list and matching identifier. The list is told as it was asked for: by ID or name."""

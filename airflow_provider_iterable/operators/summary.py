@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
-from airflow_provider_iterable.api.client import CallLog
+from airflow_provider_iterable.api.client import CallLog, OnCall
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import SENTENCES, Fate, Kind
 
@@ -20,9 +20,13 @@ EXAMPLES_SHOWN = 5
 
 
 class CallCounts:
-    """Logs each request and counts it by method, path template and status; safe to share between threads."""
+    """Logs each request and counts it by method, path template and status; safe to share between threads.
 
-    def __init__(self) -> None:
+    :param also: who else is told about each request
+    """
+
+    def __init__(self, also: OnCall | None = None) -> None:
+        self._also = also
         self.counts: dict[str, dict[str, int]] = {}
         self._lock = threading.Lock()
 
@@ -43,6 +47,8 @@ class CallCounts:
             by_status = self.counts.setdefault(f"{call.method} {call.template}", {})
             status = str(call.status)
             by_status[status] = by_status.get(status, 0) + 1
+        if self._also is not None:
+            self._also(call)
 
 
 def masked(text: str, identifies: bool = False) -> str:

@@ -7,9 +7,10 @@ the model for long, from going to Iterable again, and tells nobody whom it stand
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_iterable.engine.vocabulary import Entry, Patch
+from airflow_provider_iterable.state.audit_tables import person_tables
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession, TableState, encode
@@ -40,6 +41,7 @@ class ErasingSession(TableSession):
         """Entries of other syncs that became tombstones, or tombstones that were lifted."""
         self._refs: list[str] = []
         self._touched = 0
+        self._audited = False
         super().__init__(store, scope, hook, patience)
 
     def commit(self, patch: Patch) -> None:
@@ -55,6 +57,10 @@ class ErasingSession(TableSession):
 
     def _create(self) -> None:
         super()._create()
+        audited = person_tables(str(self._hook.conn_type), self._dialect.indexes)
+        self._audited = bool(audited)
+        for statement in audited:
+            self._execute(self._sql(statement))
         if self._dialect.indexes:
             self._execute(self._sql("CREATE INDEX IF NOT EXISTS {index} ON {state} (ref)"))
 
@@ -71,13 +77,20 @@ class ErasingSession(TableSession):
         if self._touched:
             self._execute(self._sql("DELETE" + where), (encode(refs),))
 
+    def _strike(self, where: str, *parameters: Any) -> None:
+        """Delete what the audit tables have of a person."""
+        for table in ("{changelog}", "{snapshot}") if self._audited else ():
+            self._execute(self._sql(f"DELETE FROM {table} WHERE {where}"), parameters)
+
     def _bury(self) -> None:
+        self._strike("person IN ({keys})", encode(list(map(tombstone, self._refs))))
         query = self._sql("SELECT sync_id, record_key, ref FROM {state} WHERE ref IN ({keys}) AND fingerprint <> ''")
         entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for sync_id, key, ref in self._fetch(query, (encode(self._refs),)):
             entries[sync_id].append((key, ref))
             self._touched += 1
         for sync_id, found in entries.items():
+            self._strike("sync_id = {p} AND row_id IN ({keys})", sync_id, encode([key for key, _ in found]))
             self._execute(
                 self._sql("DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"),
                 (sync_id, encode([key for key, _ in found])),

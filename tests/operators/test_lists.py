@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from jinja2 import DictLoader, Environment
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.errors import ConfigurationError
@@ -321,7 +322,10 @@ def test_the_name_of_a_list(world: ListWorld, options: dict[str, Any], name: str
     world.people(1)
     operator = world.make(**options)
     if operator.sql and operator.sql.endswith(".sql"):
-        operator.sql = "SELECT * FROM users"  # as Airflow does when it has read the file
+        files = DictLoader({operator.sql: "SELECT * FROM users"})
+        operator.get_template_env = lambda dag=None: Environment(loader=files)  # type: ignore[method-assign]
+        operator.resolve_template_files()
+        assert operator.sql == "SELECT * FROM users"
     world.make = lambda **parameters: operator  # type: ignore[method-assign]
     report = world.run()
     assert (world.members, report["destination"]["list"]) == ({name: [email(1)]}, name)

@@ -1,0 +1,365 @@
+"""What a run did, in tables beside the state: runs, rows and requests; knows no endpoint, and never fails a run.
+
+Whatever goes wrong here is said once, as a warning, and ends the writing of the run's tables; the run goes on. All
+tables are written by the task's thread, on a connection of its own; calls, which other threads make, wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from airflow_provider_iterable.api.client import CallLog
+from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.vocabulary import (
+    SENTENCES,
+    Accepted,
+    Entry,
+    Fate,
+    Kind,
+    Operation,
+    Outcome,
+    Reason,
+)
+from airflow_provider_iterable.errors import IterableSyncError, LeaseLost
+from airflow_provider_iterable.state.audit_tables import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
+from airflow_provider_iterable.state.memory import tombstone
+from airflow_provider_iterable.state.table import TableState
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+log = logging.getLogger(__name__)
+
+Told = Plan | Accepted | Outcome
+Recall = Callable[[Sequence[str]], Mapping[str, Entry]]
+
+AT_ONCE = 5_000
+"""Rows in one statement, and the bytes and seconds after which fewer are written."""
+BYTES_AT_ONCE = 8_000_000
+SECONDS_AT_ONCE = 10.0
+MOST_FAILURES = 100_000
+"""Rows that one run writes where only failures are written."""
+RECALL_AT_ONCE = 20_000
+MOST_DELETED = 1_000_000
+"""Old rows that one run deletes from a table, unless it wrote more itself."""
+TEXT = 200
+"""Longest text that Iterable may have written, in characters."""
+STATUSES: Mapping[Fate, str] = {
+    Fate.ACCEPTED: "succeeded",
+    Fate.REJECTED: "failed",
+    Fate.SKIPPED: "aborted",
+    Fate.DEFERRED: "aborted",
+}
+LOST = "the run ended without a word: its worker was lost"
+
+
+class Audit:
+    """One run's account in the audit tables; entered before the run, left after it.
+
+    :param store: where the state is; there are no audit tables anywhere but beside its tables
+    :param hook: opens the SQL hook of the store
+    :param report: the run's report, filled in as the run goes
+    :param run_id: names the run, and the try
+    :param primary_key: names of the model's key columns
+    :param model_name: names the model
+    :param mask: masks identifiers in a text
+    :param clock: the time
+    """
+
+    def __init__(
+        self,
+        store: object,
+        hook: Callable[[], DbApiHook],
+        report: Report,
+        run_id: str,
+        primary_key: Sequence[str] = (),
+        model_name: str = "",
+        mask: Callable[[str], str] = str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store if isinstance(store, TableState) and store.audit and not report.dry_run else None
+        self._hook, self._report, self._mask, self._clock = hook, report, mask, clock
+        self._whose = (report.sync_id, run_id)
+        self._about = (", ".join(primary_key), model_name)
+        self._started = clock()
+        self._off = self._store is None
+        self._begun = False
+        self._tables: AuditTables | None = None
+        self._lines: list[Line] = []
+        self._bytes = self._written = self._failures = 0
+        self._flushed = self._started
+        self._calls: list[tuple[Any, ...]] = []
+        self._lock = threading.Lock()
+        self._counts: dict[str, Counter[Kind]] = {name: Counter() for name in ("planned", "succeeded", "failed")}
+        self._known: Collection[str] = ()
+        self._recall: Recall | None = None
+        self._failing: set[str] = set()
+
+    @property
+    def observe(self) -> Callable[[Told], None] | None:
+        """What wants to be told the plan, and what became of it; ``None``: nobody does."""
+        return None if self._off else self._observe
+
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self, recall: Recall) -> None:
+        """Write that the run runs; the sync is this run's alone by now.
+
+        :param recall: finds what is remembered under some keys
+        """
+        self._recall, self._begun = recall, True
+        self._dare(self._begin)
+
+    def note(self, call: CallLog) -> None:
+        """Keep one request, from whichever thread, until the task's thread writes it."""
+        if self._off:
+            return
+        moment = self._time(self._clock())
+        with self._lock:
+            self._calls.append(
+                (
+                    call.method,
+                    call.template,
+                    call.status,
+                    call.code[:TEXT] or None,
+                    call.rows,
+                    call.sent,
+                    round(call.milliseconds, 3),
+                    call.request_id[:TEXT] or None,
+                    moment,
+                )
+            )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._store is None:
+            return
+        if self._begun and not isinstance(error, LeaseLost):  # the rows are another run's by now
+            self._dare(self._flush)
+        if self._off or not self._begun:
+            # It may be written all the same, and somebody looks at it; that something is wrong was said, or will be.
+            with suppress(Exception):
+                self._end(error)
+        else:
+            self._dare(lambda: self._end(error))
+            if error is None or isinstance(error, IterableSyncError):
+                self._dare(self._forget)
+        self._close()
+
+    def _dare(self, work: Callable[[], None]) -> None:
+        """Do something that may fail, but not twice."""
+        if self._off:
+            return
+        try:
+            work()
+        except Exception as error:
+            self._off = True
+            self._lines, self._calls = [], []
+            # Only the class: what drivers say holds parameters, and parameters are people.
+            log.warning(
+                "The audit tables of sync %s could not be written (%s), and are not in the rest of this run. The sync "
+                "goes on.",
+                self._whose[0],
+                type(error).__name__,
+            )
+            self._close()
+
+    def _open(self) -> AuditTables:
+        if self._tables is None:
+            assert self._store is not None
+            self._tables = AuditTables(self._store, self._hook())
+            self._tables.create()
+        return self._tables
+
+    def _close(self) -> None:
+        tables, self._tables = self._tables, None
+        if tables is not None:
+            with suppress(Exception):
+                tables.close()
+
+    @property
+    def _all(self) -> bool:
+        return self._store is not None and self._store.audit is True
+
+    @property
+    def _fields(self) -> bool:
+        return self._store is not None and self._store.audit_fields
+
+    @property
+    def _anonymous(self) -> bool:
+        """Whether the rows are requests to erase somebody, of whom nothing is kept."""
+        return self._report.destination.get("type") == "privacy"
+
+    def _begin(self) -> None:
+        tables = self._open()
+        tables.lose(*self._whose, LOST)
+        self._write_run("running", None, None)
+        if not self._all:
+            self._failing = tables.failing(self._whose[0])
+
+    def _observe(self, told: Told) -> None:
+        self._dare(lambda: self._take(told))
+
+    def _take(self, told: Told) -> None:
+        if isinstance(told, Accepted):
+            self._accept(told.operations)
+        elif isinstance(told, Outcome):
+            self._tell(told)
+        else:
+            self._plan(told)
+            return
+        full = len(self._lines) >= AT_ONCE or self._bytes >= BYTES_AT_ONCE
+        if full or (self._clock() - self._flushed).total_seconds() >= SECONDS_AT_ONCE:
+            self._flush()
+
+    def _plan(self, plan: Plan) -> None:
+        """Count what is planned: what makes a call, and what cannot make one."""
+        keys = sorted({outcome.key for outcome in plan.invalid if outcome.key})
+        known = set[str]()
+        for start in range(0, len(keys), RECALL_AT_ONCE):
+            assert self._recall is not None
+            known.update(self._recall(keys[start : start + RECALL_AT_ONCE]))
+        self._known = known
+        planned = _calling(plan)
+        planned.update(map(self._kind, (*plan.invalid, *plan.erased)))
+        self._counts["planned"] = planned
+
+    def _kind(self, outcome: Outcome) -> Kind:
+        """Return the kind of change; a row that could not be looked at is changed if it is remembered."""
+        if outcome.kind is not Kind.INVALID:
+            return outcome.kind
+        return Kind.CHANGED if outcome.key in self._known else Kind.ADDED
+
+    def _accept(self, operations: Sequence[Operation]) -> None:
+        self._counts["succeeded"].update([operation.kind for operation in operations])
+        if not self._all:
+            failing = self._failing
+            operations = [operation for operation in operations if operation.partial or operation.key in failing]
+        if not self._anonymous and not self._fields:  # what most rows of most runs are
+            self._lines.extend(
+                (op.key, op.kind, "succeeded", None, None, None, _person(op)) for op in operations if not op.partial
+            )
+            operations = [operation for operation in operations if operation.partial]
+        for operation in operations:
+            reason = Reason.PARTIAL if operation.partial else None
+            self._keep(operation.key, operation.kind, "succeeded", reason, operation.partial, operation)
+
+    def _tell(self, outcome: Outcome) -> None:
+        kind, status = self._kind(outcome), STATUSES[outcome.fate]
+        if status in self._counts:
+            self._counts[status][kind] += 1
+        if not self._all:
+            if outcome.fate is Fate.DEFERRED:
+                return
+            if outcome.fate is Fate.ACCEPTED:
+                if outcome.key not in self._failing:
+                    return
+            elif self._too_many():
+                return
+        key = tombstone(outcome.key) if outcome.reason is Reason.ERASED_PERSON else outcome.key
+        self._keep(key, kind, status, outcome.reason, outcome.detail, outcome.operation)
+
+    def _too_many(self) -> bool:
+        self._failures += 1
+        if self._failures == MOST_FAILURES + 1:
+            log.info(
+                "Sync %s: %d rows that were not accepted are in the audit tables, and the rest of them is not. "
+                "TableState(audit=True) writes all rows.",
+                self._whose[0],
+                MOST_FAILURES,
+            )
+        return self._failures > MOST_FAILURES
+
+    def _keep(
+        self, key: str, kind: Kind, status: str, reason: Reason | None, detail: str, operation: Operation | None
+    ) -> None:
+        fields = person = None
+        if operation is not None and not self._anonymous:
+            person = _person(operation)
+            if self._fields and operation.body:
+                fields = operation.body.decode()
+                self._bytes += len(fields)
+        sentence = None if reason is None else f"{reason}: {SENTENCES[reason]}"
+        self._lines.append((key, kind, status, sentence, self._mask(detail) if detail else None, fields, person))
+
+    def _flush(self) -> None:
+        with self._lock:
+            calls, self._calls = self._calls, []
+        lines, self._lines, self._bytes = self._lines, [], 0
+        self._flushed = self._clock()
+        if not lines and not calls:
+            return
+        self._written += len(lines)
+        self._open().add(*self._whose, self._time(self._flushed), lines, calls)
+
+    def _end(self, error: BaseException | None) -> None:
+        if error is None:
+            status, words = "succeeded", None
+        elif isinstance(error, IterableSyncError):
+            status = "aborted" if self._report.reasons[Reason.STOPPED] else "failed"
+            words = self._mask(str(error))
+        else:
+            status, words = ("failed" if isinstance(error, Exception) else "aborted"), type(error).__name__
+        self._write_run(status, words, self._clock())
+
+    def _write_run(self, status: str, error: str | None, finished: datetime | None) -> None:
+        primary_key, model_name = self._about
+        counts = {**self._counts, "attempted": self._counts["succeeded"] + self._counts["failed"]}
+        numbers = [
+            counts[what][kind] for what in ("planned", "attempted", "succeeded", "failed") for kind in OPERATIONS
+        ]
+        destination = json.dumps(self._report.destination, sort_keys=True)
+        moments = (self._time(self._started), finished and self._time(finished))
+        self._open().run(*self._whose, primary_key, destination, model_name, error, status, *moments, *numbers)
+
+    def _forget(self) -> None:
+        """Delete what is older than it is to be kept; the rest of very many old rows stays for the next run."""
+        assert self._store is not None
+        if self._store.audit_retention_days is not None:
+            before = self._clock() - timedelta(days=self._store.audit_retention_days)
+            batches = max(MOST_DELETED, 2 * self._written) // DELETED_AT_ONCE
+            self._open().forget(self._whose[0], self._time(before), self._all, batches)
+
+    def _time(self, moment: datetime) -> str:
+        """Return a time as text; without a zone, as some databases would take the text to be local."""
+        return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def _calling(plan: Plan) -> Counter[Kind]:
+    """Count the operations that make a call, without reading more of the plan than it takes."""
+    counts = plan.counts
+    removed = sum(1 for operation in plan.removed() if operation.call is not None) if counts[Kind.REMOVED] else 0
+    present = plan.sends - removed
+    found = Counter({Kind.REMOVED: removed})
+    added, changed = counts[Kind.ADDED] - len(plan.erased), counts[Kind.CHANGED]
+    if present == added + changed:
+        found.update({Kind.ADDED: added, Kind.CHANGED: changed})
+    elif present:
+        found.update(operation.kind for _, operation in plan.present() if operation.call is not None)
+    return found
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _person(operation: Operation) -> str | None:
+    """Return whom a row is about, as the state says it; only a digest of it is written."""
+    if not operation.handles or operation.handles[0][0] not in ("email", "user_id"):
+        return None
+    remember = operation.remember
+    if remember is not None and remember.ref:
+        return remember.ref
+    return _encode(operation.handles[0]).decode()
