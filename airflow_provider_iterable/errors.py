@@ -9,9 +9,11 @@
     │   ├── DestinationChanged    the state belongs to another destination
     │   ├── GuardTripped          nothing was sent, because too much would have been removed
     │   ├── StateTooLarge         the state does not fit its store; nothing was sent
+    │   ├── LeaseLost             another run has taken the sync over; this one writes and sends nothing more
     │   ├── Halted                Iterable refused in a way that no further request could mend
     │   └── TooManyRejected       more rows were rejected than the sync tolerates
     └── WorthRetrying             a retry sends what is left
+        ├── LeaseHeld             another run of the sync is under way; nothing was read or sent
         ├── Unfinished            rows were deferred
         └── StateUnavailable      the state could not be written; accepted batches in flight go again
 """
@@ -53,6 +55,10 @@ class StateTooLarge(CannotRetry):
     """The state does not fit its store; nothing was sent."""
 
 
+class LeaseLost(CannotRetry):
+    """Another run has taken the sync over; this one writes and sends nothing more."""
+
+
 class Halted(CannotRetry):
     """Iterable refused in a way that no further request could mend."""
 
@@ -63,6 +69,10 @@ class TooManyRejected(CannotRetry):
 
 class WorthRetrying(IterableSyncError):
     """A retry sends what is left."""
+
+
+class LeaseHeld(WorthRetrying):
+    """Another run of the sync is under way; nothing was read or sent."""
 
 
 class Unfinished(WorthRetrying):

@@ -141,6 +141,8 @@ class Scene:
     folder: Path
     name: str
     database: Any
+    lease_seconds: float = 300.0
+    tries: int = 0
 
     @property
     def environment(self) -> dict[str, str]:
@@ -223,8 +225,19 @@ class Scene:
     @contextmanager
     def locked_model(self) -> Iterator[None]:
         """Let nobody read past the middle of the model."""
+        with self._locked(self.name):
+            yield
+
+    @contextmanager
+    def locked_gate(self) -> Iterator[None]:
+        """Let no attempt begin."""
+        with self._locked(f"{self.name} gate"):
+            yield
+
+    @contextmanager
+    def _locked(self, what: str) -> Iterator[None]:
         with closing(connect(self.postgres)) as connection:
-            connection.cursor().execute("SELECT pg_advisory_lock(hashtext(%s))", (self.name,))
+            connection.cursor().execute("SELECT pg_advisory_lock(hashtext(%s))", (what,))
             yield
 
     @contextmanager
@@ -239,11 +252,16 @@ class Scene:
             connection.cursor().execute(f"LOCK TABLE {self.state_table()} IN SHARE MODE")
             yield
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the operator in a process of its own."""
+    def start(self, run: str = "run", number: int | None = None, told: str = "") -> subprocess.Popen[bytes]:
+        """Start the operator in a process of its own, by default as the next try of the same task instance.
+
+        :param told: end of the names of the files that it writes to
+        """
+        self.tries += 1
         command = [sys.executable, "-m", "tests.kill", "--attempt", "--batch-size", str(self.batch_size)]
-        command += ["--rows", str(self.rows), "--state", self.where, "--name", self.name]
-        with (self.folder / "log").open("ab") as log, (self.folder / "report").open("wb") as report:
+        command += ["--rows", str(self.rows), "--state", self.where, "--name", self.name, "--run", run]
+        command += ["--try", str(number or self.tries), "--lease-seconds", str(self.lease_seconds)]
+        with (self.folder / f"log{told}").open("ab") as log, (self.folder / f"report{told}").open("wb") as report:
             return subprocess.Popen(command, env=self.environment, stdout=report, stderr=log, cwd=Path.cwd())
 
     def run(self) -> dict[str, Any]:
@@ -291,7 +309,13 @@ def connect(uri: str) -> Any:
 
 
 @contextmanager
-def scene(rows: int, batch_size: int, where: Where) -> Iterator[Scene]:
+def scene(
+    rows: int,
+    batch_size: int,
+    where: Where,
+    slow: Sequence[dict[str, Any]] = tuple(SLOW),
+    lease_seconds: float = 300.0,
+) -> Iterator[Scene]:
     """Set up a model, a place for the state and a sandbox; leave nothing behind."""
     name = f"kill_{uuid.uuid4().hex[:12]}"
     with ExitStack() as stack:
@@ -309,7 +333,7 @@ def scene(rows: int, batch_size: int, where: Where) -> Iterator[Scene]:
         stack.callback(iterable.stdout.close)
         found = re.search(r"http://\S+", iterable.stdout.readline())
         assert found, "the sandbox does not say where it is"
-        made = Scene(rows, batch_size, where, postgres_uri(), found.group(), folder, name, database)
+        made = Scene(rows, batch_size, where, postgres_uri(), found.group(), folder, name, database, lease_seconds)
         made.query(f"CREATE SCHEMA {name}")
         stack.callback(made.query, f"SET lock_timeout = '5s'; DROP SCHEMA {name} CASCADE")
         made.query(
@@ -317,19 +341,21 @@ def scene(rows: int, batch_size: int, where: Where) -> Iterator[Scene]:
             "'O''Neill \"' || i || '\" 👋' AS name, i % 1000 AS score, i % 2 = 0 AS active "
             f"FROM generate_series(1, {rows}) AS n(i)"
         )
-        made.ask("faults", SLOW)
+        made.ask("faults", list(slow))
         yield made
 
 
-def store(scene_name: str, where: Where) -> Store:
+def store(scene_name: str, where: Where, lease_seconds: float) -> Store:
     """Return where the operator's process remembers."""
     if where == "object":
         return ObjectState(f"file://{os.environ['AIRFLOW_HOME']}/objects")
-    return TableState("state", schema=scene_name if where == "postgres" else None)
+    return TableState("state", schema=scene_name if where == "postgres" else None, lease_seconds=lease_seconds)
 
 
-def attempt(scene_name: str, rows: int, batch_size: int, where: Where) -> None:
-    """Run the operator as a task would, and print its report."""
+def attempt(
+    scene_name: str, rows: int, batch_size: int, where: Where, run: str, number: int, lease_seconds: float
+) -> None:
+    """Run the operator as a task would, and print its report; a gate keeps it waiting that others may have shut."""
     from airflow_provider_iterable.operators import IterableUserSyncOperator
 
     # The row in the middle waits for a lock that is free, unless somebody wants to kill who reads it.
@@ -342,10 +368,12 @@ def attempt(scene_name: str, rows: int, batch_size: int, where: Where) -> None:
         primary_key="id",
         email_column="email",
         batch_size=batch_size,
-        state=store(scene_name, where),
+        state=store(scene_name, where, lease_seconds),
     )
-    pushed = SimpleNamespace(xcom_push=lambda **kwargs: None)
-    context = {"run_id": "run", "ti": pushed, "outlet_events": defaultdict(SimpleNamespace)}
+    with closing(connect(os.environ["AIRFLOW_CONN_WAREHOUSE"])) as gate:
+        gate.cursor().execute("SELECT pg_advisory_lock_shared(hashtext(%s))", (f"{scene_name} gate",))
+    pushed = SimpleNamespace(xcom_push=lambda **kwargs: None, try_number=number)
+    context = {"run_id": run, "ti": pushed, "outlet_events": defaultdict(SimpleNamespace)}
     print(json.dumps(operator.execute(cast("Any", context))))
 
 
@@ -365,7 +393,7 @@ class Experiment:
         self,
         kind: str,
         wait: Callable[[subprocess.Popen[bytes]], float],
-        lock: Callable[[], AbstractContextManager[None]] = nullcontext,
+        lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> Kill:
         """Start an attempt, kill it when the wait is over and while the lock is held, and look."""
         scene, remembered = self.scene, self.scene.remembered()
@@ -416,15 +444,22 @@ class Experiment:
         """Kill who has an answer and cannot commit."""
         scene = self.scene
         answered = scene.answered()
+        locks, model = ExitStack(), ExitStack()
+        model.enter_context(scene.locked_model())
+        locks.callback(model.close)
 
         def wait(process: subprocess.Popen[bytes]) -> float:
+            # Not sooner: it has to take the lease first, and does so before it reads.
+            scene.until(lambda: scene.connections("wait_event_type = 'Lock'") > 0, process)
+            locks.enter_context(scene.locked_state())
+            model.close()
             started = self._first_request(process)
             scene.until(lambda: scene.answered() > answered, process)
             if scene.where == "postgres":
                 scene.until(lambda: scene.connections("wait_event_type = 'Lock'") > 0, process)
             return time.monotonic() - started
 
-        return self.kill("commit", wait, scene.locked_state)
+        return self.kill("commit", wait, lambda: locks)
 
     def at_random(self, kills_left: int) -> Kill:
         """Kill at a random instant after the first request; what is left is spread over the kills that are left."""
@@ -520,9 +555,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the instants; printed, to be repeated")
     parser.add_argument("--attempt", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--name", help=argparse.SUPPRESS)
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser.add_argument("--try", dest="number", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--lease-seconds", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.attempt:
-        attempt(given.name, given.rows, given.batch_size, given.state)
+        attempt(given.name, given.rows, given.batch_size, given.state, given.run, given.number, given.lease_seconds)
         return 0
     seed = random.randrange(10**6) if given.seed is None else given.seed
     outcome = experiment(

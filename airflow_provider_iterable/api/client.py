@@ -114,6 +114,8 @@ class Client:
         self._proxies, self._verify = _environment(self._base_url)
         self._clock = clock
         self._stopped = threading.Event()
+        self._permitted: Callable[[], bool] = lambda: True
+        self._room = threading.BoundedSemaphore(connections)
         self._sleep = sleep or self._stopped.wait
         self._on_call = on_call
         self._lock = threading.Lock()
@@ -156,6 +158,10 @@ class Client:
         """Let no request start from now on; waiting ends at once, answers under way still arrive."""
         self._stopped.set()
 
+    def ask(self, permitted: Callable[[], bool]) -> None:
+        """Ask before each request, when there is nothing left to wait for; once it is refused, stop."""
+        self._permitted = permitted
+
     def close(self) -> None:
         """Stop, and close the idle connections."""
         self.stop()
@@ -164,10 +170,13 @@ class Client:
     def _pass(self, request: Request, rate: float, rows: int) -> Reply:
         bucket = self._bucket((request.method, request.template), rate)
         self._wait_for_turn(bucket)
-        if self._stopped.is_set():
-            return Reply(status=0, error="Stopped")
-        started = self._clock()
-        reply = self._exchange(request, started)
+        with self._room:  # here, and not where the adapter has no connection left: a permission is soon stale
+            if not self._stopped.is_set() and not self._permitted():
+                self.stop()
+            if self._stopped.is_set():
+                return Reply(status=0, error="Stopped")
+            started = self._clock()
+            reply = self._exchange(request, started)
         if reply.status == 429:
             with self._lock:
                 bucket.hold(self._clock() + (UNSAID_HOLD if reply.retry_after is None else reply.retry_after))

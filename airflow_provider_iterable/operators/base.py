@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 from zoneinfo import ZoneInfo
 
@@ -31,13 +34,16 @@ from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, It
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.model import Model, select_all
-from airflow_provider_iterable.operators.summary import CallCounts, summary
+from airflow_provider_iterable.operators.summary import CallCounts, masked, summary
 from airflow_provider_iterable.state import XComState
-from airflow_provider_iterable.state.scope import Scope, Session, Store
+from airflow_provider_iterable.state.audit import Audit
+from airflow_provider_iterable.state.scope import Holder, Scope, Session, Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_iterable.state.lease import Lease
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +133,7 @@ class IterableModelOperator(BaseOperator):
         kwargs.setdefault("max_active_tis_per_dag", 1)
         super().__init__(**kwargs)
         self.sql, self.table, self.parameters = sql, table, parameters
+        self.model_source: str | None = None
         self.sql_conn_id, self.hook_params = sql_conn_id, hook_params
         self.primary_key = (primary_key,) if isinstance(primary_key, str) else tuple(primary_key)
         self.fields, self.nulls, self.timezone = fields, nulls, timezone
@@ -145,6 +152,7 @@ class IterableModelOperator(BaseOperator):
         self._stop: threading.Event | None = None
         self._client: Client | None = None
         self._session: Session | None = None
+        self._audit: Audit | None = None
 
     def _check_parameters(self) -> None:
         Mapper(self.fields, self.nulls, ZoneInfo(self.timezone))
@@ -185,16 +193,18 @@ class IterableModelOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the sync and return its report."""
-        calls = CallCounts()
         hook = IterableHook(self.iterable_conn_id)
         report = Report(self.sync_id, str(context["run_id"]), {}, dry_run=self.plan_only)
+        audit = self._audit = self._auditing(context, report)
+        calls = CallCounts(also=audit.note)
         self._stop = threading.Event()
         try:
-            report.destination = self.destination(hook)
-            report.resync = self._checked_resync(hook)
-            with hook.get_conn(on_call=calls.note) as client:
-                self._client = client
-                self._run(context, hook, client, report)
+            with audit:
+                report.destination = self.destination(hook)
+                report.resync = self._checked_resync(hook)
+                with hook.get_conn(on_call=calls.note) as client:
+                    self._client = client
+                    self._run(context, hook, client, report)
         except IterableSyncError as error:
             report.requests = calls.counts
             self._tell(report)
@@ -219,7 +229,12 @@ class IterableModelOperator(BaseOperator):
         # The state before the model: under the read lock of an open query, SQLite creates no tables.
         scope = replace(self._scope(context, report), model=model)
         session = self._session = self._open_state(scope, hook)
+        assert self._audit is not None
+        lease = session.lease
+        if lease is not None:
+            client.ask(self._permitting(lease))
         try:
+            self._audit.begin(session.recall)
             report.resend_reason = RESENT.get(report.resync, session.resend_reason)
             if report.resend_reason:
                 log.info("Sync %s: %s.", self.sync_id, report.resend_reason)
@@ -235,6 +250,7 @@ class IterableModelOperator(BaseOperator):
                     approved_plan=self.approved_plan,
                     spool_dir=self.spool_dir,
                     check=session.check,
+                    observe=self._audit.observe,
                     prepare=self._prepare(hook, client, sync),
                     stop=self._stop,
                     resync=report.resync,
@@ -245,9 +261,38 @@ class IterableModelOperator(BaseOperator):
                 if report.resync == "full":
                     session.note(RESYNC_NOTE, "")
                 session.finish(delivered=True)
+        except IterableSyncError as error:
+            if lease is not None and lease.failure is not None and lease.failure is not error:
+                raise lease.failure from None  # whatever it led to, it comes first
+            raise
         finally:
             report.resend_reason = RESENT.get(report.resync, session.resend_reason)  # who compares is known by now
             session.close()
+
+    def _auditing(self, context: Context, report: Report) -> Audit:
+        """Return the run's account in the audit tables, which there are beside a state in tables only."""
+        number = getattr(context["ti"], "try_number", 1)
+        return Audit(
+            self.state,
+            lambda: self._sql_hook(getattr(self.state, "conn_id", None)),
+            report,
+            run_id=report.run_id if number <= 1 else f"{report.run_id}#{number}",
+            primary_key=self.primary_key,
+            model_name=self.model_name() or "",
+            mask=masked,
+        )
+
+    def resolve_template_files(self) -> None:
+        """Put the text of a ``.sql`` file in the place of its name, and keep the name."""
+        self.model_source = self.model_source or self.sql
+        super().resolve_template_files()
+
+    def model_name(self) -> str | None:
+        """Return the model's name: that of its file or table; ``None`` where the query stands in the DAG."""
+        source = self.model_source or self.sql
+        if isinstance(source, str) and source.endswith(".sql") and "\n" not in source:
+            return PurePosixPath(source).stem
+        return self.table.rpartition(".")[2] if self.table else None
 
     def _checked_resync(self, hook: IterableHook) -> Resync:
         """Return the kind of resync, which is known only now.
@@ -310,7 +355,32 @@ class IterableModelOperator(BaseOperator):
             hook=self._sql_hook,
             pull=lambda: latest(context, self.asset),
             push=lambda text: task_instance.xcom_push(key=XCOM_KEY, value=text),
+            holder=self._holder(task_instance, report.run_id),
         )
+
+    def _holder(self, task_instance: Any, run_id: str) -> Holder:
+        """Return what names this run of the sync to others."""
+        number, mapped = getattr(task_instance, "try_number", 1), getattr(task_instance, "map_index", -1)
+        instance = json.dumps([self.dag_id, self.task_id, run_id, mapped])
+        which = f" (map index {mapped})" if mapped >= 0 else ""
+        return Holder(
+            instance=hashlib.sha256(instance.encode()).hexdigest(),
+            attempt=number,
+            label=f"task {self.dag_id}.{self.task_id}{which}, run {run_id}, try {number}, on {socket.gethostname()}",
+        )
+
+    def _permitting(self, lease: Lease) -> Callable[[], bool]:
+        """Return what tells whether a request may start, and ends the delivery when none may."""
+        stop = self._stop
+        assert stop is not None
+
+        def permitted() -> bool:
+            if lease.permits(stop.wait):
+                return True
+            stop.set()
+            return False
+
+        return permitted
 
     def _tell(self, report: Report) -> None:
         lines = summary(report, masked_keys=self.keys_identify())

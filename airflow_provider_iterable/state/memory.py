@@ -97,6 +97,7 @@ class MemoryState:
     :param notes: what is noted; likewise
     """
 
+    lease = None
     resend_reason: str | None = None
 
     def __init__(self, entries: dict[str, Entry] | None = None, notes: dict[str, str] | None = None) -> None:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import tenacity
@@ -216,6 +216,8 @@ class _Contents:
 
 class ObjectSession:
     """A sync's folder, opened for one run; entries are at hand in a temporary file that has no name."""
+
+    lease: ClassVar[None] = None
 
     def __init__(self, scope: Scope, root: Folder, patience: float = PATIENCE) -> None:
         self._scope, self._patience = scope, patience

@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     from airflow_provider_iterable.model import Model
+    from airflow_provider_iterable.state.lease import Lease
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A run, as other runs of the same sync get to know it.
+
+    :param instance: names the task instance without its try; empty: none that another run could belong to
+    :param attempt: the number of the try; of one task instance, a later try takes over from an earlier one at once
+    :param label: what people are told
+    """
+
+    instance: str = ""
+    attempt: int = 1
+    label: str = "a run without a name"
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,7 @@ class Scope:
     :param pull: gives what the last completed run pushed, or ``None``
     :param resync: unless ``"changes"``, the run takes the state to another destination, if it belongs to another one
     :param push: hands a text to Airflow, to be found by the next run's ``pull``
+    :param holder: the run
     """
 
     sync_id: str
@@ -40,6 +56,7 @@ class Scope:
     pull: Callable[[], str | None] | None = None
     push: Callable[[str], None] | None = None
     resync: Resync = "changes"
+    holder: Holder = Holder()
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,11 @@ class Session(State, Protocol):
     @property
     def notes(self) -> Mapping[str, str]:
         """What runs of the sync noted about it, such as the ID of a list they made."""
+        ...
+
+    @property
+    def lease(self) -> Lease | None:
+        """The run's hold on the sync; none where the store cannot give one."""
         ...
 
     def note(self, name: str, value: str) -> None:

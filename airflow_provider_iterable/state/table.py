@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -19,8 +20,10 @@ import tenacity
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
-from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.state.lease import CREATE as _CREATE_LEASE
+from airflow_provider_iterable.state.lease import MIN_SECONDS, Lease
 from airflow_provider_iterable.state.memory import pair_with
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
@@ -29,8 +32,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Compare = Literal["auto", "database", "worker"]
+Auditing = bool | Literal["failures"]
 COMMIT_PATIENCE = 30.0
 """Seconds for which a failed commit is tried again."""
+AUDIT = ("runs", "changelog", "snapshot", "requests")
 MAX_SYNC_ID = 250
 """Longest ``sync_id`` in characters; with the longest key it still fits an index."""
 
@@ -79,6 +84,7 @@ _CREATE = (
     "fingerprint VARCHAR(64) NOT NULL, ref TEXT NOT NULL, PRIMARY KEY (sync_id, record_key))",
     "CREATE TABLE IF NOT EXISTS {header} (sync_id VARCHAR(250) NOT NULL PRIMARY KEY, destination TEXT NOT NULL, "
     "mapping VARCHAR(64) NOT NULL, notes TEXT NOT NULL)",
+    _CREATE_LEASE,
 )
 
 
@@ -86,22 +92,32 @@ _CREATE = (
 class TableState:
     """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
 
-    Runs on Postgres, SQLite and DuckDB. The tables (``sync_state``, ``sync_header``) and the schema are created when
-    missing; without a schema their names begin with ``iterable_``.
+    Runs on Postgres, SQLite and DuckDB. The tables (``sync_state``, ``sync_header``, ``sync_lease``) and the schema are
+    created when missing; without a schema their names begin with ``iterable_``. A sync is one run's at a time.
 
     :param conn_id: the connection; by default the model's own
     :param schema: the schema of the tables; ``None``: the connection's default
     :param compare: ``"auto"`` lets the database compare where the tables are on the model's own connection and it can,
         so that only rows with news leave it; ``"database"`` fails where it cannot; ``"worker"`` never asks it
+    :param audit: what is written beside the state: ``"failures"`` runs, requests, and rows that were not accepted;
+        ``True`` every row that makes a call, which is a row for each of the model in a first run; ``False`` nothing
+    :param audit_retention_days: days for which it is kept; ``None``: for ever
+    :param audit_fields: whether rows are written with what was sent, which is about people
+    :param lease_seconds: how long a run that was lost keeps other runs of the sync out; it is renewed while a run lives
     """
 
     conn_id: str | None = None
     schema: str | None = None
     compare: Compare = "auto"
+    audit: Auditing = "failures"
+    audit_retention_days: int | None = 30
+    audit_fields: bool = False
+    lease_seconds: float = 300.0
 
     def open(self, scope: Scope) -> TableSession:
         """Open the tables, creating them when missing.
 
+        :raises LeaseHeld: another run of the sync is under way
         :raises DestinationChanged: the state belongs to another destination
         :raises ConfigurationError: the database is none that is supported, or the schema's name is none
         """
@@ -109,6 +125,12 @@ class TableState:
             raise ConfigurationError("TableState needs a SQL connection")
         if self.compare not in get_args(Compare):
             raise ConfigurationError(f'compare must be "auto", "database" or "worker", not {self.compare!r}')
+        if self.audit not in (True, False, "failures"):
+            raise ConfigurationError(f'audit must be True, False or "failures", not {self.audit!r}')
+        if self.audit_retention_days is not None and self.audit_retention_days < 1:
+            raise ConfigurationError(f"audit_retention_days must be at least 1, not {self.audit_retention_days}")
+        if self.lease_seconds < MIN_SECONDS:
+            raise ConfigurationError(f"lease_seconds must be at least {MIN_SECONDS:.0f}, not {self.lease_seconds}")
         from airflow_provider_iterable.state.warehouse import WarehouseSession  # it builds on this module
 
         return WarehouseSession(self, scope, scope.hook(self.conn_id))
@@ -126,6 +148,7 @@ class Tables:
                 f"TableState runs on {', '.join(sorted(DIALECTS))}; the connection is of type {kind!r}. Name another "
                 "connection for the state with TableState(conn_id=...)."
             )
+        self.kind = kind
         self._dialect = DIALECTS[kind]
         self._names = _names(store.schema, self._dialect)
         self._schema = store.schema
@@ -139,10 +162,27 @@ class Tables:
             connection, self._connection, self._cursor = self._connection, None, None
             connection.close()
 
+    def transact(self, work: Callable[[], T], patiently: bool = False) -> T:
+        """Do the work in one transaction; patiently: again for 30 s when it fails."""
+        return self._patiently(work) if patiently else self._transact(work)
+
+    def find(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Run a query in the transaction."""
+        return self._fetch(self._sql(statement), parameters)
+
+    def change(self, statement: str, parameters: tuple[Any, ...] = ()) -> int:
+        """Run a statement in the transaction, and return how many rows it changed; -1 for what changes none."""
+        self._execute(self._sql(statement), parameters)
+        count = int(self._cursor.rowcount)
+        if count < 0 and self._cursor.description:  # so some versions of DuckDB tell it
+            ((count,),) = self._cursor.fetchall()
+        return int(count)
+
     def _patiently(self, work: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self._patience),
             wait=tenacity.wait_exponential(0.2, max=5.0),
+            retry=tenacity.retry_if_not_exception_type(IterableSyncError),
             reraise=True,
         )
         result: T = retrying(self._transact, work)
@@ -188,7 +228,7 @@ class Tables:
 
 
 class TableSession(Tables):
-    """The state tables, opened for one run."""
+    """The state tables, opened for one run, which has the lease of its sync."""
 
     def __init__(self, store: TableState, scope: Scope, hook: DbApiHook, patience: float = COMMIT_PATIENCE) -> None:
         super().__init__(store, hook, patience)
@@ -205,8 +245,14 @@ class TableSession(Tables):
                 f"The sync_id {scope.sync_id!r} has {len(scope.sync_id)} characters; a state table holds "
                 f"{MAX_SYNC_ID}. Set a shorter sync_id."
             )
+        # A hook of its own: some keep the connection that they opened last.
+        self.lease = Lease(self, Tables(store, copy(hook)), scope.sync_id, scope.holder, store.lease_seconds)
         try:
-            self._transact(self._create)
+            try:
+                self._transact(self._create)
+            except Exception:  # of two runs that create them at once, one may lose
+                self._transact(self._create)
+            self.lease.take()
             self._read_header()
         except BaseException:
             self.close()
@@ -245,6 +291,7 @@ class TableSession(Tables):
         """Store a patch, all or nothing; a failure is tried again for 30 s.
 
         :raises StateUnavailable: it could not be stored; what it held was accepted by Iterable and goes again
+        :raises LeaseLost: another run has the sync, and nothing is stored
         """
         kept = [(key, entry.fingerprint.hex(), entry.ref) for key, entry in patch.items() if entry is not None]
         dropped = [key for key, entry in patch.items() if entry is None]
@@ -271,14 +318,31 @@ class TableSession(Tables):
             self._write_along()
 
         try:
-            self._patiently(write)
+            self._store(write)
             self._new = False
+        except IterableSyncError:
+            raise
         except Exception as error:
             raise StateUnavailable(
                 f"The state of sync {sync_id!r} could not be written for {self._patience:.0f} s "
                 f"({type(error).__name__}). {len(patch)} rows that Iterable accepted are not remembered; they and "
                 "the batches in flight go again with the next try."
             ) from None
+
+    def _store(self, write: Callable[[], None]) -> None:
+        """Write patiently, in a transaction that renews the lease before anything else."""
+        with self.lease.written() as renew:
+
+            def work() -> None:
+                renew()
+                write()
+
+            self._patiently(work)
+
+    def close(self) -> None:
+        """Let the lease go, and close the connection."""
+        self.lease.release()
+        super().close()
 
     def _write_along(self) -> None:
         """Write what else belongs to the transaction of a commit: nothing here."""
@@ -290,8 +354,10 @@ class TableSession(Tables):
         """
         self.notes[name] = value
         try:
-            self._patiently(self._write_header if self._new else self._write_notes)
+            self._store(self._write_header if self._new else self._write_notes)
             self._new = False
+        except IterableSyncError:
+            raise
         except Exception as error:
             raise StateUnavailable(
                 f"The note {name!r} of sync {self._scope.sync_id!r} could not be written for {self._patience:.0f} s "
@@ -320,8 +386,10 @@ class TableSession(Tables):
             )
 
         try:
-            self._patiently(write)
+            self._store(write)
             self._new = False
+        except IterableSyncError:
+            raise
         except Exception as error:
             raise StateUnavailable(
                 f"The state of sync {scope.sync_id!r} could not be written for {self._patience:.0f} s "
@@ -352,7 +420,9 @@ class TableSession(Tables):
                 self._execute(self._sql(gone), (self._scope.sync_id, encode(self._lapsed)))
 
         try:
-            self._patiently(write)
+            self._store(write)
+        except IterableSyncError:
+            raise
         except Exception as error:
             raise StateUnavailable(
                 f"The header of sync {self._scope.sync_id!r} could not be written for {self._patience:.0f} s "
@@ -407,14 +477,17 @@ def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
             "state": "iterable_sync_state",
             "header": "iterable_sync_header",
             "ledger": "iterable_sync_ledger",
+            "lease": "iterable_sync_lease",
             "index": "iterable_sync_state_ref",
+            "prefix": "iterable_sync_",
+            **{name: f"iterable_sync_{name}" for name in AUDIT},
         }
     if not dialect.schemas:
         raise ConfigurationError("SQLite has no schemas: leave schema out of TableState")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", schema):
         raise ConfigurationError(f"{schema!r} is not the name of a schema: letters, digits and underscores")
-    tables = {name: f'"{schema}".sync_{name}' for name in ("state", "header", "ledger")}
-    return {**tables, "index": "sync_state_ref"}
+    tables = {name: f'"{schema}".sync_{name}' for name in ("state", "header", "ledger", "lease", *AUDIT)}
+    return {**tables, "index": "sync_state_ref", "prefix": "sync_"}
 
 
 def _close_quietly(connection: Any) -> None:

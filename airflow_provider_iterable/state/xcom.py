@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
@@ -47,6 +47,8 @@ class XComState:
 
 class XComSession:
     """The state of one run, kept in memory until it has succeeded."""
+
+    lease: ClassVar[None] = None
 
     def __init__(self, store: XComState, scope: Scope) -> None:
         self._store, self._scope = store, scope

@@ -5,6 +5,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -279,6 +280,51 @@ def test_a_stop_ends_the_wait_at_once(server: Answering) -> None:
         client.stop()
         waiting.join(timeout=10)
     assert [reply.error for reply in replies] == ["Stopped"]
+
+
+def test_each_request_is_permitted_when_its_turn_has_come(server: Answering, client: Client, time: Time) -> None:
+    """Not before: what was permitted then may not be now. Once it is refused nothing starts any more."""
+    asked: list[float] = []
+
+    def permitted() -> bool:
+        asked.append(time.clock())
+        return len(asked) < 3
+
+    client.ask(permitted)
+    replies = [client.request(UPDATE, 1) for _ in range(4)]
+    assert asked == [100.0, 101.0, 102.0]
+    assert [reply.error for reply in replies] == ["", "", "Stopped", "Stopped"]
+    assert len(server.history) == 2
+
+
+def test_a_request_is_permitted_when_there_is_a_connection_for_it(
+    server: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the permission it waits for nothing."""
+    events: list[str] = []
+    threads: list[threading.Thread] = []
+    send = HTTPAdapter.send
+
+    def permitted() -> bool:
+        events.append("may")
+        return True
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        events.append("sends")
+        if not threads:
+            threads.append(threading.Thread(target=opened.request, args=(DELETE, 0)))
+            threads[0].start()
+            threads[0].join(0.2)  # it has its chance
+        answer = send(*arguments, **options)
+        events.append("sent")
+        return answer
+
+    monkeypatch.setattr(HTTPAdapter, "send", slowly)
+    with Client(server.url, KEY, connections=1) as opened:
+        opened.ask(permitted)
+        opened.request(DELETE, 0)
+        threads[0].join()
+    assert events == ["may", "sends", "sent", "may", "sends", "sent"]
 
 
 def test_a_stop_ends_a_pause(server: Answering, time: Time) -> None:

@@ -272,6 +272,11 @@ class UnsteadyCursor:
         """Return the columns."""
         return self.cursor.description
 
+    @property
+    def rowcount(self) -> Any:
+        """Return how many rows the last statement changed."""
+        return self.cursor.rowcount
+
     def execute(self, statement: str, parameters: Any = ()) -> None:
         """Execute."""
         after = self.hook.hear(statement, parameters)
@@ -459,8 +464,10 @@ def test_a_note_is_stored_at_once(tables: Tables, time: Time) -> None:
     session.close()
     session = tables.open(sync_id, hook=hook)
     assert session.notes == {"list_id": "8"}
+    session.close()
     with pytest.raises(DestinationChanged):
         tables.open(sync_id, {**HERE, "host": "elsewhere"})
+    session = tables.open(sync_id, hook=hook)
     hook.breaks.extend(["UPDATE"] * 100)
     with pytest.raises(StateUnavailable, match=f"list_id.*{sync_id}.*30 s.*BrokenError"):
         session.note("list_id", "9")

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_iterable.state import TableState
+from airflow_provider_iterable.state import lease as leases
+from tests.operators.conftest import BULK, KEY, Make, World, person
+
+COLUMNS = "sync_id, holder, instance, attempt, label, expires_at"
+FAR = 4_102_444_800_000
+"""A time that is long from now."""
+
+
+def lease(world: World) -> list[tuple[str, str]]:
+    """Return the leases, and who has them."""
+    with closing(sqlite3.connect(world.warehouse)) as connection:
+        return connection.execute("SELECT sync_id, label FROM iterable_sync_lease").fetchall()
+
+
+def steal(world: World) -> None:
+    """Let another run have the lease of every sync."""
+    with closing(sqlite3.connect(world.warehouse)) as connection:
+        connection.execute("UPDATE iterable_sync_lease SET holder = 'other', label = 'the other run'")
+        connection.commit()
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let a run find that very much time has passed."""
+    now = [0.0]
+    monkeypatch.setattr(leases, "elapsing", lambda: now[0])
+
+    def away() -> None:
+        now[0] += 100_000.0
+
+    return away
+
+
+def test_a_run_lets_the_lease_go(world: World) -> None:
+    """When it has succeeded, and when it has failed."""
+    world.people(1, 2)
+    world.run()
+    assert lease(world) == []
+    world.people(1, 3, name="other")
+    world.sandbox.faults({"kind": "5xx_html", "path": "/api/users/bulkUpdate", "times": -1})
+    world.failure(AirflowException)
+    assert lease(world) == []
+    world.rows()
+    world.failure(AirflowFailException)
+    assert lease(world) == []
+
+
+def test_a_second_run_fails_and_names_the_first(make_world: Make) -> None:
+    """While requests of the first are under way: before it reads anything, and whatever it would do."""
+    told: list[str] = []
+
+    def second(seconds: float) -> None:
+        calls = world.calls.copy()
+        for options in ({}, {"dry_run": True}, {"resync": "baseline"}):
+            with pytest.raises(AirflowException) as failed:
+                world.run(sql="SELECT * FROM nothing", **options)
+            assert type(failed.value) is AirflowException, "a retry may help"
+            told.append(str(failed.value))
+        assert world.calls == calls
+
+    world = make_world(sleep=second)
+    world.people(*range(1, 4))
+    world.sandbox.faults({"kind": "slow", "path": "/api/users/bulkUpdate"})
+    assert world.run()["accepted"] == 3
+    assert len(told) == 3
+    for message in told:
+        assert "being run by another run: task " in message
+        assert ".sync_users, run run-1, try 1, on " in message
+        assert KEY not in message
+    assert lease(world) == []
+    assert world.run()["unchanged"] == 3
+
+
+def test_who_lost_the_lease_remembers_no_more(make_world: Make) -> None:
+    """The next commit notices. A retry would be in the way of the new holder, who sends these rows again."""
+
+    def sleep(seconds: float) -> None:
+        steal(world)
+
+    world: World = make_world(sleep=sleep)
+    world.people(*range(1, 101))
+    world.sandbox.faults({"kind": "slow", "path": "/api/users/bulkUpdate", "after": 9, "times": 1})
+    message, report = world.failure(AirflowFailException, batch_size=1)
+    assert "is lost: the other run holds it now" in message
+    assert "nothing more is written or sent" in message
+    assert report["status"] == "failed"
+    assert len(world.remembered) == report["accepted"] < 100
+    assert len(world.profiles) > report["accepted"] >= 9
+    assert lease(world) == [("adhoc_airflow.sync_users", "the other run")]
+
+
+def test_who_was_away_and_lost_the_lease_sends_nothing(make_world: Make, away: Callable[[], None]) -> None:
+    """Its lease has run out, and before the next request it asks whose it is."""
+
+    def sleep(seconds: float) -> None:
+        steal(world)
+        away()
+
+    world = make_world(sleep=sleep)
+    world.people(*range(1, 101))
+    world.sandbox.faults({"kind": "slow", "path": "/api/users/getFields"})
+    message, report = world.failure(AirflowFailException, batch_size=1)
+    assert "is lost: the other run holds it now" in message
+    assert report["accepted"] == 0
+    assert world.calls[BULK] == 0
+    assert world.profiles == {}
+    assert world.remembered == []
+
+
+def test_who_was_away_and_still_has_the_lease_goes_on(make_world: Make, away: Callable[[], None]) -> None:
+    """Nobody took over: there is no reason to fail."""
+    world = make_world(sleep=lambda seconds: away())
+    world.people(*range(1, 31))
+    world.sandbox.faults({"kind": "slow", "path": "/api/users/bulkUpdate", "after": 9, "times": 1})
+    world.sandbox.faults({"kind": "slow", "path": "/api/users/getFields"})
+    assert world.run(batch_size=1)["accepted"] == 30
+    assert world.calls[BULK] == 30
+
+
+def test_a_killed_run_is_taken_over_when_its_lease_has_run_out(world: World) -> None:
+    """By any run; until then by none but a later try."""
+    world.people(1, 2)
+    world.run()
+    with closing(sqlite3.connect(world.warehouse)) as connection:
+        row = ("adhoc_airflow.sync_users", "it", "that", 1, "the killed run", FAR)
+        connection.execute(f"INSERT INTO iterable_sync_lease ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
+        connection.commit()
+    message, _ = world.failure(AirflowException)
+    assert "the killed run" in message
+    with closing(sqlite3.connect(world.warehouse)) as connection:
+        connection.execute("UPDATE iterable_sync_lease SET expires_at = 1")
+        connection.commit()
+    assert world.run()["unchanged"] == 2
+    assert lease(world) == []
+
+
+def test_tries_belong_to_one_task_instance(world: World) -> None:
+    """Run and map index make one; so do DAG and task, whose names the label has."""
+    operator = world.make(state=TableState())
+
+    class Instance:
+        try_number = 3
+        map_index = -1
+
+    instance = Instance()
+    first = operator._holder(instance, "run-1")
+    assert first.attempt == 3
+    assert first.label.startswith(f"task {operator.dag_id}.sync_users, run run-1, try 3, on ")
+    instance.try_number = 4
+    assert operator._holder(instance, "run-1").instance == first.instance
+    assert operator._holder(instance, "run-2").instance != first.instance
+    instance.map_index = 7
+    assert operator._holder(instance, "run-1").instance != first.instance
+    assert "sync_users (map index 7), run run-1" in operator._holder(instance, "run-1").label
+    assert world.make(task_id="other")._holder(Instance(), "run-1").instance != first.instance
+    assert len(person(1)) == 6
