@@ -307,11 +307,13 @@ class PlainSync:
         """Name the rows."""
         return [Invalid("", Reason.NULL_KEY) if row[0] is None else str(row[0]) for row in rows]
 
-    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map the rows."""
-        fingerprints = [self._fingerprint(key, row) for key, row in zip(keys, rows, strict=True)]
+        own = [self._fingerprint(key, row) for key, row in zip(keys, rows, strict=True)]
+        if fingerprints:
+            own = [one if isinstance(one, Invalid) else two for one, two in zip(own, fingerprints, strict=True)]
         bodies = [f"{key}={row[2]}".encode() for key, row in zip(keys, rows, strict=True)]
-        return Records(keys, fingerprints, bodies, "email", [row[1] for row in rows])
+        return Records(keys, own, bodies, "email", [row[1] for row in rows])
 
     def _fingerprint(self, key: str, row: Row) -> bytes | Invalid:
         _, identity, value = row

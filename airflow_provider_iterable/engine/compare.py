@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from msgspec.structs import replace
-
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Changed,
     Entry,
+    Fresh,
     Gone,
     Invalid,
     News,
@@ -31,7 +30,7 @@ def compare(sync: Sync, pairs: Iterable[Pair]) -> Iterator[News]:
     """Say what each pair means."""
     for pair in pairs:
         if isinstance(pair, Present):
-            yield from _present(pair, mapped(sync, pair))
+            yield from _present(pair, sync.records(pair.keys, pair.rows, pair.fingerprints))
         elif isinstance(pair, Gone):
             if not sync.keeps_leavers:
                 yield Removed(pair.key, pair.before)
@@ -39,22 +38,13 @@ def compare(sync: Sync, pairs: Iterable[Pair]) -> Iterator[News]:
             yield pair
 
 
-def mapped(sync: Sync, pair: Present) -> Records:
-    """Map rows; where the database computed their fingerprints, these are theirs."""
-    records = sync.records(pair.keys, pair.rows)
-    if not pair.fingerprints:
-        return records
-    fingerprints = [
-        own if isinstance(own, Invalid) else found
-        for own, found in zip(records.fingerprints, pair.fingerprints, strict=True)
-    ]
-    return replace(records, fingerprints=fingerprints)
-
-
 def _present(pair: Present, records: Records) -> Iterator[News]:
     """Compare a whole chunk at once, and only where it differs row by row."""
     if pair.before == records.fingerprints:
         yield Unchanged(records.kind, records.names)
+        return
+    if not any(pair.before):
+        yield Fresh(records)
         return
     quiet: list[str | None] = []
     columns = zip(pair.before, records.fingerprints, records.keys, records.bodies, records.names, strict=True)

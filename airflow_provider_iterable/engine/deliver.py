@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, assert_never
 
 import tenacity
@@ -35,6 +36,8 @@ from airflow_provider_iterable.engine.vocabulary import (
 
 Screen = Callable[[Operation], Operation | Outcome]
 Salvage = Callable[[Operation, Collection[str], str], Operation | None]
+
+_RECEIPT = attrgetter("key", "remember")
 
 SILENT_AT_ONCE = 1000
 """Entries that need no call, committed in one go."""
@@ -254,7 +257,8 @@ class Delivery:
         match verdict:
             case Settled(told):
                 tally.commits += 1
-                self._accept([op for n, op in enumerate(batch.operations) if n not in told], batch.call.then)
+                rest = [op for n, op in enumerate(batch.operations) if n not in told] if told else batch.operations
+                self._accept(rest, batch.call.then)
                 for outcome in told.values():
                     if outcome.reason is Reason.UNATTRIBUTED and outcome.operation and not batch.call.repeatable:
                         tally.patch[outcome.key] = outcome.operation.remember
@@ -265,7 +269,7 @@ class Delivery:
                     self._defer(batch.operations, reason)
                 else:
                     self._presume(batch.operations)
-                if tally.unanswered >= self._patience.unanswered and tally.stopped_by is None:
+                if tally.unanswered >= self._patience.unanswered and not self._over():
                     tally.stopped_by = reason
             case Split():
                 self._split(batch, verdict)
@@ -281,7 +285,7 @@ class Delivery:
             for operation in operations:
                 self._pack(operation, then)
         elif operations:
-            self._tally.patch.update([(operation.key, operation.remember) for operation in operations])
+            self._tally.patch.update(map(_RECEIPT, operations))
             self._tally.outcomes.append(Accepted(operations))
 
     def _presume(self, operations: Iterable[Operation]) -> None:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, repeat
+from operator import attrgetter
 
 from msgspec.structs import replace
 
-from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, compare, mapped, recalled
+from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, compare, recalled
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -20,6 +21,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Entry,
     Erased,
     Fate,
+    Fresh,
     Invalid,
     Kind,
     News,
@@ -39,6 +41,8 @@ from airflow_provider_iterable.engine.vocabulary import (
     Unseen,
 )
 from airflow_provider_iterable.errors import GuardTripped
+
+_KIND, _CALL = attrgetter("kind"), attrgetter("call")
 
 DOUBT = bytes(12)
 """A fingerprint that no record has: its row is a change, whatever it says."""
@@ -169,6 +173,8 @@ class Planner:
             if isinstance(item, Unchanged):
                 plan.unchanged += len(item.names)
                 quiet.extend(map(hash, zip(repeat(item.kind), item.names)))
+            elif isinstance(item, Fresh):
+                self._arrive(item.records)
             elif isinstance(item, Added):
                 self._speak(self._sync.added(item), item.after)
             elif isinstance(item, Changed):
@@ -211,6 +217,22 @@ class Planner:
         self._moved_at = array("q", (self._moved_at[n] for n in kept))
         self._moved_from = array("q", (self._moved_from[n] for n in kept))
         plan.moved = len(kept)
+
+    def _arrive(self, records: Records) -> None:
+        """Plan rows of which nothing is remembered, many at a time."""
+        plan, operations = self.plan, list[Operation]()
+        for number in range(len(records.keys)):
+            record = records.record(number)
+            if isinstance(record, Record):
+                operations.append(self._sync.added(Added(record)))
+            else:
+                self._invalid(record)
+        spoken = [operation for operation in operations if operation.call is not None]
+        plan.counts.update(map(_KIND, operations))
+        plan.calls.update(map(_CALL, spoken))
+        self._spoken.extend(hash(operation.handles[0]) for operation in spoken)
+        self._quiet.extend(hash(operation.handles[0]) for operation in operations if operation.call is None)
+        plan.rows.extend(operations)
 
     def _speak(self, operation: Operation, record: Record) -> None:
         plan = self.plan
@@ -304,7 +326,7 @@ class Planner:
             if self._left:
                 wanted.extend(plan.duplicates.difference(wanted))
             for pair in self._unseen.present(wanted):
-                self._say_again(mapped(self._sync, pair), unsaid)
+                self._say_again(self._sync.records(pair.keys, pair.rows, pair.fingerprints), unsaid)
             return
         for rows in chunks:
             named = [
@@ -371,7 +393,7 @@ class Planner:
         if plan.duplicates:
             self._uncount_duplicates()
         plan.counts[Kind.INVALID] = len(plan.invalid)
-        if self._sync.exclusive:
+        if self._sync.exclusive and len(set(self._spoken)) < len(self._spoken):
             ordered = sorted(self._spoken)
             plan.shared = {one for one, other in pairwise(ordered) if one == other}
         if self._left:

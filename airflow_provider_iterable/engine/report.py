@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Operation, Outcome, Reason
 
+_PARTIAL = attrgetter("partial")
 EXAMPLES = 20
 """Outcomes kept per reason, to name rows in the log."""
 
@@ -42,6 +44,12 @@ class Report:
     remembered: int = 0
     notes: list[str] = field(default_factory=list)
     """Sentences for the log: what a reader might wonder about."""
+    partition: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the run is about, in one word: the sync, or a partition of it."""
+        return self.sync_id if self.partition is None else f"{self.sync_id}[{self.partition}]"
 
     @property
     def read(self) -> int:
@@ -52,10 +60,9 @@ class Report:
     def accept(self, operations: Sequence[Operation]) -> None:
         """Count operations that were accepted without a word."""
         self.fates[Fate.ACCEPTED] += len(operations)
-        for operation in operations:
-            if operation.partial:
-                self.partial += 1
-                self._explain(Outcome(operation.key, operation.kind, Fate.ACCEPTED, Reason.PARTIAL, operation.partial))
+        for operation in filter(_PARTIAL, operations):
+            self.partial += 1
+            self._explain(Outcome(operation.key, operation.kind, Fate.ACCEPTED, Reason.PARTIAL, operation.partial))
 
     def tell(self, outcome: Outcome) -> None:
         """Count one outcome and keep it as an example of its reason, without its body."""
@@ -75,6 +82,7 @@ class Report:
         total = sum(self.seconds.values())
         return {
             "sync_id": self.sync_id,
+            "partition": self.partition,
             "run_id": self.run_id,
             "destination": self.destination,
             "status": self.status,

@@ -129,9 +129,9 @@ class Recorded:
         """Name the rows."""
         return self._sync.keys(rows)
 
-    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map the rows."""
-        return self._sync.records(keys, rows)
+        return self._sync.records(keys, rows, fingerprints)
 
     def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
         """Say which of several rows with one key comes last."""

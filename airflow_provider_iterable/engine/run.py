@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from airflow_provider_iterable.engine.pack import waves
 from airflow_provider_iterable.engine.plan import Guards, Plan, Planner, guard
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync, bend
+from airflow_provider_iterable.engine.shared import Shared
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     Accepted,
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 Read = Callable[[], Iterable[Sequence[Row]]]
 PROGRESS_SECONDS = 10.0
+NOTHING_REMEMBERED = "nothing was remembered for this sync, so every row is new"
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def _account(report: Report, plan: Plan, state: State, resync: Resync) -> None:
             "stays, and is a removal in the next run."
         )
     elif plan.counts[Kind.ADDED] and not state.remembered:
+        report.resend_reason = report.resend_reason or NOTHING_REMEMBERED
         report.notes.append(
             "Nothing was remembered for this sync, so every row is new. If another state, or another sync_id, "
             'remembered it until now, resync="baseline" would have recorded the rows as delivered instead.'
@@ -230,12 +233,17 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
     if plan.doubted:
         state.commit(plan.doubted)
 
+    shared = Shared(plan)
     held = {left for left, _ in plan.trails.values()}
 
-    def commit(patch: Patch) -> None:
-        left = [plan.trails[key] for key in plan.trails.keys() & patch.keys()]
-        state.commit({**patch, **dict(left)} if left else patch)
+    def remember(due: Patch) -> None:
+        left = [plan.trails[key] for key in plan.trails.keys() & due.keys()]
+        if due:
+            state.commit({**due, **dict(left)} if left else due)
         held.difference_update(key for key, _ in left)
+
+    def commit(patch: Patch) -> None:
+        remember(shared.due(patch))
 
     def screen(operation: Operation) -> Operation | Outcome:
         if operation.key in held:
@@ -252,17 +260,18 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         stop=options.stop,
     )
     progress = _Progress(plan.sends, options.clock)
-    shared = _Shared(plan.shared)
     observe = options.observe or _look_away
     for told in delivery.run(waves(plan, sync.removals_first)):
         if isinstance(told, Accepted):
             report.accept(told.operations)
-            shared.take(told.operations)
+            shared.accept(told.operations)
             progress.more(len(told.operations))
         else:
             report.tell(told)
-            if told.fate is Fate.ACCEPTED and told.operation is not None:
-                shared.take([told.operation])
+            if told.fate is not Fate.ACCEPTED:
+                remember(shared.refuse(told))
+            elif told.operation is not None:
+                shared.accept([told.operation])
             progress.more(1)
         observe(told)
     report.collapsed += (surplus := shared.surplus)
@@ -346,22 +355,6 @@ def _phase(report: Report, name: str, clock: Callable[[], float]) -> Iterator[No
         yield
     finally:
         report.seconds[name] = report.seconds.get(name, 0.0) + clock() - start
-
-
-class _Shared:
-    """Counts accepted rows beyond the first of each identity."""
-
-    def __init__(self, identities: Collection[int]) -> None:
-        self._identities, self._met = identities, set[int]()
-        self.surplus = 0
-
-    def take(self, operations: Sequence[Operation]) -> None:
-        for operation in operations if self._identities else ():
-            identity = hash(operation.handles[0])
-            if operation.kind is Kind.REMOVED or identity not in self._identities:
-                continue
-            self.surplus += identity in self._met
-            self._met.add(identity)
 
 
 class _Progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 import msgspec
@@ -57,6 +57,13 @@ class Spool:
             self._write()
         return self.size - 1
 
+    def extend(self, operations: Sequence[Operation]) -> None:
+        """Write many operations."""
+        self.size += len(operations)
+        self._pending.extend(operations)
+        if len(self._pending) >= BLOCK:
+            self._write()
+
     def read(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, Operation]]:
         """Yield ``(position, operation)`` from one position up to another."""
         self._write()
@@ -89,13 +96,14 @@ class Spool:
         self._file.close()
 
     def _write(self) -> None:
-        if self._pending:
-            data = self._encode(list(map(self._line, self._pending)))
+        first = self.size - len(self._pending)
+        for start in range(0, len(self._pending), BLOCK):
+            data = self._encode(list(map(self._line, self._pending[start : start + BLOCK])))
             self._file.seek(self._ends[-1])
             self._file.write(data)
-            self._firsts.append(self.size - len(self._pending))
+            self._firsts.append(first + start)
             self._ends.append(self._ends[-1] + len(data))
-            self._pending = []
+        self._pending = []
 
     def _line(self, operation: Operation) -> _Line:
         number = self._numbers.get(operation.call)

@@ -252,6 +252,12 @@ class Added(Struct, frozen=True, gc=False):
     after: Record
 
 
+class Fresh(Struct, frozen=True, gc=False):
+    """Rows of a chunk under whose keys nothing is remembered: all of them are :class:`Added`, or cannot be sent."""
+
+    records: Records
+
+
 class Changed(Struct, frozen=True, gc=False):
     """A record that differs from the one Iterable accepted under its key."""
 
@@ -274,7 +280,7 @@ class Unchanged(Struct, frozen=True, gc=False):
 
 
 Change = Added | Changed | Removed
-News = Change | Unchanged | Quiet | Invalid | Duplicate | Erased
+News = Change | Fresh | Unchanged | Quiet | Invalid | Duplicate | Erased
 
 
 class Request(Struct, frozen=True):
@@ -429,8 +435,8 @@ class Sync(Protocol):
         """Name the rows of a chunk, without looking at the rest of them."""
         ...
 
-    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
-        """Map the rows of a chunk."""
+    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
+        """Map the rows of a chunk; their fingerprints are computed, unless a database did so."""
         ...
 
     def ranks(self, rows: Sequence[Row]) -> Sequence[str]:

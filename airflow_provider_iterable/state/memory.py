@@ -26,12 +26,14 @@ _SEEN = b"a row of this run has this key"
 
 
 def pair_with(
-    known: dict[str, bytes], sync: Sync, chunks: Iterable[Sequence[Row]], erased: dict[str, int] | None = None
+    known: dict[bytes, bytes], sync: Sync, chunks: Iterable[Sequence[Row]], erased: dict[str, int] | None = None
 ) -> Iterator[Pair]:
     """Pair rows with remembered fingerprints; ``known`` is used up.
 
-    One dict serves to find memories, duplicate keys and, after the last row, the keys that no row has.
+    One dict serves to find memories, duplicate keys and, after the last row, the keys that no row has. It is what the
+    worker's memory goes to, so its keys are UTF-8, which takes 16 bytes less than text.
 
+    :param known: fingerprints by key
     :param erased: hashes of the keys of people whom a privacy sync erased; their rows are counted here and set aside
     """
     repeats: dict[str, int] = {}
@@ -47,26 +49,27 @@ def pair_with(
                 yield Erased([keys[n] for n in sorted(found)])
                 rows = [row for n, row in enumerate(rows) if n not in found]
                 keys = [key for n, key in enumerate(keys) if n not in found]
-        before = list(map(known.get, keys))
-        known.update(zip(keys, repeat(_SEEN)))
+        packed = list(map(str.encode, keys))
+        before = list(map(known.get, packed))
+        known.update(zip(packed, repeat(_SEEN)))
         if _SEEN in before or len(set(keys)) < len(keys):
             firsts = _firsts(keys, before, repeats)
             keys, rows = [keys[n] for n in firsts], [rows[n] for n in firsts]
             before = [before[n] for n in firsts]
         if keys:
             yield Present(keys, rows, before)
-    for key, fingerprint in known.items():
+    for packed_key, fingerprint in known.items():
         if fingerprint is not _SEEN:
-            yield Gone(key, Entry(fingerprint))
+            yield Gone(packed_key.decode(), Entry(fingerprint))
     for key, rows_with_it in repeats.items():
         yield Duplicate(key, rows_with_it)
 
 
-def _buried(keys: Sequence[str], known: Mapping[str, bytes], erased: dict[str, int]) -> set[int]:
+def _buried(keys: Sequence[str], known: Mapping[bytes, bytes], erased: dict[str, int]) -> set[int]:
     """Return the rows of a chunk that are about erased people, and count them."""
     found = set()
     for number, key in enumerate(keys):
-        if key not in known and (name := tombstone(key)) in erased:
+        if key.encode() not in known and (name := tombstone(key)) in erased:
             erased[name] += 1
             found.add(number)
     return found
@@ -108,7 +111,7 @@ class MemoryState:
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Pair rows with entries."""
         self.remembered = len(self.entries)
-        return pair_with({key: entry.fingerprint for key, entry in self.entries.items()}, sync, chunks)
+        return pair_with({key.encode(): entry.fingerprint for key, entry in self.entries.items()}, sync, chunks)
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys."""

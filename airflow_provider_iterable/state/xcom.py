@@ -68,7 +68,7 @@ class XComSession:
 
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Pair rows with entries."""
-        return pair_with({key: entry.fingerprint for key, entry in self._entries.items()}, sync, chunks)
+        return pair_with({key.encode(): entry.fingerprint for key, entry in self._entries.items()}, sync, chunks)
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys."""

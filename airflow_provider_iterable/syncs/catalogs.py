@@ -133,9 +133,9 @@ class Catalogs:
         self.checked_fields: list[tuple[str, list[str], str]] = []
         """Mapped fields with their path and type; learned before the first operation is screened."""
 
-    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: each body is an object with one member, the item under its ID."""
-        chunk = Chunk(keys, rows)
+        chunk = Chunk(keys, rows, fingerprints)
         names = values.item_ids(chunk.columns[self._item_id])
         chunk.name("item", names, Reason.INVALID_ITEM_ID)
         items = self._mapper.payloads(chunk.columns, chunk.refuse_value)

@@ -95,9 +95,9 @@ class ChangeEmail:
             self._call = endpoints.bulk_change_email(options.match)
             self.way = "each user is looked up first (100 a second), then changed in bulk"
 
-    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: the identifier that selects the profile, and the new address; nothing else is sent."""
-        chunk = Chunk(keys, rows)
+        chunk = Chunk(keys, rows, fingerprints)
         identifiers = chunk.identify(self._match, self._identifier)
         for number, email in enumerate(values.emails(chunk.columns[self._new_email])):
             if email is None:

@@ -56,10 +56,11 @@ class Chunk:
 
     :param keys: the rows' names
     :param rows: at least one
+    :param fingerprints: theirs, where a database computed them
     """
 
-    def __init__(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
-        self.keys = keys
+    def __init__(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> None:
+        self.keys, self._fingerprints = keys, fingerprints
         self.columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True))
         self._kind = ""
         self._names: Sequence[str | None] = ()
@@ -127,7 +128,7 @@ class Chunk:
         self.refuse(number, Reason.NO_IDENTIFIER if blank else CHECKS[kind][1])
 
     def records(self, payloads: Iterable[Any], salts: Sequence[bytes] | None = None) -> Records:
-        """Encode the payloads, digest them, and put aside the rows that were refused.
+        """Encode the payloads, digest them unless that is done, and put aside the rows that were refused.
 
         :param salts: what belongs to the fingerprint without being sent
         """
@@ -136,10 +137,7 @@ class Chunk:
             bodies = list(map(encode, payloads))
         except (OverflowError, UnicodeEncodeError, RecursionError):
             bodies = [self._encoded(number, payload) for number, payload in enumerate(payloads)]
-        digested = bodies if salts is None else map(bytes.__add__, bodies, salts)
-        fingerprints: list[bytes | Invalid] = [
-            blake2b(body, digest_size=FINGERPRINT_BYTES).digest() for body in digested
-        ]
+        fingerprints = list[bytes | Invalid](self._fingerprints) or _digests(bodies, salts)
         records = Records(self.keys, fingerprints, bodies, self._kind, self._names, self._others)
         for number, (reason, detail) in self._invalid.items():
             fingerprints[number] = Invalid(self.keys[number], reason, detail, records.handles(number))
@@ -156,3 +154,8 @@ class Chunk:
         except RecursionError:
             self.refuse_value(number, "a value nested too deeply")
         return b""
+
+
+def _digests(bodies: Sequence[bytes], salts: Sequence[bytes] | None) -> list[bytes | Invalid]:
+    salted = bodies if salts is None else map(bytes.__add__, bodies, salts)
+    return [blake2b(body, digest_size=FINGERPRINT_BYTES).digest() for body in salted]

@@ -274,9 +274,9 @@ class Events:
 
         return users
 
-    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: one identifier on top or in the user, and nothing of the other one."""
-        chunk = Chunk(keys, rows)
+        chunk = Chunk(keys, rows, fingerprints)
         ids: Sequence[Any] = keys
         if self._options.event_type == "cart":
             users: Sequence[Any] = chunk.identify(self._match, self._identifier)

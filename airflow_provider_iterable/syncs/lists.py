@@ -103,17 +103,17 @@ class Lists:
         (name,) = self._row_names([row])
         return f"primary key {name}" if isinstance(name, str) else ""
 
-    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: one identifier on top, the other one and all fields in ``dataFields``."""
-        records = self._profiles.records(keys, rows)
+        records = self._profiles.records(keys, rows, fingerprints)
         if self._row_names is not None and set(map(type, records.fingerprints)) != {bytes}:
-            fingerprints = [
+            told = [
                 msgspec.structs.replace(found, detail="; ".join(filter(None, (found.detail, self._told(row)))))
                 if isinstance(found, Invalid)
                 else found
                 for found, row in zip(records.fingerprints, rows, strict=True)
             ]
-            records = msgspec.structs.replace(records, fingerprints=fingerprints)
+            records = msgspec.structs.replace(records, fingerprints=told)
         return records
 
     def ranks(self, rows: Sequence[Row]) -> Sequence[str]:

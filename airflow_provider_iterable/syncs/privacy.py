@@ -114,9 +114,9 @@ class Privacy:
         self._repeated.update(self._waiting.keys() & set(found))
         return names
 
-    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: the identifier is all there is to say."""
-        chunk = Chunk(keys, rows)
+        chunk = Chunk(keys, rows, fingerprints)
         people = chunk.identify(self._options.match, self._identifier)
         if self._requested_at is not None:
             zone = self._options.zone

@@ -167,9 +167,9 @@ class Users:
             return None, endpoints.delete_user(options.match)
         return None, None
 
-    def records(self, keys: Sequence[str], rows: Sequence[Row]) -> Records:
+    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: one identifier on top, the other one and all fields in ``dataFields``."""
-        chunk = Chunk(keys, rows)
+        chunk = Chunk(keys, rows, fingerprints)
         identifiers = chunk.identify(self._kind, self._identifier)
         others = [] if self._other is None else [chunk.identify_too(*self._other)]
         fields = self._mapper.payloads(chunk.columns, chunk.refuse_value, others)

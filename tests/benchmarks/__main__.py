@@ -106,6 +106,10 @@ def main() -> None:
             connection.execute(CHANGE.replace("%%", "%"))
             changed = measure("sync", uri, url, home)
             show("1 % changed", rows, changed)
+            show(
+                "worker compares, baseline", rows, measure("sync", uri, url, home, compare="worker", resync="baseline")
+            )
+            show("worker compares, unchanged", rows, measure("sync", uri, url, home, compare="worker"))
         with tempfile.TemporaryDirectory() as home, sandbox() as url:
             users = str(Path(home) / "users.ndjson")
             measure("export", uri, url, home, path=users)

@@ -15,7 +15,7 @@ from typing import Any
 
 COLUMNS = "id, email, first_name, last_name, city, country, signup_at, lifetime_value, orders, subscribed"
 QUERY = f"SELECT {COLUMNS} FROM iterable_bench.users"
-STATE = "SELECT record_key, fingerprint FROM iterable_bench.sync_state WHERE sync_id = 'bench.users'"
+STATE = "SELECT record_key, fingerprint FROM iterable_bench.sync_state WHERE sync_id = 'bench.auto'"
 
 
 def drain(uri: str, query: str) -> int:
@@ -41,11 +41,16 @@ def fetch_both(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
 
 
 def sync(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
-    """Run the operator; ``unpaced``: faster than Iterable allows, as the sandbox and the importer do."""
+    """Run the operator.
+
+    ``unpaced``: faster than Iterable allows, as the sandbox and the importer do; ``compare``, ``resync``: who compares,
+    and what is sent.
+    """
     from airflow_provider_iterable.api import endpoints
     from airflow_provider_iterable.operators import IterableUserSyncOperator
     from airflow_provider_iterable.state import TableState
 
+    compare: Any = more.get("compare", "auto")
     if more.get("unpaced"):
         endpoints.USERS_BULK_UPDATE = replace(endpoints.USERS_BULK_UPDATE, rate=0)
     fields = {
@@ -53,8 +58,9 @@ def sync(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
         "signupAt": "signup_at", "lifetimeValue": "lifetime_value", "orders": "orders", "subscribed": "subscribed",
     }  # fmt: skip
     operator = IterableUserSyncOperator(
-        task_id="sync", sync_id="bench.users", sql=QUERY, sql_conn_id="warehouse", primary_key="id",
-        email_column="email", fields=fields, state=TableState(schema="iterable_bench"),
+        task_id="sync", sync_id=f"bench.{compare}", resync=more.get("resync", "changes"), sql=QUERY,
+        sql_conn_id="warehouse", primary_key="id",
+        email_column="email", fields=fields, state=TableState(schema="iterable_bench", compare=compare),
     )  # fmt: skip
     context: Any = {
         "ti": SimpleNamespace(xcom_push=lambda key, value: None),

@@ -8,6 +8,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Changed,
     Duplicate,
     Entry,
+    Fresh,
     Gone,
     Invalid,
     News,
@@ -41,8 +42,13 @@ class CountingState(MemoryState):
 
 
 def test_a_row_without_memory_is_added() -> None:
-    """What was never accepted is an addition."""
-    assert [Added(RECORD)] == list(compare(SYNC, [Present(["1"], [ROW], [None])]))
+    """What was never accepted is an addition, beside rows that were accepted as among others like it."""
+    other = ("2", "b@x.io", "x")
+    news = list(compare(SYNC, [Present(["1", "2"], [ROW, other], [None, b"old"])]))
+    assert [Added(RECORD), Changed(Entry(b"old"), Record("2", b"x", b"2=x", (("email", "b@x.io"),)))] == news
+    (fresh,) = compare(SYNC, [Present(["1"], [ROW], [None])])
+    assert isinstance(fresh, Fresh)
+    assert fresh.records.record(0) == RECORD
 
 
 def test_a_row_with_another_fingerprint_is_changed() -> None:

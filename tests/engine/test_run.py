@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_iterable.engine.deliver import Patience
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.plan import DOUBT, Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.vocabulary import (
@@ -147,13 +147,12 @@ def test_unchanged_namesakes_go_again_and_the_model_is_read_twice() -> None:
 
 
 def test_shared_memories_are_doubted_before_the_first_call() -> None:
-    """When the first row was written and the second not, the second goes again although its row did not change."""
+    """When the first row was written and the second not, both go again although the second row did not change."""
     rows: list[Row] = [("1", "a@x.io", 2), ("2", "a@x.io", 1)]
     stage = Stage(("1", "a@x.io", 1), ("2", "a@x.io", 1), replies=[Reply(200), Reply(401)])
     with pytest.raises(Halted):
         stage.run(*rows)
-    assert b"2" == stage.state.entries["1"].fingerprint
-    assert "a@x.io" == stage.state.entries["2"].ref
+    assert {"1": Entry(DOUBT, "a@x.io"), "2": Entry(DOUBT, "a@x.io")} == stage.state.entries
     stage.sender.history.clear()
     stage.run(*rows)
     assert [["1"], ["2"]] == stage.sender.history

@@ -55,6 +55,20 @@ def test_writing_goes_on_after_reading() -> None:
     assert [*OPERATIONS, an_operation("5", OTHER)] == [operation for _, operation in spool.read()]
 
 
+def test_many_are_written_at_once() -> None:
+    """As one by one, before and after others, whatever their number."""
+    some = people(2 * BLOCK + 7)
+    spool, _ = spooled()
+    spool.extend(some)
+    spool.extend([])
+    assert spool.append(an_operation("last", CALL)) == len(OPERATIONS) + len(some)
+    expected = [*OPERATIONS, *some, an_operation("last", CALL)]
+    assert list(enumerate(expected)) == list(spool.read())
+    assert [(operation, operation) for operation in expected] == [
+        (operation, spool.at(position)) for position, operation in enumerate(expected)
+    ]
+
+
 def test_reading_while_jumping_keeps_its_place() -> None:
     """Two readers of one spool do not disturb each other."""
     operations = people(3 * BLOCK)

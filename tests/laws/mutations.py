@@ -198,10 +198,22 @@ MUTATIONS = (
         "            if False:\n",
     ),
     Mutation(
+        "memories that another row is to overwrite do not wait",
+        "engine/shared.py",
+        "                if operation.call.repeatable:\n",
+        "                if False:\n",
+    ),
+    Mutation(
+        "memories are let go although the last word may have arrived",
+        "engine/shared.py",
+        "        if outcome.fate is Fate.DEFERRED:\n",
+        "        if False:\n",
+    ),
+    Mutation(
         "an invalid row counts as removed",
         "state/memory.py",
-        "        known.update(zip(keys, repeat(_SEEN)))\n",
-        "        known.update((k, _SEEN) for k, f in zip(keys, sync.records(keys, rows).fingerprints)\n"
+        "        known.update(zip(packed, repeat(_SEEN)))\n",
+        "        known.update((k, _SEEN) for k, f in zip(packed, sync.records(keys, rows).fingerprints)\n"
         "                     if not isinstance(f, Invalid))\n",
     ),
     Mutation(

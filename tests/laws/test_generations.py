@@ -142,6 +142,19 @@ def test_a_shared_identity_is_put_right_after_a_run_that_was_cut_short(case: str
     world.settle()
 
 
+@pytest.mark.parametrize("fault", ["lost_after", "500_after", "kill_after"])
+def test_the_last_word_of_a_row_that_is_gone_does_not_stay(fault: str) -> None:
+    """It may have arrived although nobody knows: what it overwrote goes again, whether or not the row comes back."""
+    world = World(batch_size=1)
+    world.model = [Person(1, A, 1), Person(2, A, 2)]
+    world.iterable.faults.extend(["", fault, fault])
+    assert world.run() is not None
+    assert world.iterable.users == {A: {"n": 2}}
+    world.model = [Person(1, A, 1)]
+    world.settle()
+    assert world.iterable.users == {A: {"n": 1}}
+
+
 MENDED: dict[str, tuple[OnRemoved, Sequence[Person], Sequence[Person], Sequence[Person]]] = {
     "a value": (
         "keep",

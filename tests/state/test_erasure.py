@@ -206,7 +206,11 @@ class Rows:
 
 def pairs(known: Mapping[str, bytes], rows: Sequence[Row], erased: dict[str, int], size: int) -> list[Pair]:
     """Pair rows of which some are erased."""
-    return list(pair_with(dict(known), cast("Sync", Rows()), in_chunks(rows, size), erased))
+    return list(
+        pair_with(
+            {key.encode(): found for key, found in known.items()}, cast("Sync", Rows()), in_chunks(rows, size), erased
+        )
+    )
 
 
 names = st.sampled_from([f"[{number}]" for number in range(8)])
