@@ -5,8 +5,9 @@
     IterableSyncError
     ├── CannotRetry               a retry would end the same way
     │   ├── ConfigurationError    connection, parameters or mapping do not make sense
-    │   ├── ModelError            the model's rows or columns do not fit the sync
+    │   ├── ModelError            the model's query, rows or columns do not fit the sync
     │   ├── DestinationChanged    the state belongs to another destination
+    │   ├── PartitionsChanged     the state belongs to other partitions of the model
     │   ├── GuardTripped          nothing was sent, because too much would have been removed
     │   ├── StateTooLarge         the state does not fit its store; nothing was sent
     │   ├── LeaseLost             another run has taken the sync over; this one writes and sends nothing more
@@ -14,8 +15,9 @@
     │   └── TooManyRejected       more rows were rejected than the sync tolerates
     └── WorthRetrying             a retry sends what is left
         ├── LeaseHeld             another run of the sync is under way; nothing was read or sent
+        ├── ModelUnavailable      the model could not be read; nothing was sent
         ├── Unfinished            rows were deferred
-        └── StateUnavailable      the state could not be written; accepted batches in flight go again
+        └── StateUnavailable      the state could not be read or written; accepted batches in flight go again
 """
 
 from __future__ import annotations
@@ -40,11 +42,15 @@ class ConfigurationError(CannotRetry):
 
 
 class ModelError(CannotRetry):
-    """The model's rows or columns do not fit the sync."""
+    """The model's query, rows or columns do not fit the sync."""
 
 
 class DestinationChanged(CannotRetry):
     """The state belongs to another destination."""
+
+
+class PartitionsChanged(CannotRetry):
+    """The state belongs to other partitions of the model."""
 
 
 class GuardTripped(CannotRetry):
@@ -75,9 +81,13 @@ class LeaseHeld(WorthRetrying):
     """Another run of the sync is under way; nothing was read or sent."""
 
 
+class ModelUnavailable(WorthRetrying):
+    """The model could not be read; nothing was sent."""
+
+
 class Unfinished(WorthRetrying):
     """Rows were deferred."""
 
 
 class StateUnavailable(WorthRetrying):
-    """The state could not be written; accepted batches in flight go again."""
+    """The state could not be read or written; accepted batches in flight go again."""

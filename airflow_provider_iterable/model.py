@@ -18,8 +18,21 @@ from typing import Any, Self
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.engine.vocabulary import Row
-from airflow_provider_iterable.errors import ConfigurationError, ModelError
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, ModelError, ModelUnavailable
 
+_DRIVERS = frozenset({"Error", "DatabaseError", "InterfaceError", "ConnectionError", "TimeoutError"})
+"""What errors of drivers descend from, by name."""
+_OF_THE_QUERY = frozenset({"ParserException", "BinderException", "CatalogException", "SyntaxException"})
+"""DuckDB's, whose messages name tables and columns."""
+_SQLITE_SQL = ("SQLITE_ERROR", "SQLITE_SCHEMA")
+"""SQLite's: about the statement, the latter if another connection has made a table since."""
+_SQLITE_NAMES = ("no such ", "near ", "ambiguous ", "wrong number of arguments", "incomplete input")
+"""How SQLite's messages begin that name tables and columns."""
+_MYSQL_NAMES = (1054, 1146)
+"""MySQL's: a column or a table that is not there."""
+_NO_TABLE = re.compile(r"no such table|Table '?[\w.]+'? doesn't exist|Catalog Error: Table").match
+"""How SQLite, MySQL and DuckDB say that a table is not there."""
+_VALUE = re.compile(r"'[^']*'?|[^\s\"']*@[^\s\"']*")
 _TABLE = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*)*")
 _CURSOR_NAME = "airflow_provider_iterable"
 _MYSQL_DRIVERS = frozenset({"MySQLdb", "pymysql", "mysql"})
@@ -120,20 +133,28 @@ class Model:
             self.open()
             assert self._chunks is not None
             yield from self._chunks
+        except Exception as error:
+            if (said := self._told(error)) is not error:
+                raise said from None
+            raise
         finally:
             self.close()
 
     def open(self) -> None:
         """Run the query, fetch the first chunk and learn the columns; nothing happens when it is open already.
 
-        :raises ModelError: when the statement returns no rows' columns, or names a column twice or not at all.
+        :raises ModelError: when the statement is wrong, returns no rows' columns, or names a column twice or not at
+            all.
+        :raises ModelUnavailable: when the database refuses or is not there.
         """
         if self._chunks is not None:
             return
         try:
             self._chunks = self._run()
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, Exception) and (said := self._told(error)) is not error:
+                raise said from None
             raise
 
     def describe(self, learn: Callable[[Any], None]) -> None:
@@ -182,6 +203,10 @@ class Model:
     def _prepare(self, connection: Any, cursor: Any) -> None:
         """Do what is to be done on the connection before the query runs: nothing here."""
 
+    def _told(self, error: Exception) -> Exception:
+        """Return what is raised instead of a driver's error."""
+        return told(error)
+
 
 def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[Row]]:
     chunk = first
@@ -226,6 +251,8 @@ def plain_cursor(connection: Any) -> Any:
             from psycopg2.extensions import cursor  # type: ignore[import-untyped,unused-ignore]  # stubs are optional
 
             return connection.cursor(cursor_factory=cursor)
+        case "MySQLdb" | "pymysql" as driver:
+            return connection.cursor(import_module(f"{driver}.cursors").Cursor)
     return connection.cursor()
 
 
@@ -255,3 +282,41 @@ def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...
     if twice:
         raise ModelError(f"The model has several columns named {', '.join(twice)}; tell them apart with AS.")
     return names
+
+
+def told(error: Exception) -> Exception:
+    """Say what a driver's error means, without the values that its message may hold; any other error is as it is."""
+    lineage = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, IterableSyncError) or not lineage & _DRIVERS:
+        return error
+    state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
+    what = f"{type(error).__name__}, SQLSTATE {state}" if state else type(error).__name__
+    message = _names(error, state)
+    if message and (state == "42P01" or _NO_TABLE(message)):
+        return ModelUnavailable(
+            f"A table of the model is not there ({what}): {message}. Nothing was sent. The next try begins anew: "
+            "whatever makes the table may be at it."
+        )
+    if message:
+        return ModelError(f"The model's query is wrong ({what}): {message}. Nothing was sent.")
+    general = getattr(error, "sqlite_errorname", None) in _SQLITE_SQL
+    if state[:2] in ("0A", "22", "42") or general or lineage & {"DataError", "ProgrammingError", "NotSupportedError"}:
+        return ModelError(
+            f"The model's query failed ({what}). Nothing was sent. What the database said may hold values, and is not "
+            "repeated here: run the query there."
+        )
+    return ModelUnavailable(f"The model could not be read ({what}). Nothing was sent. The next try begins anew.")
+
+
+def _names(error: Exception, state: str) -> str:
+    """Return the first line of a message that names tables and columns; nothing if it may be about values."""
+    kind, line = type(error).__name__, str(error).partition("\n")[0].rstrip(". ")
+    if (getattr(error, "errno", None) or next(iter(error.args), None)) in _MYSQL_NAMES:
+        return str(getattr(error, "msg", None) or error.args[-1])
+    if (
+        state[:2] == "42"
+        or kind in _OF_THE_QUERY
+        or (getattr(error, "sqlite_errorname", None) in _SQLITE_SQL and line.startswith(_SQLITE_NAMES))
+    ):
+        return _VALUE.sub("...", line)
+    return ""

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -36,6 +36,66 @@ def _reachable(variable: str, default: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return uri
+
+
+class Line:
+    """A line to a server, on a free port of the loopback address, that can be cut and mended."""
+
+    def __init__(self, uri: str) -> None:
+        address = urlsplit(uri)
+        self._server = (address.hostname or "", address.port or 0)
+        self._ends: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._cut = False
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.uri = address._replace(netloc=f"{address.username}@127.0.0.1:{self._door.getsockname()[1]}").geturl()
+        """Where the server is to be found."""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Hang up on everybody, and let nobody in."""
+        with self._lock:
+            self._cut = True
+            for end in self._ends:
+                _hang_up(end)
+
+    def mend(self) -> None:
+        """Let people in again."""
+        self._cut = False
+
+    def close(self) -> None:
+        """Remove the line."""
+        self.cut()
+        self._door.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._door.accept()
+            except OSError:
+                return
+            with self._lock:
+                if self._cut:
+                    near.close()
+                    continue
+                far = socket.create_connection(self._server)
+                self._ends |= {near, far}
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        _hang_up(target)
+        with self._lock:
+            self._ends.discard(source)
+        source.close()
+
+
+def _hang_up(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,16 @@ neither writes nor sends any more. One that was away and finds itself goes on.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_iterable.errors import IterableSyncError, LeaseHeld, LeaseLost, StateUnavailable
+from airflow_provider_iterable.state.dialects import DIALECTS
 
 if TYPE_CHECKING:
     from airflow_provider_iterable.state.scope import Holder
@@ -38,56 +39,15 @@ LOOKS = 0.1
 
 CREATE = (
     "CREATE TABLE IF NOT EXISTS {lease} (sync_id VARCHAR(250) NOT NULL PRIMARY KEY, holder VARCHAR(32) NOT NULL, "
-    "instance VARCHAR(64) NOT NULL, attempt INTEGER NOT NULL, label TEXT NOT NULL, expires_at BIGINT NOT NULL)"
+    "instance VARCHAR(64) NOT NULL, attempt INTEGER NOT NULL, label {text} NOT NULL, expires_at BIGINT NOT NULL)"
 )
 _HELD = (
-    "SELECT label, expires_at - <now> FROM {lease} WHERE sync_id = {p} AND holder <> {p} AND expires_at > <now> "
-    "AND NOT (instance = {p} AND attempt < {p})"
+    "SELECT label, expires_at - <now> FROM {lease} WHERE sync_id = <sync_id> AND holder <> <holder> "
+    "AND expires_at > <now> AND NOT (instance = <instance> AND attempt < <attempt>)"
 )
-_TAKE = (
-    "INSERT INTO {lease} AS held (sync_id, holder, instance, attempt, label, expires_at) "
-    "VALUES ({p}, {p}, {p}, {p}, {p}, <now> + {p}) ON CONFLICT (sync_id) DO UPDATE SET holder = excluded.holder, "
-    "instance = excluded.instance, attempt = excluded.attempt, label = excluded.label, "
-    "expires_at = excluded.expires_at WHERE held.holder = excluded.holder OR held.expires_at <= <now> "
-    "OR (held.instance = excluded.instance AND held.attempt < excluded.attempt)"
-)
-_RENEW = "UPDATE {lease} SET expires_at = <now> + {p} WHERE sync_id = {p} AND holder = {p}"
-_HOLDER = "SELECT label FROM {lease} WHERE sync_id = {p}"
-_RELEASE = "DELETE FROM {lease} WHERE sync_id = {p} AND holder = {p}"
-
-
-@dataclass(frozen=True)
-class Clock:
-    """What a lease needs of one database.
-
-    :param now: its time, in milliseconds since the epoch
-    :param idle: a condition that is always met, and lets the database end a transaction in whose midst its client
-        stopped for ``<ms>``: such a client would lock out who takes over
-    :param taking: statements before a lease is taken: not to wait long for somebody's transaction
-    :param beating: statements before it is renewed alone: not to be in anybody's way
-    """
-
-    now: str
-    idle: str = ""
-    taking: tuple[str, ...] = ()
-    beating: tuple[str, ...] = ()
-
-
-CLOCKS: Mapping[str, Clock] = {
-    "postgres": Clock(
-        now="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
-        idle=" AND set_config('idle_in_transaction_session_timeout', '<ms>', true) <> ''",
-        taking=("SET LOCAL lock_timeout = '5s'",),
-        beating=("SET LOCAL lock_timeout = '5s'",),
-    ),
-    "sqlite": Clock(
-        now="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-        # Who waits to write keeps others from beginning to read.
-        beating=("PRAGMA busy_timeout = 0",),
-    ),
-    "duckdb": Clock(now="epoch_ms(now())"),
-}
-"""By connection type."""
+_RENEW = "UPDATE {lease} SET expires_at = <now> + <lasts> WHERE sync_id = <sync_id> AND holder = <holder>"
+_HOLDER = "SELECT label, holder FROM {lease} WHERE sync_id = <sync_id>"
+_RELEASE = "DELETE FROM {lease} WHERE sync_id = <sync_id> AND holder = <holder>"
 
 
 def elapsing() -> float:
@@ -121,14 +81,14 @@ class Lease:
         self._sync_id, self._holder, self._seconds = sync_id, holder, seconds
         self._clock = clock or elapsing
         self._token = uuid.uuid4().hex
-        self._db = CLOCKS[tables.kind]
+        self._db = DIALECTS[tables.kind]
         self._lasts = round(seconds * 1000)
         self.failure: IterableSyncError | None = None
         """Why the run may not go on."""
         self._began = self._renewed = 0.0
         """When the last renewal was begun, and the last one that succeeded."""
         self._lock = threading.Lock()
-        self._taken = self._over = self._missed = False
+        self._taken = self._over = self._missed = self._held = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True) if beating else None
 
@@ -159,15 +119,15 @@ class Lease:
     def _take(self) -> tuple[str, int] | None:
         """Return who has the lease and for how many milliseconds, or ``None``: this run has it."""
         holder, token = self._holder, self._token
-        held = self._sql(_HELD), (self._sync_id, token, holder.instance, holder.attempt)
+        run = {"holder": token, "instance": holder.instance, "attempt": holder.attempt, "label": holder.label}
+        held = self._bound(_HELD, **run)
         # A look first: for a row that is being renewed, writing would have to wait.
         found = self._tables.find(*held)
         if not found:
             for statement in self._db.taking:
                 self._tables.change(statement)
             self._began = self._clock()
-            row = (self._sync_id, token, holder.instance, holder.attempt, holder.label, self._lasts)
-            if self._tables.change(self._sql(_TAKE), row) == 1:
+            if any(self._tables.change(*self._bound(statement, **run)) == 1 for statement in self._db.takes):
                 return None
             found = self._tables.find(*held)
         if not found:
@@ -185,16 +145,26 @@ class Lease:
         :raises LeaseLost: whatever was to be written is not
         """
         with self._lock:
-            yield lambda: self._renew(self._tables)
-            self._renewed, self._missed = self._began, False
+            try:
+                yield lambda: self._renew(self._tables)
+            except BaseException:
+                self.hold()
+                raise
+            self._renewed, self._missed, self._held = self._began, False, False
+
+    def hold(self) -> None:
+        """Let no request start until a commit succeeds: what was accepted could not be remembered."""
+        self._held = True
 
     def _renew(self, tables: Tables) -> None:
         began = self._clock()
         idle = self._db.idle.replace("<ms>", str(self._lasts))
-        if tables.change(self._sql(_RENEW + idle), (self._lasts, self._sync_id, self._token)) == 1:
+        renewed = tables.change(*self._bound(_RENEW + idle, holder=self._token)) == 1
+        found = [] if renewed else tables.find(*self._bound(_HOLDER))
+        # MySQL counts no row that is as it was: renewed in the same millisecond.
+        if renewed or any(holder == self._token for _, holder in found):
             self._began = began
             return
-        found = tables.find(self._sql(_HOLDER), (self._sync_id,))
         who = f"{found[0][0]} holds it now" if found else "nobody holds it now, another run did and has ended"
         self.failure = LeaseLost(
             f"The lease of sync {self._sync_id!r} is lost: {who}. What was committed before is remembered; nothing "
@@ -205,22 +175,24 @@ class Lease:
     def permits(self, pause: Callable[[float], object]) -> bool:
         """Tell whether a request may start: while the lease has not run out since a renewal was last begun.
 
-        One that has is waited for: it may still be this run's.
+        One that has is waited for: it may still be this run's. So is a commit that is tried again.
 
         :param pause: waits some seconds; something true means that there is no need to wait any more
         """
-        since = self._clock()
+        looks = 0  # and no time at which it began: the machine may sleep in between
         while not self._over and self.failure is None:
             now = self._clock()
-            if now < self._renewed + self._seconds:
-                return True
-            if now - since >= PATIENCE:
-                self.failure = StateUnavailable(
-                    f"The lease of sync {self._sync_id!r} could not be renewed for {now - self._renewed:.0f} s, and "
-                    "another run may have taken it. Nothing more is sent; what was committed is remembered. The next "
-                    "try goes on."
-                )
-                break
+            if not self._held:  # how long a commit is tried again is its own affair: it ends the run if it fails
+                if now < self._renewed + self._seconds:
+                    return True
+                if looks * LOOKS >= PATIENCE:
+                    self.failure = StateUnavailable(
+                        f"The lease of sync {self._sync_id!r} could not be renewed for {now - self._renewed:.0f} s, "
+                        "and another run may have taken it. Nothing more is sent; what was committed is remembered. "
+                        "The next try goes on."
+                    )
+                    break
+                looks += 1
             self._wake.set()
             if pause(LOOKS):
                 break
@@ -281,7 +253,10 @@ class Lease:
         # A renewal under way is to end first, but what keeps it may not keep the run.
         locked = self._lock.acquire(timeout=RELEASE_PATIENCE)
         try:
-            self._tables.transact(lambda: self._tables.change(self._sql(_RELEASE), (self._sync_id, self._token)))
+            try:
+                self._tables.transact(self._release)
+            except Exception:  # a connection that has been idle may have been closed meanwhile; the next one is new
+                self._tables.transact(self._release)
         except Exception as error:
             log.warning(
                 "The lease of sync %s could not be released (%s); another run has to wait up to %.0f s for its end.",
@@ -293,5 +268,12 @@ class Lease:
             if locked:
                 self._lock.release()
 
-    def _sql(self, statement: str) -> str:
-        return statement.replace("<now>", self._db.now)
+    def _release(self) -> None:
+        self._tables.change(*self._bound(_RELEASE, holder=self._token))
+
+    def _bound(self, statement: str, **values: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return a statement with placeholders, and the parameters in their order."""
+        values |= {"sync_id": self._sync_id, "lasts": self._lasts}
+        statement = statement.replace("<now>", self._db.now)
+        names = re.findall(r"<(\w+)>", statement)
+        return re.sub(r"<\w+>", "{p}", statement), tuple(values[name] for name in names)

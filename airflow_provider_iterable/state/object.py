@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-import secrets
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import msgspec
 import tenacity
@@ -25,15 +23,27 @@ from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
+from airflow_provider_iterable.state.folder import (
+    Contents,
+    Folder,
+    Head,
+    Line,
+    Torn,
+    blocks,
+    decode,
+    encode,
+    folder_of,
+    journal_name,
+    key_of,
+    last_head,
+    number_of,
+)
 from airflow_provider_iterable.state.memory import pair_with
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Line = tuple[str, str | None, str]
-"""Key, fingerprint in hexadecimal digits or ``None`` for a forgotten key, reference."""
-
 PATIENCE = 30.0
 """Seconds for which a failed read or write is tried again."""
 MOST_OBJECTS = 50
@@ -42,18 +52,12 @@ MOST_OBJECTS_MEANWHILE = 500
 """Journal objects after which a run writes a snapshot before its end, if they also hold much of the state."""
 AT_ONCE = 10_000
 """Entries that are encoded, read or written in one go."""
-CHUNK = 1 << 20
 CACHE_KIB = 65_536
 """Memory for the temporary file's pages."""
 OURS = (IterableSyncError, sqlite3.Error)
 """Errors that another try would not mend."""
 RUNS_KEPT = 100
 """Runs of which a marker says how many of their objects it holds."""
-
-MAGIC = b"iterable-sync-state"
-FORMAT = 1
-_MAGIC_LINE = re.compile(MAGIC + rb" (\d{1,9}) ([0-9a-f]{64})\n")
-_NAME = re.compile(r"(journal|marker|snapshot)-(\d{8}-[0-9a-f]{8})(?:-(\d{6}))?")
 
 
 @dataclass(frozen=True)
@@ -90,128 +94,6 @@ class ObjectState:
                 f"ObjectState cannot use {self.path!r} ({type(error).__name__}). Check the path and the connection "
                 f"{self.conn_id!r}, and install the Airflow provider for that kind of storage."
             ) from None
-
-
-class Torn(Exception):
-    """An object that is not all there, or not as it was written."""
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder of a storage.
-
-    :param fs: the storage as an ``fsspec`` file system
-    :param path: the folder, as the file system names it
-    :param told: the folder, as its owner names it
-    """
-
-    fs: Any
-    path: str
-    told: str
-
-    def inside(self, name: str) -> Folder:
-        """Return a folder within."""
-        return Folder(self.fs, f"{self.path}/{name}", f"{self.told}/{name}")
-
-    def names(self) -> list[str]:
-        """Return what is in the folder, now."""
-        self.fs.invalidate_cache()
-        try:
-            found = self.fs.ls(self.path, detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
-
-    def read(self, name: str) -> bytes:
-        """Return an object."""
-        return bytes(self.fs.cat_file(f"{self.path}/{name}"))
-
-    def open(self, name: str, mode: str) -> Any:
-        """Open an object for reading or writing bytes."""
-        return self.fs.open(f"{self.path}/{name}", mode)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write an object."""
-        try:
-            self.fs.pipe_file(f"{self.path}/{name}", data)
-        except FileNotFoundError:  # storage that has folders wants them made
-            self.make()
-            self.fs.pipe_file(f"{self.path}/{name}", data)
-
-    def make(self) -> None:
-        """Make the folder."""
-        self.fs.makedirs(self.path, exist_ok=True)
-
-    def delete(self, name: str) -> None:
-        """Delete an object."""
-        self.fs.rm_file(f"{self.path}/{name}")
-
-
-class Head(msgspec.Struct, frozen=True):
-    """What an object says about itself and its sync."""
-
-    sync_id: str
-    destination: dict[str, Any]
-    mapping: str
-    notes: dict[str, str] = {}
-    void: bool = False
-    """Journal: whether every entry was voided before those that the object holds."""
-    snapshot: str = ""
-    """Marker: digest of the snapshot."""
-    holds: dict[str, int] = {}
-    """Marker: how many journal objects of which runs the snapshot holds."""
-
-
-def encode(head: Head, lines: Sequence[Line] = ()) -> bytes:
-    """Return an object that can tell whether it is all there."""
-    rest = msgspec.json.encode(head) + b"\n" + zlib.compress(msgspec.json.encode(lines))
-    return MAGIC + f" {FORMAT} {hashlib.sha256(rest).hexdigest()}\n".encode() + rest
-
-
-def decode(data: bytes) -> tuple[Head, list[Line]]:
-    """Read what :func:`encode` wrote.
-
-    :raises Torn: part of it is missing or altered
-    :raises ConfigurationError: it is something else
-    """
-    found = _MAGIC_LINE.match(data)
-    if found is None:
-        if (MAGIC + b" ").startswith(data[: len(MAGIC) + 1]):
-            raise Torn
-        raise ConfigurationError("is no object of a sync's state")
-    if int(found[1]) != FORMAT:
-        raise ConfigurationError(f"has format {int(found[1])}, which this version cannot read")
-    rest = data[found.end() :]
-    if hashlib.sha256(rest).hexdigest().encode() != found[2]:
-        raise Torn
-    head, _, body = rest.partition(b"\n")
-    return msgspec.json.decode(head, type=Head), msgspec.json.decode(zlib.decompress(body), type=list[Line])
-
-
-@dataclass
-class _Contents:
-    """The objects of a folder by kind; a run's name is the number of its beginning and a token of its own."""
-
-    markers: list[str] = field(default_factory=list)
-    """Oldest first, each with the name of its snapshot after the dash."""
-    snapshots: list[str] = field(default_factory=list)
-    journals: dict[str, list[int]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, names: Iterable[str]) -> _Contents:
-        contents = cls()
-        for name in sorted(names):
-            found = _NAME.fullmatch(name)
-            if found is None:
-                continue
-            kind, key, number = found.groups()
-            if kind == "journal" and number:
-                contents.journals.setdefault(key, []).append(int(number))
-            elif kind == "marker" and not number:
-                contents.markers.append(key)
-            elif kind == "snapshot" and not number:
-                contents.snapshots.append(key)
-        return contents
 
 
 class ObjectSession:
@@ -254,7 +136,7 @@ class ObjectSession:
 
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Pair rows with fingerprints held in memory; whole entries are recalled for the few that differ."""
-        known: dict[str, bytes] = dict(self._entries.execute("SELECT key, fingerprint FROM entries"))
+        known: dict[bytes, bytes] = dict(self._entries.execute("SELECT CAST(key AS BLOB), fingerprint FROM entries"))
         self.remembered = len(known)
         return pair_with(known, sync, chunks)
 
@@ -361,7 +243,7 @@ class ObjectSession:
 
     def _write(self, head: Head, lines: list[Line], lost: str) -> None:
         """Write the next journal object; one that failed is written again under its own name."""
-        name, data = _journal(self._run, self._written + 1), encode(head, lines)
+        name, data = journal_name(self._run, self._written + 1), encode(head, lines)
         self._patiently(lambda: self._folder.write(name, data), "written", lost)
         self._written += 1
         self._holds[self._run] = self._written
@@ -387,7 +269,7 @@ class ObjectSession:
         self._entries.execute("DROP TABLE IF EXISTS entries")
         self._entries.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, fingerprint BLOB, ref TEXT) WITHOUT ROWID")
         self._head, self._objects, self._lines, self._torn = None, 0, 0, []
-        contents = _Contents.of(self._folder.names())
+        contents = Contents.of(self._folder.names())
         self._base, base = self._find_base(contents)
         self._check_complete(contents)
         self._base_holds = {} if base is None else dict(base.holds)
@@ -397,16 +279,16 @@ class ObjectSession:
             self._head = base
         for run in sorted(contents.journals):
             self._load_journal(run, contents.journals[run])
-        before = max(map(_number, (*contents.journals, *self._holds)), default=0)
-        self._run, self._written = _key(before + 1), 0
+        before = max(map(number_of, (*contents.journals, *self._holds)), default=0)
+        self._run, self._written = key_of(before + 1), 0
 
-    def _find_base(self, contents: _Contents) -> tuple[str, Head | None]:
+    def _find_base(self, contents: Contents) -> tuple[str, Head | None]:
         """Return the newest marker that is whole: what it replaces is there until the next one is."""
         for place, key in enumerate(reversed(contents.markers)):
             try:
                 return key, self._read(f"marker-{key}")[0]
             except Torn:
-                if place or (_number(key) > 1 and len(contents.markers) == 1):
+                if place or (number_of(key) > 1 and len(contents.markers) == 1):
                     raise self._refused(f"marker-{key}", "is torn") from None
                 log.warning(
                     "Sync %s: a run was killed while it finished a snapshot; the one before counts.",
@@ -414,20 +296,20 @@ class ObjectSession:
                 )
         return "", None
 
-    def _check_complete(self, contents: _Contents) -> None:
+    def _check_complete(self, contents: Contents) -> None:
         """Refuse a folder from which what everything else builds upon was taken away."""
-        newest = max(map(_number, contents.markers), default=0)
-        lost = [key for key in contents.snapshots if _number(key) > newest + 1]
+        newest = max(map(number_of, contents.markers), default=0)
+        lost = [key for key in contents.snapshots if number_of(key) > newest + 1]
         if lost:
             raise self._refused(f"marker-{lost[-1]}", "is missing")
-        if not self._base and min(map(_number, contents.journals), default=1) > 1:
+        if not self._base and min(map(number_of, contents.journals), default=1) > 1:
             raise self._refused("marker-*", "is missing")
 
     def _load_snapshot(self, expected: str) -> None:
         name, digest = f"snapshot-{self._base}", hashlib.sha256()
         try:
             with closing(self._folder.open(name, "rb")) as file:
-                for lines in _blocks(file, digest):
+                for lines in blocks(file, digest):
                     self._entries.execute("BEGIN")
                     self._entries.executemany(
                         "INSERT INTO entries VALUES (?, ?, ?)",
@@ -447,17 +329,17 @@ class ObjectSession:
         rest = [number for number in numbers if number > held]
         for expected, number in enumerate(rest, held + 1):
             if number != expected:
-                raise self._refused(_journal(run, expected), "is missing")
+                raise self._refused(journal_name(run, expected), "is missing")
             try:
-                head, lines = self._read(_journal(run, number))
+                head, lines = self._read(journal_name(run, number))
             except Torn:
                 if number != rest[-1]:
-                    raise self._refused(_journal(run, number), "is torn") from None
-                self._torn.append(_journal(run, number))
+                    raise self._refused(journal_name(run, number), "is torn") from None
+                self._torn.append(journal_name(run, number))
                 log.warning(
                     "Sync %s: a run was killed while it wrote %s; what that would have held goes again.",
                     self._scope.sync_id,
-                    _journal(run, number),
+                    journal_name(run, number),
                 )
                 break
             self._take(head, lines)
@@ -491,7 +373,7 @@ class ObjectSession:
             folder = self._root.inside(name)
             if folder == self._folder or name[-17:-16] != "-":
                 continue
-            head = _last_head(folder)
+            head = last_head(folder)
             if head is not None and head.sync_id != self._scope.sync_id:
                 headers[head.sync_id] = Header(head.destination, head.notes)
         return headers
@@ -502,12 +384,12 @@ class ObjectSession:
         The journal holds it all: a snapshot that fails is for another run to write.
         """
         try:
-            contents = _Contents.of(self._folder.names())
+            contents = Contents.of(self._folder.names())
             newest = contents.markers[-1] if contents.markers else ""
             if newest > self._base and self._is_whole(f"marker-{newest}"):
                 log.warning("Sync %s: another run wrote a snapshot meanwhile; this one does not.", self._scope.sync_id)
                 return
-            key = _key(max(map(_number, contents.markers), default=0) + 1)
+            key = key_of(max(map(number_of, contents.markers), default=0) + 1)
             head = self._marker(self._write_snapshot(f"snapshot-{key}"))
             self._folder.write(f"marker-{key}", encode(head))
             replaced, self._base, self._base_holds = (self._base, self._base_holds), key, dict(head.holds)
@@ -550,15 +432,15 @@ class ObjectSession:
             put(pack.flush())
         return digest.hexdigest()
 
-    def _delete(self, contents: _Contents, base: str, holds: Mapping[str, int]) -> None:
+    def _delete(self, contents: Contents, base: str, holds: Mapping[str, int]) -> None:
         """Delete what a snapshot had replaced that is now replaced itself, and stays until the next one is."""
         for run, numbers in contents.journals.items():
             for number in numbers:
                 if number <= holds.get(run, 0):
-                    self._forget(_journal(run, number))
+                    self._forget(journal_name(run, number))
         for kind, keys in (("marker", contents.markers), ("snapshot", contents.snapshots)):
             for key in keys:
-                if base and _number(key) < _number(base):
+                if base and number_of(key) < number_of(base):
                     self._forget(f"{kind}-{key}")
         for name in self._torn:
             if not self._is_whole(name):
@@ -568,42 +450,3 @@ class ObjectSession:
     def _forget(self, name: str) -> None:
         with suppress(FileNotFoundError):
             self._folder.delete(name)
-
-
-def _key(number: int) -> str:
-    """Return a name that tells an order, and is no other run's."""
-    return f"{number:08d}-{secrets.token_hex(4)}"
-
-
-def _number(key: str) -> int:
-    return int(key.partition("-")[0])
-
-
-def _journal(run: str, number: int) -> str:
-    return f"journal-{run}-{number:06d}"
-
-
-def _blocks(file: Any, digest: Any) -> Iterator[list[Line]]:
-    """Yield the blocks of a snapshot as it is read."""
-    unpack, rest = zlib.decompressobj(), b""
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
-        *whole, rest = (rest + unpack.decompress(chunk)).split(b"\n")
-        for block in whole:
-            yield msgspec.json.decode(block, type=list[Line])
-
-
-def _last_head(folder: Folder) -> Head | None:
-    """Return what was said last in a folder; ``None`` if nobody can tell."""
-    contents = _Contents.of(folder.names())
-    names = [_journal(run, number) for run in sorted(contents.journals) for number in contents.journals[run]][-2:]
-    for name in [*reversed(names), *(f"marker-{key}" for key in reversed(contents.markers))]:
-        with suppress(Torn, ConfigurationError):
-            return decode(folder.read(name))[0]
-    return None
-
-
-def folder_of(sync_id: str) -> str:
-    """Return the name of a sync's folder: readable, and no other sync's."""
-    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", sync_id)[:80].lstrip(".")
-    return f"{readable}-{hashlib.sha256(sync_id.encode()).hexdigest()[:16]}"

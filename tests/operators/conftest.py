@@ -40,6 +40,7 @@ class TaskInstance:
 
     run_id: str
     xcoms: dict[tuple[str, str], Any]
+    try_number: int = 1
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep a value."""
@@ -56,6 +57,8 @@ class World:
     xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
     events: list[Any] = field(default_factory=list)
     runs: int = 0
+    tries: int = 1
+    """Of the run that comes next: which try it is."""
     operator: IterableModelOperator | None = None
 
     def rows(self, *rows: Sequence[Any], columns: Sequence[str] = COLUMNS) -> None:
@@ -85,6 +88,15 @@ class World:
             defaults["email_column" if column == "email" else "user_id_column"] = column
         return IterableUserSyncOperator(**{**defaults, **parameters})
 
+    def retry(self, **parameters: Any) -> Any:
+        """Run the operator as the next try of the last DAG run, and return its report."""
+        self.runs -= 1
+        self.tries += 1
+        try:
+            return self.run(**parameters)
+        finally:
+            self.tries = 1
+
     def run(self, **parameters: Any) -> Any:
         """Run the operator as a new DAG run, and return its report."""
         self.runs += 1
@@ -92,7 +104,7 @@ class World:
         self.operator = operator = self.make(**parameters)
         context: dict[str, Any] = {
             "run_id": run_id,
-            "ti": TaskInstance(run_id, self.xcoms),
+            "ti": TaskInstance(run_id, self.xcoms, self.tries),
             "inlet_events": {operator.asset: list(self.events)},
             "outlet_events": {operator.asset: SimpleNamespace(extra=None)},
         }

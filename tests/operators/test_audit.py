@@ -19,6 +19,7 @@ from airflow_provider_iterable.operators import IterableListOperator, IterablePr
 from airflow_provider_iterable.state import TableState, audit_tables
 from airflow_provider_iterable.state.audit import Audit
 from airflow_provider_iterable.state.audit_tables import COUNTS
+from airflow_provider_iterable.state.dialects import DIALECTS
 from airflow_provider_iterable.state.table import Auditing
 from tests.operators.conftest import BULK, FIELDS, Make, World, email, person
 from tests.state.test_table import execute, postgres_hook, postgres_tables
@@ -239,20 +240,19 @@ def test_errors_before_the_first_call(desk: Desk) -> None:
 
 
 def test_a_model_that_breaks(desk: Desk) -> None:
-    """The run failed with the class of the error, which may hold anything."""
+    """The run failed, and says of the error what holds no values."""
     desk.world.people(1)
-    with pytest.raises(Exception, match="no such column"):
-        desk.run(sql=f"SELECT id, email, oops_{'x' * 5} FROM users")
-    assert desk.read("runs", "status, error") == [("failed", "OperationalError")]
+    message, report = desk.failure(AirflowFailException, sql=f"SELECT id, email, oops_{'x' * 5} FROM users")
+    assert "query is wrong (OperationalError): no such column: oops_xxxxx" in message
+    assert report["status"] == "failed"
+    assert desk.read("runs", "status, error") == [("failed", message)]
 
 
-def test_later_tries_have_a_name_of_their_own(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_tries_have_a_name_of_their_own(desk: Desk) -> None:
     """So that a retry does not hide what it retries."""
     desk.world.people(1)
-    instance = desk.world.run.__globals__["TaskInstance"]
-    monkeypatch.setattr(instance, "try_number", 1, raising=False)
     desk.run()
-    monkeypatch.setattr(instance, "try_number", 3)
+    desk.world.tries = 3
     desk.run()
     assert desk.read("runs", "sync_run_id") == [("run-1",), ("run-2#3",)]
 
@@ -348,8 +348,8 @@ def test_an_audit_that_breaks_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("desk", ["postgres"], indirect=True)  # SQLite has no lock of a single table
 def test_a_locked_table_holds_nobody_up_for_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where somebody else holds the table, the run goes on without it."""
-    short = replace(audit_tables.FORMS["postgres"], limits=("SET LOCAL lock_timeout = '50ms'",))
-    monkeypatch.setitem(audit_tables.FORMS, "postgres", short)
+    short = replace(DIALECTS["postgres"], limits=("SET LOCAL lock_timeout = '50ms'",))
+    monkeypatch.setattr("airflow_provider_iterable.state.table.DIALECTS", {"postgres": short})
     desk.world.people(1)
     desk.run()
     connection = desk.hook.get_conn()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_iterable.engine.run import NOTHING_REMEMBERED
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableEventOperator
 from airflow_provider_iterable.sandbox.options import ProjectType
@@ -599,6 +600,7 @@ def test_another_mapping_sends_again_what_has_a_mapped_id(open_shop: Open, chang
     shop = open_shop("purchase")
     shop.happen(1)
     options = {"event_id_column": "event_id", "sync_id": "mapped"}
+    assert shop.run(**options)["resend_reason"] == NOTHING_REMEMBERED
     assert shop.run(**options)["resend_reason"] is None
     report = shop.run(**options, **change)
     assert report["resend_reason"] == "the mapping changed, so rows whose payload differs go again"

@@ -658,6 +658,7 @@ def test_a_state_that_would_not_fit_is_refused_first(world: World) -> None:
         ({"fields": {"x": Constant(b"x")}}, "A Constant cannot be sent: field x: a value of type bytes"),
         ({"fields": {"a.b.c": "name"}}, "nested deeper than Iterable merges"),
         ({"sql": "SELECT 1; SELECT 2"}, "several statements"),
+        ({"sql": "SELECT nope"}, "query is wrong (OperationalError): no such column: nope. Nothing was sent"),
         ({"sql_conn_id": "iterable_default"}, "no SQL connection"),
         ({"user_id_column": "uid", "email_column": None, "on_removed": "delete"}, "allow_shared_user_id=True"),
     ],
@@ -670,9 +671,16 @@ def test_mistakes_are_found_before_the_first_call(world: World, parameters: dict
     assert (report["requests"], world.sandbox.calls) == ({}, [])
 
 
+def test_a_table_that_is_not_there_may_come(world: World) -> None:
+    """A retry may help: an upstream job may be making it again."""
+    said, report = world.failure(AirflowException, sql="SELECT * FROM nope")
+    assert "not there (OperationalError): no such table: nope. Nothing was sent" in said
+    assert (report["status"], report["requests"], world.sandbox.calls) == ("failed", {}, [])
+
+
 def test_a_connection_without_key_is_a_mistake(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report is left in XCom even when nothing could begin."""
     monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", '{"conn_type": "iterable"}')
     message, report = world.failure(AirflowFailException)
     assert "has no API key" in message
-    assert (report["status"], base.REPORT_KEY) == ("running", "iterable_report")
+    assert (report["status"], base.REPORT_KEY) == ("failed", "iterable_report")

@@ -19,8 +19,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_iterable.engine.resync import VOID, Resync
 from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, DestinationChanged, StateUnavailable
-from airflow_provider_iterable.state import ObjectState, object
-from airflow_provider_iterable.state.object import PATIENCE, Folder, Head, ObjectSession, encode, folder_of
+from airflow_provider_iterable.state import ObjectState, folder, object
+from airflow_provider_iterable.state.folder import Folder, Head, Torn, decode, encode, folder_of
+from airflow_provider_iterable.state.object import PATIENCE, ObjectSession
 from airflow_provider_iterable.state.scope import Header, Scope, Session
 from tests.state.contract import (
     HERE,
@@ -63,7 +64,7 @@ class TestFilesPutTogether(StoreContract):
         monkeypatch.setattr(object, "MOST_OBJECTS", 1)
         monkeypatch.setattr(object, "MOST_OBJECTS_MEANWHILE", 2)
         monkeypatch.setattr(object, "AT_ONCE", 3)
-        monkeypatch.setattr(object, "CHUNK", 100)
+        monkeypatch.setattr(folder, "CHUNK", 100)
         return Objects(tmp_path)
 
 
@@ -675,10 +676,10 @@ def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
     head = Head("dag.sync", {"a": [1, None]}, "m", {"n": "ö"}, True, "digest", {"00000001-aa": 3})
     lines: list[tuple[str, str | None, str]] = [("[1]", "00ff", "[]"), ('["ö\\u0000"]', None, "")]
     data = encode(head, lines)
-    assert object.decode(data) == (head, lines)
+    assert decode(data) == (head, lines)
     for size in range(len(data)):
-        with pytest.raises(object.Torn):
-            object.decode(data[:size])
+        with pytest.raises(Torn):
+            decode(data[:size])
     assert json.loads(data.split(b"\n")[1])["sync_id"] == "dag.sync"
     assert msgspec.json.decode(data.split(b"\n")[1])["holds"] == {"00000001-aa": 3}
 
