@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,7 +32,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Outcome,
     Reason,
 )
-from airflow_provider_iterable.errors import IterableSyncError, LeaseLost
+from airflow_provider_iterable.errors import IterableSyncError, LeaseLost, Unfinished
 from airflow_provider_iterable.state.audit_tables import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.table import TableState
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 Told = Plan | Accepted | Outcome
 Recall = Callable[[Sequence[str]], Mapping[str, Entry]]
 
+_KIND, _PARTIAL = attrgetter("kind"), attrgetter("partial")
 AT_ONCE = 5_000
 """Rows in one statement, and the bytes and seconds after which fewer are written."""
 BYTES_AT_ONCE = 8_000_000
@@ -90,7 +92,7 @@ class Audit:
     ) -> None:
         self._store = store if isinstance(store, TableState) and store.audit and not report.dry_run else None
         self._hook, self._report, self._mask, self._clock = hook, report, mask, clock
-        self._whose = (report.sync_id, run_id)
+        self._whose = (report.name, run_id)
         self._about = (", ".join(primary_key), model_name)
         self._started = clock()
         self._off = self._store is None
@@ -244,10 +246,13 @@ class Audit:
         return Kind.CHANGED if outcome.key in self._known else Kind.ADDED
 
     def _accept(self, operations: Sequence[Operation]) -> None:
-        self._counts["succeeded"].update([operation.kind for operation in operations])
+        self._counts["succeeded"].update(map(_KIND, operations))
         if not self._all:
             failing = self._failing
-            operations = [operation for operation in operations if operation.partial or operation.key in failing]
+            if failing:
+                operations = [operation for operation in operations if operation.partial or operation.key in failing]
+            else:
+                operations = list(filter(_PARTIAL, operations))
         if not self._anonymous and not self._fields:  # what most rows of most runs are
             self._lines.extend(
                 (op.key, op.kind, "succeeded", None, None, None, _person(op)) for op in operations if not op.partial
@@ -309,7 +314,8 @@ class Audit:
         if error is None:
             status, words = "succeeded", None
         elif isinstance(error, IterableSyncError):
-            status = "aborted" if self._report.reasons[Reason.STOPPED] else "failed"
+            stopped = isinstance(error, Unfinished) and self._report.reasons[Reason.STOPPED]
+            status = "aborted" if stopped else "failed"
             words = self._mask(str(error))
         else:
             status, words = ("failed" if isinstance(error, Exception) else "aborted"), type(error).__name__

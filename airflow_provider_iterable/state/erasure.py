@@ -10,19 +10,13 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_iterable.engine.vocabulary import Entry, Patch
-from airflow_provider_iterable.state.audit_tables import person_tables
+from airflow_provider_iterable.state.audit_tables import PERSON_INDEXES, PERSON_TABLES
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession, TableState, encode
+from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession, TableState
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
-
-_SET = (
-    "INSERT INTO {state} (sync_id, record_key, fingerprint, ref) "
-    "SELECT {p}, k, f, r FROM ({rows}) AS tombstones WHERE TRUE "
-    "ON CONFLICT (sync_id, record_key) DO UPDATE SET fingerprint = excluded.fingerprint, ref = excluded.ref"
-)
 
 
 class ErasingSession(TableSession):
@@ -41,7 +35,6 @@ class ErasingSession(TableSession):
         """Entries of other syncs that became tombstones, or tombstones that were lifted."""
         self._refs: list[str] = []
         self._touched = 0
-        self._audited = False
         super().__init__(store, scope, hook, patience)
 
     def commit(self, patch: Patch) -> None:
@@ -57,12 +50,9 @@ class ErasingSession(TableSession):
 
     def _create(self) -> None:
         super()._create()
-        audited = person_tables(str(self._hook.conn_type), self._dialect.indexes)
-        self._audited = bool(audited)
-        for statement in audited:
-            self._execute(self._sql(statement))
-        if self._dialect.indexes:
-            self._execute(self._sql("CREATE INDEX IF NOT EXISTS {index} ON {state} (ref)"))
+        self._make(*(statement.replace("<time>", self._dialect.time) for statement in PERSON_TABLES))
+        for index in (*PERSON_INDEXES, ("{index}", "state", "ref")):
+            self._make_index(*index)
 
     def _write_along(self) -> None:
         self._touched = 0
@@ -73,27 +63,24 @@ class ErasingSession(TableSession):
 
     def _lift(self, refs: list[str]) -> None:
         where = " FROM {state} WHERE fingerprint = '' AND ref IN ({keys})"
-        ((self._touched,),) = self._fetch(self._sql("SELECT count(*)" + where), (encode(refs),))
+        ((self._touched,),) = self._fetch(*self._about("SELECT count(*)" + where, refs))
         if self._touched:
-            self._execute(self._sql("DELETE" + where), (encode(refs),))
+            self._execute(*self._about("DELETE" + where, refs))
 
     def _strike(self, where: str, *parameters: Any) -> None:
         """Delete what the audit tables have of a person."""
-        for table in ("{changelog}", "{snapshot}") if self._audited else ():
-            self._execute(self._sql(f"DELETE FROM {table} WHERE {where}"), parameters)
+        for table in ("{changelog}", "{snapshot}"):
+            self._execute(*self._about(f"DELETE FROM {table} WHERE {where}", *parameters))
 
     def _bury(self) -> None:
-        self._strike("person IN ({keys})", encode(list(map(tombstone, self._refs))))
-        query = self._sql("SELECT sync_id, record_key, ref FROM {state} WHERE ref IN ({keys}) AND fingerprint <> ''")
+        self._strike("person IN ({keys})", list(map(tombstone, self._refs)))
+        query = "SELECT sync_id, record_key, ref FROM {state} WHERE ref IN ({keys}) AND fingerprint <> ''"
         entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for sync_id, key, ref in self._fetch(query, (encode(self._refs),)):
+        for sync_id, key, ref in self._fetch(*self._about(query, self._refs)):
             entries[sync_id].append((key, ref))
             self._touched += 1
         for sync_id, found in entries.items():
-            self._strike("sync_id = {p} AND row_id IN ({keys})", sync_id, encode([key for key, _ in found]))
-            self._execute(
-                self._sql("DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"),
-                (sync_id, encode([key for key, _ in found])),
-            )
-            stones = [(tombstone(key), "", tombstone(ref)) for key, ref in found]
-            self._execute(self._sql(_SET), (sync_id, encode(stones)))
+            keys = [key for key, _ in found]
+            self._strike("sync_id = {p} AND row_id IN ({keys})", sync_id, keys)
+            self._drop(sync_id, keys)
+            self._put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])

@@ -133,22 +133,15 @@ class _LedgerTables(Tables):
     """The ledger's statements."""
 
     def prepare(self) -> None:
-        def work() -> None:
-            if self._schema:
-                self._execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
-            self._execute(self._sql(_CREATE))
-
-        self._patiently(work)
+        self._patiently(lambda: self._make(_CREATE))
 
     def attempts(self, project: str, action: str, since: int) -> list[int]:
         query = self._sql("SELECT attempted_at FROM {ledger} " + _WHERE + " ORDER BY attempted_at")
         return [moment for (moment,) in self._patiently(lambda: self._fetch(query, (project, action, since)))]
 
     def add(self, project: str, action: str, attempt: str, moment: int) -> None:
-        statement = self._sql(
-            "INSERT INTO {ledger} (project, action, attempt, attempted_at) VALUES ({p}, {p}, {p}, {p}) "
-            "ON CONFLICT (project, action, attempt) DO NOTHING"
-        )
+        columns = ("project", "action", "attempt", "attempted_at")
+        statement = self._upsert("ledger", dict.fromkeys(columns, "{p}"), columns[:3])
         self._patiently(lambda: self._execute(statement, (project, action, attempt, moment)))
 
     def withdraw(self, project: str, action: str, attempt: str) -> None:

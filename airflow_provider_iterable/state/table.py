@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -22,9 +22,11 @@ from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.state.dialects import DIALECTS, Dialect
 from airflow_provider_iterable.state.lease import CREATE as _CREATE_LEASE
 from airflow_provider_iterable.state.lease import MIN_SECONDS, Lease
 from airflow_provider_iterable.state.memory import pair_with
+from airflow_provider_iterable.state.partitions import Partitions, grouped
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
 if TYPE_CHECKING:
@@ -40,50 +42,11 @@ MAX_SYNC_ID = 250
 """Longest ``sync_id`` in characters; with the longest key it still fits an index."""
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How one database says what the store needs; a patch travels as one JSON parameter.
-
-    :param rows: a table expression that turns a JSON array of ``[key, fingerprint, ref]`` into rows ``k, f, r``
-    :param keys: the same for a JSON array of keys, as rows ``k``
-    :param schemas: whether tables can live in a schema of their own
-    :param begins: whether transactions are begun and ended by statements rather than by the driver
-    :param indexes: whether a column with an index can be overwritten, and needs one to be searched
-    """
-
-    rows: str
-    keys: str
-    schemas: bool = True
-    begins: bool = False
-    indexes: bool = True
-
-
-DIALECTS: Mapping[str, Dialect] = {
-    "postgres": Dialect(
-        rows="SELECT e->>0 AS k, e->>1 AS f, e->>2 AS r FROM json_array_elements({p}::json) AS t(e)",
-        keys="SELECT k FROM json_array_elements_text({p}::json) AS t(k)",
-    ),
-    "sqlite": Dialect(
-        rows="SELECT json_extract(value, '$[0]') AS k, json_extract(value, '$[1]') AS f, "
-        "json_extract(value, '$[2]') AS r FROM json_each({p})",
-        keys="SELECT value AS k FROM json_each({p})",
-        schemas=False,
-    ),
-    "duckdb": Dialect(
-        rows="SELECT e[1] AS k, e[2] AS f, e[3] AS r FROM "
-        "(SELECT unnest(from_json({p}::JSON, '[[\"VARCHAR\"]]')) AS e)",
-        keys="SELECT unnest(from_json({p}::JSON, '[\"VARCHAR\"]')) AS k",
-        begins=True,
-        indexes=False,
-    ),
-}
-"""The databases a state table was really run on."""
-
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS {state} (sync_id VARCHAR(250) NOT NULL, record_key VARCHAR(500) NOT NULL, "
-    "fingerprint VARCHAR(64) NOT NULL, ref TEXT NOT NULL, PRIMARY KEY (sync_id, record_key))",
-    "CREATE TABLE IF NOT EXISTS {header} (sync_id VARCHAR(250) NOT NULL PRIMARY KEY, destination TEXT NOT NULL, "
-    "mapping VARCHAR(64) NOT NULL, notes TEXT NOT NULL)",
+    "fingerprint VARCHAR(64) NOT NULL, ref {text} NOT NULL, PRIMARY KEY (sync_id, record_key))",
+    "CREATE TABLE IF NOT EXISTS {header} (sync_id VARCHAR(250) NOT NULL PRIMARY KEY, destination {text} NOT NULL, "
+    "mapping VARCHAR(64) NOT NULL, notes {text} NOT NULL)",
     _CREATE_LEASE,
 )
 
@@ -92,8 +55,9 @@ _CREATE = (
 class TableState:
     """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
 
-    Runs on Postgres, SQLite and DuckDB. The tables (``sync_state``, ``sync_header``, ``sync_lease``) and the schema are
-    created when missing; without a schema their names begin with ``iterable_``. A sync is one run's at a time.
+    Runs on Postgres, MySQL, MariaDB, SQLite and DuckDB, and was tried on no real Snowflake. The tables (``sync_state``,
+    ``sync_header``, ``sync_lease``) and the schema are created when missing; without a schema their names begin with
+    ``iterable_``. A sync is one run's at a time.
 
     :param conn_id: the connection; by default the model's own
     :param schema: the schema of the tables; ``None``: the connection's default
@@ -118,6 +82,7 @@ class TableState:
         """Open the tables, creating them when missing.
 
         :raises LeaseHeld: another run of the sync is under way
+        :raises StateUnavailable: the database is not there, or refuses
         :raises DestinationChanged: the state belongs to another destination
         :raises ConfigurationError: the database is none that is supported, or the schema's name is none
         """
@@ -157,32 +122,36 @@ class Tables:
         self._cursor: Any = None
 
     def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            connection, self._connection, self._cursor = self._connection, None, None
-            connection.close()
+        """Close the connection, broken or not: what was committed is committed."""
+        connection, self._connection, self._cursor = self._connection, None, None
+        _close_quietly(connection)
 
     def transact(self, work: Callable[[], T], patiently: bool = False) -> T:
         """Do the work in one transaction; patiently: again for 30 s when it fails."""
         return self._patiently(work) if patiently else self._transact(work)
 
     def find(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Run a query in the transaction."""
-        return self._fetch(self._sql(statement), parameters)
+        """Run a query in the transaction; a list, as the last parameter, is what ``{keys}`` stands for."""
+        if not parameters or not isinstance(parameters[-1], list):
+            return self._fetch(self._sql(statement), parameters)
+        pieces = _pieces(parameters[-1], self._dialect.most)
+        return [row for some in pieces for row in self._fetch(*self._about(statement, *parameters[:-1], some))]
 
     def change(self, statement: str, parameters: tuple[Any, ...] = ()) -> int:
         """Run a statement in the transaction, and return how many rows it changed; -1 for what changes none."""
-        self._execute(self._sql(statement), parameters)
+        self._execute(*self._about(statement, *parameters))
         count = int(self._cursor.rowcount)
         if count < 0 and self._cursor.description:  # so some versions of DuckDB tell it
             ((count,),) = self._cursor.fetchall()
         return int(count)
 
-    def _patiently(self, work: Callable[[], T]) -> T:
+    def _patiently(self, work: Callable[[], T], waiting: Callable[[], None] = lambda: None) -> T:
+        """Do the work in one transaction, again for 30 s when it fails; before each wait, say so."""
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self._patience),
             wait=tenacity.wait_exponential(0.2, max=5.0),
             retry=tenacity.retry_if_not_exception_type(IterableSyncError),
+            before_sleep=lambda state: waiting(),
             reraise=True,
         )
         result: T = retrying(self._transact, work)
@@ -193,7 +162,7 @@ class Tables:
         try:
             if self._connection is None:
                 self._connection = self._hook.get_conn()
-                self._cursor = self._connection.cursor()
+                self._cursor = self._dialect.cursor(self._connection)
             if self._dialect.begins:
                 self._cursor.execute("BEGIN TRANSACTION")
             result = work()
@@ -217,14 +186,41 @@ class Tables:
         self._execute(statement, parameters)
         return list(self._cursor.fetchall())
 
-    def _sql(self, statement: str) -> str:
-        p = self._placeholder
-        return statement.format(
-            p=p,
-            rows=self._dialect.rows.format(p=p),
-            keys=self._dialect.keys.format(p=p),
-            **self._names,
-        )
+    def _sql(self, statement: str, keys: str = "") -> str:
+        p, dialect = self._placeholder, self._dialect
+        rows = dialect.rows(("k", "f", "r")).format(p=p)
+        return statement.format(p=p, rows=rows, keys=keys, text=dialect.text, **self._names)
+
+    def _about(self, statement: str, *parameters: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return a statement and its parameters; a list, as the last one, is what ``{keys}`` stands for."""
+        if not parameters or not isinstance(parameters[-1], list):
+            return self._sql(statement), parameters
+        *others, keys = parameters
+        if self._dialect.keys:
+            return self._sql(statement, self._dialect.keys.format(p=self._placeholder)), (*others, encode(keys))
+        return self._sql(statement, ", ".join([self._placeholder] * len(keys)) or "NULL"), (*others, *keys)
+
+    def _upsert(self, table: str, values: Mapping[str, str], key: Sequence[str], source: str = "") -> str:
+        return self._sql(self._dialect.upsert(f"{{{table}}}", values, key, source))
+
+    def _make(self, *statements: str) -> None:
+        """Create the schema and the tables that are missing."""
+        if self._schema:
+            self._execute(f"CREATE SCHEMA IF NOT EXISTS {self._dialect.quote}{self._schema}{self._dialect.quote}")
+        for statement in statements:
+            self._execute(self._sql(statement) + self._dialect.storage)
+
+    def _make_index(self, name: str, table: str, *columns: str) -> None:
+        """Create an index if it is missing, where indexes are of use."""
+        dialect = self._dialect
+        if not dialect.indexes:
+            return
+        there = "" if dialect.indexed else "IF NOT EXISTS "
+        whole = (self._names[table].rpartition(".")[2], self._sql(name))
+        if dialect.indexed and self._fetch(self._sql(dialect.indexed), (self._schema, *whole)):
+            return
+        indexed = ", ".join(dialect.prefixes.get(column, column) for column in columns)
+        self._execute(self._sql(f"CREATE INDEX {there}{name} ON {{{table}}} ({indexed})"))
 
 
 class TableSession(Tables):
@@ -234,6 +230,8 @@ class TableSession(Tables):
         super().__init__(store, hook, patience)
         self._scope = scope
         self.remembered = 0
+        self.commit_batches = self._dialect.batches
+        """Batches that are committed together unless the operator says otherwise."""
         self.resend_reason: str | None = None
         self.notes: dict[str, str] = {}
         self._new = False
@@ -247,32 +245,76 @@ class TableSession(Tables):
             )
         # A hook of its own: some keep the connection that they opened last.
         self.lease = Lease(self, Tables(store, copy(hook)), scope.sync_id, scope.holder, store.lease_seconds)
+        self._partitions = Partitions(
+            self,
+            scope,
+            lambda sync_id, seconds: Lease(
+                self, Tables(store, copy(hook)), sync_id, scope.holder, min(seconds, store.lease_seconds)
+            ),
+            self._store,
+        )
         try:
-            try:
-                self._transact(self._create)
-            except Exception:  # of two runs that create them at once, one may lose
-                self._transact(self._create)
-            self.lease.take()
+            self._prepare()
+            self._partitions.join(self.lease)
             self._read_header()
         except BaseException:
             self.close()
             raise
 
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
+        """Pair rows with what is remembered; what another partition of the sync remembers, too, has not left."""
+        return self._partitions.pairs(sync, lambda: self._pair(sync, chunks))
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep the other partitions of the sync from doing this at the same time; they wait for their turn.
+
+        :raises LeaseHeld: waiting took too long
+        """
+        return self._partitions.alone()
+
+    def siblings(self) -> Sequence[Header]:
+        """Return the headers of the other partitions of the sync.
+
+        :raises StateUnavailable: they could not be read
+        """
+        part = self._scope.part
+        return [header for sync_id, header in self._headers() if part and sync_id.startswith(f"{part.sync_id}[")]
+
+    def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Pair rows with fingerprints held in memory; whole entries are recalled for the few that differ."""
-        known: dict[str, bytes] = {}
-        erased: dict[str, int] = {}
-        query = self._sql("SELECT record_key, fingerprint FROM {state} WHERE sync_id = {p}")
-        for entries in Model(self._hook, query, (self._scope.sync_id,)).chunks():
-            keys, fingerprints = zip(*entries, strict=True)
-            known.update(zip(keys, map(bytes.fromhex, fingerprints), strict=True))
-            if "" in fingerprints:
-                erased.update((key, 0) for key, fingerprint in entries if not fingerprint)
-        for key in erased:
-            del known[key]
+        known, erased = self._read(self._load)
         self.remembered = len(known)
         pairs = pair_with(known, sync, chunks, erased)
         return self._lapsing(pairs, erased) if erased and not sync.keeps_leavers else pairs
+
+    def _load(self) -> tuple[dict[bytes, bytes], dict[str, int]]:
+        """Return the fingerprints by key, and the tombstones, of which no row was met yet."""
+        known: dict[bytes, bytes] = {}
+        erased: dict[str, int] = {}
+        query = self._sql("SELECT record_key, fingerprint FROM {state} WHERE sync_id = {p}")
+        for entries in _Stored(self._hook, query, (self._scope.sync_id,)).chunks():
+            keys, fingerprints = zip(*entries, strict=True)
+            known.update(zip(map(str.encode, keys), map(bytes.fromhex, fingerprints), strict=True))
+            if "" in fingerprints:
+                erased.update((key, 0) for key, fingerprint in entries if not fingerprint)
+        for key in erased:
+            del known[key.encode()]
+        return known, erased
+
+    def _read(self, work: Callable[[], T]) -> T:
+        """Read, again for 30 s when it fails.
+
+        :raises StateUnavailable: it could not be read
+        """
+        try:
+            return self._patiently(work)
+        except IterableSyncError:
+            raise
+        except Exception as error:
+            raise StateUnavailable(
+                f"The state of sync {self._scope.sync_id!r} could not be read for {self._patience:.0f} s "
+                f"({type(error).__name__}). No row was sent, and every entry is as it was. The next try begins anew."
+            ) from None
 
     def _lapsing(self, pairs: Iterator[Pair], erased: Mapping[str, int]) -> Iterator[Pair]:
         """Draw the pairs, and see from them which tombstones have no row any more: they go when the run ends well."""
@@ -280,12 +322,25 @@ class TableSession(Tables):
         self._lapsed = [key for key, rows in erased.items() if not rows]
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
-        """Return the whole entries of some keys."""
-        query = self._sql(
-            "SELECT record_key, fingerprint, ref FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
-        )
-        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id, encode(list(keys)))))
+        """Return the whole entries of some keys.
+
+        :raises StateUnavailable: they could not be read
+        """
+        found = self._read(lambda: self.entries(self._scope.sync_id, keys))
         return {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in found}
+
+    def entries(self, sync_id: str, keys: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return keys, fingerprints and references that are remembered of some keys, in the transaction."""
+        query = "SELECT record_key, fingerprint, ref FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
+        return self.find(query, (sync_id, list(keys)))
+
+    def take_over(self, sync_id: str, keys: list[str]) -> None:
+        """Move entries of another ``sync_id`` here, in the transaction; an entry that is here already stays."""
+        here = {key for key, _, _ in self.entries(self._scope.sync_id, keys)}
+        moved = [(key, fingerprint, ref) for key, fingerprint, ref in self.entries(sync_id, keys) if key not in here]
+        if moved:
+            self._put(self._scope.sync_id, moved)
+        self._drop(sync_id, keys)
 
     def commit(self, patch: Patch) -> None:
         """Store a patch, all or nothing; a failure is tried again for 30 s.
@@ -301,20 +356,9 @@ class TableSession(Tables):
             if self._new:
                 self._write_header()
             if kept:
-                self._execute(
-                    self._sql(
-                        "INSERT INTO {state} (sync_id, record_key, fingerprint, ref) "
-                        "SELECT {p}, k, f, r FROM ({rows}) AS patch WHERE TRUE "
-                        "ON CONFLICT (sync_id, record_key) DO UPDATE "
-                        "SET fingerprint = excluded.fingerprint, ref = excluded.ref"
-                    ),
-                    (sync_id, encode(kept)),
-                )
+                self._put(sync_id, kept)
             if dropped:
-                self._execute(
-                    self._sql("DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"),
-                    (sync_id, encode(dropped)),
-                )
+                self._drop(sync_id, dropped)
             self._write_along()
 
         try:
@@ -329,7 +373,18 @@ class TableSession(Tables):
                 "the batches in flight go again with the next try."
             ) from None
 
-    def _store(self, write: Callable[[], None]) -> None:
+    def _put(self, sync_id: str, entries: list[tuple[str, str, str]]) -> None:
+        values = {"sync_id": "{p}", "record_key": "k", "fingerprint": "f", "ref": "r"}
+        statement = self._upsert("state", values, ("sync_id", "record_key"), "{rows}")
+        for some in _pieces(entries, self._dialect.most):
+            self._execute(statement, (sync_id, encode(some)))
+
+    def _drop(self, sync_id: str, keys: list[str]) -> None:
+        statement = "DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
+        for some in _pieces(keys, self._dialect.most):
+            self._execute(*self._about(statement, sync_id, some))
+
+    def _store(self, write: Callable[[], Any]) -> None:
         """Write patiently, in a transaction that renews the lease before anything else."""
         with self.lease.written() as renew:
 
@@ -337,7 +392,7 @@ class TableSession(Tables):
                 renew()
                 write()
 
-            self._patiently(work)
+            self._patiently(work, self.lease.hold)
 
     def close(self) -> None:
         """Let the lease go, and close the connection."""
@@ -397,10 +452,17 @@ class TableSession(Tables):
             ) from None
 
     def others(self) -> Mapping[str, Header]:
-        """Return the headers of the other syncs in these tables."""
+        """Return the headers of the other syncs in these tables.
+
+        :raises StateUnavailable: they could not be read
+        """
+        part = self._scope.part
+        return {sync_id: header for sync_id, header in self._headers() if not grouped(sync_id, header.notes, part)}
+
+    def _headers(self) -> Iterator[tuple[str, Header]]:
         query = self._sql("SELECT sync_id, destination, notes FROM {header} WHERE sync_id <> {p}")
-        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id,)))
-        return {sync_id: Header(json.loads(destination), json.loads(notes)) for sync_id, destination, notes in found}
+        for sync_id, destination, notes in self._read(lambda: self._fetch(query, (self._scope.sync_id,))):
+            yield sync_id, Header(json.loads(destination), json.loads(notes))
 
     def check(self, plan: Plan) -> None:
         """A table holds any plan."""
@@ -415,9 +477,11 @@ class TableSession(Tables):
 
         def write() -> None:
             self._write_header()
-            if self._lapsed:
+            if self._partitions.elsewhere:
+                self._drop(self._scope.sync_id, self._partitions.elsewhere)
+            if self._lapsed and not self._partitions.moving:
                 gone = "DELETE FROM {state} WHERE sync_id = {p} AND fingerprint = '' AND record_key IN ({keys})"
-                self._execute(self._sql(gone), (self._scope.sync_id, encode(self._lapsed)))
+                self._execute(*self._about(gone, self._scope.sync_id, self._lapsed))
 
         try:
             self._store(write)
@@ -429,15 +493,29 @@ class TableSession(Tables):
                 f"({type(error).__name__}). Everything was delivered and is remembered."
             ) from None
 
+    def _prepare(self) -> None:
+        """Create what is missing.
+
+        :raises StateUnavailable: the database is not there, or refuses
+        """
+        try:
+            try:
+                self._transact(self._create)
+            except Exception:  # of two runs that create them at once, one may lose
+                self._patiently(self._create)
+        except Exception as error:
+            raise StateUnavailable(
+                f"The state of sync {self._scope.sync_id!r} could not be opened for {self._patience:.0f} s "
+                f"({type(error).__name__}). Nothing was read or sent. The next try begins anew; look at the connection "
+                "and what it may do, if it stays so."
+            ) from None
+
     def _create(self) -> None:
-        if self._schema:
-            self._execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
-        for statement in _CREATE:
-            self._execute(self._sql(statement))
+        self._make(*_CREATE)
 
     def _read_header(self) -> None:
         query = self._sql("SELECT destination, mapping, notes FROM {header} WHERE sync_id = {p}")
-        found = self._transact(lambda: self._fetch(query, (self._scope.sync_id,)))
+        found = self._read(lambda: self._fetch(query, (self._scope.sync_id,)))
         self._new = not found
         if not found:
             return
@@ -450,11 +528,7 @@ class TableSession(Tables):
     def _write_header(self) -> None:
         scope = self._scope
         self._execute(
-            self._sql(
-                "INSERT INTO {header} (sync_id, destination, mapping, notes) VALUES ({p}, {p}, {p}, {p}) "
-                "ON CONFLICT (sync_id) DO UPDATE SET destination = excluded.destination, mapping = excluded.mapping, "
-                "notes = excluded.notes"
-            ),
+            self._upsert("header", dict.fromkeys(("sync_id", "destination", "mapping", "notes"), "{p}"), ("sync_id",)),
             (scope.sync_id, json.dumps(dict(scope.destination), sort_keys=True), scope.mapping, json.dumps(self.notes)),
         )
 
@@ -466,9 +540,26 @@ class TableSession(Tables):
         )
 
 
+class _Stored(Model):
+    """A query on the state's own tables, whose errors are the driver's."""
+
+    def _prepare(self, connection: Any, cursor: Any) -> None:
+        DIALECTS[str(self.hook.conn_type)].cursor(connection).close()
+
+    def _told(self, error: Exception) -> Exception:
+        return error
+
+
 def encode(parameter: list[Any]) -> str:
     """Return a list as the one JSON parameter in which it travels."""
     return msgspec.json.encode(parameter).decode()
+
+
+def _pieces(items: list[T], most: int) -> Iterator[list[T]]:
+    """Cut a list into pieces of so many characters, or nearly."""
+    number = len(encode(items)) // most + 1
+    size = max(-(-len(items) // number), 1)
+    yield from (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
@@ -486,7 +577,8 @@ def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
         raise ConfigurationError("SQLite has no schemas: leave schema out of TableState")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", schema):
         raise ConfigurationError(f"{schema!r} is not the name of a schema: letters, digits and underscores")
-    tables = {name: f'"{schema}".sync_{name}' for name in ("state", "header", "ledger", "lease", *AUDIT)}
+    quoted = f"{dialect.quote}{schema}{dialect.quote}"
+    tables = {name: f"{quoted}.sync_{name}" for name in ("state", "header", "ledger", "lease", *AUDIT)}
     return {**tables, "index": "sync_state_ref", "prefix": "sync_"}
 
 

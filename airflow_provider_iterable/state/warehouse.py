@@ -13,7 +13,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_iterable.engine.vocabulary import (
@@ -29,13 +28,13 @@ from airflow_provider_iterable.engine.vocabulary import (
     Row,
     Sync,
 )
-from airflow_provider_iterable.errors import ConfigurationError, ModelError
+from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT
-from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.model import Model, told
 from airflow_provider_iterable.state.dialects import DIALECTS, Comparing, NotInSql
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession, encode
+from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -48,6 +47,8 @@ NOTE = "comparison"
 """The note that tells which scheme and recipe the sync's fingerprints are of; none where the worker made them."""
 KEYS_AT_ONCE = 20_000
 """Keys in one statement that reads rows again: each statement runs the model."""
+_KEY, _FINGERPRINT = -5, -1
+"""Where key text and fingerprint stand in a line: after the model's columns, so that a line serves as a row."""
 _ONCE = 'so each row goes again once, unless a run with resync="baseline" comes first'
 BY_THE_DATABASE = f"rows are compared by the database now, and were by the worker before, {_ONCE}"
 BY_THE_WORKER = f"rows are compared by the worker now, and were by the database before, {_ONCE}"
@@ -83,13 +84,12 @@ class Comparison:
         families = [(columns[number], comparing.family(number, columns[number])) for number in digested]
         digest = sha256(repr((recipe.text, families)).encode()).hexdigest()[:32]
         every = ", ".join(f"c{number}" for number in range(len(columns)))
-        once = "" if comparing.joins_fully else "MATERIALIZED "
         key, fingerprint = comparing.key(parts, MAX_KEY_TEXT), comparing.fingerprint(digest, digested)
         return cls(
             model,
             comparing,
             f"WITH iterable_model ({every}) AS (\n{model.sql}\n), "
-            f"iterable_rows AS {once}(SELECT {key} AS k, {fingerprint} AS f, {every} FROM iterable_model)",
+            f"iterable_rows AS {comparing.once}(SELECT {key} AS k, {fingerprint} AS f, {every} FROM iterable_model)",
             f"iterable_remembered AS (SELECT record_key, fingerprint, ref FROM {table} "
             f"WHERE sync_id = {_literal(model, comparing, sync_id)} AND fingerprint <> '')",
             f"{comparing.scheme} {digest}",
@@ -102,22 +102,21 @@ class Comparison:
     def news(self, every: bool = False) -> _Statement:
         """Rows whose fingerprint is not remembered under their key, or every row, and remembered keys without a row."""
         full = self.comparing.joins_fully
+        # Not IS DISTINCT FROM, which not every database knows.
+        news = f"{'r.f IS NULL OR ' if full else ''}s.fingerprint IS NULL OR r.f <> s.fingerprint"
         joined = (
             f"{self.rows}, {self.remembered} "
-            f"SELECT r.k, s.record_key, s.fingerprint, s.ref, r.f, {self._columns} FROM iterable_rows AS r "
+            f"SELECT {self._columns}, r.k, s.record_key, s.fingerprint, s.ref, r.f FROM iterable_rows AS r "
             f"{'FULL' if full else 'LEFT'} JOIN iterable_remembered AS s ON s.record_key = r.k "
-            f"WHERE {'TRUE' if every else 'r.f IS DISTINCT FROM s.fingerprint'}"
+            f"WHERE {'TRUE' if every else news}"
         )
-        gone = (
-            f" UNION ALL SELECT NULL, record_key, fingerprint, ref, NULL{', NULL' * len(self.model.columns)} "
-            "FROM iterable_remembered WHERE record_key NOT IN (SELECT k FROM iterable_rows WHERE k IS NOT NULL)"
-        )
-        return _Statement(self, joined if full else joined + gone, count=True)
+        gone = "" if full else f" UNION ALL {self.comparing.gone(len(self.model.columns))}"
+        return _Statement(self, joined + gone, count=True)
 
     @property
     def _every(self) -> str:
         nothing = "NULL AS record_key, NULL AS fingerprint, NULL AS ref"
-        return f"{self.rows} SELECT r.k, {nothing}, r.f, {self._columns} FROM iterable_rows AS r"
+        return f"{self.rows} SELECT {self._columns}, r.k, {nothing}, r.f FROM iterable_rows AS r"
 
     def first(self) -> _Statement:
         """All rows: nothing is remembered."""
@@ -176,7 +175,9 @@ class WarehouseSession(TableSession):
                 raise NotInSql(f"the state is in connection {conn_id}, the model in {own}")
             if kind not in DIALECTS:
                 raise NotInSql(f"connections of type {kind!r} are not supported")
-            comparing = DIALECTS[kind]()
+            if not DIALECTS[kind].tried and self._compare == "auto":
+                raise NotInSql(f'comparing in {kind} was run on no real server yet; compare="database" asks for it')
+            comparing = DIALECTS[kind].comparing()
             model.describe(comparing.describe)
             self._comparing = comparing
         except NotInSql as error:
@@ -184,10 +185,12 @@ class WarehouseSession(TableSession):
         except ModelError:
             raise
         except Exception as error:
+            if isinstance(away := told(error), ModelUnavailable):
+                raise away from None
             # What is wrong with the model itself is told when it is read.
             self._why_not = f"the query cannot stand inside another one ({type(error).__name__})"
 
-    def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
+    def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Let the database compare; where it cannot, pair the rows with fingerprints held in memory, and say so."""
         recipe: Recipe | None = getattr(sync, "recipe", None)
         try:
@@ -200,7 +203,7 @@ class WarehouseSession(TableSession):
                 ) from None
             log.info("Rows are compared by the worker: %s.", error)
         self._explain()
-        return super().pair(sync, chunks) if self._comparison is None else self._compared(sync, self._comparison)
+        return super()._pair(sync, chunks) if self._comparison is None else self._compared(sync, self._comparison)
 
     def _compose(self, recipe: Recipe | None) -> Comparison:
         if self._comparing is None or self._model is None:
@@ -257,55 +260,47 @@ class WarehouseSession(TableSession):
 
     def _sorted(self, sync: Sync, chunk: Sequence[Row], erased: dict[str, int], tally: _Tally) -> Iterator[Pair]:
         """Tell rows from keys without one, and name the rows."""
-        found = [line for line in chunk if line[4] is not None]
-        if len(found) < len(chunk):
-            for _, key, fingerprint, ref, absent, *_ in chunk:
+        lines: Sequence[Row] = chunk
+        if self.remembered and any(line[_FINGERPRINT] is None for line in chunk):
+            for *_, key, fingerprint, ref, absent in chunk:
                 if absent is None:
                     tally.gone += 1
                     yield Gone(key, Entry(bytes.fromhex(fingerprint), ref))
-        if not found:
-            return
-        tally.rows += len(found)
-        columns = list(zip(*found, strict=True))
-        rows: Sequence[Row] = list(zip(*columns[5:], strict=True))
-        names = sync.keys(rows)
-        keys: Sequence[str] = columns[0]
-        if list(names) != list(keys):
+            lines = [line for line in chunk if line[_FINGERPRINT] is not None]
+            if not lines:
+                return
+        tally.rows += len(lines)
+        names = sync.keys(lines)
+        if list(names) != [line[_KEY] for line in lines]:
             yield from (name for name in names if isinstance(name, Invalid))
-            found, rows = self._agreeing(names, found, rows)
-            keys = [line[0] for line in found]
-        buried = {n for n, key in enumerate(keys) if tombstone(key) in erased} if erased else set[int]()
+            lines = self._agreeing(names, lines)
+        buried = [line[_KEY] for line in lines if tombstone(line[_KEY]) in erased] if erased else []
         if buried:
-            for number in buried:
-                erased[tombstone(keys[number])] += 1
-            yield Erased([keys[number] for number in sorted(buried)])
-            found = [line for number, line in enumerate(found) if number not in buried]
-            rows = [row for number, row in enumerate(rows) if number not in buried]
-            keys = [line[0] for line in found]
-        if not keys:
+            for key in buried:
+                erased[tombstone(key)] += 1
+            yield Erased(buried)
+            lines = [line for line in lines if tombstone(line[_KEY]) not in erased]
+        if not lines:
             return
+        *_, keys, _, remembered, refs, fingerprints = zip(*lines, strict=True)
         tally.keys.extend(map(hash, keys))
-        before = [None if line[2] is None else bytes.fromhex(line[2]) for line in found]
+        before = [None if text is None else bytes.fromhex(text) for text in remembered]
         tally.changed += len(before) - before.count(None)
-        refs = [line[3] for line in found]
-        yield Present(keys, rows, before, [bytes.fromhex(line[4]) for line in found], refs)
+        yield Present(keys, lines, before, list(map(bytes.fromhex, fingerprints)), refs)
 
-    def _agreeing(
-        self, names: Sequence[str | Invalid], found: Sequence[Row], rows: Sequence[Row]
-    ) -> tuple[list[Row], list[Row]]:
+    def _agreeing(self, names: Sequence[str | Invalid], lines: Sequence[Row]) -> Sequence[Row]:
         """Return the lines whose key is one, once database and worker agree about each.
 
         :raises ModelError: they do not
         """
         here = [name if isinstance(name, str) else None for name in names]
-        differing = sum(name != line[0] for name, line in zip(here, found, strict=True))
+        differing = sum(name != line[_KEY] for name, line in zip(here, lines, strict=True))
         if differing:
             raise ModelError(
                 f"The database names {differing} rows otherwise than the worker does. Nothing was sent. Compare in the "
                 'worker with TableState(compare="worker").'
             )
-        kept = [number for number, name in enumerate(here) if name is not None]
-        return [found[number] for number in kept], [rows[number] for number in kept]
+        return [line for name, line in zip(here, lines, strict=True) if name is not None]
 
     def _repeats(self, comparison: Comparison, erased: Mapping[str, int]) -> list[tuple[str, int, int]]:
         """Return the keys that several rows have, how many, and how many of these are unchanged."""
@@ -318,22 +313,20 @@ class WarehouseSession(TableSession):
 
     def bearers(self, refs: Sequence[str]) -> Mapping[str, str]:
         """Return the keys that remember one of these references, and which."""
-        query = self._sql(
-            "SELECT record_key, ref FROM {state} WHERE sync_id = {p} AND fingerprint <> '' AND ref IN ({keys})"
-        )
-        return dict(self._transact(lambda: self._fetch(query, (self._scope.sync_id, encode(list(refs))))))
+        query = "SELECT record_key, ref FROM {state} WHERE sync_id = {p} AND fingerprint <> '' AND ref IN ({keys})"
+        return dict(self._read(lambda: self.find(query, (self._scope.sync_id, list(refs)))))
 
     def present(self, keys: Sequence[str]) -> Iterator[Present]:
         """Read rows by their keys, with their fingerprints."""
         assert self._comparison is not None
         for start in range(0, len(keys), KEYS_AT_ONCE):
             for chunk in self._comparison.some(keys[start : start + KEYS_AT_ONCE]).chunks():
-                found = [bytes.fromhex(line[4]) for line in chunk]
-                yield Present([line[0] for line in chunk], [line[5:] for line in chunk], [None] * len(chunk), found)
+                found = [bytes.fromhex(line[_FINGERPRINT]) for line in chunk]
+                yield Present([line[_KEY] for line in chunk], chunk, [None] * len(chunk), found)
 
     def _query(self, statement: str) -> list[tuple[Any, ...]]:
         query = self._sql(statement)
-        return self._transact(lambda: self._fetch(query, (self._scope.sync_id,)))
+        return self._read(lambda: self._fetch(query, (self._scope.sync_id,)))
 
 
 class _Statement(Model):
@@ -371,5 +364,4 @@ class _Tally:
         """
         if unchanged + self.changed != remembered - self.gone:
             return True
-        ordered = sorted(self.keys)
-        return any(one == other for one, other in pairwise(ordered))
+        return len(set(self.keys)) < len(self.keys)

@@ -3,7 +3,7 @@
 A table of eight columns, one of them jsonb, and what is remembered of it, both in Postgres. Each phase runs in a
 process of its own: fetching the rows and nothing else; the comparison as somebody would write it by hand, with its
 news fetched; and the run of a sync up to its plan, unchanged and with 1 % of the rows changed. Nothing is sent.
-``--database duckdb`` does the same in a file.
+``--database duckdb`` does the same in a file, ``--database mysql`` in MySQL or MariaDB.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
-from tests.services import postgres_uri
+from tests.services import mysql_uri, postgres_uri
 
 SCHEMA = "iterable_bench_warehouse"
 SYNC = "bench.users"
@@ -56,6 +58,26 @@ SELECT n AS id,
        {{'tier': n % 4, 'pets': [{{'name': 'Pet' || n % 100, 'age': n % 15}}]}}::JSON AS profile
 FROM range(1, ROWS + 1) AS t(n)
 """,
+    "mysql": f"""
+DROP DATABASE IF EXISTS {SCHEMA};
+CREATE DATABASE {SCHEMA};
+CREATE TABLE {SCHEMA}.users AS
+WITH d (d) AS (SELECT 0 UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6
+    UNION SELECT 7 UNION SELECT 8 UNION SELECT 9),
+n (n) AS (SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d + 100000 * g.d + 1000000 * h.d + 1
+    FROM d AS a, d AS b, d AS c, d AS e, d AS f, d AS g, d AS h)
+SELECT n AS id,
+       CONCAT('user', n, '@example.com') AS email,
+       CONCAT('First', n % 5000) AS first_name,
+       ELT(1 + n % 5, 'Berlin', 'Paris', 'Lagos', 'Lima', 'Osaka') AS city,
+       TIMESTAMP '2020-01-01 00:00:00' + INTERVAL n MINUTE AS signup_at,
+       CAST(n % 100000 / 100.0 AS DECIMAL(10, 2)) AS lifetime_value,
+       n % 37 AS orders,
+       JSON_OBJECT('tier', n % 4, 'pets', JSON_ARRAY(
+           JSON_OBJECT('name', CONCAT('Pet', n % 100), 'age', n % 15))) AS profile
+FROM n WHERE n <= ROWS;
+ANALYZE TABLE {SCHEMA}.users
+""",
 }
 CHANGE = f"UPDATE {SCHEMA}.users SET orders = orders + 1 WHERE id % 100 = 0"
 BY_HAND = {
@@ -71,6 +93,14 @@ SELECT n.*, s.record_key FROM (
 FULL JOIN {SCHEMA}.by_hand AS s ON s.record_key = n.id::VARCHAR
 WHERE s.digest IS DISTINCT FROM n.digest
 """,
+    "mysql": f"""
+SELECT n.*, s.record_key FROM (
+    SELECT MD5(CONCAT_WS(',', {", ".join(COLUMNS)})) AS digest, u.* FROM {SCHEMA}.users AS u) AS n
+LEFT JOIN {SCHEMA}.by_hand AS s ON s.record_key = CAST(n.id AS CHAR)
+WHERE NOT s.digest <=> n.digest
+UNION ALL SELECT NULL{", NULL" * len(COLUMNS)}, record_key FROM {SCHEMA}.by_hand
+WHERE record_key NOT IN (SELECT CAST(id AS CHAR(20)) FROM {SCHEMA}.users)
+""",
 }
 """A key that is the column's text, one digest of the whole row, one join: no key text, no null keys, no duplicates."""
 REMEMBER_BY_HAND = {
@@ -83,6 +113,11 @@ ANALYZE {SCHEMA}.by_hand
     "duckdb": f"""
 CREATE TABLE {SCHEMA}.by_hand AS SELECT id::VARCHAR AS record_key, md5(ROW({", ".join(COLUMNS)})::VARCHAR) AS digest
 FROM {SCHEMA}.users
+""",
+    "mysql": f"""
+CREATE TABLE {SCHEMA}.by_hand (record_key VARCHAR(20) NOT NULL PRIMARY KEY, digest VARCHAR(32)) AS
+SELECT CAST(id AS CHAR(20)) AS record_key, MD5(CONCAT_WS(',', {", ".join(COLUMNS)})) AS digest FROM {SCHEMA}.users;
+ANALYZE TABLE {SCHEMA}.by_hand
 """,
 }
 
@@ -174,6 +209,9 @@ def database(kind: str, rows: int) -> Iterator[tuple[Callable[[str], None], str]
             finally:
                 run(f"DROP SCHEMA {SCHEMA} CASCADE")
         return
+    if kind == "mysql":
+        yield from _mysql(seed)
+        return
     import duckdb
 
     with tempfile.TemporaryDirectory() as home:
@@ -186,6 +224,37 @@ def database(kind: str, rows: int) -> Iterator[tuple[Callable[[str], None], str]
 
         run_in_file(seed)
         yield run_in_file, json.dumps({"conn_type": "duckdb", "host": path})
+
+
+def _mysql(seed: str) -> Iterator[tuple[Callable[[str], None], str]]:
+    """Give the users in MySQL or MariaDB; mysqlclient reads them, if it is there."""
+    from mysql.connector import connect
+
+    uri = mysql_uri()
+    address = urlsplit(uri)
+    with connect(
+        host=address.hostname, port=address.port, user=address.username, password=address.password or ""
+    ) as connection:
+
+        def run(statements: str) -> None:
+            cursor = connection.cursor(buffered=True)
+            for statement in filter(str.strip, statements.split(";")):
+                cursor.execute(statement)
+            connection.commit()
+
+        run(seed)
+        try:
+            driver = "mysqlclient" if find_spec("MySQLdb") else "mysql-connector-python"
+            yield run, f"{uri}?client={driver}"
+        finally:
+            run(f"DROP DATABASE {SCHEMA}")
+
+
+ANALYZE = {
+    "postgres": f"ANALYZE {SCHEMA}.sync_state",
+    "duckdb": "CHECKPOINT",
+    "mysql": f"ANALYZE TABLE {SCHEMA}.sync_state",
+}
 
 
 def main() -> None:
@@ -224,7 +293,7 @@ def main() -> None:
             measure("start", "start")
             measure("first run, remembered", "remember")
             run(REMEMBER_BY_HAND[kind])
-            run(f"ANALYZE {SCHEMA}.sync_state" if kind == "postgres" else "CHECKPOINT")
+            run(ANALYZE[kind])
             for share in ("unchanged", "1 % changed"):
                 if share != "unchanged":
                     run(CHANGE)

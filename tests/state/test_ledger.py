@@ -16,7 +16,7 @@ from airflow_provider_iterable.errors import StateUnavailable
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.ledger import TRAVEL, Ledger, Quota, project_of
 from tests.fakes import a_call, an_operation
-from tests.state.test_table import DATABASES, duckdb_hook, postgres_hook, postgres_tables, sqlite_hook
+from tests.state.test_table import DATABASES, duckdb_hook, mysql_tables, postgres_hook, postgres_tables, sqlite_hook
 
 DAY = 86_400.0
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
@@ -65,6 +65,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         hook = postgres_hook(monkeypatch)
         with postgres_tables(hook) as tables:
             yield Place(hook, tables.schema, Clock())
+        return
+    if request.param == "mysql":
+        with mysql_tables(monkeypatch) as tables:
+            yield Place(tables.hook, None, Clock())
         return
     make = {"sqlite": sqlite_hook, "duckdb": duckdb_hook}[request.param]
     yield Place(make(tmp_path, monkeypatch), None, Clock())

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_iterable.engine.plan import Plan, Planner
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.run import Options, _plan, run
+from airflow_provider_iterable.engine.run import NOTHING_REMEMBERED, Options, _plan, run
 from airflow_provider_iterable.engine.vocabulary import Batch, Kind, Reply, State
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 from airflow_provider_iterable.mapping import Mapper
@@ -36,7 +36,15 @@ from airflow_provider_iterable.state.warehouse import BY_THE_DATABASE, BY_THE_WO
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 from tests.fakes import a_spool, close_spools
 from tests.state.contract import HERE, MAPPING, NASTY, fresh
-from tests.state.test_table import duckdb_hook, execute, needs_duckdb, postgres_hook, sqlite_hook
+from tests.state.test_table import (
+    MYSQL_DRIVERS,
+    duckdb_hook,
+    execute,
+    mysql_tables,
+    needs_duckdb,
+    postgres_hook,
+    sqlite_hook,
+)
 
 Types = Mapping[str, tuple[str, st.SearchStrategy[Any]]]
 
@@ -116,6 +124,38 @@ SQLITE: Types = {
     "value": ("", st.one_of(st.integers(-3, 3), FLOATS, TEXTS, st.binary(max_size=3))),
     "other": ("", st.one_of(st.integers(-3, 3), FLOATS, TEXTS)),
 }
+MYSQL: Types = {
+    "id": ("bigint", POSTGRES["id"][1]),
+    "tag": ("text", TEXTS | st.sampled_from(NASTY)),
+    "email": ("varchar(50)", POSTGRES["email"][1]),
+    "small": ("smallint", st.integers(-3, 3)),
+    "tiny": ("tinyint unsigned", st.integers(0, 255)),
+    "huge": ("bigint unsigned", st.integers(0, 2**64 - 1)),
+    "truth": ("boolean", st.booleans()),
+    "bits": ("bit(12)", st.integers(0, 4095)),
+    "double": ("double", st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1e-7, 1e21])),
+    "single": ("float", st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    "amount": ("decimal(38,10)", st.decimals(-(10**9), 10**9, places=10)),
+    "price": ("decimal(12,2)", st.decimals(-99, 99, places=2)),
+    "whole": ("decimal(40,0)", st.integers(-(10**39), 10**39).map(Decimal)),
+    "day": ("date", st.dates(date(1, 1, 2))),
+    "naive": ("datetime(6)", NAIVE),
+    "second": (
+        "datetime",
+        st.datetimes(datetime(2000, 1, 2), datetime(2030, 1, 1)).map(lambda d: d.replace(microsecond=0)),
+    ),
+    "moment": ("timestamp(6) NULL", st.datetimes(datetime(1970, 1, 3), datetime(2038, 1, 1))),
+    "clock": ("time(6)", st.times()),
+    "born": ("year", st.integers(1902, 2154)),
+    "doc": ("json", JSONS),
+    "kind": ("enum('a', 'B', 'o''clock')", st.sampled_from(["a", "B", "o'clock"])),
+    "short": ("varchar(40) COLLATE utf8mb4_general_ci", TEXTS),
+    "padded": ("char(12)", st.text("ab ", max_size=4)),
+    "latin": (
+        "varchar(20) CHARACTER SET latin1",
+        st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]), max_size=5),
+    ),
+}
 KEYS: Mapping[str, tuple[Types, Sequence[tuple[str, ...]]]] = {
     "postgres": (
         POSTGRES,
@@ -132,6 +172,13 @@ KEYS: Mapping[str, tuple[Types, Sequence[tuple[str, ...]]]] = {
         ],
     ),
     "sqlite": (SQLITE, [("id",), ("id", "tag"), ("tag",), ("value",), ("other", "id")]),
+    "mysql": (
+        MYSQL,
+        [
+            ("id",), ("id", "tag"), ("tag",), ("huge",), ("price", "truth"), ("naive", "day"), ("moment",), ("second",),
+            ("short",), ("padded",), ("small",), ("whole",), ("kind",), ("latin",),
+        ],
+    ),
 }  # fmt: skip
 
 
@@ -146,9 +193,13 @@ class Warehouse:
     def __post_init__(self) -> None:
         self.types, self.keys = KEYS[self.kind]
         self.table = f"{self.schema}.every_type" if self.schema else "every_type"
-        columns = ", ".join(f'"{name}" {kind}' for name, (kind, _) in self.types.items())
-        schema = f"CREATE SCHEMA {self.schema}" if self.schema else "SELECT 1"
-        execute(self.hook, schema, f"CREATE TABLE {self.table} ({columns})")
+        columns = ", ".join(f"{self.quoted(name)} {kind}" for name, (kind, _) in self.types.items())
+        schema = [f"CREATE SCHEMA {self.schema}"] if self.schema else []
+        execute(self.hook, *schema, f"CREATE TABLE {self.table} ({columns})")
+
+    def quoted(self, name: str) -> str:
+        """Quote a name, as some are words of SQL."""
+        return f"`{name}`" if self.kind == "mysql" else f'"{name}"'
 
     def store(self, compare: Compare = "database") -> TableState:
         """Return state tables beside the model."""
@@ -160,7 +211,9 @@ class Warehouse:
         try:
             cursor = connection.cursor()
             cursor.execute(f"DELETE FROM {self.table}")
-            casts = [f"CAST({self.hook.placeholder} AS {kind})" if kind else "?" for kind, _ in self.types.values()]
+            p = self.hook.placeholder
+            casting = self.kind not in ("sqlite", "mysql")
+            casts = [f"CAST({p} AS {kind})" if casting else p for kind, _ in self.types.values()]
             for row in rows:
                 cursor.execute(f"INSERT INTO {self.table} VALUES ({', '.join(casts)})", tuple(map(bare, row)))
             connection.commit()
@@ -230,7 +283,7 @@ def remember(plan: Plan, state: Any) -> None:
         state.commit(patch)
 
 
-@pytest.fixture(params=["postgres", "psycopg2", "sqlite", pytest.param("duckdb", marks=needs_duckdb)])
+@pytest.fixture(params=["postgres", "psycopg2", "sqlite", pytest.param("duckdb", marks=needs_duckdb), *MYSQL_DRIVERS])
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
     """Give each of the databases."""
     if request.param in ("postgres", "psycopg2"):
@@ -238,6 +291,9 @@ def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
         hook = postgres_hook(monkeypatch, request.param)
         yield Warehouse(hook, "postgres", schema)
         execute(hook, "SET lock_timeout = '5s'", f"DROP SCHEMA {schema} CASCADE")
+    elif request.param in MYSQL_DRIVERS:
+        with mysql_tables(monkeypatch, request.param) as tables:
+            yield Warehouse(tables.hook, "mysql")
     else:
         give = sqlite_hook if request.param == "sqlite" else duckdb_hook
         yield Warehouse(give(tmp_path, monkeypatch), request.param)
@@ -253,6 +309,11 @@ def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 @given(data=st.data())
 def test_the_database_finds_what_the_worker_finds(warehouse: Warehouse, data: st.DataObject) -> None:
     """Whatever the types and values, pairs of the database and of memory make the same plan, and then none."""
+    agree(warehouse, data)
+
+
+def agree(warehouse: Warehouse, data: st.DataObject) -> None:
+    """Let database and worker find what is new in rows as they are drawn."""
     key = data.draw(st.sampled_from(warehouse.keys))
     sync_id, memory = fresh(), MemoryState()
     before: list[tuple[Any, ...]] = []
@@ -411,7 +472,9 @@ def test_what_the_database_cannot_do_the_worker_does(warehouse: Warehouse, caplo
     """A key that SQL writes otherwise is left to the worker, and the log says so, unless the database is required."""
     sync_id = fresh()
     sql = (
-        f"SELECT double AS id, email FROM {warehouse.table}" if warehouse.kind != "sqlite" else "SELECT 1 AS x, 2 AS x"
+        f"SELECT {warehouse.quoted('double')} AS id, email FROM {warehouse.table}"
+        if warehouse.kind != "sqlite"
+        else "SELECT 1 AS x, 2 AS x"
     )
     with (
         caplog.at_level("INFO"),
@@ -475,7 +538,7 @@ def test_key_text_is_the_same_in_sql(warehouse: Warehouse) -> None:
         assert ([] if case["text"] is None else [case["text"]]) == found, case["fact"]
         close_spools()
         tried += 1
-    assert tried >= {"postgres": 34, "duckdb": 26, "sqlite": 24}[warehouse.kind]
+    assert tried >= {"postgres": 34, "duckdb": 26, "sqlite": 24, "mysql": 26}[warehouse.kind]
 
 
 def literal(kind: str, what: str, value: Any) -> str | None:
@@ -487,6 +550,8 @@ def literal(kind: str, what: str, value: Any) -> str | None:
     if kind == "sqlite":
         large = what == "int" and abs(value) >= 2**63
         return None if large else {"int": number, "float": number, "str": text}.get(what)
+    if kind == "mysql":
+        return mysql_literal(what, value)
     if what == "datetime":
         aware = "+" in number[10:] or "-" in number[10:]
         if kind == "duckdb" and aware and "aware" not in DUCKDB:
@@ -499,6 +564,22 @@ def literal(kind: str, what: str, value: Any) -> str | None:
     if what == "bool":
         text = "'true'" if value else "'false'"
     return f"CAST({text} AS {types[what]})" if what in types else None
+
+
+def mysql_literal(what: str, value: Any) -> str | None:
+    """Return a golden value in MySQL, if it has such values and compares them."""
+    match what:
+        case "int":
+            return f"CAST({value} AS DECIMAL(65, 0))"
+        case "decimal":
+            return f"CAST({value} AS DECIMAL(65, 20))"
+        case "str":
+            return f"CONVERT(X'{value.encode().hex()}' USING utf8mb4)"
+        case "date":
+            return f"CAST('{value}' AS DATE)"
+        case "datetime" if "+" not in value[10:] and "-" not in value[10:]:
+            return f"CAST('{value}' AS DATETIME(6))"
+    return None
 
 
 def test_rows_of_erased_people_are_left_out(warehouse: Warehouse) -> None:
@@ -555,7 +636,12 @@ MIXED: list[tuple[tuple[Any, Any], tuple[Any, Any]]] = [
 
 def test_values_are_not_taken_for_one_another(warehouse: Warehouse) -> None:
     """Neither do values of two columns run together, nor are nulls, texts and numbers that look alike the same."""
-    names = {"postgres": ("tag", "short"), "duckdb": ("tag", "name"), "sqlite": ("value", "other")}[warehouse.kind]
+    names = {
+        "postgres": ("tag", "short"),
+        "duckdb": ("tag", "name"),
+        "sqlite": ("value", "other"),
+        "mysql": ("tag", "short"),
+    }[warehouse.kind]
     places = [list(warehouse.types).index(name) for name in names]
     for before, after in PAIRS + (MIXED if warehouse.kind == "sqlite" else []):
         sync_id, found = fresh(), []
@@ -592,7 +678,8 @@ def test_a_wider_type_is_no_news(warehouse: Warehouse) -> None:
     fields = {"small": "id" if warehouse.kind == "sqlite" else "small"}
     deliver(warehouse, sync_id, fields=fields)
     if warehouse.kind != "sqlite":
-        execute(warehouse.hook, f"ALTER TABLE {warehouse.table} ALTER small TYPE bigint")
+        how = "MODIFY small bigint" if warehouse.kind == "mysql" else "ALTER small TYPE bigint"
+        execute(warehouse.hook, f"ALTER TABLE {warehouse.table} {how}")
     assert (1, None) == quiet(*deliver(warehouse, sync_id, fields=fields))
 
 
@@ -637,4 +724,4 @@ def test_the_report_says_why_rows_went_again(warehouse: Warehouse, monkeypatch: 
             context = {"run_id": "run", "ti": pushed, "outlet_events": defaultdict(SimpleNamespace)}
             told.append(operator.execute(cast("Any", context)))
     found = [(report["accepted"], report["unchanged"], report["resend_reason"]) for report in told]
-    assert [(2, 0, None), (2, 0, BY_THE_DATABASE), (0, 2, None)] == found
+    assert [(2, 0, NOTHING_REMEMBERED), (2, 0, BY_THE_DATABASE), (0, 2, None)] == found

@@ -1,0 +1,28 @@
+"""The databases that the state knows: a file each, with all that is said about it.
+
+A digest must tell every two rows apart that the worker would tell apart: it covers the values, which of them are null
+and, through the caller's digest of the columns, their types. Nothing in it depends on settings of the session, such as
+its time zone, for those belong to the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_provider_iterable.state.dialects.duckdb import DUCKDB
+from airflow_provider_iterable.state.dialects.mysql import MYSQL
+from airflow_provider_iterable.state.dialects.postgres import POSTGRES
+from airflow_provider_iterable.state.dialects.snowflake import SNOWFLAKE
+from airflow_provider_iterable.state.dialects.sqlite import SQLITE
+from airflow_provider_iterable.state.dialects.vocabulary import Comparing, Dialect, NotInSql
+
+__all__ = ["DIALECTS", "Comparing", "Dialect", "NotInSql"]
+
+DIALECTS: Mapping[str, Dialect] = {
+    "postgres": POSTGRES,
+    "sqlite": SQLITE,
+    "duckdb": DUCKDB,
+    "mysql": MYSQL,
+    "snowflake": SNOWFLAKE,
+}
+"""By connection type."""

@@ -1,0 +1,109 @@
+"""Postgres 11 and later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_provider_iterable.model import plain_cursor
+from airflow_provider_iterable.state.dialects.vocabulary import Dialect, Typed, parts, refused
+
+
+class Postgres(Typed):
+    """A row is digested in its binary form, which has types, lengths and nulls."""
+
+    scheme = "d1"
+    joins_fully = True
+
+    def describe(self, cursor: Any) -> None:
+        """Look the types up in the catalog."""
+        oids = [int(column[1]) for column in cursor.description]
+        cursor.execute(
+            "SELECT t.oid::bigint, CASE WHEN t.typtype = 'e' THEN 'enum' ELSE t.typname::text END, "
+            "t.typsend::oid <> 0 AND coalesce(e.typsend::oid <> 0, true) "
+            "FROM pg_catalog.pg_type AS t LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem "
+            f"WHERE t.oid IN ({', '.join(map(str, oids))})"
+        )
+        found = {oid: (name, sends) for oid, name, sends in cursor.fetchall()}
+        self.types = [found[oid][0] for oid in oids]
+        self._sends = [found[oid][1] for oid in oids]
+
+    def begin(self, connection: Any, cursor: Any) -> Any:
+        """Let all statements of the transaction see one snapshot."""
+        plain = plain_cursor(connection)
+        plain.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        return plain
+
+    def family(self, number: int, name: str) -> str:
+        """Return the type; integers of all sizes are one, and so is text with and without a limit."""
+        kind = self.types[number]
+        if not self._sends[number]:
+            raise refused(name, kind, "compared")
+        return {"int2": "int8", "int4": "int8", "varchar": "text"}.get(kind, kind)
+
+    def key_part(self, number: int, name: str) -> str:
+        """Return the part by the type."""
+        c, kind = f"c{number}", self.types[number]
+        match kind:
+            case "int2" | "int4" | "int8":
+                return self._short(f"{c}::text")
+            case "bool":
+                return self._short(f"CASE WHEN {c} THEN 'true' WHEN NOT {c} THEN 'false' END")
+            case "uuid":
+                return self._short(f"'\"' || {c}::text || '\"'")
+            case "text" | "varchar" | "bpchar" | "name" | "enum" | "citext":
+                return f"to_json({c})::text"
+            case "date":
+                return self._short(f"""'"' || to_char({c}, 'YYYY-MM-DD') || '"'""")
+            case "timestamp":
+                return self._short(self._moment(c, ""))
+            case "timestamptz":
+                return self._short(self._moment(f"({c} AT TIME ZONE 'UTC')", "Z"))
+            case "numeric":
+                return self._numeric(c)
+        raise refused(name, kind, "part of a key")
+
+    def _moment(self, c: str, zone: str) -> str:
+        return f"""'"' || to_char({c}, 'YYYY-MM-DD"T"HH24:MI:SS.US') || '{zone}"'"""
+
+    def _numeric(self, c: str) -> str:
+        """Whole numbers keep their digits, others are the shortest text of the nearest double."""
+        size, text = f"abs({c}::float8)", f"{c}::float8::text"
+        return (
+            f"CASE WHEN {c} = 'NaN' OR abs({c}) >= 1e300 THEN NULL WHEN {c} = trunc({c}) THEN trunc({c})::text "
+            f"WHEN {size} < 1e-5 THEN regexp_replace({text}, 'e-0*', 'e-') "
+            f"WHEN {size} >= 1e16 THEN replace({text}, 'e+', 'e') "
+            f"WHEN {c}::float8 = trunc({c}::float8) THEN ({text})::numeric::text || '.0' "
+            f"ELSE ({text})::numeric::text END"
+        )
+
+    def fingerprint(self, digest: str, columns: Sequence[int]) -> str:
+        """Digest the record that the columns make."""
+        cast = {"int2": "int8", "int4": "int8", "varchar": "text"}
+        values = [
+            f"c{number}::{cast[self.types[number]]}" if self.types[number] in cast else f"c{number}"
+            for number in columns
+        ]
+        record = f"record_send(ROW('{digest}'::text, {', '.join(values)}))" if values else f"'{digest}'::bytea"
+        return f"'{self.scheme}' || substr(encode(sha256({record}), 'hex'), 1, 32)"
+
+    def quote(self, text: str) -> str:
+        """Return a literal that means the same whatever ``standard_conforming_strings`` says."""
+        plain = super().quote(text)
+        return "E" + plain.replace("\\", "\\\\") if "\\" in plain else plain
+
+
+POSTGRES = Dialect(
+    rows=parts(lambda number: f"e->>{number}", "json_array_elements({p}::json) AS t(e)"),
+    keys="SELECT k FROM json_array_elements_text({p}::json) AS t(k)",
+    now="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+    idle=" AND set_config('idle_in_transaction_session_timeout', '<ms>', true) <> ''",
+    taking=("SET LOCAL lock_timeout = '5s'",),
+    beating=("SET LOCAL lock_timeout = '5s'",),
+    limits=("SET LOCAL lock_timeout = '5s'", "SET LOCAL statement_timeout = '60s'"),
+    time="TIMESTAMP WITH TIME ZONE",
+    moment="CAST(CAST({value} AS TEXT) || '+00:00' AS TIMESTAMP WITH TIME ZONE)",
+    some="ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {where} LIMIT {limit}))",
+    digests="encode(sha256(convert_to(w, 'UTF8')), 'hex')",
+    comparing=Postgres,
+)

@@ -1,0 +1,84 @@
+"""SQLite, which runs in the worker."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, key_text
+from airflow_provider_iterable.state.dialects.vocabulary import Dialect, NotInSql, Typed, parts
+
+_encode = msgspec.json.Encoder().encode
+_SQLITE_VALUES: Mapping[type, str] = {int: "i", float: "f", str: "s", bytes: "b", type(None): "n"}
+
+
+class Sqlite(Typed):
+    """It calls the worker's own functions, and no row becomes more than a tuple."""
+
+    scheme = "d3"
+    joins_fully = False
+    once = "MATERIALIZED "
+
+    def describe(self, cursor: Any) -> None:
+        """Columns have no types here; values do."""
+        if sqlite3.sqlite_version_info < (3, 35):
+            raise NotInSql(f"SQLite {sqlite3.sqlite_version} does not know AS MATERIALIZED; 3.35 does")
+        if any(re.search(r":\d+$", column[0]) for column in cursor.description):
+            raise NotInSql("several columns have one name")
+
+    def begin(self, connection: Any, cursor: Any) -> Any:
+        """Give the connection the functions; a statement that reads begins a transaction."""
+        connection.create_function("iterable_key", -1, _key, deterministic=True)
+        connection.create_function("iterable_fingerprint", -1, _fingerprint, deterministic=True)
+        cursor.execute("BEGIN")
+        return cursor
+
+    def family(self, number: int, name: str) -> str:
+        """Each value brings its type along."""
+        return ""
+
+    def key_part(self, number: int, name: str) -> str:
+        """Return the column itself."""
+        return f"c{number}"
+
+    def key(self, parts: Sequence[str], longest: int) -> str:
+        """Return a call of the worker's function."""
+        return f"iterable_key({', '.join(parts)})"
+
+    def fingerprint(self, digest: str, columns: Sequence[int]) -> str:
+        """Return a call of the worker's function."""
+        return f"iterable_fingerprint({', '.join([self.quote(digest), *(f'c{number}' for number in columns)])})"
+
+
+def _key(*values: Any) -> str | None:
+    try:
+        text = key_text(values)
+    except (FieldError, OverflowError, UnicodeEncodeError):
+        return None
+    return text if text is not None and len(text) <= MAX_KEY_TEXT else None
+
+
+def _fingerprint(*values: Any) -> str:
+    kinds = "".join(map(_SQLITE_VALUES.__getitem__, map(type, values)))
+    if "f" in kinds:  # an infinity has no JSON
+        values = tuple(repr(value) if type(value) is float else value for value in values)
+    return Sqlite.scheme + blake2b(_encode([kinds, *values]), digest_size=16).hexdigest()
+
+
+SQLITE = Dialect(
+    rows=parts(lambda number: f"json_extract(value, '$[{number}]')", "json_each({p})"),
+    keys="SELECT value AS k FROM json_each({p})",
+    schemas=False,
+    now="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    # Who waits to write keeps others from beginning to read.
+    beating=("PRAGMA busy_timeout = 0",),
+    time="TIMESTAMP",
+    moment="{value}",
+    some="rowid IN (SELECT rowid FROM {table} WHERE {where} LIMIT {limit})",
+    comparing=Sqlite,
+)

@@ -1,0 +1,235 @@
+"""What the state asks of a database: how its tables are written to, how it tells the time, how it compares.
+
+A database has a file of its own beside this one, which holds all that is said about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class NotInSql(Exception):  # a reason, not an error: the worker compares instead
+    """The database cannot do it; the message says why, as a clause."""
+
+
+def on_conflict(table: str, values: Mapping[str, str], key: Sequence[str], source: str) -> str:
+    """Write the statement that stores rows in place of those with the same key.
+
+    :param values: the expressions of the columns
+    :param key: the columns of the primary key
+    :param source: a table expression of which the expressions are; empty: they are one row
+    """
+    columns, expressions = ", ".join(values), ", ".join(values.values())
+    rows = f"SELECT {expressions} FROM ({source}) AS given WHERE TRUE" if source else f"VALUES ({expressions})"
+    replaced = ", ".join(f"{name} = excluded.{name}" for name in values if name not in key)
+    then = f"UPDATE SET {replaced}" if replaced else "NOTHING"
+    return f"INSERT INTO {table} ({columns}) {rows} ON CONFLICT ({', '.join(key)}) DO {then}"
+
+
+_FREE = "holder = <holder> OR expires_at <= <now> OR (instance = <instance> AND attempt < <attempt>)"
+TAKE = (
+    "INSERT INTO {lease} AS held (sync_id, holder, instance, attempt, label, expires_at) "
+    "VALUES (<sync_id>, <holder>, <instance>, <attempt>, <label>, <now> + <lasts>) "
+    "ON CONFLICT (sync_id) DO UPDATE SET holder = excluded.holder, instance = excluded.instance, "
+    "attempt = excluded.attempt, label = excluded.label, expires_at = excluded.expires_at "
+    "WHERE held.holder = excluded.holder OR held.expires_at <= <now> "
+    "OR (held.instance = excluded.instance AND held.attempt < excluded.attempt)",
+)
+"""Take a lease by compare-and-swap, in one statement."""
+TAKE_OVER_OR_BEGIN = (
+    "UPDATE {lease} SET holder = <holder>, instance = <instance>, attempt = <attempt>, label = <label>, "
+    f"expires_at = <now> + <lasts> WHERE sync_id = <sync_id> AND ({_FREE})",
+    "INSERT INTO {lease} (sync_id, holder, instance, attempt, label, expires_at) "
+    "SELECT <sync_id>, <holder>, <instance>, <attempt>, <label>, <now> + <lasts> FROM (SELECT 1 AS one) AS once "
+    "WHERE NOT EXISTS (SELECT 1 FROM {lease} WHERE sync_id = <sync_id>)",
+)
+"""The same in two, of which the second is tried where the first changed no row."""
+
+
+MERGE_LEASE = (
+    "MERGE INTO {lease} AS held USING (SELECT <sync_id> AS sync_id, <holder> AS holder, <instance> AS instance, "
+    "<attempt> AS attempt, <label> AS label) AS new ON held.sync_id = new.sync_id "
+    "WHEN MATCHED AND (held.holder = new.holder OR held.expires_at <= <now> "
+    "OR (held.instance = new.instance AND held.attempt < new.attempt)) THEN UPDATE SET holder = new.holder, "
+    "instance = new.instance, attempt = new.attempt, label = new.label, expires_at = <now> + <lasts> "
+    "WHEN NOT MATCHED THEN INSERT (sync_id, holder, instance, attempt, label, expires_at) "
+    "VALUES (new.sync_id, new.holder, new.instance, new.attempt, new.label, <now> + <lasts>)",
+)
+"""The same by a merge, where merges wait for one another and keys are not checked."""
+
+
+def merge(table: str, values: Mapping[str, str], key: Sequence[str], source: str) -> str:
+    """Write what :func:`on_conflict` writes, where keys are not checked."""
+    given = ", ".join(f"{expression} AS {name}" for name, expression in values.items())
+    rows = f"SELECT {given} FROM ({source}) AS given" if source else f"SELECT {given}"
+    met = " AND ".join(f"old.{name} = new.{name}" for name in key)
+    replaced = ", ".join(f"{name} = new.{name}" for name in values if name not in key)
+    return (
+        f"MERGE INTO {table} AS old USING ({rows}) AS new ON {met} "
+        f"{f'WHEN MATCHED THEN UPDATE SET {replaced} ' if replaced else ''}"
+        f"WHEN NOT MATCHED THEN INSERT ({', '.join(values)}) VALUES ({', '.join(f'new.{name}' for name in values)})"
+    )
+
+
+class Comparing(Protocol):
+    """A database that compares."""
+
+    scheme: str
+    """What its fingerprints begin with: two hexadecimal digits."""
+    joins_fully: bool
+    """Whether a full join is quick; otherwise the keys that no row has are looked for apart."""
+    once: str
+    """What lets it compute a common table expression once."""
+
+    def describe(self, cursor: Any) -> None:
+        """Take the types of the columns ``c0``, ``c1``, ... from a cursor that ran the model without fetching a row.
+
+        :raises NotInSql: the database's version is too old
+        """
+        ...
+
+    def begin(self, connection: Any, cursor: Any) -> Any:
+        """Begin a transaction whose statements all see the same rows; return a cursor to run them with."""
+        ...
+
+    def family(self, number: int, name: str) -> str:
+        """Return what kind of values a column has, as far as its digest depends on it.
+
+        :raises NotInSql: such values cannot be digested
+        """
+        ...
+
+    def key_part(self, number: int, name: str) -> str:
+        """Return the expression of a column's canonical JSON value; null where it has none.
+
+        :raises NotInSql: such values cannot be key text in SQL
+        """
+        ...
+
+    def key(self, parts: Sequence[str], longest: int) -> str:
+        """Return the expression of the key text; null where a part is, or where it is longer than that."""
+        ...
+
+    def fingerprint(self, digest: str, columns: Sequence[int]) -> str:
+        """Return the expression of a row's fingerprint, hexadecimal and never null."""
+        ...
+
+    def gone(self, columns: int) -> str:
+        """Return the query for the keys that no row has, as lines of news; not asked where a full join is quick.
+
+        :param columns: how many the model has
+        """
+        ...
+
+    def quote(self, text: str) -> str:
+        """Return a literal."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one database says what the state needs; ``{p}`` is a placeholder for a parameter.
+
+    :param rows: gives a table expression that turns a JSON array of arrays into rows of columns with these names
+    :param now: its time, in milliseconds since the epoch
+    :param time: the type of a time
+    :param moment: makes a time of a text, ``{value}``, which is in UTC
+    :param some: a condition that ``{limit}`` rows of ``{table}`` meet, of those that meet ``{where}``
+    :param comparing: compares; a new one for each model
+    :param keys: a table expression that turns a JSON array of keys into rows; empty: each key is a parameter
+    :param upsert: writes the statement that stores rows, see :func:`on_conflict`
+    :param takes: takes a lease: the statements are tried in turn, until one changes a row
+    :param digests: the SHA-256 of ``w`` in hexadecimal; empty: the worker makes it
+    :param most: most characters of a JSON array; more entries are several statements
+    :param cast: turns a text ``{value}`` into a ``{type}`` that it is stored as
+    :param batches: how many batches are committed together: more where a transaction takes long
+    :param tried: whether it was really run; otherwise it compares only if it is asked to
+    :param schemas: whether tables can live in a schema of their own
+    :param quote: what names are quoted by
+    :param begins: whether transactions are begun and ended by statements rather than by the driver
+    :param indexes: whether a column with an index can be overwritten, and needs one to be searched
+    :param indexed: a query that tells whether the index of a table, in a schema or none, is there; empty: it is made
+        if it is not
+    :param prefixes: columns of which an index holds the beginning
+    :param text: the type of texts of any length
+    :param storage: what follows the columns of a new table
+    :param cursor: opens a cursor on a new connection, and makes that fit
+    :param idle: a condition that is always met, and lets the database end a transaction in whose midst its client
+        stopped for ``<ms>``: such a client would lock out who takes over a lease
+    :param taking: statements before a lease is taken: not to wait long for somebody's transaction
+    :param beating: statements before it is renewed alone: not to be in anybody's way
+    :param limits: statements before the audit tables are written: nothing there is worth waiting long for
+    """
+
+    rows: Callable[[Sequence[str]], str]
+    now: str
+    time: str
+    moment: str
+    some: str
+    comparing: Callable[[], Comparing]
+    keys: str = ""
+    upsert: Callable[[str, Mapping[str, str], Sequence[str], str], str] = on_conflict
+    takes: tuple[str, ...] = TAKE
+    digests: str = ""
+    most: int = 4_000_000
+    batches: int = 1
+    tried: bool = True
+    cast: str = "CAST({value} AS {type})"
+    schemas: bool = True
+    quote: str = '"'
+    begins: bool = False
+    indexes: bool = True
+    indexed: str = ""
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    text: str = "TEXT"
+    storage: str = ""
+    cursor: Callable[[Any], Any] = lambda connection: connection.cursor()
+    idle: str = ""
+    taking: tuple[str, ...] = ()
+    beating: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+
+def parts(part: Callable[[int], str], source: str) -> Callable[[Sequence[str]], str]:
+    """Return what writes a table expression of rows, given how to write their parts, which are numbered from 0 on."""
+    return lambda names: f"SELECT {', '.join(f'{part(n)} AS {name}' for n, name in enumerate(names))} FROM {source}"
+
+
+def refused(name: str, kind: str, what: str) -> NotInSql:
+    """Return the reason why a column is not compared."""
+    return NotInSql(f"column {name} of type {kind} cannot be {what} in SQL")
+
+
+class Typed:
+    """What the databases with types have in common."""
+
+    once = ""
+
+    def __init__(self) -> None:
+        self.types: list[str] = []
+        self.short: set[str] = set()
+        """Expressions of parts that are never long."""
+
+    def key(self, parts: Sequence[str], longest: int) -> str:
+        """Join the parts; ``||`` is null when one of them is."""
+        text = "'[' || " + " || ',' || ".join(parts) + " || ']'"
+        if all(part in self.short for part in parts):
+            return text
+        return f"CASE WHEN length({text}) <= {longest} THEN {text} END"
+
+    def _short(self, expression: str) -> str:
+        self.short.add(expression)
+        return expression
+
+    def gone(self, columns: int) -> str:
+        """Return the query for the keys that no row has."""
+        return (
+            f"SELECT {'NULL, ' * columns}NULL, record_key, fingerprint, ref, NULL FROM iterable_remembered "
+            "WHERE record_key NOT IN (SELECT k FROM iterable_rows WHERE k IS NOT NULL)"
+        )
+
+    def quote(self, text: str) -> str:
+        """Return a literal in which only quotes are special."""
+        return "'" + text.replace("'", "''") + "'"
