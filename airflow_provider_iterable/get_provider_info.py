@@ -16,7 +16,13 @@ def get_provider_info() -> dict[str, object]:
         ],
         "hooks": [{"integration-name": "Iterable", "python-modules": ["airflow_provider_iterable.hooks.iterable"]}],
         "operators": [
-            {"integration-name": "Iterable", "python-modules": ["airflow_provider_iterable.operators.users"]}
+            {
+                "integration-name": "Iterable",
+                "python-modules": [
+                    f"airflow_provider_iterable.operators.{name}"
+                    for name in ("users", "events", "lists", "catalogs", "privacy", "partitions")
+                ],
+            }
         ],
         "connection-types": [
             {

@@ -23,6 +23,7 @@ PARAMETERS: dict[str, type] = {
     "lists.md": operators.IterableListOperator,
     "catalogs.md": operators.IterableCatalogOperator,
     "privacy.md": operators.IterablePrivacyOperator,
+    "partitions.md": operators.IterableSyncSummaryOperator,
 }
 """The page with the parameters of each operator; those that all have are on the first one."""
 ELSEWHERE = {"lists.md": {"sql"}}

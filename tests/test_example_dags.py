@@ -29,6 +29,7 @@ DAG_IDS = {
     "events.py": "example_iterable_events",
     "catalogs.py": "example_iterable_catalogs",
     "privacy.py": "example_iterable_privacy",
+    "partitions.py": "example_iterable_partitions",
 }
 """The DAG that each example file defines."""
 CUSTOMERS = 150
@@ -94,7 +95,8 @@ def test_runs_of_an_example_do_not_overlap_and_do_not_catch_up(dag_id: str, exam
     dag = examples[dag_id]
     assert (dag.max_active_runs, dag.catchup) == (1, False)
     for task in dag.tasks:
-        assert task.max_active_tis_per_dag == 1
+        # Partitions run side by side.
+        assert task.max_active_tis_per_dag == (None if "partitions" in dag_id else 1)
         assert task.retries > 0
 
 
@@ -322,6 +324,64 @@ def test_the_privacy_example_forgets_people_for_good(
     assert run(users, 6)["/api/users/bulkUpdate"] == 1
     assert sandbox.calls[-1].records == 1
     assert len(sandbox.users) == CUSTOMERS - 3
+
+
+def test_the_partitions_example_brings_iterable_up_to_the_model(
+    examples: dict[str, Any], sandbox: Sandbox, warehouse: Warehouse
+) -> None:
+    """Run by run: all customers, nothing at all, and the differences; one event for each run, with the sum."""
+    dag = examples["example_iterable_partitions"]
+    dag.get_task("sync_users").partial_kwargs["retries"] = 0  # a failure is to be seen at once
+
+    def sql(statement: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(warehouse.path)) as database, database:
+            return database.execute(statement).fetchall()
+
+    def run(hour: int) -> dict[str, Any]:
+        dag_run = run_dag(dag, datetime(2026, 3, 1, hour, tzinfo=UTC))
+        assert dag_run.state == "success"
+        tasks = dag_run.get_task_instances()
+        (summary,) = [task for task in tasks if task.task_id == "summary"]
+        assert sorted(task.map_index for task in tasks if task.task_id == "sync_users") == [0, 1, 2, 3]
+        found: dict[str, Any] = summary.xcom_pull(task_ids="summary")
+        return found
+
+    report = run(1)
+    assert [report[name] for name in ("partitions", "read", "accepted", "status")] == [
+        4,
+        CUSTOMERS,
+        CUSTOMERS,
+        "succeeded",
+    ]
+    assert {user["email"] for user in sandbox.users} == {row["email"].lower() for row in warehouse.rows()}
+    assert sql("SELECT count(DISTINCT sync_id) FROM iterable_sync_state") == [(4,)]
+    calls = len(sandbox.calls)
+    assert run(2)["unchanged"] == CUSTOMERS
+    assert len(sandbox.calls) == calls
+    sql("UPDATE customers SET first_name = 'New' WHERE id IN (3, 4)")
+    sql("DELETE FROM customers WHERE id = 7")
+    report = run(3)
+    assert [report[name] for name in ("changed", "removed", "accepted")] == [2, 1, 3]
+    assert len(sandbox.users) == CUSTOMERS - 1
+    assert [extra["accepted"] for extra in asset_events(f"iterable://users/{dag.dag_id}.sync_users")] == [
+        CUSTOMERS,
+        0,
+        3,
+    ]
+
+
+def asset_events(uri: str) -> list[dict[str, Any]]:
+    """Return what the events of an asset say, in the order of their runs."""
+    from airflow.utils.session import create_session
+
+    module = import_module("airflow.models.asset" if AIRFLOW >= (3, 0) else "airflow.models.dataset")
+    event, asset = (
+        (module.AssetEvent, module.AssetModel) if AIRFLOW >= (3, 0) else (module.DatasetEvent, module.DatasetModel)
+    )
+    key = "asset_id" if AIRFLOW >= (3, 0) else "dataset_id"
+    with create_session() as session:
+        found = session.query(event).join(asset, getattr(event, key) == asset.id).filter(asset.uri == uri)
+        return [one.extra for one in found.order_by(event.id)]
 
 
 SCREW = '[{"id":"s-1","name":"Screw","price":0.5,"quantity":10}]'

@@ -141,14 +141,15 @@ class IterableHook(BaseHook):
             )
         return url
 
-    def get_conn(self, on_call: OnCall | None = None) -> Client:
+    def get_conn(self, on_call: OnCall | None = None, share: float = 1.0) -> Client:
         """Return a new client for the connection; nothing is called yet.
 
         :param on_call: told about each request (default: nobody is).
+        :param share: of the connection's ``rate_share``, for one of several clients at the same time.
         :raises ConfigurationError: when a setting of the connection makes no sense.
         """
         _ = self.project_type, self.update_only  # Nonsense is refused before the first call, not half way.
-        return Client(self.host, self.api_key, rate_share=self.rate_share, on_call=on_call)
+        return Client(self.host, self.api_key, rate_share=self.rate_share * share, on_call=on_call)
 
     def get_fields(self, client: Client | None = None) -> dict[str, str]:
         """Return the project's profile fields and their types, nested ones with dots (3 calls per second).

@@ -34,10 +34,11 @@ from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, It
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.model import Model, select_all
+from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
 from airflow_provider_iterable.operators.summary import CallCounts, masked, summary
-from airflow_provider_iterable.state import XComState
+from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.audit import Audit
-from airflow_provider_iterable.state.scope import Holder, Scope, Session, Store
+from airflow_provider_iterable.state.scope import Holder, Part, Scope, Session, Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class IterableModelOperator(BaseOperator):
     :param state: where the sync remembers what Iterable accepted; default ``XComState()``, for small models
     :param sync_id: the sync's lasting name; default ``<dag_id>.<task_id>``. After renaming a DAG or task, set it to
         the old name, or every row goes again
+    :param partition: the part of the model that this task syncs, of a sync in several: it comes from
+        ``.partial(...).expand(partition=[...])``, and the query selects by it, as ``{{ task.partition }}``
+    :param partitions: all partitions; by default those over which the task was expanded (templated)
+    :param repartition: lets the partitions be others than before: what is remembered moves, and nobody is removed in
+        that run (templated)
     :param resync: ``"changes"`` sends the differences; ``"full"`` sends every row again, and a retry goes on where the
         last try stopped; ``"baseline"`` remembers every valid row as delivered and sends nothing, for a state that was
         moved or lost (templated). The last two also take the state to another destination
@@ -81,7 +87,8 @@ class IterableModelOperator(BaseOperator):
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
     :param check_types: compare values with Iterable's field types before sending
     :param batch_size: most records per request, at most 1000
-    :param commit_batches: batches whose outcomes are committed together; more than 1 for slow state databases
+    :param commit_batches: batches whose outcomes are committed together; ``None``: 1, or more where the state is in a
+        database whose transactions take long, which the log says
     :param spool_dir: where the temporary file with the planned operations is made; default: the system's
     :param iterable_conn_id: the connection of type ``iterable`` (templated)
     :raises AirflowFailException: a retry could not help; the message says why, and what is remembered
@@ -89,11 +96,13 @@ class IterableModelOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
+        "partitions",  # first, for queries tell them
         "sql",
         "table",
         "parameters",
         "sql_conn_id",
         "hook_params",
+        "repartition",
         "resync",
         "approved_plan",
         "iterable_conn_id",
@@ -117,6 +126,9 @@ class IterableModelOperator(BaseOperator):
         timezone: str = "UTC",
         state: Store | None = None,
         sync_id: str | None = None,
+        partition: str | int | None = None,
+        partitions: Sequence[str | int] | None = None,
+        repartition: bool | str = False,
         resync: str = "changes",
         dry_run: bool = False,
         approved_plan: str | None = None,
@@ -125,12 +137,13 @@ class IterableModelOperator(BaseOperator):
         max_rejected: float | int = 0.1,
         check_types: bool = True,
         batch_size: int = 1000,
-        commit_batches: int = 1,
+        commit_batches: int | None = None,
         spool_dir: str | None = None,
         iterable_conn_id: str = IterableHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("max_active_tis_per_dag", 1)
+        if partition is None:
+            kwargs.setdefault("max_active_tis_per_dag", 1)
         super().__init__(**kwargs)
         self.sql, self.table, self.parameters = sql, table, parameters
         self.model_source: str | None = None
@@ -139,6 +152,7 @@ class IterableModelOperator(BaseOperator):
         self.fields, self.nulls, self.timezone = fields, nulls, timezone
         self.state: Store = XComState() if state is None else state
         self.sync_id = sync_id or f"{self.dag_id}.{self.task_id}"
+        self.partition, self.partitions, self.repartition = partition, partitions, repartition
         self.resync = resync
         self.plan_only, self.approved_plan = dry_run, approved_plan
         self.allow_empty, self.max_removed, self.max_rejected = allow_empty, max_removed, max_rejected
@@ -147,28 +161,47 @@ class IterableModelOperator(BaseOperator):
         self.iterable_conn_id = iterable_conn_id
         self._check_parameters()
         self.asset = Asset(f"iterable://{self.sync_type}/{self.sync_id}")
-        self.inlets = [*(self.inlets or []), self.asset]
-        self.outlets = [*(self.outlets or []), self.asset]
+        if partition is None:  # otherwise the summary of all partitions says that the sync has run
+            self.inlets = [*(self.inlets or []), self.asset]
+            self.outlets = [*(self.outlets or []), self.asset]
         self._stop: threading.Event | None = None
         self._client: Client | None = None
         self._session: Session | None = None
         self._audit: Audit | None = None
 
+    def _batches(self, session: Session) -> int:
+        """Return how many batches are committed together, and say so where the store decides."""
+        if self.commit_batches is not None:
+            return self.commit_batches
+        batches: int = getattr(session, "commit_batches", 1)
+        if batches > 1:
+            log.info("The state is committed every %d batches: a transaction takes long there.", batches)
+        return batches
+
     def _check_parameters(self) -> None:
         Mapper(self.fields, self.nulls, ZoneInfo(self.timezone))
         if not 1 <= self.batch_size <= 1000:
             raise ConfigurationError(f"batch_size must be from 1 to 1000, not {self.batch_size}")
-        if self.commit_batches < 1:
+        if self.commit_batches is not None and self.commit_batches < 1:
             raise ConfigurationError(f"commit_batches must be at least 1, not {self.commit_batches}")
         for name, limit in (("max_removed", self.max_removed), ("max_rejected", self.max_rejected)):
             if limit is not None and (limit < 0 or (isinstance(limit, float) and limit > 1)):
                 raise ConfigurationError(f"{name} must be a share from 0.0 to 1.0 or a number of rows, not {limit!r}")
+        if self.partition is not None:
+            name_of(self.partition)
+            if not isinstance(self.state, TableState):
+                raise ConfigurationError(NEEDS_TABLES.format(type(self.state).__name__))
         reason = self.needs_table_state()
         if reason and isinstance(self.state, XComState):
             raise ConfigurationError(
                 f"XComState is written once, when the task has succeeded; {reason}. "
                 'Use state=TableState() or state=TableState(conn_id="...").'
             )
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Partial:  # type: ignore[override]  # Airflow's is a descriptor
+        """Return what is to be expanded over partitions, each shown by its name in the Airflow UI."""
+        return Partial(super().partial(**{"map_index_template": "{{ task.partition }}", **kwargs}))
 
     def needs_table_state(self) -> str | None:
         """Return why a state that forgets what a failed try delivered would do harm, as a clause; ``None``: it does
@@ -195,25 +228,30 @@ class IterableModelOperator(BaseOperator):
         """Run the sync and return its report."""
         hook = IterableHook(self.iterable_conn_id)
         report = Report(self.sync_id, str(context["run_id"]), {}, dry_run=self.plan_only)
+        report.partition = None if self.partition is None else name_of(self.partition)
         audit = self._audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
         self._stop = threading.Event()
         try:
             with audit:
+                part = self._part(context)
                 report.destination = self.destination(hook)
                 report.resync = self._checked_resync(hook)
-                with hook.get_conn(on_call=calls.note) as client:
+                with hook.get_conn(on_call=calls.note, share=1 / self._at_once(part)) as client:
                     self._client = client
                     self._run(context, hook, client, report)
         except IterableSyncError as error:
             report.requests = calls.counts
+            if report.status in ("running", "succeeded", "planned"):  # before the plan, or after the last batch
+                report.status = "failed"
             self._tell(report)
             context["ti"].xcom_push(key=REPORT_KEY, value=report.to_dict())
             raise (AirflowFailException if isinstance(error, CannotRetry) else AirflowException)(str(error)) from None
         report.requests = calls.counts
         self._tell(report)
         told = report.to_dict()
-        context["outlet_events"][self.asset].extra = told
+        if self.partition is None:
+            context["outlet_events"][self.asset].extra = told
         return told
 
     def on_kill(self) -> None:
@@ -231,8 +269,7 @@ class IterableModelOperator(BaseOperator):
         session = self._session = self._open_state(scope, hook)
         assert self._audit is not None
         lease = session.lease
-        if lease is not None:
-            client.ask(self._permitting(lease))
+        client.ask(self._permitting(lease))
         try:
             self._audit.begin(session.recall)
             report.resend_reason = RESENT.get(report.resync, session.resend_reason)
@@ -243,7 +280,7 @@ class IterableModelOperator(BaseOperator):
                 report.seconds["open"] = time.monotonic() - started
                 options = Options(
                     guards=self.guards(),
-                    patience=Patience(commit_batches=self.commit_batches),
+                    patience=Patience(commit_batches=self._batches(session)),
                     batch_size=self.batch_size,
                     max_rejected=self.max_rejected,
                     dry_run=self.plan_only,
@@ -261,12 +298,17 @@ class IterableModelOperator(BaseOperator):
                 if report.resync == "full":
                     session.note(RESYNC_NOTE, "")
                 session.finish(delivered=True)
+            elif lease is not None and lease.failure is not None:
+                raise lease.failure  # the plan would be beside another run
         except IterableSyncError as error:
-            if lease is not None and lease.failure is not None and lease.failure is not error:
-                raise lease.failure from None  # whatever it led to, it comes first
+            failure = None if lease is None else lease.failure
+            if failure is not None and not isinstance(error, type(failure)):
+                report.status = "failed"
+                raise failure from None  # whatever it led to, it comes first
             raise
         finally:
-            report.resend_reason = RESENT.get(report.resync, session.resend_reason)  # who compares is known by now
+            # Who compares is known by now, and whether anything was remembered.
+            report.resend_reason = RESENT.get(report.resync, session.resend_reason or report.resend_reason)
             session.close()
 
     def _auditing(self, context: Context, report: Report) -> Audit:
@@ -282,10 +324,42 @@ class IterableModelOperator(BaseOperator):
             mask=masked,
         )
 
+    def _part(self, context: Context) -> Part:
+        """Return which part of the sync this run is about.
+
+        :raises ConfigurationError: it cannot be told, or is none of the partitions
+        """
+        flag = {"true": True, "false": False}.get(str(self.repartition).strip().lower())
+        if flag is None:
+            raise ConfigurationError(f"repartition must be True or False, not {self.repartition!r}")
+        run, dry, mapped = str(context["run_id"]), self.plan_only, getattr(context["ti"], "map_index", None)
+        if self.partition is None:
+            if (-1 if mapped is None else mapped) >= 0:
+                raise ConfigurationError(f"{NEEDS_PARTITION} Nothing was read or sent.")
+            return Part(self.sync_id, repartition=flag, run=run, dry=dry)
+        name, names = name_of(self.partition), names_of(self.partitions or ())
+        if name not in names:
+            raise ConfigurationError(
+                f"The partition {name!r} is none of partitions ({', '.join(names) or 'none'}). Nothing was read or "
+                "sent. Leave partitions out where .expand(partition=[...]) tells them, or name all of them."
+            )
+        return Part(self.sync_id, name, names, flag, run, dry)
+
+    def _at_once(self, part: Part) -> int:
+        """Return how many partitions may run at the same time, and so share Iterable's rate limits."""
+        limits = (self.max_active_tis_per_dagrun, self.max_active_tis_per_dag) if part.name else ()
+        return max(1, min([len(part.names), *(limit for limit in limits if limit is not None)]))
+
     def resolve_template_files(self) -> None:
         """Put the text of a ``.sql`` file in the place of its name, and keep the name."""
         self.model_source = self.model_source or self.sql
         super().resolve_template_files()
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Render a field; of a mapped task this is where the name of its ``.sql`` file becomes the file's text."""
+        if isinstance(content, str) and content is self.sql:
+            self.model_source = self.model_source or content
+        return super().render_template(content, *args, **kwargs)
 
     def model_name(self) -> str | None:
         """Return the model's name: that of its file or table; ``None`` where the query stands in the DAG."""
@@ -345,10 +419,11 @@ class IterableModelOperator(BaseOperator):
         return hook
 
     def _scope(self, context: Context, report: Report) -> Scope:
-        task_instance = context["ti"]
+        task_instance, part = context["ti"], self._part(context)
         mapping = repr((sorted((name, repr(source)) for name, source in (self.fields or {}).items()), self.nulls))
         return Scope(
-            sync_id=self.sync_id,
+            sync_id=part.state_id(),
+            part=part,
             destination=report.destination,
             mapping=hashlib.sha256(f"{mapping} {self.timezone}".encode()).hexdigest()[:32],
             resync=report.resync,
@@ -369,13 +444,13 @@ class IterableModelOperator(BaseOperator):
             label=f"task {self.dag_id}.{self.task_id}{which}, run {run_id}, try {number}, on {socket.gethostname()}",
         )
 
-    def _permitting(self, lease: Lease) -> Callable[[], bool]:
+    def _permitting(self, lease: Lease | None) -> Callable[[], bool]:
         """Return what tells whether a request may start, and ends the delivery when none may."""
         stop = self._stop
         assert stop is not None
 
         def permitted() -> bool:
-            if lease.permits(stop.wait):
+            if not stop.is_set() and (lease is None or lease.permits(stop.wait)):
                 return True
             stop.set()
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.state.scope import Header, Session
+from airflow_provider_iterable.state.table import TableSession
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.lists import ListOptions, Lists
 
@@ -131,10 +133,12 @@ class IterableListOperator(IterableModelOperator):
         members = sync
 
         def prepare() -> None:
-            target = members.target
-            if target.number is None:
-                target.number = self._find_or_create(hook, client)
-            self._remember(target)
+            target, session = members.target, self._remembered
+            # Of several partitions, one creates the list.
+            with session.alone() if isinstance(session, TableSession) else nullcontext():
+                if target.number is None:
+                    target.number = self._known_to_siblings() or self._find_or_create(hook, client)
+                self._remember(target)
             if self.check_types and self.fields:
                 try:
                     members.learn_types(hook.get_fields(client))
@@ -142,6 +146,16 @@ class IterableListOperator(IterableModelOperator):
                     self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return prepare
+
+    def _known_to_siblings(self) -> int | None:
+        """Return the ID of the list that another partition of the sync has found or made."""
+        session = self._remembered
+        for header in session.siblings() if isinstance(session, TableSession) else ():
+            if NUMBER in header.notes:
+                if MADE in header.notes:
+                    session.note(MADE, header.notes[MADE])
+                return int(header.notes[NUMBER])
+        return None
 
     def _find_or_create(self, hook: IterableHook, client: Client) -> int:
         """Return the ID of the list of that name. It is looked for before each creation, so that none is a twin."""

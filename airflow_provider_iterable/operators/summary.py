@@ -67,7 +67,7 @@ def summary(report: Report, masked_keys: bool = False) -> list[str]:
     counts, fates = report.counts, report.fates
     target = ", ".join(f"{name} {value}" for name, value in report.destination.items())
     lines = [
-        f"Sync {report.sync_id} {report.status}" + _kind(report) + f": {target}",
+        f"Sync {report.name} {report.status}" + _kind(report) + f": {target}",
         f"  rows read {report.read:>9,}   added {counts[Kind.ADDED]:,}, changed {counts[Kind.CHANGED]:,}, "
         f"unchanged {report.unchanged:,}, invalid {counts[Kind.INVALID]:,}; removed {counts[Kind.REMOVED]:,}",
         f"  accepted  {fates[Fate.ACCEPTED]:>9,}   rejected {fates[Fate.REJECTED]:,}, "

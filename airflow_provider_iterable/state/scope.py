@@ -34,10 +34,35 @@ class Holder:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which part of a sync a run is about.
+
+    :param sync_id: the whole sync
+    :param name: the partition; empty: the sync is not partitioned
+    :param names: all partitions of the sync, as the run knows them
+    :param repartition: whether these may be others than before
+    :param run: names the DAG run
+    :param dry: whether nothing may be written
+    """
+
+    sync_id: str
+    name: str = ""
+    names: tuple[str, ...] = ("",)
+    repartition: bool = False
+    run: str = ""
+    dry: bool = False
+
+    def state_id(self, name: str | None = None) -> str:
+        """Return under which ``sync_id`` a partition remembers; by default this one."""
+        name = self.name if name is None else name
+        return f"{self.sync_id}[{name}]" if name else self.sync_id
+
+
+@dataclass(frozen=True)
 class Scope:
     """One sync's run, as its store sees it.
 
-    :param sync_id: the sync's lasting name
+    :param sync_id: the sync's lasting name, with that of the partition, if it is one
     :param destination: what the state is about: host, sync type, match column; compared with the one remembered
     :param mapping: digest of the mapping; another one than remembered explains why rows go again
     :param model: the model, not opened yet; ``None`` where the store is not to see it
@@ -46,6 +71,7 @@ class Scope:
     :param resync: unless ``"changes"``, the run takes the state to another destination, if it belongs to another one
     :param push: hands a text to Airflow, to be found by the next run's ``pull``
     :param holder: the run
+    :param part: which part of the sync it is; ``None``: all of it
     """
 
     sync_id: str
@@ -57,6 +83,7 @@ class Scope:
     push: Callable[[str], None] | None = None
     resync: Resync = "changes"
     holder: Holder = Holder()
+    part: Part | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,207 @@
+"""Partitioned syncs as Airflow sees them: mapped tasks, each with its part of the model, and one that sums up."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException, Asset, BaseOperator
+
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.state import TableState
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+COUNTS = (
+    "read",
+    "added",
+    "changed",
+    "removed",
+    "unchanged",
+    "invalid",
+    "accepted",
+    "rejected",
+    "skipped",
+    "deferred",
+    "partial",
+    "collapsed",
+)
+"""What is simply added up."""
+
+NEEDS_TABLES = (
+    "A partitioned sync remembers which partitions it has, and moves entries between them, in tables; {} has none. Use "
+    'state=TableState() or state=TableState(conn_id="...").'
+)
+NEEDS_PARTITION = (
+    "Each task of a mapped sync needs a partition, or all of them would remember as one: "
+    '.partial(...).expand(partition=[...]), or .expand_kwargs([{"partition": ..., ...}, ...]).'
+)
+
+
+def name_of(partition: Any) -> str:
+    """Return a partition's name.
+
+    :raises ConfigurationError: it cannot be one
+    """
+    if isinstance(partition, bool) or not isinstance(partition, (str, int)):
+        raise ConfigurationError(
+            f"A partition is a text or a whole number, not {type(partition).__name__}; it comes from "
+            ".partial(...).expand(partition=[...])."
+        )
+    name = str(partition)
+    if not re.fullmatch(r"[^\[\]\x00-\x1f]{1,100}", name) or name != name.strip():
+        raise ConfigurationError(
+            f"{name!r} cannot be a partition: 1 to 100 characters, no square brackets, no spaces around them."
+        )
+    return name
+
+
+def names_of(partitions: Any) -> tuple[str, ...]:
+    """Return the names of all partitions, each of which may come with other arguments of its task.
+
+    :raises ConfigurationError: they are no list of partitions, or one of them is there twice
+    """
+    if isinstance(partitions, (str, Mapping)) or not isinstance(partitions, Iterable):
+        raise ConfigurationError(f"partitions must be a list of all partitions, not {type(partitions).__name__}.")
+    names = tuple(name_of(one.get("partition") if isinstance(one, Mapping) else one) for one in partitions)
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
+    if twice:
+        raise ConfigurationError(f"Partitions must differ from each other, and there are several {', '.join(twice)}.")
+    return names
+
+
+class Partial:
+    """What ``partial()`` of a sync returns: to be expanded over partitions, all of which each task gets to know.
+
+    :param partial: what Airflow's own ``partial()`` returned
+    """
+
+    def __init__(self, partial: Any) -> None:
+        self._partial = partial
+        state = partial.kwargs.get("state")
+        if not isinstance(state, TableState):
+            raise ConfigurationError(NEEDS_TABLES.format("XComState" if state is None else type(state).__name__))
+
+    def expand(self, **mapped: Any) -> Any:
+        """Return a mapped task: one task instance for each partition.
+
+        :raises ConfigurationError: there is no ``partition`` in it, or one is there twice
+        """
+        if "partition" not in mapped:
+            raise ConfigurationError(NEEDS_PARTITION)
+        self._tell(mapped["partition"])
+        return self._partial.expand(**mapped)
+
+    def expand_kwargs(self, kwargs: Any, **options: Any) -> Any:
+        """Return a mapped task: one task instance for each dictionary, which names its partition.
+
+        :raises ConfigurationError: one has no ``partition``, or one is there twice
+        """
+        self._tell(kwargs)
+        return self._partial.expand_kwargs(kwargs, **options)
+
+    def _tell(self, partitions: Any) -> None:
+        """Let each task know all partitions; those that an earlier task returns are known when it has run."""
+        if isinstance(partitions, Sequence) and all(isinstance(one, (str, int, Mapping)) for one in partitions):
+            if any(isinstance(one, Mapping) and "partition" not in one for one in partitions):
+                raise ConfigurationError(NEEDS_PARTITION)
+            partitions = list(names_of(partitions))
+        self._partial.kwargs.setdefault("partitions", partitions)
+
+
+class IterableSyncSummaryOperator(BaseOperator):
+    """Sum up the reports of a partitioned sync, and tell once that it has run.
+
+    The sync's asset gets one event for all partitions, with the sum; the partitions' own tasks leave it alone.
+
+    :param reports: the output of the mapped sync: ``reports=sync.output`` (templated)
+    :param partitions: all partitions; by default those over which the sync was expanded (templated)
+    :raises AirflowException: a partition did not report; the message says which
+    """
+
+    template_fields: Sequence[str] = ("reports", "partitions")
+    ui_color = "#f0e6ff"
+
+    def __init__(self, *, reports: Any, partitions: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reports, self.partitions = reports, partitions
+        self._follow(reports)
+
+    def _follow(self, output: Any) -> None:
+        """Learn from the mapped sync which asset it is about, and which partitions it has."""
+        mapped = getattr(output, "operator", None)
+        sync_type = getattr(getattr(mapped, "operator_class", None), "sync_type", "")
+        if mapped is None or not sync_type or not hasattr(mapped, "partial_kwargs"):
+            raise ConfigurationError(
+                "reports must be the output of a sync that was expanded over its partitions: reports=sync.output, "
+                "where sync = Iterable...Operator.partial(...).expand(partition=[...])."
+            )
+        arguments = mapped.partial_kwargs
+        self.sync_id = arguments.get("sync_id") or f"{mapped.dag_id}.{mapped.task_id}"
+        self.asset = Asset(f"iterable://{sync_type}/{self.sync_id}")
+        self.outlets = [*(self.outlets or []), self.asset]
+        self._expanded_over(arguments.get("partitions"))
+
+    def _expanded_over(self, partitions: Any) -> None:
+        if self.partitions is None:
+            self.partitions = partitions
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return the sum."""
+        reports = [report for report in self.reports or () if isinstance(report, Mapping)]
+        names = names_of(self.partitions or ())
+        missing = [name for name in names if name not in {report.get("partition") for report in reports}]
+        total = summed(self.sync_id, reports)
+        self.log.info("%s", "\n".join(_lines(total, reports)))
+        if missing or not reports:
+            raise AirflowException(
+                f"{len(missing)} of {len(names)} partitions of the sync {self.sync_id} did not report: "
+                f"{', '.join(missing[:20])}. Nobody is told that the sync has run. Look at their tasks; when these "
+                "have succeeded, clear this one."
+            )
+        context["outlet_events"][self.asset].extra = total
+        return total
+
+
+def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the reports of all partitions as one, in the form of each."""
+    first: Mapping[str, Any] = reports[0] if reports else {}
+    statuses = {report["status"] for report in reports}
+    reasons, seconds = Counter[str](), Counter[str]()
+    requests: dict[str, Counter[str]] = {}
+    for report in reports:
+        reasons.update(report["reasons"])
+        seconds.update(report["seconds"])
+        for name, answers in report["requests"].items():
+            requests.setdefault(name, Counter()).update(answers)
+    return {
+        "sync_id": sync_id,
+        "partition": None,
+        "partitions": len(reports),
+        "run_id": first.get("run_id"),
+        "destination": first.get("destination"),
+        "status": statuses.pop() if len(statuses) == 1 else "failed",
+        "resync": first.get("resync"),
+        "dry_run": first.get("dry_run"),
+        "resend_reason": "; ".join(sorted({str(report["resend_reason"]) for report in reports} - {"None"})) or None,
+        **{name: sum(report[name] for report in reports) for name in COUNTS},
+        "reasons": dict(sorted(reasons.items())),
+        "requests": {name: dict(answers) for name, answers in sorted(requests.items())},
+        "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
+        "rows_per_second": sum(report["rows_per_second"] for report in reports),
+        "plan_hash": None,
+    }
+
+
+def _lines(total: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the sum as lines for people, and a line for each partition."""
+
+    def told(report: Mapping[str, Any]) -> str:
+        return ", ".join(f"{name} {report[name]:,}" for name in COUNTS if report[name] or name in ("read", "accepted"))
+
+    lines = [f"Sync {total['sync_id']}, {len(reports)} partitions: {told(total)}"]
+    lines += [f"  {report['partition']}: {told(report)}" for report in reports]
+    return lines + [f"  {reason}: {count:,} rows" for reason, count in total["reasons"].items()]

@@ -1,0 +1,9 @@
+-- One row per customer of one partition. The task knows its partition, and all of them.
+SELECT
+    id,
+    email,
+    first_name,
+    last_name,
+    order_count
+FROM customers
+WHERE id % {{ task.partitions | length }} = {{ task.partition }}

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowException
+
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.operators import (
+    IterableListOperator,
+    IterablePrivacyOperator,
+    IterableSyncSummaryOperator,
+    IterableUserSyncOperator,
+)
+from airflow_provider_iterable.operators.partitions import COUNTS, summed
+from airflow_provider_iterable.state import ObjectState, TableState, XComState
+from tests.airflow_db import Dags, airflow_db, dags, run_dag  # noqa: F401 (fixtures)
+from tests.operators.conftest import World
+
+DAG_FILE = """
+from datetime import UTC, datetime
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow_provider_iterable.operators import *
+from airflow_provider_iterable.state import TableState
+
+with DAG(dag_id="{dag_id}", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+    common = dict(sql_conn_id="warehouse", primary_key="id", email_column="email", state=TableState(), allow_empty=True)
+    {body}
+    IterableSyncSummaryOperator(task_id="summary", reports=sync.output)
+"""
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def run(dag: Any, hour: int = 12) -> tuple[dict[str, Any], dict[str, str]]:
+    """Run a DAG; return the summary, and how Airflow shows each partition."""
+    dag_run = run_dag(dag, NOON.replace(hour=hour))
+    tasks = dag_run.get_task_instances()
+    assert {(task.task_id, task.state) for task in tasks if task.state != "success"} == set()
+    (summary,) = [task for task in tasks if task.task_id == "summary"]
+    shown = {str(task.map_index): task.rendered_map_index for task in tasks if task.task_id == "sync"}
+    return summary.xcom_pull(task_ids="summary"), shown
+
+
+def test_partitions_that_an_earlier_task_returns(world: World, dags: Dags) -> None:  # noqa: F811
+    """Each task gets its own and knows all; other ones next time are noticed."""
+    body = """make = task(lambda: {made}, task_id="make")()
+    sync = IterableUserSyncOperator.partial(
+        task_id="sync",
+        sql="SELECT * FROM users WHERE city = '{{{{ task.partition }}}}' AND {{{{ task.partitions | length }}}} > 1",
+        **common,
+    ).expand(partition=make)"""
+    world.people(1, 2, 3, city="de")
+    with closing(sqlite3.connect(world.warehouse)) as database, database:
+        database.execute("UPDATE users SET city = 'fr' WHERE id = 3")
+    told = {"dag_id": "made_partitions"}
+    source = DAG_FILE.format(**told, body=body.format(made=["de", "fr"]))
+    report, shown = run(dags.write("made_partitions", source))
+    assert (report["partitions"], report["accepted"], report["sync_id"]) == (2, 3, "made_partitions.sync")
+    assert shown == {"0": "de", "1": "fr"}
+    calls = len(world.sandbox.calls)
+    source = DAG_FILE.format(**told, body=body.format(made=["de", "it"]))
+    failed = run_dag(dags.write("made_partitions", source), NOON.replace(hour=13))
+    dags.files.pop()  # it is the same file
+    assert failed.state == "failed"
+    states = {task.task_id: task.state for task in failed.get_task_instances()}
+    assert states == {"make": "success", "sync": "failed", "summary": "upstream_failed"}
+    assert len(world.sandbox.calls) == calls
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_partitions_with_arguments_of_their_own(world: World, dags: Dags, made: bool) -> None:  # noqa: F811
+    """``expand_kwargs`` gives each partition what its query needs; a file's name is the list's name here too."""
+    arguments = [{"partition": number, "parameters": {"rest": number}} for number in (0, 1)]
+    given = "task(lambda: arguments, task_id='make')()" if made else "arguments"
+    body = f"""arguments = {arguments}
+    sync = IterableListOperator.partial(task_id="sync", sql="remainders.sql", **common).expand_kwargs({given})"""
+    dag_id = f"own_arguments_{made}"
+    (dags.folder / "remainders.sql").write_text("SELECT * FROM users WHERE id % 2 = :rest", "utf-8")
+    world.people(*range(1, 8))
+    report, shown = run(dags.write(dag_id, DAG_FILE.format(dag_id=dag_id, body=body)))
+    assert (report["partitions"], report["accepted"], report["destination"]["list"]) == (2, 7, "remainders")
+    assert shown == {"0": "0", "1": "1"}
+    (found,) = world.sandbox.lists
+    assert (found["name"], len(found["members"])) == ("remainders", 7)
+
+
+@pytest.fixture
+def dag() -> Iterator[DAG]:
+    """A DAG that is being parsed."""
+    with DAG(dag_id="dag", schedule=None, start_date=NOON) as made:
+        yield made
+
+
+COMMON: dict[str, Any] = {"task_id": "sync", "sql_conn_id": "w", "primary_key": "id", "email_column": "email"}
+
+
+@pytest.mark.parametrize("state", [{}, {"state": XComState()}, {"state": ObjectState("file:///tmp/state")}])
+def test_partitions_need_tables_when_the_dag_is_parsed(state: dict[str, Any]) -> None:
+    """Where nothing is expanded yet, and no operator made."""
+    with pytest.raises(ConfigurationError, match="moves entries between them, in tables; "):
+        IterableUserSyncOperator.partial(**COMMON, **state)
+
+
+@pytest.mark.parametrize(
+    ("expand", "message"),
+    [
+        (lambda partial: partial.expand(table=["a", "b"]), "Each task of a mapped sync needs a partition"),
+        (lambda partial: partial.expand_kwargs([{"partition": 1}, {"table": "b"}]), "needs a partition"),
+        (lambda partial: partial.expand(partition=[1, 2, "1"]), "there are several 1"),
+        (lambda partial: partial.expand(partition=["a", "b]"]), "cannot be a partition"),
+        (lambda partial: partial.expand_kwargs([{"partition": 2}, {"partition": 2}]), "there are several 2"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Task 'sync' was never mapped:UserWarning")
+def test_partitions_are_looked_at_when_the_dag_is_parsed(expand: Any, message: str) -> None:
+    """What stands in the DAG file need not wait for a task to fail."""
+    with pytest.raises(ConfigurationError, match=message):
+        expand(IterableUserSyncOperator.partial(**COMMON, state=TableState()))
+
+
+@pytest.mark.usefixtures("dag")
+def test_a_mapped_task_emits_no_event_and_waits_for_none() -> None:
+    """The asset is the summary's."""
+    mapped = IterablePrivacyOperator.partial(**COMMON, state=TableState(), action="forget").expand(partition=[1, 2])
+    assert (list(mapped.outlets or ()), list(mapped.inlets or ())) == ([], [])
+    assert (mapped.max_active_tis_per_dag, mapped.partial_kwargs["partitions"]) == (None, ["1", "2"])
+    summary = IterableSyncSummaryOperator(task_id="summary", reports=mapped.output)
+    assert [asset.uri for asset in summary.outlets] == ["iterable://privacy/dag.sync"]
+
+
+@pytest.mark.usefixtures("dag")
+def test_a_summary_is_about_a_partitioned_sync() -> None:
+    """Of anything else it does not know which asset it is about."""
+    whole = IterableListOperator(**COMMON, state=TableState())
+    others: list[Any] = [whole.output, [], None]
+    for number, reports in enumerate(others):
+        with pytest.raises(ConfigurationError, match=r"reports=sync\.output"):
+            IterableSyncSummaryOperator(task_id=f"summary_{number}", reports=reports)
+
+
+def report(partition: str, **changes: Any) -> dict[str, Any]:
+    """Return the report of a partition."""
+    whole = {
+        "sync_id": "s",
+        "partition": partition,
+        "run_id": "r",
+        "destination": {"host": "h"},
+        "status": "succeeded",
+        "resync": "changes",
+        "dry_run": False,
+        "resend_reason": None,
+        **dict.fromkeys(COUNTS, 1),
+        "reasons": {"null_key": 2},
+        "requests": {"POST /a": {"200": 3, "429": 1}},
+        "seconds": {"plan": 0.5, "deliver": 1.0},
+        "rows_per_second": 10,
+        "plan_hash": None,
+    }
+    return {**whole, **changes}
+
+
+def test_the_sum() -> None:
+    """Counts, reasons, requests and seconds are added up; what differs is told together."""
+    other = report(
+        "b", resend_reason="why", status="unfinished", reasons={"conflict": 1}, requests={"POST /a": {"200": 1}}
+    )
+    told = summed("s", [report("a"), other])
+    assert [told[name] for name in COUNTS] == [2] * len(COUNTS)
+    assert told["reasons"] == {"conflict": 1, "null_key": 2}
+    assert told["requests"] == {"POST /a": {"200": 4, "429": 1}}
+    assert told["seconds"] == {"plan": 1.0, "deliver": 2.0}
+    assert (told["rows_per_second"], told["partitions"], told["partition"]) == (20, 2, None)
+    assert (told["resend_reason"], told["status"], told["run_id"]) == ("why", "failed", "r")
+    assert summed("s", [report("a"), report("b")])["status"] == "succeeded"
+    assert report("a").keys() <= told.keys()
+
+
+def test_the_sum_has_the_form_of_a_report(world: World) -> None:
+    """Consumers of the asset's events read one like the other."""
+    world.people(1)
+    one = world.run()
+    assert summed("s", [{**one, "partition": "a"}]).keys() == {*one, "partitions"}
+
+
+@pytest.mark.usefixtures("dag")
+def test_a_summary_fails_when_a_partition_is_missing() -> None:
+    """It names it, and tells nobody that the sync has run."""
+    mapped = IterableUserSyncOperator.partial(**COMMON, state=TableState()).expand(partition=["a", "b", "c"])
+    summary: Any = IterableSyncSummaryOperator(task_id="summary", reports=mapped.output, trigger_rule="all_done")
+    event: Any = SimpleNamespace(extra=None)
+    context = {"outlet_events": {summary.asset: event}}
+    summary.reports = [report("a"), None, report("c")]
+    with pytest.raises(AirflowException, match=r"1 of 3 partitions of the sync dag.sync did not report: b\."):
+        summary.execute(context)
+    assert event.extra is None
+    summary.reports = [report(name) for name in "abc"]
+    told = summary.execute(context)
+    assert (told["partitions"], event.extra) == (3, told)
