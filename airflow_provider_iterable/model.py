@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
@@ -163,7 +164,7 @@ class Model:
         :param learn: called with a cursor whose description is that of the columns
         :raises ModelError: as :meth:`open`
         """
-        connection = self.hook.get_conn()
+        connection = _connect(self.hook)
         try:
             cursor = plain_cursor(connection)
             arguments = (self.parameters,) if self.parameters else ()
@@ -184,7 +185,7 @@ class Model:
                 closer()
 
     def _run(self) -> Iterator[Sequence[Row]]:
-        connection = self.hook.get_conn()
+        connection = _connect(self.hook)
         self._closers = (connection.close,)
         cursor = _streaming_cursor(connection)
         self._closers = _closers(connection, cursor)
@@ -208,10 +209,16 @@ class Model:
         return told(error)
 
 
+def _connect(hook: DbApiHook) -> Any:
+    """Open a connection; by a copy of the hook, for some hand out the one that they opened first, closed or not."""
+    return copy(hook).get_conn()
+
+
 def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[Row]]:
     chunk = first
+    lists = bool(first) and isinstance(first[0], list)  # so BigQuery's come from Airflow
     while chunk:
-        yield chunk
+        yield list(map(tuple, chunk)) if lists else chunk
         chunk = cursor.fetchmany(size)
 
 

@@ -384,6 +384,28 @@ def test_a_column_without_a_name_is_refused(name: str | None) -> None:
         list(Model(FakeHook(description=(("id",), (name,))), "SELECT id, 1"))
 
 
+def test_lists_become_tuples() -> None:
+    """Airflow's cursor of BigQuery returns lists, in every chunk."""
+    chunks = list(Model(FakeHook([[1], [2]], [[3]]), "SELECT id FROM t").chunks())
+    assert chunks == [[(1,), (2,)], [(3,)]]
+
+
+def test_a_hook_that_keeps_its_connection_is_asked_for_another(tmp_path: Path) -> None:
+    """Databricks' hook hands out the connection that it opened first, although that was closed since."""
+
+    class KeepingHook(DbApiHook):
+        conn_name_attr = "keeping_conn_id"
+        kept: Any = None
+
+        def get_conn(self) -> Any:
+            self.kept = self.kept or sqlite3.connect(tmp_path / "kept.db")
+            return self.kept
+
+    model = Model(KeepingHook("kept"), "SELECT 1 AS id")
+    model.describe(lambda cursor: None)
+    assert [list(model), list(model)] == [[(1,)], [(1,)]]
+
+
 def test_a_chunk_has_rows() -> None:
     """A chunk size below one is an error."""
     with pytest.raises(ConfigurationError, match="chunk_size"):

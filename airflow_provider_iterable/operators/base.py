@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -21,7 +22,6 @@ from airflow.providers.common.compat.sdk import (
     BaseOperator,
 )
 from airflow.providers.common.sql.hooks.sql import DbApiHook
-from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.deliver import Patience
@@ -34,11 +34,12 @@ from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, It
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.model import Model, select_all
+from airflow_provider_iterable.operators.connection import sql_hook
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
 from airflow_provider_iterable.operators.summary import CallCounts, masked, summary
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.audit import Audit
-from airflow_provider_iterable.state.scope import Holder, Part, Scope, Session, Store
+from airflow_provider_iterable.state.scope import RESYNC_NOTE, Holder, Part, Scope, Session, Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RESYNC_NOTE = "resync"
-"""Note that holds the run whose full resync has begun and not ended."""
 RESENT: Mapping[Resync, str | None] = {"full": 'resync="full" sends every row again', "baseline": None}
 
 REPORT_KEY = "iterable_report"
@@ -187,6 +186,11 @@ class IterableModelOperator(BaseOperator):
         for name, limit in (("max_removed", self.max_removed), ("max_rejected", self.max_rejected)):
             if limit is not None and (limit < 0 or (isinstance(limit, float) and limit > 1)):
                 raise ConfigurationError(f"{name} must be a share from 0.0 to 1.0 or a number of rows, not {limit!r}")
+        if re.search(r"[\[\]]", self.sync_id):
+            raise ConfigurationError(
+                f"The sync_id {self.sync_id!r} has square brackets, which are for the partitions of a sync: "
+                "a sync_id of its own would remember as one of these."
+            )
         if self.partition is not None:
             name_of(self.partition)
             if not isinstance(self.state, TableState):
@@ -403,20 +407,7 @@ class IterableModelOperator(BaseOperator):
 
     def _sql_hook(self, conn_id: str | None) -> DbApiHook:
         own = conn_id is None or conn_id == self.sql_conn_id
-        try:
-            hook = BaseSQLOperator.get_hook(
-                conn_id or self.sql_conn_id, dict(self.hook_params) if own and self.hook_params else None
-            )
-        except TypeError:
-            raise ConfigurationError(
-                f"Connection {conn_id or self.sql_conn_id} is no SQL connection, or hook_params or its extra name a "
-                "parameter that its hook does not have"
-            ) from None
-        if not isinstance(hook, DbApiHook):
-            raise ConfigurationError(
-                f"Connection {conn_id or self.sql_conn_id} is no SQL connection (its hook is {type(hook).__name__})"
-            )
-        return hook
+        return sql_hook(conn_id or self.sql_conn_id, self.hook_params if own else None)
 
     def _scope(self, context: Context, report: Report) -> Scope:
         task_instance, part = context["ti"], self._part(context)

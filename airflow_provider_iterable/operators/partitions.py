@@ -88,10 +88,15 @@ class Partial:
     def expand(self, **mapped: Any) -> Any:
         """Return a mapped task: one task instance for each partition.
 
-        :raises ConfigurationError: there is no ``partition`` in it, or one is there twice
+        :raises ConfigurationError: there is no ``partition`` in it, one is there twice, or there is something else
         """
         if "partition" not in mapped:
             raise ConfigurationError(NEEDS_PARTITION)
+        if others := sorted(mapped.keys() - {"partition"}):
+            raise ConfigurationError(
+                f".expand() combines each partition with each of {', '.join(others)}: several tasks would be one "
+                'partition, and remove each other\'s rows. Use .expand_kwargs([{"partition": ..., ...}, ...]).'
+            )
         self._tell(mapped["partition"])
         return self._partial.expand(**mapped)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_iterable.engine.vocabulary import Kind
 from airflow_provider_iterable.state.memory import tombstone
-from airflow_provider_iterable.state.table import Tables, TableState, encode
+from airflow_provider_iterable.state.table import Tables, TableState, encode, pieces
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -141,8 +141,7 @@ class AuditTables(_Timed):
     def run(self, *values: Any) -> None:
         """Write what there is to say of a run, in place of what was said of it before."""
         marks = {name: self._moment() if name.endswith("_at") else "{p}" for name in _RUN_COLUMNS}
-        statement = self._upsert("runs", marks, ("sync_id", "sync_run_id"))
-        self._transact(lambda: self._execute(statement, values))
+        self._transact(lambda: self._replace("runs", marks, ("sync_id", "sync_run_id"), values))
 
     def failing(self, sync_id: str) -> set[str]:
         """Return the rows that were not accepted when they were last written about."""
@@ -159,18 +158,19 @@ class AuditTables(_Timed):
         changelog = self._sql(
             f"INSERT INTO {{changelog}} ({', '.join(_ROW_COLUMNS)}) SELECT {', '.join(parts)} FROM ({rows}) AS told"
         )
-        snapshot = self._upsert("snapshot", dict(zip(_ROW_COLUMNS, parts, strict=True)), _ROW_KEY, rows)
+        snapshot = dict(zip(_ROW_COLUMNS, parts, strict=True))
         if not self._dialect.digests:
             lines = [(*line[:-1], line[-1] and tombstone(line[-1])) for line in lines]
         latest = {line[0]: line for line in lines if line[0]}
-        told = encode(list(lines))
-        last = told if len(latest) == len(lines) else encode(list(latest.values()))
+        most = self._dialect.most
+        told = list(map(encode, pieces(list(lines), most)))
+        last = told if len(latest) == len(lines) else list(map(encode, pieces(list(latest.values()), most)))
 
         def work() -> None:
-            if lines:
-                self._execute(changelog, (sync_id, run_id, moment, told))
-            if latest:
-                self._execute(snapshot, (sync_id, run_id, moment, last))
+            for some in told:
+                self._execute(changelog, (sync_id, run_id, moment, some))
+            for some in last:
+                self._replace("snapshot", snapshot, _ROW_KEY, (sync_id, run_id, moment, some), rows)
             if calls:
                 self._add_calls(sync_id, run_id, calls)
 
@@ -187,7 +187,8 @@ class AuditTables(_Timed):
             f"milliseconds, request_id, recorded_at) SELECT {{p}}, {{p}}, m, t, {status}, c, {number}, {size}, "
             f"{taken}, i, {self._moment('z')} FROM ({rows}) AS told"
         )
-        self._execute(statement, (sync_id, run_id, encode(list(calls))))
+        for some in pieces(list(calls), self._dialect.most):
+            self._execute(statement, (sync_id, run_id, encode(some)))
 
     def forget(self, sync_id: str, before: str, complete: bool, batches: int) -> None:
         """Delete old rows of a sync, some at a time.

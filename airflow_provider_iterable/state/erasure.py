@@ -82,5 +82,5 @@ class ErasingSession(TableSession):
         for sync_id, found in entries.items():
             keys = [key for key, _ in found]
             self._strike("sync_id = {p} AND row_id IN ({keys})", sync_id, keys)
-            self._drop(sync_id, keys)
+            self.drop_known(sync_id, keys)
             self._put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])

@@ -141,8 +141,8 @@ class _LedgerTables(Tables):
 
     def add(self, project: str, action: str, attempt: str, moment: int) -> None:
         columns = ("project", "action", "attempt", "attempted_at")
-        statement = self._upsert("ledger", dict.fromkeys(columns, "{p}"), columns[:3])
-        self._patiently(lambda: self._execute(statement, (project, action, attempt, moment)))
+        values = dict.fromkeys(columns, "{p}")
+        self._patiently(lambda: self._replace("ledger", values, columns[:3], (project, action, attempt, moment)))
 
     def withdraw(self, project: str, action: str, attempt: str) -> None:
         statement = self._sql("DELETE FROM {ledger} WHERE project = {p} AND action = {p} AND attempt = {p}")

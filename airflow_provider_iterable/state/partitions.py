@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,11 +23,12 @@ from airflow_provider_iterable.errors import (
     ConfigurationError,
     IterableSyncError,
     LeaseHeld,
+    LeaseLost,
     PartitionsChanged,
     StateUnavailable,
 )
 from airflow_provider_iterable.state.memory import tombstone
-from airflow_provider_iterable.state.scope import Part, Scope
+from airflow_provider_iterable.state.scope import RESYNC_NOTE, Part, Scope
 
 if TYPE_CHECKING:
     from airflow_provider_iterable.state.lease import Lease
@@ -39,12 +41,15 @@ NAMES = "partitions"
 """Note beside the whole sync: the names of its partitions, as JSON; none where it has none."""
 PENDING, FORMER, RUN = "partitions_pending", "partitions_former", "partitions_run"
 """Notes: who has yet to claim what is remembered of its rows, partitions that are no more, and in which run."""
-OURS = (NAMES, PENDING, FORMER, RUN)
+OURS = (NAMES, PENDING, FORMER, RUN, RESYNC_NOTE)
+"""Notes that do not outlive a change of partitions."""
 MUTEX_SECONDS = 30.0
 """How long a partition that was lost in the midst of it keeps the others waiting."""
 MUTEX_PATIENCE = 90.0
 """Seconds for which a partition waits for the others."""
 KEYS_AT_ONCE = 2_000
+GONE_AT_ONCE = 20_000
+"""Keys in one question to other partitions that also asks for identities: each reads all that is remembered."""
 NAMES_SHOWN = 20
 
 
@@ -71,8 +76,10 @@ class Partitions:
         self.moving = False
         """Whether entries are on the move, so that one without a row is no removal."""
         self._former: Sequence[str] = ()
-        self.elsewhere: list[str] = []
-        """Keys without a row here that another partition remembers."""
+        self._held: list[Lease] = []
+        """What this partition holds beside its own lease, for moments."""
+        self._elsewhere: list[str] = []
+        """Keys without a row here that another partition has, or whose identity it has."""
 
     @property
     def several(self) -> bool:
@@ -90,13 +97,14 @@ class Partitions:
                 lease.take()
                 self._agree()
             return
-        lease.take()  # as ever: nobody has to wait for the others
+        try:
+            lease.take()  # as ever: nobody has to wait for the others
+        except LeaseHeld:  # perhaps by the partition that has just written a change, and is about to let it go
+            with self.alone():
+                lease.take()
         header = self._do(self._header_of)  # from now on nobody can change it
         if not self._same(header):
-            raise LeaseHeld(
-                f"The partitions of sync {self._part.sync_id!r} were just changed by another run. Nothing was read or "
-                "sent. The next try begins anew."
-            )
+            raise self._changed()
         self._learn(_notes(header))
 
     @contextmanager
@@ -115,9 +123,11 @@ class Partitions:
             retry=tenacity.retry_if_exception_type(LeaseHeld),
             reraise=True,
         )(mutex.take)
+        self._held.append(mutex)
         try:
             yield
         finally:
+            self._held.remove(mutex)
             mutex.release()
 
     def _same(self, header: tuple[str, str, str] | None) -> bool:
@@ -132,7 +142,7 @@ class Partitions:
         if header is None:
             if self.several and not part.dry:
                 about = (json.dumps(dict(self._scope.destination), sort_keys=True), "")
-                self._do(lambda: self._insert(part.sync_id, *about, {NAMES: _encode(part.names)}))
+                self._store(lambda: self._insert(part.sync_id, *about, {NAMES: _encode(part.names)}))
         elif not self._same(header):
             notes = self._change(notes, _known(header))
         self._learn(notes)
@@ -142,6 +152,8 @@ class Partitions:
         self._claiming = part.name in pending
         self.moving = bool(pending) or notes.get(RUN) == part.run != ""
         self._former = _decode(notes.get(FORMER))
+        if pending and not self._claiming:
+            log.info("Sync %s: nobody is removed before these partitions have run: %s.", part.sync_id, _shown(pending))
         if pending and part.dry:
             raise ConfigurationError(
                 f"The partitions of sync {part.sync_id!r} have changed, and what is remembered has to move before a "
@@ -160,7 +172,11 @@ class Partitions:
                 lease = self._hold(part.state_id(name), MUTEX_SECONDS)
                 lease.take()
                 held.callback(lease.release)
+                self._held.append(lease)
+                held.callback(self._held.remove, lease)
             moves = self._permit(known, before)
+            if moves:
+                self._agree_about_the_destination(before)
             notes = {name: text for name, text in notes.items() if name not in OURS}
             if self.several:
                 notes[NAMES] = _encode(part.names)
@@ -172,8 +188,20 @@ class Partitions:
                     _told(known),
                     _told(part.names),
                 )
-            self._do(lambda: self._write_change(before, notes, moves))
+            self._store(lambda: self._write_change(before, notes, moves))
         return notes
+
+    def _agree_about_the_destination(self, before: Iterable[str]) -> None:
+        """Refuse to mix what is remembered of several destinations.
+
+        :raises ConfigurationError: a resync that took the former partitions to another one has not ended
+        """
+        headers = [self._do(partial(self._header_of, name)) for name in before if name]
+        if len({header[0] for header in headers if header is not None}) > 1:
+            raise ConfigurationError(
+                f"Some partitions of sync {self._part.sync_id!r} belong to another destination than the others: a "
+                "resync did not end. Nothing was read or sent. End it with the former partitions first."
+            )
 
     def _permit(self, known: Collection[str], before: Collection[str]) -> bool:
         """Tell whether anything is remembered that would have to move.
@@ -207,8 +235,11 @@ class Partitions:
         if self.several:
             self._write(notes)
             for name in part.names if moves else ():
-                if self._header_of(name) is None:
+                header = self._header_of(name)
+                if header is None:
                     self._insert(part.state_id(name), destination, mapping, own)
+                elif RESYNC_NOTE in _notes(header):  # of what it is to claim, others may have sent nothing yet
+                    self._write({**_notes(header), RESYNC_NOTE: ""}, name)
             return
         self._drop(part.sync_id)
         if moves:
@@ -264,18 +295,43 @@ class Partitions:
                 yield found
                 continue
             waiting.append(found)
-            if len(waiting) >= KEYS_AT_ONCE:
+            if len(waiting) >= GONE_AT_ONCE:
                 yield from self._gone(waiting)
                 waiting = []
         yield from self._gone(waiting)
 
     def _gone(self, waiting: Sequence[Gone]) -> Iterator[Gone]:
-        keys = [found.key for found in waiting]
-        others = set[str]()
-        for source in self._sources(self._part.names) if keys else ():
-            others.update(self._known(source, keys))
-        self.elsewhere.extend(others)
-        yield from (found for found in waiting if found.key not in others)
+        borne = self._borne([found.key for found in waiting])
+        self._elsewhere.extend(borne)
+        yield from (found for found in waiting if found.key not in borne)
+
+    def _borne(self, keys: Sequence[str]) -> set[str]:
+        """Return those of some keys that another partition has, too, or whose identity it has."""
+        found = set[str]()
+        sources = self._sources(self._part.names) if keys else []
+        about: dict[str, list[str]] = defaultdict(list)
+        for key, _, ref in self._do(lambda: self._session.entries(self._scope.sync_id, keys)) if sources else ():
+            about[ref].append(key)
+        about.pop("", None)
+        query = "SELECT ref FROM {state} WHERE sync_id = {p} AND fingerprint <> '' AND ref IN ({keys})"
+        for source in sources:
+            found.update(self._known(source, keys))
+            for (ref,) in self._do(partial(self._session.find, query, (source, list(about)))) if about else ():
+                found.update(about[ref])
+        return found
+
+    def forget(self) -> None:
+        """Forget what left this partition and not the sync.
+
+        One at a time: of two partitions that both lost somebody, and were silent because the other one had them, the
+        last one remembers, and removes them in its next run.
+        """
+        if not self._elsewhere:
+            return
+        with suppress(LeaseHeld), self.alone():  # the next run does it, if nothing else
+            keys = sorted(self._borne(self._elsewhere))
+            for start in range(0, len(keys), KEYS_AT_ONCE):
+                self._store(partial(self._session.drop, self._scope.sync_id, keys[start : start + KEYS_AT_ONCE]))
 
     def _claim(self, sync: Sync) -> None:
         """Take over what other partitions remember of the rows of this one."""
@@ -314,7 +370,9 @@ class Partitions:
     def _move(self, source: str, keys: list[str]) -> int:
         """Move entries from one partition to this one, which keeps those it has."""
         for start in range(0, len(keys), KEYS_AT_ONCE):
-            self._store(partial(self._session.take_over, source, keys[start : start + KEYS_AT_ONCE]))
+            some = keys[start : start + KEYS_AT_ONCE]
+            # Somebody may have been erased since the keys were looked for.
+            self._store(partial(self._session.take_over, source, [*some, *map(tombstone, some)]))
         return len(keys)
 
     def _adopt(self, former: Iterable[str]) -> None:
@@ -353,16 +411,34 @@ class Partitions:
             (state_id, destination, mapping, json.dumps(dict(notes))),
         )
 
-    def _write(self, notes: Mapping[str, str]) -> None:
+    def _write(self, notes: Mapping[str, str], name: str = "") -> None:
         self._session.change(
-            "UPDATE {header} SET notes = {p} WHERE sync_id = {p}", (json.dumps(dict(notes)), self._part.sync_id)
+            "UPDATE {header} SET notes = {p} WHERE sync_id = {p}", (json.dumps(dict(notes)), self._part.state_id(name))
         )
 
     def _do(self, work: Callable[[], T]) -> T:
         return self._patiently(lambda: self._session.transact(work, patiently=True))
 
     def _store(self, work: Callable[[], object]) -> None:
-        self._patiently(lambda: self._store_held(work))
+        """Write patiently, in a transaction that renews all leases that are held before anything else."""
+        with ExitStack() as writing:
+            renewals = [writing.enter_context(lease.written()) for lease in self._held]
+
+            def held() -> None:
+                for renew in renewals:
+                    try:
+                        renew()
+                    except LeaseLost:
+                        raise self._changed() from None
+                work()
+
+            self._patiently(lambda: self._store_held(held))
+
+    def _changed(self) -> LeaseHeld:
+        return LeaseHeld(
+            f"The partitions of sync {self._part.sync_id!r} were just changed by another run. Nothing was read or "
+            "sent. The next try begins anew."
+        )
 
     def _patiently(self, work: Callable[[], T]) -> T:
         try:
@@ -397,8 +473,12 @@ def _told(names: Collection[str]) -> str:
     ordered = sorted(names)
     if ordered == [""]:
         return "without partitions"
-    shown = ", ".join(ordered[:NAMES_SHOWN])
-    return f"with {len(ordered)} partitions ({shown}{', ...' if len(ordered) > NAMES_SHOWN else ''})"
+    return f"with {len(ordered)} partitions ({_shown(ordered)})"
+
+
+def _shown(names: Collection[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:NAMES_SHOWN]) + (", ..." if len(ordered) > NAMES_SHOWN else "")
 
 
 def grouped(sync_id: str, notes: Mapping[str, str], part: Part | None) -> bool:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from airflow_provider_iterable.state.lease import Lease
 
 
+RESYNC_NOTE = "resync"
+"""Note that holds the run whose full resync has begun and not ended."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """A run, as other runs of the same sync get to know it.

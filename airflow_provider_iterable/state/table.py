@@ -22,7 +22,7 @@ from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.model import Model
-from airflow_provider_iterable.state.dialects import DIALECTS, Dialect
+from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT, Dialect
 from airflow_provider_iterable.state.lease import CREATE as _CREATE_LEASE
 from airflow_provider_iterable.state.lease import MIN_SECONDS, Lease
 from airflow_provider_iterable.state.memory import pair_with
@@ -55,9 +55,9 @@ _CREATE = (
 class TableState:
     """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
 
-    Runs on Postgres, MySQL, MariaDB, SQLite and DuckDB, and was tried on no real Snowflake. The tables (``sync_state``,
-    ``sync_header``, ``sync_lease``) and the schema are created when missing; without a schema their names begin with
-    ``iterable_``. A sync is one run's at a time.
+    Runs on Postgres, MySQL, MariaDB, SQLite and DuckDB, and was tried on no real Snowflake, Databricks or Redshift. The
+    tables (``sync_state``, ``sync_header``, ``sync_lease``) and the schema are created when missing; without a schema
+    their names begin with ``iterable_``. A sync is one run's at a time.
 
     :param conn_id: the connection; by default the model's own
     :param schema: the schema of the tables; ``None``: the connection's default
@@ -109,15 +109,17 @@ class Tables:
         hook.log_sql = False
         kind = hook.conn_type
         if kind not in DIALECTS:
+            name, why = UNFIT.get(kind, ("", ""))
             raise ConfigurationError(
-                f"TableState runs on {', '.join(sorted(DIALECTS))}; the connection is of type {kind!r}. Name another "
-                "connection for the state with TableState(conn_id=...)."
+                f"TableState runs on {', '.join(sorted(DIALECTS))}; the connection is of type {kind!r}"
+                f"{f', and {name} cannot keep the state: {why}' if name else ''}. Name another connection for the "
+                "state with TableState(conn_id=...)."
             )
         self.kind = kind
         self._dialect = DIALECTS[kind]
         self._names = _names(store.schema, self._dialect)
         self._schema = store.schema
-        self._placeholder = hook.placeholder
+        self._placeholder = self._dialect.placeholder or hook.placeholder
         self._connection: Any = None
         self._cursor: Any = None
 
@@ -134,8 +136,11 @@ class Tables:
         """Run a query in the transaction; a list, as the last parameter, is what ``{keys}`` stands for."""
         if not parameters or not isinstance(parameters[-1], list):
             return self._fetch(self._sql(statement), parameters)
-        pieces = _pieces(parameters[-1], self._dialect.most)
-        return [row for some in pieces for row in self._fetch(*self._about(statement, *parameters[:-1], some))]
+        return [
+            row
+            for some in pieces(parameters[-1], self._dialect.most)
+            for row in self._fetch(*self._about(statement, *parameters[:-1], some))
+        ]
 
     def change(self, statement: str, parameters: tuple[Any, ...] = ()) -> int:
         """Run a statement in the transaction, and return how many rows it changed; -1 for what changes none."""
@@ -161,7 +166,8 @@ class Tables:
         """Do the work in one transaction; a connection that failed is not used again."""
         try:
             if self._connection is None:
-                self._connection = self._hook.get_conn()
+                # A hook of its own: some hand out the connection that they opened first, closed or not.
+                self._connection = copy(self._hook).get_conn()
                 self._cursor = self._dialect.cursor(self._connection)
             if self._dialect.begins:
                 self._cursor.execute("BEGIN TRANSACTION")
@@ -200,15 +206,23 @@ class Tables:
             return self._sql(statement, self._dialect.keys.format(p=self._placeholder)), (*others, encode(keys))
         return self._sql(statement, ", ".join([self._placeholder] * len(keys)) or "NULL"), (*others, *keys)
 
-    def _upsert(self, table: str, values: Mapping[str, str], key: Sequence[str], source: str = "") -> str:
-        return self._sql(self._dialect.upsert(f"{{{table}}}", values, key, source))
+    def _replace(
+        self, table: str, values: Mapping[str, str], key: Sequence[str], parameters: tuple[Any, ...], source: str = ""
+    ) -> None:
+        """Store rows in place of those with the same key."""
+        dialect, name = self._dialect, f"{{{table}}}"
+        if dialect.clears is not None:
+            bound = sum("{p}" in values[column] for column in key)
+            given = parameters[-1:] if source else ()
+            self._execute(self._sql(dialect.clears(name, values, key, source)), (*parameters[:bound], *given))
+        self._execute(self._sql(dialect.upsert(name, values, key, source)), parameters)
 
     def _make(self, *statements: str) -> None:
         """Create the schema and the tables that are missing."""
         if self._schema:
             self._execute(f"CREATE SCHEMA IF NOT EXISTS {self._dialect.quote}{self._schema}{self._dialect.quote}")
         for statement in statements:
-            self._execute(self._sql(statement) + self._dialect.storage)
+            self._execute(self._sql(self._dialect.make(statement)) + self._dialect.storage)
 
     def _make_index(self, name: str, table: str, *columns: str) -> None:
         """Create an index if it is missing, where indexes are of use."""
@@ -236,12 +250,15 @@ class TableSession(Tables):
         self.notes: dict[str, str] = {}
         self._new = False
         """Whether the header is still to be written, with the first entries."""
+        self._moved = False
+        """Whether the header is about another destination, until the state is taken to the run's."""
         self._lapsed: list[str] = []
         """Tombstones of people who have left the model."""
-        if len(scope.sync_id) > MAX_SYNC_ID:
+        longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
+        if len(longest) > MAX_SYNC_ID:
             raise ConfigurationError(
-                f"The sync_id {scope.sync_id!r} has {len(scope.sync_id)} characters; a state table holds "
-                f"{MAX_SYNC_ID}. Set a shorter sync_id."
+                f"The sync_id {longest!r} has {len(longest)} characters; a state table holds {MAX_SYNC_ID}. Set a "
+                "shorter sync_id."
             )
         # A hook of its own: some keep the connection that they opened last.
         self.lease = Lease(self, Tables(store, copy(hook)), scope.sync_id, scope.holder, store.lease_seconds)
@@ -273,12 +290,16 @@ class TableSession(Tables):
         return self._partitions.alone()
 
     def siblings(self) -> Sequence[Header]:
-        """Return the headers of the other partitions of the sync.
+        """Return the headers of the other partitions of the sync that are about the run's destination.
 
         :raises StateUnavailable: they could not be read
         """
-        part = self._scope.part
-        return [header for sync_id, header in self._headers() if part and sync_id.startswith(f"{part.sync_id}[")]
+        part, destination = self._scope.part, dict(self._scope.destination)
+        return [
+            header
+            for sync_id, header in self._headers()
+            if part and sync_id.startswith(f"{part.sync_id}[") and header.destination == destination
+        ]
 
     def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Pair rows with fingerprints held in memory; whole entries are recalled for the few that differ."""
@@ -337,10 +358,11 @@ class TableSession(Tables):
     def take_over(self, sync_id: str, keys: list[str]) -> None:
         """Move entries of another ``sync_id`` here, in the transaction; an entry that is here already stays."""
         here = {key for key, _, _ in self.entries(self._scope.sync_id, keys)}
-        moved = [(key, fingerprint, ref) for key, fingerprint, ref in self.entries(sync_id, keys) if key not in here]
+        there = [(key, fingerprint, ref) for key, fingerprint, ref in self.entries(sync_id, keys)]
+        moved = [entry for entry in there if entry[0] not in here]
         if moved:
             self._put(self._scope.sync_id, moved)
-        self._drop(sync_id, keys)
+        self.drop_known(sync_id, [key for key, _, _ in there])
 
     def commit(self, patch: Patch) -> None:
         """Store a patch, all or nothing; a failure is tried again for 30 s.
@@ -358,7 +380,7 @@ class TableSession(Tables):
             if kept:
                 self._put(sync_id, kept)
             if dropped:
-                self._drop(sync_id, dropped)
+                self.drop(sync_id, dropped)
             self._write_along()
 
         try:
@@ -375,14 +397,21 @@ class TableSession(Tables):
 
     def _put(self, sync_id: str, entries: list[tuple[str, str, str]]) -> None:
         values = {"sync_id": "{p}", "record_key": "k", "fingerprint": "f", "ref": "r"}
-        statement = self._upsert("state", values, ("sync_id", "record_key"), "{rows}")
-        for some in _pieces(entries, self._dialect.most):
-            self._execute(statement, (sync_id, encode(some)))
+        for some in pieces(entries, self._dialect.most):
+            self._replace("state", values, ("sync_id", "record_key"), (sync_id, encode(some)), "{rows}")
 
-    def _drop(self, sync_id: str, keys: list[str]) -> None:
+    def drop(self, sync_id: str, keys: list[str]) -> int:
+        """Forget some keys, in the transaction; return how many there were, or something negative."""
         statement = "DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
-        for some in _pieces(keys, self._dialect.most):
-            self._execute(*self._about(statement, sync_id, some))
+        return sum(self.change(statement, (sync_id, some)) for some in pieces(keys, self._dialect.most))
+
+    def drop_known(self, sync_id: str, keys: list[str]) -> None:
+        """Forget keys that were found in this transaction.
+
+        :raises TimeoutError: they are not there any more, so that all of it is to be tried again
+        """
+        if 0 <= self.drop(sync_id, keys) < len(keys):
+            raise TimeoutError("Entries were erased or moved at this very moment.")
 
     def _store(self, write: Callable[[], Any]) -> None:
         """Write patiently, in a transaction that renews the lease before anything else."""
@@ -407,6 +436,9 @@ class TableSession(Tables):
 
         :raises StateUnavailable: it could not be stored
         """
+        if self._moved:  # what is noted is about the new destination, and what is remembered about the former one
+            self.void(name, value)
+            return
         self.notes[name] = value
         try:
             self._store(self._write_header if self._new else self._write_notes)
@@ -442,7 +474,7 @@ class TableSession(Tables):
 
         try:
             self._store(write)
-            self._new = False
+            self._new = self._moved = False
         except IterableSyncError:
             raise
         except Exception as error:
@@ -477,14 +509,13 @@ class TableSession(Tables):
 
         def write() -> None:
             self._write_header()
-            if self._partitions.elsewhere:
-                self._drop(self._scope.sync_id, self._partitions.elsewhere)
             if self._lapsed and not self._partitions.moving:
                 gone = "DELETE FROM {state} WHERE sync_id = {p} AND fingerprint = '' AND record_key IN ({keys})"
                 self._execute(*self._about(gone, self._scope.sync_id, self._lapsed))
 
         try:
             self._store(write)
+            self._partitions.forget()
         except IterableSyncError:
             raise
         except Exception as error:
@@ -512,6 +543,8 @@ class TableSession(Tables):
 
     def _create(self) -> None:
         self._make(*_CREATE)
+        for statement in self._dialect.seeds:
+            self._execute(self._sql(statement))
 
     def _read_header(self) -> None:
         query = self._sql("SELECT destination, mapping, notes FROM {header} WHERE sync_id = {p}")
@@ -520,15 +553,18 @@ class TableSession(Tables):
         if not found:
             return
         destination, mapping, notes = found[0]
-        if same_destination(self._scope, json.loads(destination)):
+        self._moved = not same_destination(self._scope, json.loads(destination))
+        if not self._moved:
             self.notes = json.loads(notes)
         if mapping != self._scope.mapping:
             self.resend_reason = MAPPING_CHANGED
 
     def _write_header(self) -> None:
         scope = self._scope
-        self._execute(
-            self._upsert("header", dict.fromkeys(("sync_id", "destination", "mapping", "notes"), "{p}"), ("sync_id",)),
+        self._replace(
+            "header",
+            dict.fromkeys(("sync_id", "destination", "mapping", "notes"), "{p}"),
+            ("sync_id",),
             (scope.sync_id, json.dumps(dict(scope.destination), sort_keys=True), scope.mapping, json.dumps(self.notes)),
         )
 
@@ -555,11 +591,18 @@ def encode(parameter: list[Any]) -> str:
     return msgspec.json.encode(parameter).decode()
 
 
-def _pieces(items: list[T], most: int) -> Iterator[list[T]]:
-    """Cut a list into pieces of so many characters, or nearly."""
-    number = len(encode(items)) // most + 1
-    size = max(-(-len(items) // number), 1)
-    yield from (items[start : start + size] for start in range(0, len(items), size))
+def pieces(items: list[T], most: int) -> Iterator[list[T]]:
+    """Cut a list into pieces that take so many characters at most; one item is never cut."""
+    if len(encode(items)) <= most:
+        yield from [items] if items else []
+        return
+    start = size = 0
+    for end, item in enumerate(items):
+        size += len(encode([item]))
+        if size > most and end > start:
+            yield items[start:end]
+            start, size = end, len(encode([item]))
+    yield items[start:]
 
 
 def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:

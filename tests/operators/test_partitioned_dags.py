@@ -112,6 +112,7 @@ def test_partitions_need_tables_when_the_dag_is_parsed(state: dict[str, Any]) ->
         (lambda partial: partial.expand(table=["a", "b"]), "Each task of a mapped sync needs a partition"),
         (lambda partial: partial.expand_kwargs([{"partition": 1}, {"table": "b"}]), "needs a partition"),
         (lambda partial: partial.expand(partition=[1, 2, "1"]), "there are several 1"),
+        (lambda partial: partial.expand(partition=[1, 2], table=["a", "b"]), "each partition with each of table"),
         (lambda partial: partial.expand(partition=["a", "b]"]), "cannot be a partition"),
         (lambda partial: partial.expand_kwargs([{"partition": 2}, {"partition": 2}]), "there are several 2"),
     ],

@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks import iterable as hooks
 from airflow_provider_iterable.operators import (
+    IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
     IterablePrivacyOperator,
@@ -124,6 +125,8 @@ class Shop:
             defaults["on_removed"] = "delete"
         if operator is IterableListOperator:
             defaults["list_name"] = "Everyone"
+        if operator is IterableCatalogOperator:
+            del defaults["email_column"]
         if operator is IterablePrivacyOperator:
             defaults.update(fields=None, action="delete")
         return operator(**{**defaults, **parameters})

@@ -262,13 +262,14 @@ def test_a_lease_lasts_a_second_at_least(tables: Tables, seconds: float) -> None
 def test_of_many_who_try_at_once_one_gets_it(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the lease is free, has run out or is held by an earlier try."""
     if database == "sqlite":
-        _contend(Tables(sqlite_hook(tmp_path, monkeypatch)))
+        contend(Tables(sqlite_hook(tmp_path, monkeypatch)))
         return
     with postgres_tables(postgres_hook(monkeypatch)) as made:
-        _contend(made)
+        contend(made)
 
 
-def _contend(tables: Tables) -> None:  # noqa: F811
+def contend(tables: Tables) -> None:  # noqa: F811
+    """Let six runs at once try to take a lease, again and again."""
     with ThreadPoolExecutor(6) as pool:
         for number in range(12):
             sync_id = fresh()

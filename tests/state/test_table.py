@@ -26,6 +26,7 @@ from airflow_provider_iterable.errors import ConfigurationError, DestinationChan
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
+from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT
 from airflow_provider_iterable.state.scope import Header, Scope, Session
 from airflow_provider_iterable.state.table import COMMIT_PATIENCE, MAX_SYNC_ID, TableSession
 from tests.services import mysql_uri, postgres_uri
@@ -562,6 +563,25 @@ def test_other_databases_are_refused_in_words() -> None:
         Tables(ElsewhereHook("state")).open(fresh())
     words = ("postgres", "sqlite", "duckdb", "'elsewhere'", "TableState(conn_id=...)")
     assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("kind", sorted(UNFIT))
+def test_a_database_that_cannot_promise_a_commit_is_refused(kind: str) -> None:
+    """The error says which and why, and nothing was asked of it."""
+    opened = list[str]()
+
+    class UnfitHook(DbApiHook):
+        conn_name_attr = "unfit_conn_id"
+        conn_type = kind
+
+        def get_conn(self) -> Any:
+            opened.append(kind)
+
+    with pytest.raises(ConfigurationError) as caught:
+        Tables(UnfitHook("state")).open(fresh())
+    name, why = UNFIT[kind]
+    assert f"{name} cannot keep the state: {why}. Name another connection for the state with" in str(caught.value)
+    assert (opened, kind in DIALECTS) == ([], False)
 
 
 def test_a_store_without_connections_is_refused() -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from airflow_provider_iterable.state.dialects.databricks import DATABRICKS
 from airflow_provider_iterable.state.dialects.duckdb import DUCKDB
 from airflow_provider_iterable.state.dialects.mysql import MYSQL
 from airflow_provider_iterable.state.dialects.postgres import POSTGRES
+from airflow_provider_iterable.state.dialects.redshift import REDSHIFT
 from airflow_provider_iterable.state.dialects.snowflake import SNOWFLAKE
 from airflow_provider_iterable.state.dialects.sqlite import SQLITE
+from airflow_provider_iterable.state.dialects.unfit import UNFIT
 from airflow_provider_iterable.state.dialects.vocabulary import Comparing, Dialect, NotInSql
 
-__all__ = ["DIALECTS", "Comparing", "Dialect", "NotInSql"]
+__all__ = ["DIALECTS", "UNFIT", "Comparing", "Dialect", "NotInSql"]
 
 DIALECTS: Mapping[str, Dialect] = {
     "postgres": POSTGRES,
@@ -24,5 +27,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "duckdb": DUCKDB,
     "mysql": MYSQL,
     "snowflake": SNOWFLAKE,
+    "databricks": DATABRICKS,
+    "redshift": REDSHIFT,
 }
 """By connection type."""

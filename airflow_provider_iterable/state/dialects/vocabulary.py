@@ -140,6 +140,9 @@ class Dialect:
     :param comparing: compares; a new one for each model
     :param keys: a table expression that turns a JSON array of keys into rows; empty: each key is a parameter
     :param upsert: writes the statement that stores rows, see :func:`on_conflict`
+    :param clears: writes the statement that takes rows with the same key away first, where no statement does both; its
+        parameters are those of the key, which come first, and the source's, which is the last
+    :param make: rewrites the statement that makes a table
     :param takes: takes a lease: the statements are tried in turn, until one changes a row
     :param digests: the SHA-256 of ``w`` in hexadecimal; empty: the worker makes it
     :param most: most characters of a JSON array; more entries are several statements
@@ -148,6 +151,8 @@ class Dialect:
     :param tried: whether it was really run; otherwise it compares only if it is asked to
     :param schemas: whether tables can live in a schema of their own
     :param quote: what names are quoted by
+    :param placeholder: stands for a parameter; empty: what the hook says
+    :param seeds: statements after the tables are made
     :param begins: whether transactions are begun and ended by statements rather than by the driver
     :param indexes: whether a column with an index can be overwritten, and needs one to be searched
     :param indexed: a query that tells whether the index of a table, in a schema or none, is there; empty: it is made
@@ -171,6 +176,8 @@ class Dialect:
     comparing: Callable[[], Comparing]
     keys: str = ""
     upsert: Callable[[str, Mapping[str, str], Sequence[str], str], str] = on_conflict
+    clears: Callable[[str, Mapping[str, str], Sequence[str], str], str] | None = None
+    make: Callable[[str], str] = str
     takes: tuple[str, ...] = TAKE
     digests: str = ""
     most: int = 4_000_000
@@ -179,6 +186,8 @@ class Dialect:
     cast: str = "CAST({value} AS {type})"
     schemas: bool = True
     quote: str = '"'
+    placeholder: str = ""
+    seeds: tuple[str, ...] = ()
     begins: bool = False
     indexes: bool = True
     indexed: str = ""

@@ -1,0 +1,110 @@
+"""A change of partitions that is killed at any moment, and what people may do next."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_iterable.state import TableState
+from airflow_provider_iterable.state.table import Tables
+from tests.operators.conftest import BULK
+from tests.operators.test_partitions import (
+    DELETE,
+    EVERY,
+    FOUR,
+    SIX,
+    Killed,
+    Shop,
+    addresses,
+    held,
+    small,  # noqa: F401 (fixture)
+    total,
+)
+
+THREE = range(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tries", "last"),
+    [
+        ([(SIX, False), (SIX, False)], SIX),
+        ([(FOUR, False)], FOUR),
+        ([(THREE, False)], THREE),
+        ([], None),
+        ([(SIX, False), (THREE, True), (SIX, False)], THREE),
+    ],
+    ids=["the next runs", "back again", "yet others", "none", "others that do not end either"],
+)
+def test_whatever_follows_a_change_that_was_killed(
+    small: Shop,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tries: list[tuple[Iterable[int], bool]],
+    last: Iterable[int] | None,
+) -> None:
+    """Before and after each transaction: who is in the model stays, who left is deleted once, no lease is left."""
+    transact, counted = Tables._transact, [0]
+    moment: list[tuple[int, bool]] = []
+
+    def interrupted(tables: Tables, work: Callable[[], Any]) -> Any:
+        counted[0] += 1
+        due = bool(moment) and counted[0] == moment[0][0]
+        if due and not moment[0][1]:
+            raise Killed
+        result = transact(tables, work)
+        if due:
+            raise Killed
+        return result
+
+    def story(number: int, after: bool) -> int:
+        """Return how many transactions the change takes."""
+        sync: Any = {"sync_id": f"story-{number}-{after}", "state": TableState(audit=False)}
+        small.people(range(1, 31))
+        small.run(FOUR, **sync)
+        small.people(range(1, 25))
+        small.sql("UPDATE users SET name = 'Changed' WHERE id = 7")
+        small.world.forget_calls()
+        counted[0], moment[:] = 0, [(number, after)] if number else []
+        with suppress(Killed):
+            small.run(SIX, repartition=True, **sync)
+        took = counted[0]
+        moment.clear()
+        small.sql("UPDATE iterable_sync_lease SET expires_at = 1")  # what a killed run held runs out
+        for names, one in tries:
+            small.runs += 1
+            some = random.Random(number).sample(list(names), 1 if one else len(list(names)))
+            for partition in some:
+                with suppress(AirflowException):
+                    small.task(partition, names, repartition=one, **sync)
+        small.run(last, repartition=True, **sync)
+        small.run(last, **sync)
+        settled(small, sync["sync_id"], last)
+        assert total(small.run(last, **sync), "unchanged") == 24
+        return took
+
+    monkeypatch.setattr(Tables, "_transact", interrupted)
+    took = story(0, False)
+    assert took > 100
+    for number in range(1, took + 1, EVERY):
+        story(number, number % 2 == 0)
+
+
+def settled(shop: Shop, sync_id: str, names: Iterable[int] | None) -> None:
+    """Check that nothing was lost, done twice or left behind."""
+    assert shop.world.calls[DELETE] == 6
+    assert sum(call.records for call in shop.world.sandbox.calls if f"{call.method} {call.template}" == BULK) <= 2
+    assert set(shop.world.profiles) == addresses(range(1, 25))
+    remembered = Counter({entry: times for entry, times in shop.remembered.items() if entry[0].startswith(sync_id)})
+    if names is None:
+        assert remembered == Counter((sync_id, f"[{number}]") for number in range(1, 25))
+    else:
+        assert remembered == held(names, range(1, 25), sync_id)
+    whose = {sync_id} | {f"{sync_id}[{name}]" for name in names or ()}
+    assert {name for name in shop.headers() if name.startswith(sync_id)} == whose
+    assert not [name for (name,) in shop.leases if name.startswith(sync_id)]
