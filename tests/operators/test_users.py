@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_iterable.engine.vocabulary import Patch
 from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import base
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
+from airflow_provider_iterable.state.dialects import DIALECTS
+from airflow_provider_iterable.state.table import TableSession
 from tests.operators.conftest import BULK, FIELDS, Make, World, email, identifier, person, uid
 
 PROJECTS: tuple[ProjectType, ...] = ("email", "user_id", "hybrid")
@@ -676,6 +680,28 @@ def test_a_table_that_is_not_there_may_come(world: World) -> None:
     said, report = world.failure(AirflowException, sql="SELECT * FROM nope")
     assert "not there (OperationalError): no such table: nope. Nothing was sent" in said
     assert (report["status"], report["requests"], world.sandbox.calls) == ("failed", {}, [])
+
+
+@pytest.mark.parametrize(("asked", "fewest"), [(None, 3), (5, 5)])
+def test_where_a_transaction_takes_long_several_batches_are_committed_together(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asked: int | None, fewest: int
+) -> None:
+    """The database says how many, and the log repeats it; whoever sets ``commit_batches`` has the say."""
+    patches: list[Patch] = []
+    commit = TableSession.commit
+
+    def counted(session: TableSession, patch: Patch) -> None:
+        patches.append(patch)
+        commit(session, patch)
+
+    monkeypatch.setitem(DIALECTS, "sqlite", replace(DIALECTS["sqlite"], batches=3))
+    monkeypatch.setattr(TableSession, "commit", counted)
+    world.people(*range(12))
+    world.run(batch_size=1, commit_batches=asked)
+    assert sum(map(len, patches)) == 12
+    assert all(len(patch) >= fewest for patch in patches[:-1])
+    assert len(patches) > 1
+    assert ("committed every 3 batches" in caplog.text) == (asked is None)
 
 
 def test_a_connection_without_key_is_a_mistake(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
