@@ -5,6 +5,7 @@
 #   UV=none             install with pip, even where uv can be had
 #   EXTRAS=dev,mysql    what `make dev` installs; mysql adds mysqlclient, which is compiled against MariaDB's headers
 #   PYTEST_ARGS=...     handed to pytest, e.g. PYTEST_ARGS='-k carts -x'
+#   PYTEST_WORKERS=n    tests at a time (default 2); 0 runs them in pytest's own process, for a debugger
 #   PYTHONHASHSEED=n    repeats the hashing of an earlier run; tests draw a new one, and pytest's header shows it
 
 .DEFAULT_GOAL := help
@@ -18,6 +19,7 @@ VENV_BENCH ?= .venv-bench
 EXTRAS ?= dev
 UV ?= uv
 PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
@@ -96,7 +98,7 @@ demo: $(VENV)/.installed-demo ## a warehouse, a local Iterable and the example D
 dev: $(dev_stamp) ## an environment for changing the code, in .venv
 
 test: $(dev_stamp) ## all tests; those of databases that are not running are skipped
-	@$(call pytest,$(VENV)) $(PYTEST_ARGS)
+	@$(call pytest,$(VENV)) -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-quick: PYTEST_ARGS += -m 'not slow'
 test-quick: test ## the tests that take no time
