@@ -29,6 +29,8 @@ _SQLITE_SQL = ("SQLITE_ERROR", "SQLITE_SCHEMA")
 """SQLite's: about the statement, the latter if another connection has made a table since."""
 _SQLITE_NAMES = ("no such ", "near ", "ambiguous ", "wrong number of arguments", "incomplete input")
 """How SQLite's messages begin that name tables and columns."""
+_MYSQL_VALUES = (1242, 1365, 1690)
+"""MySQL's that mysqlclient takes for operational ones: several rows for one value, division by zero, out of range."""
 _MYSQL_NAMES = (1054, 1146)
 """MySQL's: a column or a table that is not there."""
 _NO_TABLE = re.compile(r"no such table|Table '?[\w.]+'? doesn't exist|Catalog Error: Table").match
@@ -306,7 +308,7 @@ def told(error: Exception) -> Exception:
         )
     if message:
         return ModelError(f"The model's query is wrong ({what}): {message}. Nothing was sent.")
-    general = getattr(error, "sqlite_errorname", None) in _SQLITE_SQL
+    general = getattr(error, "sqlite_errorname", None) in _SQLITE_SQL or _errno(error) in _MYSQL_VALUES
     if state[:2] in ("0A", "22", "42") or general or lineage & {"DataError", "ProgrammingError", "NotSupportedError"}:
         return ModelError(
             f"The model's query failed ({what}). Nothing was sent. What the database said may hold values, and is not "
@@ -315,10 +317,15 @@ def told(error: Exception) -> Exception:
     return ModelUnavailable(f"The model could not be read ({what}). Nothing was sent. The next try begins anew.")
 
 
+def _errno(error: Exception) -> Any:
+    """Return MySQL's number of an error."""
+    return getattr(error, "errno", None) or next(iter(error.args), None)
+
+
 def _names(error: Exception, state: str) -> str:
     """Return the first line of a message that names tables and columns; nothing if it may be about values."""
     kind, line = type(error).__name__, str(error).partition("\n")[0].rstrip(". ")
-    if (getattr(error, "errno", None) or next(iter(error.args), None)) in _MYSQL_NAMES:
+    if _errno(error) in _MYSQL_NAMES:
         return str(getattr(error, "msg", None) or error.args[-1])
     if (
         state[:2] == "42"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -430,17 +429,23 @@ def test_a_folder_that_cannot_be_written_any_more(
     make_world: Make, time: Patient, tmp_path: Path, moment: bool
 ) -> None:
     """Objects are tried for 30 s too, and the run fails with what is not remembered, or goes on."""
-    folder, aside = tmp_path / "objects", tmp_path / "aside"
+    folder, there, nothing = tmp_path / "objects", tmp_path / "there", tmp_path / "nothing"
+    there.mkdir()
+    nothing.write_text("no folder")
     store = ObjectState(f"file://{folder}")
 
+    def lead_to(target: Path) -> None:  # at one blow: a commit in the midst of it would make the folder again
+        link = tmp_path / "link"
+        link.symlink_to(target)
+        link.replace(folder)
+
     def away(seconds: float) -> None:
-        folder.rename(aside)
-        folder.write_text("no folder")
+        lead_to(nothing)
 
     def back() -> None:
-        folder.unlink()
-        os.replace(aside, folder)
+        lead_to(there)
 
+    back()
     world = make_world(sleep=away)
     world.people(*range(1, ROWS + 1))
     world.sandbox.faults({**SLOW, "after": 9})
