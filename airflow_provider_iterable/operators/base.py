@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -216,13 +217,13 @@ class IterableModelOperator(BaseOperator):
         """Return why sending every row again would do harm, as a clause; ``None``: it does none."""
         return None
 
+    @abstractmethod
     def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
         """Return the sync type bound to the model's columns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return what the state is about, to be compared with what it was about before."""
-        raise NotImplementedError
 
     def guards(self) -> Guards:
         """Return what must not happen unasked."""

@@ -99,7 +99,7 @@ def dag() -> Iterator[DAG]:
 COMMON: dict[str, Any] = {"task_id": "sync", "sql_conn_id": "w", "primary_key": "id", "email_column": "email"}
 
 
-@pytest.mark.parametrize("state", [{}, {"state": XComState()}, {"state": ObjectState("file:///tmp/state")}])
+@pytest.mark.parametrize("state", [{}, {"state": XComState()}, {"state": ObjectState("memory://state")}])
 def test_partitions_need_tables_when_the_dag_is_parsed(state: dict[str, Any]) -> None:
     """Where nothing is expanded yet, and no operator made."""
     with pytest.raises(ConfigurationError, match="moves entries between them, in tables; "):

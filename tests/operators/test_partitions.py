@@ -702,7 +702,7 @@ def test_the_audit_tells_partitions_apart(small: Shop) -> None:
     ("parameters", "message"),
     [
         ({"state": XComState()}, "XComState has none"),
-        ({"state": ObjectState("file:///tmp/state")}, "ObjectState has none"),
+        ({"state": ObjectState("memory://state")}, "ObjectState has none"),
         ({"partition": "a[b]"}, "cannot be a partition"),
         ({"partition": " a"}, "cannot be a partition"),
         ({"partition": ""}, "cannot be a partition"),

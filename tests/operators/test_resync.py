@@ -472,5 +472,5 @@ def test_privacy_and_objects_do_not_go_together() -> None:
             sql_conn_id="warehouse",
             primary_key="id",
             email_column="email",
-            state=ObjectState("file:///tmp/x"),
+            state=ObjectState("memory://state"),
         )
