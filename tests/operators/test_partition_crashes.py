@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -12,15 +12,14 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.table import Tables
 from tests.operators.conftest import BULK
 from tests.operators.test_partitions import (
     DELETE,
     EVERY,
     FOUR,
     SIX,
-    Killed,
     Shop,
+    Transactions,
     addresses,
     held,
     small,  # noqa: F401 (fixture)
@@ -49,18 +48,7 @@ def test_whatever_follows_a_change_that_was_killed(
     last: Iterable[int] | None,
 ) -> None:
     """Before and after each transaction: who is in the model stays, who left is deleted once, no lease is left."""
-    transact, counted = Tables._transact, [0]
-    moment: list[tuple[int, bool]] = []
-
-    def interrupted(tables: Tables, work: Callable[[], Any]) -> Any:
-        counted[0] += 1
-        due = bool(moment) and counted[0] == moment[0][0]
-        if due and not moment[0][1]:
-            raise Killed
-        result = transact(tables, work)
-        if due:
-            raise Killed
-        return result
+    transactions = Transactions(monkeypatch)
 
     def story(number: int, after: bool) -> int:
         """Return how many transactions the change takes."""
@@ -70,11 +58,9 @@ def test_whatever_follows_a_change_that_was_killed(
         small.people(range(1, 25))
         small.sql("UPDATE users SET name = 'Changed' WHERE id = 7")
         small.world.forget_calls()
-        counted[0], moment[:] = 0, [(number, after)] if number else []
-        with suppress(Killed):
+        with transactions.killing(number, after):
             small.run(SIX, repartition=True, **sync)
-        took = counted[0]
-        moment.clear()
+        took = transactions.count
         small.sql("UPDATE iterable_sync_lease SET expires_at = 1")  # what a killed run held runs out
         for names, one in tries:
             small.runs += 1
@@ -88,7 +74,6 @@ def test_whatever_follows_a_change_that_was_killed(
         assert total(small.run(last, **sync), "unchanged") == 24
         return took
 
-    monkeypatch.setattr(Tables, "_transact", interrupted)
     took = story(0, False)
     assert took > 100
     for number in range(1, took + 1, EVERY):

@@ -32,6 +32,7 @@ from tests.operators.test_partitions import (
     Shop,
     addresses,
     held,
+    killed,
     large,  # noqa: F401 (fixture)
     shop,  # noqa: F401 (fixture)
     small,  # noqa: F401 (fixture)
@@ -68,10 +69,6 @@ def test_the_number_of_another_list_is_noted_with_the_destination(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that is killed when it has found the list leaves no state of the former list with the other's number."""
-
-    def killed(*_: Any) -> None:
-        raise Killed
-
     small.people(range(1, 11))
     small.run(None, **LISTS)
     with monkeypatch.context() as patched:
@@ -220,10 +217,6 @@ def test_a_full_resync_begins_anew_with_other_partitions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of what a partition takes over, some was sent by the resync and some was not."""
-
-    def killed(*_: Any) -> None:
-        raise Killed
-
     small.people(range(1, 31))
     small.run(FOUR)
     small.runs += 1

@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -397,21 +397,45 @@ class Killed(BaseException):
     """What a killed process would not notice."""
 
 
+def killed(*_: Any) -> None:
+    """End the process, as far as it can tell."""
+    raise Killed
+
+
+class Transactions:
+    """Counts the transactions of all tables, and ends the process before or after one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self._at, self._after = 0, 0, False
+        transact = Tables._transact
+
+        def interrupted(tables: Tables, work: Callable[[], Any]) -> Any:
+            self.count += 1
+            due = self.count == self._at
+            if due and not self._after:
+                raise Killed
+            result = transact(tables, work)
+            if due:
+                raise Killed
+            return result
+
+        monkeypatch.setattr(Tables, "_transact", interrupted)
+
+    @contextmanager
+    def killing(self, number: int, after: bool) -> Iterator[None]:
+        """Count anew, and kill at this one; 0 kills at none."""
+        self.count, self._at, self._after = 0, number, after
+        try:
+            with suppress(Killed):
+                yield
+        finally:
+            self._at = 0
+
+
 @pytest.mark.slow
 def test_a_crash_at_any_moment_of_a_repartition(small: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before and after each transaction; whatever was done by then, the retry ends it and nobody is lost."""
-    transact, counted = Tables._transact, [0]
-    moment: list[tuple[int, bool]] = []
-
-    def interrupted(tables: Tables, work: Callable[[], Any]) -> Any:
-        counted[0] += 1
-        due = bool(moment) and counted[0] == moment[0][0]
-        if due and not moment[0][1]:
-            raise Killed
-        result = transact(tables, work)
-        if due:
-            raise Killed
-        return result
+    transactions = Transactions(monkeypatch)
 
     def story(number: int, after: bool) -> int:
         """Return how many transactions the repartition takes."""
@@ -421,13 +445,12 @@ def test_a_crash_at_any_moment_of_a_repartition(small: Shop, monkeypatch: pytest
         small.people(range(1, 25))
         small.sql("UPDATE users SET name = 'Changed' WHERE id = 7")
         small.world.forget_calls()
-        counted[0], small.tries = 0, 1
-        moment[:] = [(number, after)] if number else []
-        with suppress(Killed):
+        small.tries = 1
+        with transactions.killing(number, after):
             small.run(SIX, sync_id=sync_id, repartition=True, audit=False)
+        took = transactions.count
         small.sql("UPDATE iterable_sync_lease SET expires_at = 1")  # what a killed run held runs out
-        took, small.tries = counted[0], 2
-        moment.clear()
+        small.tries = 2
         reports = small.again(SIX, sync_id=sync_id, repartition=True, audit=False)
         assert total(reports, "removed") == 0
         assert total(reports, "accepted") + total(reports, "unchanged") == 24
@@ -445,7 +468,6 @@ def test_a_crash_at_any_moment_of_a_repartition(small: Shop, monkeypatch: pytest
 
     make = small.make
     monkeypatch.setattr(small, "make", made)
-    monkeypatch.setattr(Tables, "_transact", interrupted)
     took = story(0, False)
     assert took > 100
     for number in range(1, took + 1, EVERY):
