@@ -34,7 +34,17 @@ from tests.state.contract import HERE, MAPPING, NASTY, StoreContract, entry, fre
 from tests.state.test_audit import Book, accepted, call, refused
 from tests.state.test_lease import contend, no_thread_is_left  # noqa: F401 (a fixture)
 from tests.state.test_table import Tables, execute
-from tests.state.test_warehouse import NAIVE, TEXTS, Types, Warehouse, agree, bare, deliver, quiet, table
+from tests.state.test_warehouse import (
+    NAIVE,
+    TEXTS,
+    Types,
+    Warehouse,
+    agree,
+    bare,
+    compares_only_if_asked,
+    deliver,
+    table,
+)
 
 SHAPES = {"'ARRAY<ARRAY<STRING>>'": "'[[\"VARCHAR\"]]'", "'ARRAY<STRING>'": "'[\"VARCHAR\"]'"}
 NAMES = {"INTEGER": "int", "VARCHAR": "string", "TIMESTAMP WITH TIME ZONE": "timestamp", "BLOB": "binary"}
@@ -244,16 +254,7 @@ def test_the_database_finds_what_the_worker_finds(warehouse: Warehouse, data: st
 
 def test_it_compares_only_if_it_is_asked_to(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
     """No real warehouse has run it yet: the log says so, and how to ask."""
-    sync_id = fresh()
-    table(warehouse, (1, "a@x.io", "x"), (2, "b@x.io", "y"))
-    with caplog.at_level("INFO"):
-        assert (0, None) == quiet(*deliver(warehouse, sync_id, warehouse.store("auto")))
-    assert 'comparing in databricks was run on no real server yet; compare="database" asks for it' in caplog.text
-    sync_id = fresh()
-    assert (0, None) == quiet(*deliver(warehouse, sync_id))
-    table(warehouse, (1, "a@x.io", "x"), (3, "b@x.io", "y"))
-    plan, _ = deliver(warehouse, sync_id)
-    assert (["[2]"], 1) == ([operation.key for operation in plan.removed()], plan.unchanged)
+    compares_only_if_asked(warehouse, caplog)
 
 
 @pytest.mark.parametrize("kind", ["array", "map", "struct", "variant", "interval_day_time"])

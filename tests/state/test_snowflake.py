@@ -15,7 +15,7 @@ from airflow_provider_iterable.state.table import TableSession
 from tests.state import test_warehouse
 from tests.state.contract import StoreContract, entry, fresh, keep, kept, key_of
 from tests.state.test_table import Tables
-from tests.state.test_warehouse import NAIVE, TEXTS, Types, Warehouse, agree, deliver, quiet, table
+from tests.state.test_warehouse import NAIVE, TEXTS, Types, Warehouse, agree, compares_only_if_asked
 
 
 class SnowflakeHook(DbApiHook):
@@ -110,17 +110,7 @@ def test_the_database_finds_what_the_worker_finds(warehouse: Warehouse, data: st
 
 def test_it_compares_only_if_it_is_asked_to(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
     """No real account has run it yet: the log says so, and how to ask."""
-    sync_id = fresh()
-    table(warehouse, (1, "a@x.io", "x"), (2, "b@x.io", "y"))
-    with caplog.at_level("INFO"):
-        assert (0, None) == quiet(*deliver(warehouse, sync_id, warehouse.store("auto")))
-    assert 'comparing in snowflake was run on no real server yet; compare="database" asks for it' in caplog.text
-    assert (2, None) == quiet(*deliver(warehouse, sync_id, warehouse.store("auto")))
-    sync_id = fresh()
-    assert (0, None) == quiet(*deliver(warehouse, sync_id))
-    table(warehouse, (1, "a@x.io", "x"), (3, "b@x.io", "y"))
-    plan, _ = deliver(warehouse, sync_id)
-    assert (["[2]"], 1) == ([operation.key for operation in plan.removed()], plan.unchanged)
+    compares_only_if_asked(warehouse, caplog)
 
 
 def test_a_statement_is_no_longer_than_snowflake_takes(snowflake: SnowflakeHook) -> None:

@@ -408,6 +408,22 @@ def quiet(plan: Plan, reason: str | None) -> tuple[int, str | None]:
     return plan.unchanged, reason
 
 
+def compares_only_if_asked(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    """Check that a database that was never really run leaves it to the worker, and that the log says how to ask."""
+    sync_id = fresh()
+    table(warehouse, (1, "a@x.io", "x"), (2, "b@x.io", "y"))
+    with caplog.at_level("INFO"):
+        assert (0, None) == quiet(*deliver(warehouse, sync_id, warehouse.store("auto")))
+    said = f'comparing in {warehouse.kind} was run on no real server yet; compare="database" asks for it'
+    assert said in caplog.text
+    assert (2, None) == quiet(*deliver(warehouse, sync_id, warehouse.store("auto")))
+    sync_id = fresh()
+    assert (0, None) == quiet(*deliver(warehouse, sync_id))
+    table(warehouse, (1, "a@x.io", "x"), (3, "b@x.io", "y"))
+    plan, _ = deliver(warehouse, sync_id)
+    assert (["[2]"], 1) == ([operation.key for operation in plan.removed()], plan.unchanged)
+
+
 def test_a_change_of_who_compares_is_told(warehouse: Warehouse) -> None:
     """Rows go again once, with the reason, unless a baseline records them; removals are found all along."""
     sync_id, worker = fresh(), warehouse.store("worker")
