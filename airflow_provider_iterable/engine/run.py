@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from airflow_provider_iterable.engine.compare import compare, recalled
+from airflow_provider_iterable.engine.compare import GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.deliver import Delivery, Patience
+from airflow_provider_iterable.engine.left_out import LeftOut, Standing
 from airflow_provider_iterable.engine.pack import waves
 from airflow_provider_iterable.engine.plan import Guards, Plan, Planner, guard
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.resync import Resync, bend
+from airflow_provider_iterable.engine.resync import VOID, Resync, bend
 from airflow_provider_iterable.engine.shared import Shared
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     Accepted,
+    Entry,
     Fate,
     Kind,
     Operation,
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 
 Read = Callable[[], Iterable[Sequence[Row]]]
 PROGRESS_SECONDS = 10.0
+VOID_AT_ONCE = 10_000
+"""Entries of incomplete rows that are voided in one commit."""
 NOTHING_REMEMBERED = "nothing was remembered for this sync, so every row is new"
 
 
@@ -66,6 +70,7 @@ class Options:
     :param observe: told the plan before the first call, then each outcome once it is committed; never raises
     :param distrust: of a full resync that begins: voids every entry, before the first call; without it, the resync
         goes on where an earlier try stopped
+    :param left_out: of a sync whose records have fields: what is known about those that were left out of some
     """
 
     guards: Guards = field(default_factory=Guards)
@@ -81,6 +86,7 @@ class Options:
     resync: Resync = "changes"
     observe: Callable[[Plan | Accepted | Outcome], None] | None = None
     distrust: Callable[[], None] | None = None
+    left_out: LeftOut | None = None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -99,8 +105,10 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     rows, removals = Spool(options.spool_dir), Spool(options.spool_dir)
     try:
         with _collector_at_rest(), _phase(report, "plan", options.clock):
-            plan = _plan(Planner(sync, rows, removals), sync, read, state)
+            again = options.left_out.goes_again if options.left_out and options.left_out.again else None
+            plan = _plan(Planner(sync, rows, removals, again), sync, read, state, again)
             _account(report, plan, state, options.resync)
+            _account_for_fields(report, plan, options.left_out)
             if options.dry_run or options.approved_plan is not None:
                 report.plan_hash = plan_hash(plan, options.resync)
         guard(plan, options.guards, state.remembered)
@@ -133,8 +141,8 @@ def _look_away(told: Plan | Accepted | Outcome) -> None:
     """Nobody wants to know."""
 
 
-def _plan(planner: Planner, sync: Sync, read: Read, state: State) -> Plan:
-    planner.take(recalled(state, compare(sync, state.pair(sync, _tidily(read())))))
+def _plan(planner: Planner, sync: Sync, read: Read, state: State, again: GoesAgain | None = None) -> Plan:
+    planner.take(recalled(state, compare(sync, state.pair(sync, _tidily(read())), again)))
     if planner.collapsing:
         log.info("%d keys are shared by several rows: reading the model once more", len(planner.collapsing))
         planner.collapse(read(), state)
@@ -217,6 +225,18 @@ def _account(report: Report, plan: Plan, state: State, resync: Resync) -> None:
         )
 
 
+def _account_for_fields(report: Report, plan: Plan, left_out: LeftOut | None) -> None:
+    if left_out is None:
+        return
+    report.left_out = left_out.rows
+    count = sum(1 for _ in plan.incomplete())
+    if count:
+        report.notes.append(
+            f"{count} unchanged rows go again: Iterable has fields by now that it left out of them before "
+            f"({', '.join(sorted(left_out.again))})."
+        )
+
+
 def _approve(report: Report, options: Options) -> None:
     if options.approved_plan is not None and options.approved_plan != report.plan_hash:
         raise GuardTripped(
@@ -232,6 +252,11 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         options.distrust()
     if plan.doubted:
         state.commit(plan.doubted)
+    left_out = options.left_out
+    if left_out is not None and left_out.again:
+        _void(plan, state)
+        left_out.mark(left_out.again, Standing.RESENT)
+        left_out.write()
 
     shared = Shared(plan)
     held = {left for left, _ in plan.trails.values()}
@@ -243,6 +268,8 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         held.difference_update(key for key, _ in left)
 
     def commit(patch: Patch) -> None:
+        if left_out is not None:
+            left_out.write()
         remember(shared.due(patch))
 
     def screen(operation: Operation) -> Operation | Outcome:
@@ -255,6 +282,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         commit,
         screen=screen,
         salvage=sync.salvage,
+        part=None if left_out is None else left_out.part,
         patience=options.patience,
         batch_size=options.batch_size,
         stop=options.stop,
@@ -274,6 +302,8 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
                 shared.accept([told.operation])
             progress.more(1)
         observe(told)
+    if left_out is not None:
+        left_out.write()
     report.collapsed += (surplus := shared.surplus)
     if surplus:
         report.notes.append(
@@ -281,6 +311,19 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
             "the model has rows; the row with the greatest key was written last."
         )
     return delivery.halted
+
+
+def _void(plan: Plan, state: State) -> None:
+    """Void the entries of rows that go again, so that those which a run cut short does not reach go with the next."""
+    patch: Patch = {}
+    for operation in plan.incomplete():
+        if operation.remember is not None:
+            patch[operation.key] = Entry(VOID, operation.remember.ref)
+        if len(patch) >= VOID_AT_ONCE:
+            state.commit(patch)
+            patch = {}
+    if patch:
+        state.commit(patch)
 
 
 def _conclude(report: Report, options: Options, halted: str) -> None:

@@ -10,8 +10,9 @@ import socket
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 from zoneinfo import ZoneInfo
@@ -35,6 +36,7 @@ from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, It
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.model import Model, select_all
+from airflow_provider_iterable.operators import left_out as fields_left_out
 from airflow_provider_iterable.operators.connection import sql_hook
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
 from airflow_provider_iterable.operators.summary import CallCounts, masked, summary
@@ -168,6 +170,7 @@ class IterableModelOperator(BaseOperator):
         self._client: Client | None = None
         self._session: Session | None = None
         self._audit: Audit | None = None
+        self._types: dict[str, str] | None = None
 
     def _batches(self, session: Session) -> int:
         """Return how many batches are committed together, and say so where the store decides."""
@@ -237,6 +240,7 @@ class IterableModelOperator(BaseOperator):
         audit = self._audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
         self._stop = threading.Event()
+        self._types = None
         try:
             with audit:
                 part = self._part(context)
@@ -273,7 +277,7 @@ class IterableModelOperator(BaseOperator):
         scope = replace(self._scope(context, report), model=model)
         session = self._session = self._open_state(scope, hook)
         assert self._audit is not None
-        lease = session.lease
+        lease, left_out, harm = session.lease, None, self.cannot_resend(hook)
         client.ask(self._permitting(lease))
         try:
             self._audit.begin(session.recall)
@@ -282,6 +286,12 @@ class IterableModelOperator(BaseOperator):
                 log.info("Sync %s: %s.", self.sync_id, report.resend_reason)
             with model:
                 sync = self.build_sync(hook, model.columns)
+                distrust = _distrusting(session, report)
+                left_out = fields_left_out.left_out_of(sync, session, report.resync == "baseline" or bool(distrust))
+                if left_out is not None and report.resync == "changes":
+                    dry, approved = self.plan_only, self.approved_plan is not None
+                    look_for = partial(self._there, hook, client)
+                    fields_left_out.look(left_out, sync, look_for, harm, dry=dry, approved=approved)
                 report.seconds["open"] = time.monotonic() - started
                 options = Options(
                     guards=self.guards(),
@@ -296,7 +306,8 @@ class IterableModelOperator(BaseOperator):
                     prepare=self._prepare(hook, client, sync),
                     stop=self._stop,
                     resync=report.resync,
-                    distrust=_distrusting(session, report),
+                    distrust=distrust,
+                    left_out=left_out,
                 )
                 run(sync, model.chunks, session, self._sender(client), report, options)
             if not self.plan_only:
@@ -312,6 +323,7 @@ class IterableModelOperator(BaseOperator):
                 raise failure from None  # whatever it led to, it comes first
             raise
         finally:
+            fields_left_out.tell(left_out, report, self.outlook(), harm)
             # Who compares is known by now, and whether anything was remembered.
             report.resend_reason = RESENT.get(report.resync, session.resend_reason or report.resend_reason)
             session.close()
@@ -400,6 +412,31 @@ class IterableModelOperator(BaseOperator):
         """Return what happens once before the first operation is sent."""
         return None
 
+    def outlook(self) -> str:
+        """Return how the sync learns that Iterable has fields that it left out, and what can be done about them."""
+        return ""
+
+    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields that Iterable has by now, as far as it tells."""
+        return ()
+
+    def _profile_fields(self, hook: IterableHook, client: Client) -> dict[str, str]:
+        """Return the types of Iterable's profile fields, read once in a run.
+
+        :raises IterableSyncError: Iterable did not answer with fields
+        """
+        if self._types is None:
+            self._types = hook.get_fields(client)
+        return self._types
+
+    def _having(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+        """Return those of some profile fields that Iterable has by now; none where it does not tell."""
+        try:
+            return fields_left_out.having(self._profile_fields(hook, client), fields)
+        except IterableSyncError as error:
+            self.log.warning("It is not known whether Iterable has the fields that it left out by now: %s", error)
+            return ()
+
     def _model(self) -> Model:
         if (self.sql is None) is (self.table is None):
             raise ConfigurationError("Give the model as sql or as table, one of the two.")
@@ -451,7 +488,7 @@ class IterableModelOperator(BaseOperator):
 
     def _tell(self, report: Report) -> None:
         lines = summary(report, masked_keys=self.keys_identify())
-        log.log(logging.WARNING if report.reasons else logging.INFO, "%s", "\n".join(lines))
+        log.log(logging.WARNING if report.reasons or report.left_out else logging.INFO, "%s", "\n".join(lines))
 
     def keys_identify(self) -> bool:
         """Whether the primary key holds an identifier of a person, to be masked in logs."""

@@ -23,6 +23,10 @@ RESYNC_NOTE = "resync"
 """Note that holds the run whose full resync has begun and not ended."""
 
 
+LEFT_OUT_NOTE = "left_out"
+"""Note that holds the fields that were left out of accepted rows, and how it stands with each."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """A run, as other runs of the same sync get to know it.
