@@ -221,10 +221,14 @@ def counted(batch: Batch, body: Mapping[str, Any], meanings: Mapping[str, tuple[
 def _left_out(body: Mapping[str, Any]) -> frozenset[str] | None:
     """Return the fields that Iterable left out, from whichever record; ``None`` where the answer does not tell.
 
-    It does so where it is not to create new fields, and counts the records as successes.
+    It does so where it is not to create new fields, and counts the records as successes. Of a field inside others, its
+    parents may be named, too.
     """
-    names = body.get("filteredOutFields")
-    return frozenset(map(str, names)) if isinstance(names, list) else None
+    found = body.get("filteredOutFields")
+    if not isinstance(found, list):
+        return None
+    names = frozenset(map(str, found))
+    return names - {name[:end] for name in names for end, sign in enumerate(name) if sign == "."}
 
 
 def _blamed(

@@ -275,10 +275,14 @@ class Planner:
                     self.plan.followed += 1
                     self.plan.trails[change.after.key] = (left.key, Entry(DOUBT, change.before.ref))
                     self._leave(left)
-        self._speak(self._sync.changed(change), change.after)
+        operation = self._sync.changed(change)
+        if operation.call is None and self._again is not None and self._again(change.after.body):
+            self._complete(change.after)
+        else:
+            self._speak(operation, change.after)
 
     def _complete(self, record: Record) -> None:
-        """Plan an unchanged row again; to a sync whose keys are remembered for ever, only a new row speaks."""
+        """Plan a row again about which there is no news; where keys are remembered for ever, only a new row speaks."""
         operation = self._sync.added(Added(record))
         if self._sync.keeps_leavers:
             operation = replace(operation, kind=Kind.CHANGED)

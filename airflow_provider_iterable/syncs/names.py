@@ -12,24 +12,27 @@ from airflow_provider_iterable.mapping import Mapper
 _PLAIN = re.compile(r"[A-Za-z_][\w $:/-]*")
 """What the name of a member looks like; where the keys of an object are data, they tell who it is about."""
 _MOST_CACHED = 100
+_Path = tuple[str, list[str]]
+"""A field, and the way to its values."""
 
 
 class Names:
     """Finds the mapped fields that names are about.
 
-    An answer names a new object, or its members, or both. A member of a field that is mapped as a whole is a field of
-    its own, unless its name looks like data.
+    An answer may name an object where members of it are mapped. A member of a field that is mapped as a whole is a
+    field of its own, unless its name looks like data.
 
     :param mapper: the mapping, bound to the model's columns
     """
 
     def __init__(self, mapper: Mapper) -> None:
         self._sources = mapper.sources
-        self._about: dict[frozenset[str], list[tuple[str, list[str]]]] = {}
+        self._about: dict[frozenset[str], list[_Path]] = {}
 
     def carried(self, values: Any, names: frozenset[str]) -> list[str]:
         """Return the mapped fields that the names are about, of which there are values."""
-        return [field for field, path in self._fields(names) if any(map(_holds, values_at(values, path)))]
+        found = [field for field, path in self._paths(names) if any(map(_holds, values_at(values, path)))]
+        return sorted(set(found)) if len(found) > 1 else found
 
     def knows(self, field: str) -> bool:
         """Tell whether a field is mapped, or is a member of one that is."""
@@ -39,31 +42,24 @@ class Names:
         """Return where the columns stand that a field comes from; ``None``: from none, for it is a constant."""
         return [number for mapped, number in self._sources.items() if _within(field, mapped)]
 
-    def _fields(self, names: frozenset[str]) -> Sequence[tuple[str, list[str]]]:
+    def _paths(self, names: frozenset[str]) -> Sequence[_Path]:
         found = self._about.get(names)
         if found is None:
             if len(self._about) >= _MOST_CACHED:
                 self._about.clear()
-            told = sorted({field for name in _deepest(names) for field in self._meant(name)})
-            found = self._about[names] = [(field, field.split(".")) for field in told]
+            found = self._about[names] = [path for name in names for path in self._meant(name)]
         return found
 
-    def _meant(self, name: str) -> list[str]:
+    def _meant(self, name: str) -> list[_Path]:
         for field in self._sources:
             if _within(name, field):
-                inner = name[len(field) + 1 :]
-                return [name if all(map(_PLAIN.fullmatch, inner.split("."))) or not inner else field]
-        return [field for field in self._sources if _within(field, name)]
+                plain = all(map(_PLAIN.fullmatch, name[len(field) + 1 :].split("."))) or name == field
+                return [(name if plain else field, name.split("."))]
+        return [(field, field.split(".")) for field in self._sources if _within(field, name)]
 
 
 def _within(name: str, field: str) -> bool:
     return name == field or name.startswith(field + ".")
-
-
-def _deepest(names: frozenset[str]) -> Collection[str]:
-    """Return the names without those that only lead to others."""
-    parents = {name[:end] for name in names for end, sign in enumerate(name) if sign == "."}
-    return names - parents
 
 
 def _holds(value: Any) -> bool:
