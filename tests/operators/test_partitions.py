@@ -275,6 +275,8 @@ def test_a_sync_that_becomes_partitioned_knows_which_fields_are_missing(small: S
     small.world.create(99, firstName="x")
     reports = small.run(ways[1], create_new_fields=False, repartition=True)
     assert (total(reports, "changed"), total(reports, "accepted")) == (8, 8)
+    reports = small.run(ways[0], create_new_fields=False, repartition=True)
+    assert (total(reports, "changed"), total(reports, "unchanged")) == (0, 8), "what was missing once is no more"
 
 
 def test_four_partitions_become_six(shop: Shop) -> None:
