@@ -179,7 +179,7 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     requests: dict[str, Counter[str]] = {}
     for report in reports:
         reasons.update(report["reasons"])
-        left_out.update(report["left_out"])
+        left_out.update(report.get("left_out", {}))  # none of a version that did not know it
         seconds.update(report["seconds"])
         for name, answers in report["requests"].items():
             requests.setdefault(name, Counter()).update(answers)
