@@ -175,6 +175,8 @@ class Partitions:
                 self._held.append(lease)
                 held.callback(self._held.remove, lease)
             moves = self._permit(known, before)
+            for name in sorted(before) if moves else ():
+                self._session.settle_intents(part.state_id(name))
             if moves:
                 self._agree_about_the_destination(before)
             notes = {name: text for name, text in notes.items() if name not in OURS}
