@@ -174,9 +174,9 @@ class Partitions:
                 held.callback(lease.release)
                 self._held.append(lease)
                 held.callback(self._held.remove, lease)
-            moves = self._permit(known, before)
-            for name in sorted(before) if moves else ():
+            for name in sorted(before):
                 self._session.settle_intents(part.state_id(name))
+            moves = self._permit(known, before)
             if moves:
                 self._agree_about_the_destination(before)
             notes = {name: text for name, text in notes.items() if name not in OURS}
