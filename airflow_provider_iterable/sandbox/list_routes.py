@@ -17,15 +17,16 @@ from .refusals import ruled_out
 from .request import Request
 from .schema import Ruling
 from .user_routes import counted
+from .values import number_in
 
 PREVIEW_SIZE = 1000
 LARGEST_PREVIEW = 5000
 
 
 def get_lists(project: Project, request: Request[None]) -> Answer:
-    """List all lists that show yet."""
+    """List all lists that show yet, the newest first."""
     now, wait = project.clock(), project.options.lists_visible_after
-    return plain({"lists": [shown(found) for found in project.lists if now >= found.created + wait]})
+    return plain({"lists": [shown(found) for found in reversed(project.lists) if now >= found.created + wait]})
 
 
 def shown(found: MailingList) -> dict[str, object]:
@@ -156,10 +157,10 @@ def preview_users(project: Project, request: Request[None]) -> Answer:
     found = _readable(project, request)
     if isinstance(found, Answer):
         return found
-    wanted = request.named.get("size", str(PREVIEW_SIZE))
-    if not wanted.isdecimal() or int(wanted) > LARGEST_PREVIEW:
+    wanted = number_in(request.named.get("size", str(PREVIEW_SIZE)))
+    if not 0 <= wanted <= LARGEST_PREVIEW:
         return refusal(400, "BadParams", f"size must be a number of at most {LARGEST_PREVIEW}")
-    return _lines(project, request, project.lists.sample(found, int(wanted)))
+    return _lines(project, request, project.lists.sample(found, wanted))
 
 
 def _readable(project: Project, request: Request[None]) -> list[Profile] | Answer:

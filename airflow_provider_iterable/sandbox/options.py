@@ -74,10 +74,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Status of ForgottenUserError on single calls; both are documented."""
     forget_unknown: Literal["accept", "refuse"] = "accept"
     """What forgetting a user who does not exist answers."""
-    unknown_user_id: Literal["coded", "text", "empty"] = "coded"
-    """How a read by unknown userId answers: an error code, the older plain text, or 200 `{}`."""
+    unknown_user_id: Literal["coded", "envelope", "text", "empty"] = "coded"
+    """How a read by unknown userId answers: the newest error code, UnknownUserIdError as of 2023, the plain text
+    of 2017, or 200 `{}`."""
     unknown_user_id_status: int = 400
-    """Status of that error code."""
+    """Status of the newest error code."""
     visible_after: float = 0.0
     """Seconds before a new profile, or a new event, can be read."""
 

@@ -69,6 +69,7 @@ ROUTES = (
     Route("GET", "/api/users/getByEmail", users.get_by_email, 100),
     Route("GET", "/api/users/byUserId", users.get_by_user_id, 100),
     Route("GET", "/api/users/getFields", users.get_fields, 3, open=True),
+    Route("GET", "/api/users/getSentMessages", users.get_sent_messages, 3),
     Route("GET", "/api/users/forgotten", users.forgotten_emails, 3),
     Route("GET", "/api/users/forgottenUserIds", users.forgotten_user_ids, 3),
     Route("GET", "/api/users/byUserId/{userId}", users.get_by_user_id, 100),

@@ -53,9 +53,18 @@ def test_a_new_list_is_listed(make: Make) -> None:
     other = client.post("lists", {"name": "Other", "description": "the rest"}).json["listId"]
     made = {"createdAt": int(START * 1000), "listType": "Standard"}
     assert client.get("lists").json["lists"] == [
-        {"id": number, "name": "VIP", **made},
         {"id": other, "name": "Other", "description": "the rest", **made},
+        {"id": number, "name": "VIP", **made},
     ]
+
+
+def test_the_newest_list_comes_first(make: Make) -> None:
+    """The order is that of making, also when lists have gone."""
+    client = make()
+    first, second, third = (new_list(client, name) for name in "abc")
+    client.send("DELETE", f"/api/lists/{second}")
+    fourth = new_list(client, "a")
+    assert [row["id"] for row in client.get("lists").json["lists"]] == [fourth, third, first]
 
 
 def test_lists_may_be_twins(make: Make) -> None:
@@ -565,8 +574,8 @@ def test_lists_of_other_types_can_be_made_from_behind(make: Make) -> None:
     ask(client, "POST", "/sandbox/lists", {"name": "Bad", "listType": "Suppression"})
     rows = client.get("lists").json["lists"]
     assert [(row["listType"], row.get("isGlobalSuppressionEnabled")) for row in rows] == [
-        ("Dynamic", None),
         ("Suppression", False),
+        ("Dynamic", None),
     ]
     assert subscribe(client, number, {"email": "a@x.io"}).status == 200
     client.project.options = client.project.options.changed({"static_lists_only": True})
