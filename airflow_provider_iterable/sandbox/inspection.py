@@ -147,7 +147,7 @@ def inspect(service: Service, method: str, path: str, query: dict[str, str], bod
         value = msgspec.json.decode(body) if body else None
         with service.lock:
             return plain(action(service, query, value))
-    except (ValueError, msgspec.DecodeError) as error:
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
         return _error(400, str(error))
 
 

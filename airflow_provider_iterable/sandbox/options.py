@@ -43,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Largest body of a bulk call."""
     max_records: int | None = None
     """Largest number of records in a bulk call; Iterable states none."""
+    body_seconds: Positive = 60.0
+    """Seconds in which a body must have come; after that the request is answered with 408 and not applied."""
     too_large: Literal["413", "BatchTooLarge"] = "413"
     """How a body over max_bytes is refused; too many records are always BatchTooLarge."""
 
