@@ -249,10 +249,11 @@ class _Handler(BaseHTTPRequestHandler):
             **({"Connection": "close"} if self.close_connection else {}),
             **answer.headers,
         }
+        if self.command == "HEAD":
+            answer.body = b""
         phrase = self.responses.get(answer.status, ("", ""))[0]
         lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{k}: {v}" for k, v in headers.items())]
-        body = b"" if self.command == "HEAD" else answer.body
-        message = "\r\n".join((*lines, "", "")).encode("latin-1") + body
+        message = "\r\n".join((*lines, "", "")).encode("latin-1") + answer.body
         if not answer.drip:
             self.wfile.write(message)
             return
