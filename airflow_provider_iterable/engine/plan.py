@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
+    NEVER_EQUAL,
     Added,
     Call,
     Changed,
@@ -44,9 +45,6 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import GuardTripped
 
 _KIND, _CALL = attrgetter("kind"), attrgetter("call")
-
-DOUBT = bytes(12)
-"""A fingerprint that no record has: its row is a change, whatever it says."""
 
 ASKED_AT_ONCE = 50_000
 """References in one question about unseen rows: each question reads all that is remembered."""
@@ -262,9 +260,11 @@ class Planner:
         plan.rows.append(operation)
 
     def _changed(self, change: Changed) -> None:
+        operation = self._sync.changed(change)
         if change.before.ref:
             before = hash(self._sync.identity(change.before.ref))
             if before != hash(change.after.handles[0]):
+                operation = replace(operation, before=change.before.ref)
                 self.plan.moved += 1
                 if self._unseen is not None:
                     self._left_refs.append(change.before.ref)
@@ -273,9 +273,8 @@ class Planner:
                 left = self._sync.moved(change)
                 if left is not None:
                     self.plan.followed += 1
-                    self.plan.trails[change.after.key] = (left.key, Entry(DOUBT, change.before.ref))
-                    self._leave(left)
-        operation = self._sync.changed(change)
+                    self.plan.trails[change.after.key] = (left.key, Entry(NEVER_EQUAL, change.before.ref))
+                    self._leave(replace(left, before=change.before.ref))
         if operation.call is None and self._again is not None and self._again(change.after.body):
             self._complete(change.after)
         else:
@@ -284,9 +283,7 @@ class Planner:
     def _complete(self, record: Record) -> None:
         """Plan a row again about which there is no news; where keys are remembered for ever, only a new row speaks."""
         operation = self._sync.added(Added(record))
-        if self._sync.keeps_leavers:
-            operation = replace(operation, kind=Kind.CHANGED)
-        elif operation.remember is not None:
+        if not self._sync.keeps_leavers and operation.remember is not None:
             operation = self._sync.changed(Changed(operation.remember, record))
         self.plan.again.append(self.plan.rows.size)
         self._speak(operation, record)
@@ -296,7 +293,7 @@ class Planner:
             self._left.add(hash(self._sync.identity(change.before.ref)))
             if self._unseen is not None:
                 self._left_refs.append(change.before.ref)
-        self._leave(self._sync.removed(change))
+        self._leave(replace(self._sync.removed(change), before=change.before.ref))
 
     def _leave(self, operation: Operation) -> None:
         plan = self.plan
@@ -458,9 +455,9 @@ class Planner:
         touched = contested | self._left
         touched.update(identity for identity in self._spoken if identity in asked)
         plan.doubted = {
-            key: Entry(DOUBT, entry.ref)
+            key: Entry(NEVER_EQUAL, entry.ref)
             for key, entry in found.items()
-            if about[key] in touched and entry.fingerprint != DOUBT
+            if about[key] in touched and entry.fingerprint != NEVER_EQUAL
         }
 
     def _doubtful(self, contested: set[int]) -> set[str]:

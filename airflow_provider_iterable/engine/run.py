@@ -8,12 +8,13 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from airflow_provider_iterable.engine.compare import GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.deliver import Delivery, Patience
+from airflow_provider_iterable.engine.doubt import doubts_of, in_doubt
 from airflow_provider_iterable.engine.left_out import LeftOut, Standing
 from airflow_provider_iterable.engine.pack import waves
 from airflow_provider_iterable.engine.plan import Guards, Plan, Planner, guard
@@ -22,9 +23,11 @@ from airflow_provider_iterable.engine.resync import VOID, Resync, bend
 from airflow_provider_iterable.engine.shared import Shared
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
+    NO_INTENTS,
     Accepted,
     Entry,
     Fate,
+    Intents,
     Kind,
     Operation,
     Outcome,
@@ -261,16 +264,19 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
     shared = Shared(plan)
     held = {left for left, _ in plan.trails.values()}
 
-    def remember(due: Patch) -> None:
-        left = [plan.trails[key] for key in plan.trails.keys() & due.keys()]
-        if due:
-            state.commit({**due, **dict(left)} if left else due)
+    def accepted(due: Patch) -> Set[str]:
+        return {key for key, entry in due.items() if entry is None or not in_doubt(entry)}
+
+    def remember(due: Patch, intents: Intents = NO_INTENTS) -> None:
+        left = [plan.trails[key] for key in plan.trails.keys() & accepted(due)] if plan.trails else []
+        if due or intents.begun or intents.ended:
+            state.commit({**due, **dict(left)} if left else due, intents)
         held.difference_update(key for key, _ in left)
 
-    def commit(patch: Patch) -> None:
+    def commit(patch: Patch, intents: Intents = NO_INTENTS) -> None:
         if left_out is not None:
             left_out.write()
-        remember(shared.due(patch))
+        remember(shared.due(patch), intents)
 
     def screen(operation: Operation) -> Operation | Outcome:
         if operation.key in held:
@@ -283,6 +289,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         screen=screen,
         salvage=sync.salvage,
         part=None if left_out is None else left_out.part,
+        doubts=doubts_of(sync),
         patience=options.patience,
         batch_size=options.batch_size,
         stop=options.stop,
@@ -304,6 +311,11 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         observe(told)
     if left_out is not None:
         left_out.write()
+    if delivery.in_doubt:
+        report.notes.append(
+            f"{delivery.in_doubt} rows were sent and not answered, so Iterable may have them or not. They are "
+            "remembered as in doubt: the next run sends them again, or removes them if they have left the model."
+        )
     report.collapsed += (surplus := shared.surplus)
     if surplus:
         report.notes.append(
