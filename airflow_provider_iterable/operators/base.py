@@ -430,9 +430,14 @@ class IterableModelOperator(BaseOperator):
         return self._types
 
     def _having(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
-        """Return those of some profile fields that Iterable has by now; none where it does not tell."""
+        """Return those of some profile fields that Iterable has by now; none where it does not tell.
+
+        :raises CannotRetry: it refused the key
+        """
         try:
             return fields_left_out.having(self._profile_fields(hook, client), fields)
+        except CannotRetry:
+            raise
         except IterableSyncError as error:
             self.log.warning("It is not known whether Iterable has the fields that it left out by now: %s", error)
             return ()

@@ -14,6 +14,8 @@ import requests
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_iterable.engine.left_out import Standing
+from airflow_provider_iterable.errors import Halted
+from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import IterableEventOperator, IterableListOperator
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -355,7 +357,7 @@ def test_answers_that_are_lost_leave_no_row_without_the_field(
     world.sandbox.service.faults.clear()
     report = world.again(**options)
     assert report["left_out"] == {}
-    if kind is Events:
+    if isinstance(world, Events):
         assert world.happened == [(email(number), "Seen", f"Name {number}") for number in range(1, 8)]
     else:
         assert world.values("tier") == {number: f"Name {number}" for number in range(1, 7)}
@@ -484,6 +486,22 @@ def test_a_look_that_fails_is_told_and_tried_again(project: Project, heard: Call
     assert "It is not known whether Iterable has the fields" in heard()
     project.sandbox.service.faults.clear()
     assert settled(project.again(**TIER)) == (3, 3, 0, 0, {}), "all that carry it, whenever they were sent"
+
+
+def test_a_look_that_is_refused_ends_the_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing after it would be taken; the rows go again when the key is mended."""
+    people(project, 1, 2)
+    project.run(**TIER)
+    project.known(tier="x")
+
+    def refused(hook: IterableHook, client: Any = None) -> dict[str, str]:
+        raise Halted("Iterable refused the API key.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IterableHook, "get_fields", refused)
+        project.failure(AirflowFailException, **TIER)
+    assert not project.sandbox.calls
+    assert settled(project.again(**TIER)) == (2, 2, 0, 0, {})
 
 
 def test_a_run_that_halts_remembers_what_is_missing(project: Project, store: Store) -> None:
