@@ -271,13 +271,13 @@ class IterableModelOperator(BaseOperator):
             self._client.stop()
 
     def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
-        started = time.monotonic()
+        started, harm = time.monotonic(), self.cannot_resend(hook)
         model = self._model()
         # The state before the model: under the read lock of an open query, SQLite creates no tables.
         scope = replace(self._scope(context, report), model=model)
         session = self._session = self._open_state(scope, hook)
         assert self._audit is not None
-        lease, left_out, harm = session.lease, None, self.cannot_resend(hook)
+        lease, left_out = session.lease, None
         client.ask(self._permitting(lease))
         try:
             self._audit.begin(session.recall)
