@@ -32,6 +32,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Outcome,
     Patch,
     Reason,
+    Reply,
     Send,
     Settled,
     Split,
@@ -317,8 +318,8 @@ class Delivery:
             nonlocal unanswered
             reply = self._send(batch)
             verdict = batch.call.judge(batch, reply)
-            if isinstance(verdict, Again) and verdict.reason is not Reason.RATE_LIMITED and not batch.call.reads:
-                unanswered = unanswered or reply.sent
+            if isinstance(verdict, Again) and not batch.call.reads:
+                unanswered = unanswered or (reply.sent and not _refused(reply))
             return verdict
 
         patience = self._patience
@@ -472,3 +473,8 @@ class Delivery:
         if self._tally.outcomes and not self._tally.patch:
             told, self._tally.outcomes = self._tally.outcomes, []
             yield from told
+
+
+def _refused(reply: Reply) -> bool:
+    """Whether an answer says that nothing was applied; a 408 says that the request was not read to its end in time."""
+    return 400 <= reply.status < 500 and reply.status != 408
