@@ -240,7 +240,7 @@ class Delivery:
                 self._defer(parcel, self._tally.stopped_by or Reason.STOPPED)
                 continue
             if not parcel.ready:
-                if not rest and len(self._ready) < self._patience.commit_batches and parcel.batch.call.repeatable:
+                if not rest and len(self._ready) < self._announced_together(parcel.batch.call):
                     return
                 self._announce()
             self._ready.popleft()
@@ -267,9 +267,18 @@ class Delivery:
             self._tally.ended.add(parcel.intent)
             parcel.intent = None
 
+    def _announced_together(self, call: Call) -> int:
+        """Return how many batches are announced by one commit; those of one record would make one commit for each."""
+        if not call.repeatable:
+            return 1
+        return max(self._patience.commit_batches, self._most(call) if call.max_items == 1 else 1)
+
+    def _most(self, call: Call) -> int:
+        """Return how many requests may be in flight."""
+        return self._patience.in_flight * (4 if call.max_items == 1 else 1)
+
     def _full(self, call: Call) -> bool:
-        most = self._patience.in_flight * (4 if call.max_items == 1 else 1)
-        return sum(1 for parcel in self._flying.values() if parcel.batch.call is call) >= most
+        return sum(1 for parcel in self._flying.values() if parcel.batch.call is call) >= self._most(call)
 
     def _drain(self) -> Iterator[Outcome | Accepted]:
         """Send what is packed and wait until everything is settled and committed."""
