@@ -32,6 +32,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Outcome,
     Patch,
     Reason,
+    Reply,
     Send,
     Settled,
     Split,
@@ -244,7 +245,7 @@ class Delivery:
                 self._defer(parcel, self._tally.stopped_by or Reason.STOPPED)
                 continue
             if not parcel.ready:
-                if not rest and len(self._ready) < self._patience.commit_batches and parcel.batch.call.repeatable:
+                if not rest and len(self._ready) < self._announced_together(parcel.batch.call):
                     return
                 self._announce()
             self._ready.popleft()
@@ -271,9 +272,18 @@ class Delivery:
             self._tally.ended.add(parcel.intent)
             parcel.intent = None
 
+    def _announced_together(self, call: Call) -> int:
+        """Return how many batches are announced by one commit; those of one record would make one commit for each."""
+        if not call.repeatable:
+            return 1
+        return max(self._patience.commit_batches, self._most(call) if call.max_items == 1 else 1)
+
+    def _most(self, call: Call) -> int:
+        """Return how many requests may be in flight."""
+        return self._patience.in_flight * (4 if call.max_items == 1 else 1)
+
     def _full(self, call: Call) -> bool:
-        most = self._patience.in_flight * (4 if call.max_items == 1 else 1)
-        return sum(1 for parcel in self._flying.values() if parcel.batch.call is call) >= most
+        return sum(1 for parcel in self._flying.values() if parcel.batch.call is call) >= self._most(call)
 
     def _drain(self) -> Iterator[Outcome | Accepted]:
         """Send what is packed and wait until everything is settled and committed."""
@@ -322,8 +332,8 @@ class Delivery:
             nonlocal unanswered
             reply = self._send(batch)
             verdict = batch.call.judge(batch, reply)
-            if isinstance(verdict, Again) and verdict.reason is not Reason.RATE_LIMITED and not batch.call.reads:
-                unanswered = unanswered or reply.sent
+            if isinstance(verdict, Again) and not batch.call.reads:
+                unanswered = unanswered or (reply.sent and not _refused(reply))
             return verdict
 
         patience = self._patience
@@ -482,3 +492,8 @@ class Delivery:
         if self._tally.outcomes and not self._tally.patch:
             told, self._tally.outcomes = self._tally.outcomes, []
             yield from told
+
+
+def _refused(reply: Reply) -> bool:
+    """Whether an answer says that nothing was applied; a 408 says that the request was not read to its end in time."""
+    return 400 <= reply.status < 500 and reply.status != 408

@@ -159,6 +159,32 @@ def test_what_was_lost_leaves_no_trace(scene: Scene, kind: str, loss: str, fault
     assert report["unchanged"] == len(told.after)
 
 
+def test_an_answer_that_refuses_leaves_no_doubt(make_world: Make) -> None:
+    """Nothing was applied where the rate was limited, the connection refused, or the request found wrong."""
+    world = make_world()
+    world.people(1)
+    world.sandbox.faults({"kind": "429", "path": WRITES["users"], "times": -1, "seconds": 0.0})
+    world.failure(AirflowException)
+    assert (world.remembered, world.in_doubt) == ([], [])
+    world.sandbox.service.faults.clear()
+    world.sandbox.faults({"kind": "drop_after", "path": WRITES["users"], "times": -1})
+    world.failure(AirflowException)
+    assert (world.remembered, world.in_doubt) == ([], ["[1]"])
+    world.sandbox.stop()
+    world.failure(AirflowException)
+    assert (world.remembered, world.in_doubt) == ([], ["[1]"])
+
+
+def test_where_nothing_listens_nothing_is_in_doubt(make_world: Make) -> None:
+    """The request never left."""
+    world = make_world()
+    world.people(1)
+    world.sandbox.stop()
+    _, report = world.failure(AirflowException, check_types=False)
+    assert report["deferred"] == 1
+    assert (world.remembered, world.in_doubt) == ([], [])
+
+
 class Dead(BaseException):
     """The worker is gone."""
 
