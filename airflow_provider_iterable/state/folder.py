@@ -33,6 +33,10 @@ class Torn(Exception):
     """An object that is not all there, or not as it was written."""
 
 
+class Newer(ConfigurationError):
+    """An object that a later version wrote."""
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder of a storage.
@@ -109,6 +113,7 @@ def decode(data: bytes) -> tuple[Head, list[Line]]:
     """Read what :func:`encode` wrote.
 
     :raises Torn: part of it is missing or altered
+    :raises Newer: a later version wrote it
     :raises ConfigurationError: it is something else
     """
     found = _MAGIC_LINE.match(data)
@@ -116,8 +121,8 @@ def decode(data: bytes) -> tuple[Head, list[Line]]:
         if (MAGIC + b" ").startswith(data[: len(MAGIC) + 1]):
             raise Torn
         raise ConfigurationError("is no object of a sync's state")
-    if int(found[1]) != FORMAT:
-        raise ConfigurationError(f"has format {int(found[1])}, which this version cannot read")
+    if int(found[1]) > FORMAT:
+        raise Newer(f"has format {int(found[1])}, and this version of the provider knows format {FORMAT}")
     rest = data[found.end() :]
     if hashlib.sha256(rest).hexdigest().encode() != found[2]:
         raise Torn

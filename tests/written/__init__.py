@@ -90,7 +90,8 @@ def run(operator: IterableModelOperator) -> dict[str, Any]:
     """Run an operator as a task would, and return its report."""
     pushed = SimpleNamespace(xcom_push=lambda **kwargs: None, try_number=1)
     context = {"run_id": "run", "ti": pushed, "outlet_events": defaultdict(SimpleNamespace)}
-    return cast("dict[str, Any]", operator.execute(cast("Any", context)))
+    report: dict[str, Any] = operator.execute(cast("Any", context))
+    return report
 
 
 def hook_of(database: Database, where: str) -> tuple[str, DbApiHook]:

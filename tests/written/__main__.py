@@ -97,7 +97,7 @@ def xcom() -> str:
     pushed: list[str] = []
     session = XComState().open(Scope(SYNC_ID, SEEN, MAPPING, pull=lambda: None, push=pushed.append))
     session.note("list_id", "7")
-    session.commit(remembered())
+    session.commit(dict(remembered()))
     session.finish(True)
     return pushed[0]
 
