@@ -76,14 +76,24 @@ def pooler(size: int = 2) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="pooler-") as folder:
         os.chmod(folder, 0o755)
         told = {"host": address.hostname, "port": address.port, "user": address.username, "listen": listen}
-        told |= {"database": address.path.strip("/"), "secret": f" password={address.password}" * bool(address.password)}
+        told |= {
+            "database": address.path.strip("/"),
+            "secret": f" password={address.password}" * bool(address.password),
+        }
         path = Path(folder) / "pgbouncer.ini"
         path.write_text(POOLER.format(**told, size=size))
         # It refuses to be run by root.
         other = {"user": "nobody"} if os.geteuid() == 0 else {}
-        with (Path(folder) / "log").open("w+") as log, subprocess.Popen(
-            [program, str(path)], stdout=log, stderr=log, cwd="/", **other  # type: ignore[call-overload]
-        ) as process:
+        with (
+            (Path(folder) / "log").open("w+") as log,
+            subprocess.Popen(
+                [program, str(path)],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **other,  # type: ignore[call-overload]
+            ) as process,
+        ):
             try:
                 _await(listen, process, Path(folder) / "log")
                 yield address._replace(netloc=f"{address.username}@127.0.0.1:{listen}").geturl()

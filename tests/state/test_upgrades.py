@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import threading
 import uuid
 from base64 import b85decode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
 from airflow_provider_iterable.sandbox import Sandbox
-from airflow_provider_iterable.state import ObjectState, TableState, XComState, audit_tables, folder, ledger, xcom
+from airflow_provider_iterable.state import ObjectState, TableState, XComState, audit_tables, ledger
 from airflow_provider_iterable.state.audit_tables import AUDIT
 from airflow_provider_iterable.state.erasure import ERASURE, ErasingSession
-from airflow_provider_iterable.state.layout import Addition, Layout
+from airflow_provider_iterable.state.layout import Addition, Layout, Step
 from airflow_provider_iterable.state.ledger import LEDGER, project_of
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.table import STATE, TableSession
@@ -110,7 +111,7 @@ def next_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
         made = layout.tables[table]
         at = made.index("PRIMARY KEY (") if "PRIMARY KEY (" in made else made.rindex(")")
         made = f"{made[:at]}{column} {kind}, {made[at:]}" if made[at] == "P" else f"{made[:at]}, {column} {kind})"
-        step = (Addition(table, column, kind), *changes)
+        step: Step = (Addition(table, column, kind), *changes)
         return replace(layout, tables={**layout.tables, table: made}, steps=(*layout.steps, step))
 
     state = with_column(STATE, "state", "sent_at", "BIGINT", "UPDATE {state} SET sent_at = 7 WHERE sent_at IS NULL")
@@ -134,9 +135,7 @@ def again(old: Old) -> None:
         assert report["resend_reason"] is None, operator.task_id
         audits = cast("TableState", operator.state).audit is not False
         assert len(execute(old.hook, "SELECT 1 FROM iterable_sync_runs")) - before == 0, "a run of the same name"
-        errors = execute(
-            old.hook, f"SELECT error, status FROM iterable_sync_runs WHERE sync_id = '{operator.sync_id}'"
-        )
+        errors = execute(old.hook, f"SELECT error, status FROM iterable_sync_runs WHERE sync_id = '{operator.sync_id}'")
         assert errors == [(None, "succeeded")] * audits
 
 
@@ -159,7 +158,7 @@ def test_tables_of_each_version_are_opened_by_this_one(
 def test_tables_of_each_version_go_through_the_next_one(
     old: Old, version: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Columns are added, what a step says is done, no row goes again; and the time after that there is nothing to do."""
+    """Columns are added, what a step says is done, no row goes again; the time after that there is nothing to do."""
     old.load(version)
     next_layouts(monkeypatch)
     again(old)
@@ -246,16 +245,13 @@ def test_an_upgrade_that_is_interrupted_is_gone_on_with(old: Old, monkeypatch: p
     old.load(VERSIONS[-1])
     old.session().close()
     next_layouts(monkeypatch)
-    for times in range(1, 3):
-        hook = Unsteady(old.hook)
-        # As often as it is tried.
-        hook.breaks.extend([at] * 50)
-        with pytest.raises(Exception, match=r"could not be opened|could not be taken"):
-            old.session(hook)
-        if at != "COMMIT" or times == 1:
-            assert old.versions.get("state", 1) == 1
-        if old.database != "mysql":
-            assert "sent_at" not in old.columns("state")
+    hook = Unsteady(old.hook)
+    hook.breaks.extend([at] * 50)  # as often as it is tried
+    with pytest.raises(StateUnavailable, match="could not be opened"):
+        old.session(hook)
+    assert old.versions == {"state": 1}
+    if old.database != "mysql":
+        assert "sent_at" not in old.columns("state")
     old.session().close()
     assert old.versions["state"] == 3
     assert old.columns("state")[-1] == "sent_at"
@@ -291,7 +287,7 @@ SCRIPT = "Somebody who may is to run this"
 def limited_postgres(old: Old, monkeypatch: pytest.MonkeyPatch, *rights: str) -> tuple[DbApiHook, str]:
     """Return a hook of somebody who has only these rights, and who that is."""
     role = f"limited_{uuid.uuid4().hex[:8]}"
-    ((schema, database),) = execute(old.hook, "SELECT current_schema(), current_database()")
+    ((schema,),) = execute(old.hook, "SELECT current_schema()")
     execute(old.hook, f"CREATE ROLE {role} LOGIN", *(right.format(schema=schema, role=role) for right in rights))
     uri = urlsplit(f"{postgres_uri()}?options=-c%20search_path%3D{schema}")
     there = uri._replace(netloc=f"{role}@{uri.hostname}:{uri.port}").geturl()
@@ -308,10 +304,8 @@ def drop_role(old: Old, role: str) -> None:
 
 @pytest.mark.parametrize("old", ["postgres"], indirect=True)
 @pytest.mark.parametrize("upgrade", [False, True])
-def test_who_may_not_make_tables_is_told_what_to_run(
-    old: Old, monkeypatch: pytest.MonkeyPatch, upgrade: bool
-) -> None:
-    """At once and not after 30 s; once somebody has run it, the sync runs with no other right than to read and write."""
+def test_who_may_not_make_tables_is_told_what_to_run(old: Old, monkeypatch: pytest.MonkeyPatch, upgrade: bool) -> None:
+    """At once and not after 30 s; once somebody has run it, the right to read and write the tables is enough."""
     if upgrade:
         old.load(VERSIONS[-1])
         next_layouts(monkeypatch)
@@ -321,7 +315,8 @@ def test_who_may_not_make_tables_is_told_what_to_run(
     try:
         with pytest.raises(ConfigurationError, match=SCRIPT) as failed:
             old.session(hook)
-        assert all(word in str(failed.value) for word in ("InsufficientPrivilege", "Nothing was read or sent", "GRANT"[:1]))
+        words = ("InsufficientPrivilege", "Nothing was read or sent", "SELECT, INSERT, UPDATE and DELETE")
+        assert all(word in str(failed.value) for word in words)
         script = str(failed.value).partition(":\n")[2]
         assert ("ALTER TABLE iterable_sync_state ADD COLUMN sent_at" in script) is upgrade
         assert ("CREATE TABLE IF NOT EXISTS iterable_sync_state (" in script) is not upgrade
@@ -375,22 +370,10 @@ def test_a_file_that_may_only_be_read_is_told_at_once(old: Old, monkeypatch: pyt
     """A file of SQLite."""
     old.load(VERSIONS[-1])
     path = urlsplit(execute(old.hook, "PRAGMA database_list")[0][2]).path
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_READ_ONLY", json.dumps({"conn_type": "sqlite", "host": f"file:{path}?mode=ro", "extra": {}})
-    )
-    reading = copy_reading(old.hook, path)
+    reading = copy(old.hook)
+    reading.get_conn = lambda: sqlite3.connect(f"file:{path}?mode=ro", uri=True)  # type: ignore[method-assign]
     with pytest.raises(ConfigurationError, match=SCRIPT):
         old.session(reading)
-
-
-def copy_reading(hook: DbApiHook, path: str) -> Any:
-    """Return a hook whose connections only read."""
-    import sqlite3
-    from copy import copy
-
-    reading = copy(hook)
-    reading.get_conn = lambda: sqlite3.connect(f"file:{path}?mode=ro", uri=True)  # type: ignore[method-assign]
-    return reading
 
 
 def stored(version: str) -> dict[str, Any]:
