@@ -355,8 +355,8 @@ class ObjectSession:
             head, lines = decode(self._folder.read(name))
         except Newer as error:
             raise ConfigurationError(
-                f"The state of sync {self._scope.sync_id!r} cannot be read: {self._folder.told}/{name} {error}. A later "
-                "version wrote it. Nothing was sent. Install that version, or a later one."
+                f"The state of sync {self._scope.sync_id!r} cannot be read: {self._folder.told}/{name} {error}: a "
+                "later version wrote it. Nothing was sent. Install that version, or a later one."
             ) from None
         except ConfigurationError as error:
             raise self._refused(name, str(error)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sqlite3
 import threading
 import uuid
@@ -26,7 +27,7 @@ from airflow_provider_iterable.state import ObjectState, TableState, XComState, 
 from airflow_provider_iterable.state.audit_tables import AUDIT
 from airflow_provider_iterable.state.erasure import ERASURE, ErasingSession
 from airflow_provider_iterable.state.layout import Addition, Layout, Step
-from airflow_provider_iterable.state.ledger import LEDGER, project_of
+from airflow_provider_iterable.state.ledger import LEDGER, Ledger, project_of
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.table import STATE, TableSession
 from tests.services import mysql_uri, postgres_uri
@@ -37,6 +38,8 @@ from tests.written import FOLDER, HOST, KEY, MAPPING, SEEN, SYNC_ID, TABLES, Dat
 
 VERSIONS = sorted(path.name for path in FOLDER.glob("v*"))
 DATABASES = ["postgres", "mysql", "sqlite", pytest.param("duckdb", marks=needs_duckdb)]
+HERE = Scope(SYNC_ID, SEEN, MAPPING)
+PAGE = (Path(__file__).parents[2] / "docs" / "state.md").read_text("utf-8")
 PARTS = {"state": 1, "ledger": 1, "audit": 1, "erasure": 1}
 
 
@@ -328,6 +331,38 @@ def test_who_may_not_make_tables_is_told_what_to_run(old: Old, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("old", ["postgres"], indirect=True)
+def test_the_statements_of_the_page_make_what_runs_need(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables and indexes are those that runs make, and who may read and write them needs no other right."""
+    found = re.search(r"```sql\n(CREATE SCHEMA iterable_sync;.*?);\n```", PAGE, re.DOTALL)
+    assert found
+    hook, role = limited_postgres(old, monkeypatch)
+    ((schema,),) = execute(old.hook, "SELECT current_schema()")
+    told, made = f"{schema}_told", f"{schema}_made"
+    try:
+        script = found[1].replace("iterable_sync", told).replace(" TO airflow", f" TO {role}")
+        execute(old.hook, *script.split(";\n"))
+        for name, by in ((made, old.hook), (told, hook)):
+            store = TableState("state", name)
+            ErasingSession(store, HERE, by, lifts=False).close()
+            Ledger(store, by, "one", "forget", 1, lambda: 1e9).close()
+        shapes = [
+            execute(old.hook, statement.format(name))
+            for statement in (
+                "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable "
+                "FROM information_schema.columns WHERE table_schema = '{0}' ORDER BY table_name, ordinal_position",
+                "SELECT tablename, replace(indexdef, '{0}', '') FROM pg_indexes WHERE schemaname = '{0}' ORDER BY 1, 2",
+                "SELECT part, version FROM {0}.sync_version ORDER BY part",
+            )
+            for name in (told, made)
+        ]
+        assert shapes[::2] == shapes[1::2]
+        assert len({shape[0] for shape in shapes[0]}) == 9
+    finally:
+        execute(old.hook, f"DROP SCHEMA IF EXISTS {told} CASCADE", f"DROP SCHEMA IF EXISTS {made} CASCADE")
+        drop_role(old, role)
+
+
+@pytest.mark.parametrize("old", ["postgres"], indirect=True)
 def test_a_schema_that_somebody_made_is_not_made_again(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
     """Making one is a right on the whole database, also where it is there."""
     rights = ("CREATE SCHEMA {schema}_own", "GRANT USAGE, CREATE ON SCHEMA {schema}_own TO {role}")
@@ -388,9 +423,6 @@ def objects(tmp_path: Path, version: str) -> ObjectState:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b85decode(data))
     return ObjectState(f"file://{tmp_path}")
-
-
-HERE = Scope(SYNC_ID, SEEN, MAPPING)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
