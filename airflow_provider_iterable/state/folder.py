@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_iterable.engine.vocabulary import Doubt
 from airflow_provider_iterable.errors import ConfigurationError
 
 Line = tuple[str, str | None, str]
@@ -24,7 +25,8 @@ Line = tuple[str, str | None, str]
 CHUNK = 1 << 20
 """Bytes of a snapshot that are read in one go."""
 MAGIC = b"iterable-sync-state"
-FORMAT = 1
+FORMAT = 2
+"""What is written; 1 told nothing of requests that are announced, and readers of it would forget them."""
 _MAGIC_LINE = re.compile(MAGIC + rb" (\d{1,9}) ([0-9a-f]{64})\n")
 _NAME = re.compile(r"(journal|marker|snapshot)-(\d{8}-[0-9a-f]{8})(?:-(\d{6}))?")
 
@@ -101,6 +103,10 @@ class Head(msgspec.Struct, frozen=True):
     """Marker: digest of the snapshot."""
     holds: dict[str, int] = {}
     """Marker: how many journal objects of which runs the snapshot holds."""
+    begun: dict[str, list[Doubt]] = {}
+    """Requests that are announced, by run and number; marker: all that are not settled."""
+    ended: list[str] = []
+    """Journal: announced requests that are settled."""
 
 
 def encode(head: Head, lines: Sequence[Line] = ()) -> bytes:

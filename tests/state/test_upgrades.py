@@ -26,6 +26,7 @@ from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import ObjectState, TableState, XComState, audit_tables, ledger
 from airflow_provider_iterable.state.audit_tables import AUDIT
 from airflow_provider_iterable.state.erasure import ERASURE, ErasingSession
+from airflow_provider_iterable.state.folder import FORMAT
 from airflow_provider_iterable.state.layout import Addition, Layout, Step
 from airflow_provider_iterable.state.ledger import LEDGER, Ledger, project_of
 from airflow_provider_iterable.state.scope import Scope
@@ -40,7 +41,7 @@ VERSIONS = sorted(path.name for path in FOLDER.glob("v*"))
 DATABASES = ["postgres", "mysql", "sqlite", pytest.param("duckdb", marks=needs_duckdb)]
 HERE = Scope(SYNC_ID, SEEN, MAPPING)
 PAGE = (Path(__file__).parents[2] / "docs" / "state.md").read_text("utf-8")
-PARTS = {"state": 1, "ledger": 1, "audit": 1, "erasure": 1}
+PARTS = {"state": 2, "ledger": 1, "audit": 1, "erasure": 1}
 
 
 @dataclass
@@ -165,7 +166,7 @@ def test_tables_of_each_version_go_through_the_next_one(
     old.load(version)
     next_layouts(monkeypatch)
     again(old)
-    assert old.versions == {"state": 3, "audit": 3, "ledger": 2, "erasure": 1}
+    assert old.versions == {"state": 4, "audit": 3, "ledger": 2, "erasure": 1}
     assert old.columns("state")[-1] == "sent_at"
     assert old.columns("header")[-1] == "project"
     assert old.columns("runs")[-1] == "dag_id"
@@ -183,7 +184,7 @@ def test_new_tables_are_of_the_newest_version_at_once(old: Old, monkeypatch: pyt
     """They have the columns that upgraded ones have, and steps find nothing to do."""
     next_layouts(monkeypatch)
     old.session().close()
-    assert old.versions == {"state": 3}
+    assert old.versions == {"state": 4}
     assert set(old.columns("state")) >= {"ref", "sent_at"}
 
 
@@ -197,7 +198,7 @@ def test_tables_that_say_their_version_are_upgraded(
     for _ in range(2):
         old.session().close()
     told = [record.getMessage() for record in caplog.records if "version" in record.getMessage()]
-    assert told == ["The state tables go from version 1 to 3."]
+    assert told == ["The state tables go from version 2 to 4."]
 
 
 def test_opening_asks_one_question(old: Old) -> None:
@@ -230,10 +231,17 @@ def test_newer_tables_are_refused(old: Old, monkeypatch: pytest.MonkeyPatch, cap
         for operator in syncs()[first:]:
             with pytest.raises(AirflowFailException) as failed:
                 run(operator)
-            words = ("are of version 9", repr(part), "iterable_sync_version", "knows version 1", "sent", "Install")
+            words = (
+                "are of version 9",
+                repr(part),
+                "iterable_sync_version",
+                f"knows version {PARTS[part]}",
+                "sent",
+                "Install",
+            )
             assert [word for word in words if word not in str(failed.value)] == []
         assert old.rows(*TABLES) == {name: before[name] for name in TABLES}
-        execute(old.hook, f"UPDATE iterable_sync_version SET version = 1 WHERE part = '{part}'")
+        execute(old.hook, f"UPDATE iterable_sync_version SET version = {PARTS[part]} WHERE part = '{part}'")
     execute(old.hook, "UPDATE iterable_sync_version SET version = 9 WHERE part = 'audit'")
     assert run(syncs()[1])["unchanged"] == 4
     (told,) = {record.getMessage() for record in caplog.records if "audit tables" in record.getMessage()}
@@ -252,11 +260,11 @@ def test_an_upgrade_that_is_interrupted_is_gone_on_with(old: Old, monkeypatch: p
     hook.breaks.extend([at] * 50)  # as often as it is tried
     with pytest.raises(StateUnavailable, match="could not be opened"):
         old.session(hook)
-    assert old.versions == {"state": 1}
+    assert old.versions == {"state": 2}
     if old.database != "mysql":
         assert "sent_at" not in old.columns("state")
     old.session().close()
-    assert old.versions["state"] == 3
+    assert old.versions["state"] == 4
     assert old.columns("state")[-1] == "sent_at"
     again(old)
 
@@ -280,7 +288,7 @@ def test_of_many_who_upgrade_at_once_each_finds_the_tables_upgraded(old: Old, mo
     for thread in threads:
         thread.join()
     assert failures == []
-    assert old.versions == {"state": 3}
+    assert old.versions == {"state": 4}
     again(old)
 
 
@@ -325,7 +333,7 @@ def test_who_may_not_make_tables_is_told_what_to_run(old: Old, monkeypatch: pyte
         assert ("CREATE TABLE IF NOT EXISTS iterable_sync_state (" in script) is not upgrade
         execute(old.hook, *script.removesuffix(";").split(";\n"), grants.format(schema=schema, role=role))
         old.session(hook).close()
-        assert old.versions == {"state": 3 if upgrade else 1}
+        assert old.versions == {"state": 4 if upgrade else 2}
     finally:
         drop_role(old, role)
 
@@ -356,7 +364,7 @@ def test_the_statements_of_the_page_make_what_runs_need(old: Old, monkeypatch: p
             for name in (told, made)
         ]
         assert shapes[::2] == shapes[1::2]
-        assert len({shape[0] for shape in shapes[0]}) == 9
+        assert len({shape[0] for shape in shapes[0]}) == 10
     finally:
         execute(old.hook, f"DROP SCHEMA IF EXISTS {told} CASCADE", f"DROP SCHEMA IF EXISTS {made} CASCADE")
         drop_role(old, role)
@@ -441,14 +449,17 @@ def test_objects_of_each_version_are_read(tmp_path: Path, version: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["journal", "marker"])
-def test_objects_of_a_later_version_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_objects_of_a_later_version_are_refused(tmp_path: Path, kind: str) -> None:
     """With the way out, and as they are."""
     store = objects(tmp_path, VERSIONS[-1])
     newest = sorted(tmp_path.glob(f"*/{kind}-*"))[-1]
     data = newest.read_bytes()
-    newest.write_bytes(data.replace(b"iterable-sync-state 1 ", b"iterable-sync-state 2 ", 1))
+    later, here = FORMAT + 1, FORMAT
+    newest.write_bytes(re.sub(rb"iterable-sync-state \d+ ", f"iterable-sync-state {later} ".encode(), data, count=1))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(ConfigurationError, match=r"format 2.*knows format 1.*Nothing was.*sent.*Install") as failed:
+    with pytest.raises(
+        ConfigurationError, match=rf"format {later}.*knows format {here}.*Nothing was sent.*Install"
+    ) as failed:
         store.open(HERE)
     assert newest.name in str(failed.value)
     assert "baseline" not in str(failed.value), "that would be to forget what is there"

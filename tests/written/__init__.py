@@ -29,7 +29,11 @@ Database = Literal["postgres", "mysql", "sqlite", "duckdb"]
 HOST = "https://iterable.test"
 """Stands for the sandbox's address."""
 KEY = "0123456789abcdef0123456789abcdef"
-TABLES = ("people", "requests", *(f"iterable_sync_{name}" for name in ("state", "header", "lease", "ledger")))
+TABLES = (
+    "people",
+    "requests",
+    *(f"iterable_sync_{name}" for name in ("state", "header", "intents", "lease", "ledger")),
+)
 AUDIT = tuple(f"iterable_sync_{name}" for name in ("runs", "changelog", "snapshot", "requests"))
 SEEN = {"host": "https://api.iterable.com", "type": "users", "match": "email"}
 MAPPING = "0123456789abcdef" * 2
