@@ -90,10 +90,10 @@ def syncs() -> list[IterableModelOperator]:
     ]
 
 
-def run(operator: IterableModelOperator) -> dict[str, Any]:
+def run(operator: IterableModelOperator, run_id: str = "run") -> dict[str, Any]:
     """Run an operator as a task would, and return its report."""
     pushed = SimpleNamespace(xcom_push=lambda **kwargs: None, try_number=1)
-    context = {"run_id": "run", "ti": pushed, "outlet_events": defaultdict(SimpleNamespace)}
+    context = {"run_id": run_id, "ti": pushed, "outlet_events": defaultdict(SimpleNamespace)}
     report: dict[str, Any] = operator.execute(cast("Any", context))
     return report
 

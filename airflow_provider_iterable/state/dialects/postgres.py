@@ -136,7 +136,11 @@ POSTGRES = Dialect(
     cursor=_cursor,
     indexed="SELECT 1 FROM pg_catalog.pg_indexes "
     "WHERE schemaname = coalesce({p}, current_schema()) AND tablename = {p} AND indexname = {p}",
-    making=("SET LOCAL lock_timeout = '5s'", "SELECT pg_advisory_xact_lock(hashtext('iterable_sync'))"),
+    making=(
+        "SET LOCAL lock_timeout = '5s'",
+        "SET LOCAL idle_in_transaction_session_timeout = '60s'",
+        "SELECT pg_advisory_xact_lock(hashtext('iterable_sync'))",
+    ),
     denied=_denied,
     rows=parts(lambda number: f"e->>{number}", "json_array_elements({p}::json) AS t(e)"),
     keys="SELECT k FROM json_array_elements_text({p}::json) AS t(k)",
