@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_iterable.api.verdicts import NO_QUOTA, QUOTA_PATIENCE
 from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Send
-from airflow_provider_iterable.errors import StateUnavailable
+from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
+from airflow_provider_iterable.state.layout import Layout, establish
 from airflow_provider_iterable.state.table import COMMIT_PATIENCE, Tables, TableState
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ TRAVEL = 60.0
 """Seconds for which an attempt still counts after a day: Iterable counts it when it arrives, which is later."""
 KEPT_DAYS = 3
 
-_CREATE = (
-    "CREATE TABLE IF NOT EXISTS {ledger} (project VARCHAR(64) NOT NULL, action VARCHAR(20) NOT NULL, "
-    "attempt VARCHAR(32) NOT NULL, attempted_at BIGINT NOT NULL, PRIMARY KEY (project, action, attempt))"
+LEDGER = Layout(
+    "ledger",
+    {
+        "ledger": "CREATE TABLE IF NOT EXISTS {ledger} (project VARCHAR(64) NOT NULL, action VARCHAR(20) NOT NULL, "
+        "attempt VARCHAR(32) NOT NULL, attempted_at BIGINT NOT NULL, PRIMARY KEY (project, action, attempt))"
+    },
 )
 _WHERE = "WHERE project = {p} AND action = {p} AND attempted_at > {p}"
 
@@ -119,9 +123,12 @@ class Ledger:
         """Do the work in the ledger's thread.
 
         :raises StateUnavailable: it failed for too long
+        :raises ConfigurationError: see :func:`establish`
         """
         try:
             return self._thread.submit(work).result()
+        except IterableSyncError:
+            raise
         except Exception as error:
             raise StateUnavailable(
                 f"The ledger of Iterable's daily quota could not be read or written ({type(error).__name__}). Nothing "
@@ -133,7 +140,7 @@ class _LedgerTables(Tables):
     """The ledger's statements."""
 
     def prepare(self) -> None:
-        self._patiently(lambda: self._make(_CREATE))
+        establish(self, (LEDGER,), "the ledger of Iterable's daily quota", "Nothing was sent.")
 
     def attempts(self, project: str, action: str, since: int) -> list[int]:
         query = self._sql("SELECT attempted_at FROM {ledger} " + _WHERE + " ORDER BY attempted_at")

@@ -28,6 +28,7 @@ from airflow_provider_iterable.state.folder import (
     Folder,
     Head,
     Line,
+    Newer,
     Torn,
     blocks,
     decode,
@@ -382,6 +383,11 @@ class ObjectSession:
         """
         try:
             head, lines = decode(self._folder.read(name))
+        except Newer as error:
+            raise ConfigurationError(
+                f"The state of sync {self._scope.sync_id!r} cannot be read: {self._folder.told}/{name} {error}: a "
+                "later version wrote it. Nothing was sent. Install that version, or a later one."
+            ) from None
         except ConfigurationError as error:
             raise self._refused(name, str(error)) from None
         if head.sync_id != self._scope.sync_id:
