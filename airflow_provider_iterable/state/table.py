@@ -251,7 +251,7 @@ class TableSession(Tables):
         self._new = False
         """Whether the header is still to be written, with the first entries."""
         self._moved = False
-        """Whether the header is about another destination, until the state is taken to the run's."""
+        """Whether the header is about another destination or project, until the state is taken to the run's."""
         self._lapsed: list[str] = []
         """Tombstones of people who have left the model."""
         longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
@@ -450,6 +450,19 @@ class TableSession(Tables):
                 f"The note {name!r} of sync {self._scope.sync_id!r} could not be written for {self._patience:.0f} s "
                 f"({type(error).__name__}). Every entry is as it was."
             ) from None
+
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note at once where the state is the run's already, otherwise with the header.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        self.notes[name] = value
+        if not self._new and not self._moved:
+            self.note(name, value)
+
+    def move(self) -> None:
+        """Have the header be about another project, once it is written: its notes are left behind."""
+        self.notes, self._moved = {}, True
 
     def void(self, name: str, value: str) -> None:
         """Void every entry's fingerprint, take the header to the run's destination and store a note.

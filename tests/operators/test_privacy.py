@@ -23,7 +23,7 @@ from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.sandbox.project import digest
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.ledger import Quota
-from tests.operators.conftest import BULK, KEY, MATCH, Make, World, email, identifier, person, uid
+from tests.operators.conftest import BULK, CHANNELS, KEY, MATCH, Make, World, email, identifier, person, uid
 from tests.state.test_table import execute, postgres_hook, postgres_tables
 
 PROJECTS: tuple[ProjectType, ...] = ("email", "user_id", "hybrid")
@@ -174,7 +174,7 @@ def test_the_life_of_a_request(make_desk: Make, project_type: ProjectType, actio
     report = act(world, action=action)
     assert left() == of(3, 4, 5)
     assert (report["status"], report["added"], report["accepted"], report["read"]) == ("succeeded", 2, 2, 2)
-    assert report["requests"] == {call: {"200": 2}}
+    assert report["requests"] == {CHANNELS: {"200": 1}, call: {"200": 2}}
     assert report["destination"]["action"] == action
     if action == "forget":
         assert forgotten(world) == hashes(world, 1, 2)
@@ -278,7 +278,7 @@ def test_the_daily_quota_is_never_exceeded(desk: World, clock: Clock, heard: Cal
         started = clock.now
         report = act(desk, action=action)
         assert (report["status"], report["accepted"], report["deferred"]) == ("succeeded", accepted, waiting)
-        assert report["requests"] == {path: {"200": accepted}}
+        assert report["requests"] == ({} if done else {CHANNELS: {"200": 1}}) | {path: {"200": accepted}}
         assert report["reasons"] == ({"quota": waiting} if waiting else {})
         done += accepted
         assert len(desk.remembered) == done
@@ -289,7 +289,7 @@ def test_the_daily_quota_is_never_exceeded(desk: World, clock: Clock, heard: Cal
         pace = clock.now - started
         assert accepted / 3 - 2 < pace < accepted / 3 + 30
         clock.sleep(DAY)
-    assert [call.status for call in desk.sandbox.calls] == [200] * 2500
+    assert [call.status for call in desk.sandbox.calls] == [200] * 2501
     if action == "forget":
         assert len(forgotten(desk)) == 2500
     assert act(desk, action=action)["unchanged"] == 2500
@@ -331,9 +331,9 @@ def test_syncs_share_the_quota_of_a_project(ten_a_day: World, clock: Clock) -> N
 def test_another_project_has_a_quota_of_its_own(
     make_desk: Make, monkeypatch: pytest.MonkeyPatch, heard: Callable[[], str]
 ) -> None:
-    """Projects are told apart by host and key, of which the ledger tells nothing."""
+    """Projects are told apart by host and channels, or keys, of which the ledger tells nothing."""
     monkeypatch.setattr(privacy, "DAILY", 3)
-    world = make_desk(forget_quota=None)
+    world = make_desk(forget_quota=None, project_keys={"another-key": 77})
     people_ask(world, *range(1, 5))
     act(world)
     connection = {"conn_type": "iterable", "password": "another-key", "host": world.sandbox.url}
@@ -352,7 +352,7 @@ def test_somebody_else_uses_the_quota_too(make_desk: Make, clock: Clock) -> None
     people_ask(world, *ALL)
     report = act(world)
     assert (report["status"], report["accepted"], report["deferred"]) == ("succeeded", 3, 2)
-    assert report["requests"] == {FORGET: {"200": 3, "429": 1}}
+    assert report["requests"] == {CHANNELS: {"200": 1}, FORGET: {"200": 3, "429": 1}}
     assert report["reasons"] == {"quota": 2}
     clock.sleep(DAY)
     assert act(world)["accepted"] == 2
