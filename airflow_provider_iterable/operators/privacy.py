@@ -48,6 +48,7 @@ class IterablePrivacyOperator(IterableModelOperator):
     """
 
     sync_type = "privacy"
+    changes_requests = ("requested_at_column", "max_actions")
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from airflow_provider_iterable.state.lease import CREATE as _CREATE_LEASE
 from airflow_provider_iterable.state.lease import MIN_SECONDS, Lease
 from airflow_provider_iterable.state.memory import pair_with
 from airflow_provider_iterable.state.partitions import Partitions, grouped
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
 if TYPE_CHECKING:
@@ -290,15 +291,22 @@ class TableSession(Tables):
         return self._partitions.alone()
 
     def siblings(self) -> Sequence[Header]:
-        """Return the headers of the other partitions of the sync that are about the run's destination.
+        """Return the headers of the other partitions of the sync that are about the run's destination and project.
 
         :raises StateUnavailable: they could not be read
         """
         part, destination = self._scope.part, dict(self._scope.destination)
+        project = Project.noted(self.notes.get(PROJECT_NOTE))
+
+        def elsewhere(header: Header) -> bool:
+            other = Project.noted(header.notes.get(PROJECT_NOTE))
+            return project is not None and other is not None and project.same(other) is False
+
         return [
             header
             for sync_id, header in self._headers()
             if part and sync_id.startswith(f"{part.sync_id}[") and header.destination == destination
+            if not elsewhere(header)
         ]
 
     def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:

@@ -22,7 +22,7 @@ from airflow_provider_iterable.operators import IterablePrivacyOperator, privacy
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.sandbox.project import digest
 from airflow_provider_iterable.state import TableState, XComState
-from airflow_provider_iterable.state.ledger import Quota
+from airflow_provider_iterable.state.ledger import Quota, project_of
 from tests.operators.conftest import BULK, CHANNELS, KEY, MATCH, Make, World, email, identifier, person, uid
 from tests.state.test_table import execute, postgres_hook, postgres_tables
 
@@ -344,6 +344,62 @@ def test_another_project_has_a_quota_of_its_own(
     for secret in (KEY, "another-key"):
         assert secret not in dump(world.warehouse) + heard()
         assert sha256(secret.encode()).hexdigest() not in projects
+
+
+def rekey(world: World, monkeypatch: pytest.MonkeyPatch, key: str, **extra: Any) -> None:
+    """Have the connection hold another key."""
+    connection = {"conn_type": "iterable", "password": key, "host": world.sandbox.url}
+    whole = {**connection, "extra": {"project_type": world.project_type, **extra}}
+    monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", json.dumps(whole))
+
+
+def test_another_key_of_the_project_shares_its_quota(make_desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is rotated, or held by another Airflow, does not begin a count of its own."""
+    monkeypatch.setattr(privacy, "DAILY", 3)
+    world = make_desk(forget_quota=None)
+    people_ask(world, 1, 2)
+    act(world)
+    rekey(world, monkeypatch, "rotated")
+    people_ask(world, 1, 2, 3, 4)
+    report = act(world)
+    assert (report["accepted"], report["reasons"]) == (1, {"quota": 1})
+    people_ask(world, 5)
+    assert act(world, task_id="elsewhere")["deferred"] == 1
+    assert len({project for project, _, _ in attempts(world)}) == 1
+
+
+def test_a_count_that_began_under_the_key_goes_on(make_desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier versions named projects by host and key: these attempts still count, and outlive the key."""
+    monkeypatch.setattr(privacy, "DAILY", 3)
+    world = make_desk(forget_quota=None)
+    people_ask(world, 1, 2)
+    act(world)
+    with closing(sqlite3.connect(world.warehouse)) as connection:
+        former = project_of(world.sandbox.url, KEY)
+        connection.execute("UPDATE iterable_sync_ledger SET project = ?", (former,))
+        connection.execute("UPDATE iterable_sync_header SET notes = '{}'")
+        connection.commit()
+    people_ask(world, 1, 2, 3)
+    assert act(world)["accepted"] == 1
+    rekey(world, monkeypatch, "rotated")
+    people_ask(world, 1, 2, 3, 4)
+    assert act(world)["reasons"] == {"quota": 1}
+    assert former not in {project for project, _, _ in attempts(world)}
+
+
+def test_a_named_project_is_counted_by_its_name(make_desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the key; nothing is asked."""
+    monkeypatch.setattr(privacy, "DAILY", 3)
+    world = make_desk(forget_quota=None, project_keys={"other": 77})
+    rekey(world, monkeypatch, KEY, project="production")
+    people_ask(world, 1, 2)
+    act(world)
+    rekey(world, monkeypatch, "rotated", project="production")
+    people_ask(world, 3, 4)
+    assert act(world, task_id="elsewhere")["deferred"] == 1
+    rekey(world, monkeypatch, "other", project="staging")
+    assert act(world, task_id="staging")["deferred"] == 0
+    assert CHANNELS not in {f"{call.method} {call.template}" for call in world.sandbox.calls}
 
 
 def test_somebody_else_uses_the_quota_too(make_desk: Make, clock: Clock) -> None:
