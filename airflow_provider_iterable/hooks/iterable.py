@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_iterable.api.client import Client, OnCall, is_loopback
 from airflow_provider_iterable.api.verdicts import is_missing_catalog, parsed
 from airflow_provider_iterable.engine.vocabulary import Reply, Request
-from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, WorthRetrying
+from airflow_provider_iterable.errors import ConfigurationError, Halted, IterableSyncError, WorthRetrying
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -171,22 +171,29 @@ class IterableHook(BaseHook):
 
         :param client: the client to use.
         :param tries: how often to ask for a usable answer.
-        :raises ConfigurationError: when Iterable refuses the key.
+        :raises Halted: when Iterable refuses the API key.
         :raises WorthRetrying: when there is no usable answer.
         """
-        reply = _ask(client, _CHANNELS, tries)
+        reply = client.request(_CHANNELS, _CHANNELS_RATE)
+        for attempt in range(tries - 1):
+            if _failure(reply) is ConfigurationError or isinstance(_member(reply, "channels"), list):
+                break
+            client.pause(2.0**attempt)
+            reply = client.request(_CHANNELS, _CHANNELS_RATE)
         channels = _member(reply, "channels")
-        if reply.status == 200 and isinstance(channels, list):
-            numbers = [each.get("id") for each in channels if isinstance(each, dict)]
-            return sorted(number for number in numbers if isinstance(number, int))
         if reply.status == 401:
-            raise ConfigurationError(f"{_explain(reply, client.host)} Nothing was read or sent.")
+            raise Halted(
+                f"Iterable refused the API key ({_short(reply)}): {_explain(reply, client.host)} No row was sent."
+            )
         if _failure(reply) is ConfigurationError:
             return []
-        raise WorthRetrying(
-            f"GET {_CHANNELS.path} at {client.host} did not return the project's channels: {_short(reply)}. Nothing "
-            "was read or sent."
-        )
+        if reply.status != 200 or not isinstance(channels, list):
+            raise WorthRetrying(
+                f"GET {_CHANNELS.path} at {client.host} did not return the project's channels: {_short(reply)}. No row "
+                "was sent."
+            )
+        numbers = [each.get("id") for each in channels if isinstance(each, dict)]
+        return sorted(number for number in numbers if isinstance(number, int))
 
     def get_fields(self, client: Client | None = None) -> dict[str, str]:
         """Return the project's profile fields and their types, nested ones with dots (3 calls per second).
@@ -403,10 +410,10 @@ def _about_catalog(method: str, template: str, catalog: str, body: bytes | None 
     return Request(method, template.replace("{name}", quote(catalog, safe="")), template, body=body)
 
 
-def _ask(client: Client, request: Request, tries: int = _TRIES) -> Reply:
+def _ask(client: Client, request: Request) -> Reply:
     """Send a request that changes nothing until there is a usable answer, or it was sent often enough."""
     reply = client.request(request, 0)
-    for attempt in range(tries - 1):
+    for attempt in range(_TRIES - 1):
         if _failure(reply) is ConfigurationError or (reply.status == 200 and parsed(reply)):
             break
         client.pause(2.0**attempt)

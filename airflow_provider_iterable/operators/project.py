@@ -21,7 +21,7 @@ def recognise(hook: IterableHook, client: Client, session: Session, report: Repo
     Nothing is asked about a key that is known. A dry run asks and notes nothing.
 
     :raises DestinationChanged: it is another project, or might be one, and the run does not take the state there
-    :raises ConfigurationError: Iterable refuses the key
+    :raises Halted: Iterable refuses the key
     :raises WorthRetrying: Iterable did not answer what only it knows
     """
     known = Project.noted(session.notes.get(PROJECT_NOTE))
@@ -51,7 +51,7 @@ def note_channels(hook: IterableHook, client: Client, session: Session, sync: st
 
     Called where there is something to send: so a run without news calls nobody.
 
-    :raises ConfigurationError: Iterable refuses the key
+    :raises Halted: Iterable refuses the key
     """
     project = Project.noted(session.notes.get(PROJECT_NOTE))
     if project is None or project.name or project.channels is not None:

@@ -346,7 +346,7 @@ def test_a_new_key_is_not_trusted_without_an_answer(
     place.sandbox.faults({**fault, "times": -1, "path": "/api/channels"})
     message, _ = place.failure(kind)
     assert words in message
-    assert "Nothing was read or sent" in message
+    assert "No row was sent" in message
     assert (asked(place), len(place.sandbox.calls)) == (5, 5)
     place.sandbox.service.faults.clear()
     assert place.run()["unchanged"] == 2
@@ -361,7 +361,7 @@ def test_a_new_key_that_is_refused_ends_the_run(make_world: Make, monkeypatch: p
     monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", json.dumps({**connection, "extra": {"project_type": "email"}}))
     world.forget_calls()
     message, _ = world.failure(AirflowFailException)
-    assert "does not know the API key" in message
+    assert "Iterable refused the API key (401 BadApiKey)" in message
     assert (asked(world), len(world.sandbox.calls)) == (1, 1)
 
 
