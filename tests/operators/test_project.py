@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
@@ -375,6 +376,33 @@ def test_a_first_look_that_fails_is_repeated_by_the_next_run(place: World, conne
     assert asked(place) == 2
     connect(ROTATED)
     assert place.run()["unchanged"] == 3
+
+
+def test_a_key_that_may_not_read_channels_is_not_trusted_once_it_is_new(
+    place: World, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said when it begins to matter, and once; a name for the project makes it unnecessary."""
+    asking = []
+
+    def nothing(*arguments: Any, **options: Any) -> list[int]:
+        asking.append(options)
+        return []
+
+    monkeypatch.setattr(IterableHook, "get_channels", nothing)
+    for number in (3, 4):
+        place.people(1, 2, number)
+        place.run(max_removed=None)
+    warnings = [record for record in caplog.records if "may not read the project's message channels" in record.message]
+    assert [record.levelname for record in warnings] == ["WARNING"]
+    assert len(asking) == 1
+    connect(ROTATED)
+    message, _ = place.failure(AirflowFailException)
+    assert "may belong to another project at Iterable" in message
+    assert "Nothing was read or sent" in message
+    connect(KEY, project="production")
+    place.run()
+    connect(ROTATED, project="production")
+    place.run()
 
 
 def test_keys_are_remembered_up_to_a_number(place: World, connect: Connect) -> None:
