@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -52,6 +52,17 @@ Read = Callable[[], Iterable[Sequence[Row]]]
 PROGRESS_SECONDS = 10.0
 VOID_AT_ONCE = 10_000
 """Entries of incomplete rows that are voided in one commit."""
+PLAN_PARTS = {
+    "rows": "the rows and what is sent of them",
+    "host": "the host",
+    "project": "the project or its API key",
+    "target": "the target",
+    "match": "the matching identifier",
+    "options": "options that change requests",
+    "state": "what is remembered of the sync",
+}
+"""What the hash of a plan covers, part by part, and how that is told."""
+SHOWN_PARTS = ("host", "target", "match", "options")
 NOTHING_REMEMBERED = "nothing was remembered for this sync, so every row is new"
 
 
@@ -65,6 +76,7 @@ class Options:
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
     :param dry_run: plan only, call nothing, commit nothing
     :param approved_plan: apply only the plan that has this hash
+    :param about: where the plan leads, by the names in ``PLAN_PARTS``, for its hash
     :param spool_dir: where the temporary file is made; ``None``: the system's temporary directory
     :param check: called with the plan before the first call; raises when the state could not hold the result
     :param prepare: called once when there is something to send, before the first operation is screened
@@ -82,6 +94,7 @@ class Options:
     max_rejected: float | int = 0.1
     dry_run: bool = False
     approved_plan: str | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
     spool_dir: str | None = None
     check: Callable[[Plan], None] | None = None
     prepare: Callable[[], None] | None = None
@@ -113,7 +126,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             _account(report, plan, state, options.resync)
             _account_for_fields(report, plan, options.left_out)
             if options.dry_run or options.approved_plan is not None:
-                report.plan_hash = plan_hash(plan, options.resync)
+                report.plan_hash = plan_hash(plan, options, state.remembered)
         guard(plan, options.guards, state.remembered)
         _approve(report, options)
         if options.check is not None:
@@ -241,11 +254,25 @@ def _account_for_fields(report: Report, plan: Plan, left_out: LeftOut | None) ->
 
 
 def _approve(report: Report, options: Options) -> None:
-    if options.approved_plan is not None and options.approved_plan != report.plan_hash:
-        raise GuardTripped(
-            f"The plan changed since it was approved: approved {options.approved_plan}, now {report.plan_hash}. "
-            "Nothing was sent. Make a new plan with dry_run=True and have it approved."
+    approved, now = options.approved_plan, report.plan_hash or ""
+    if approved is None or approved == now:
+        return
+    parts, parts_now = approved.split("-"), now.split("-")
+    if len(parts) == len(parts_now):
+        differing = [name for name, one, other in zip(PLAN_PARTS, parts, parts_now, strict=True) if one != other]
+        about = _about(options)
+        what = "The plan changed since it was approved; what differs: " + "; ".join(
+            PLAN_PARTS[name] + (f" (now {about.get(name) or 'none'})" if name in SHOWN_PARTS else "")
+            for name in differing
         )
+    elif len(approved) == 32 and len(parts) == 1:
+        what = "The approved plan has the hash of an earlier version, which says nothing of where it leads"
+    else:
+        what = "What was approved is not the hash of a plan"
+    raise GuardTripped(
+        f"{what}. Nothing was sent. Make a new plan with dry_run=True and have it approved (approved {approved!r}, now "
+        f"{now})."
+    )
 
 
 def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> str:
@@ -372,14 +399,24 @@ def _reasons(report: Report) -> str:
     return ", ".join(f"{reason} {n}" for reason, n in report.reasons.most_common())
 
 
-def plan_hash(plan: Plan, resync: Resync = "changes") -> str:
-    """Digest what the plan would do, whatever the order of its rows."""
-    total = 0 if resync == "changes" else int.from_bytes(resync.encode(), "big")
+def plan_hash(plan: Plan, options: Options, remembered: int) -> str:
+    """Digest what the plan would do, whatever the order of its rows, and where it leads: a digest for each part."""
+    total = 0
     for operation in plan.operations():
         total += int.from_bytes(_operation_digest(operation), "big")
     for outcome in plan.invalid:
         total += int.from_bytes(hashlib.blake2b(f"{outcome.key}\0{outcome.reason}".encode()).digest()[:16], "big")
-    return f"{total % (1 << 128):032x}"
+    about = _about(options)
+    about["state"] = f"{about.get('state', '')} {remembered}"
+    others = [about.get(name, "") for name in PLAN_PARTS if name != "rows"]
+    digests = [hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in others]
+    return "-".join([f"{total % (1 << 128):032x}", *digests])
+
+
+def _about(options: Options) -> dict[str, str]:
+    """Return where the plan leads, and how; the kind of resync is one of the options."""
+    more = options.about.get("options")
+    return {**options.about, "options": f"resync={options.resync}" + (f", {more}" if more else "")}
 
 
 def _operation_digest(operation: Operation) -> bytes:

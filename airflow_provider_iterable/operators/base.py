@@ -39,9 +39,11 @@ from airflow_provider_iterable.model import Model, select_all
 from airflow_provider_iterable.operators import left_out as fields_left_out
 from airflow_provider_iterable.operators.connection import sql_hook
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
+from airflow_provider_iterable.operators.project import note_channels, recognise
 from airflow_provider_iterable.operators.summary import CallCounts, masked, summary
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.audit import Audit
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import RESYNC_NOTE, Holder, Part, Scope, Session, Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
@@ -113,6 +115,8 @@ class IterableModelOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "parameters": "json"}
     ui_color = "#f0e6ff"
     sync_type: ClassVar[str] = ""
+    changes_requests: ClassVar[tuple[str, ...]] = ()
+    """Parameters that change what requests say or do, beside rows and target."""
 
     def __init__(
         self,
@@ -281,6 +285,7 @@ class IterableModelOperator(BaseOperator):
         client.ask(self._permitting(lease))
         try:
             self._audit.begin(session.recall)
+            project = recognise(hook, client, session, report)
             report.resend_reason = RESENT.get(report.resync, session.resend_reason)
             if report.resend_reason:
                 log.info("Sync %s: %s.", self.sync_id, report.resend_reason)
@@ -300,10 +305,11 @@ class IterableModelOperator(BaseOperator):
                     max_rejected=self.max_rejected,
                     dry_run=self.plan_only,
                     approved_plan=self.approved_plan,
+                    about=self._about(hook, scope, session, project),
                     spool_dir=self.spool_dir,
                     check=session.check,
                     observe=self._audit.observe,
-                    prepare=self._prepare(hook, client, sync),
+                    prepare=self._preparing(hook, client, session, sync, report),
                     stop=self._stop,
                     resync=report.resync,
                     distrust=distrust,
@@ -400,6 +406,22 @@ class IterableModelOperator(BaseOperator):
             )
         return cast("Resync", self.resync)
 
+    def _about(self, hook: IterableHook, scope: Scope, session: Session, project: Project) -> dict[str, str]:
+        """Return what the hash of a plan covers beside rows: where it leads, how, and from which state."""
+        where = {name: str(value) for name, value in scope.destination.items()}
+        host, match = where.pop("host"), where.pop("match", "")
+        how = {name: getattr(self, name) for name in ("check_types", *self.changes_requests)}
+        how |= {"project_type": hook.project_type, "update_only": hook.update_only}
+        notes = {name: note for name, note in session.notes.items() if note and name != PROJECT_NOTE}
+        return {
+            "host": host,
+            "project": project.identity,
+            "target": _told(where),
+            "match": match,
+            "options": _told({name: value for name, value in how.items() if value is not None}),
+            "state": json.dumps([scope.sync_id, sorted(notes.items())]),
+        }
+
     def _open_state(self, scope: Scope, hook: IterableHook) -> Session:
         """Open the state for one run."""
         return self.state.open(scope)
@@ -407,6 +429,19 @@ class IterableModelOperator(BaseOperator):
     def _sender(self, client: Client) -> Send:
         """Return what performs the requests."""
         return client.send
+
+    def _preparing(
+        self, hook: IterableHook, client: Client, session: Session, sync: Sync, report: Report
+    ) -> Callable[[], None]:
+        """Return what happens once before the first operation is sent, for each type of sync."""
+        prepare = self._prepare(hook, client, sync)
+
+        def prepared() -> None:
+            note_channels(hook, client, session, report.name)
+            if prepare is not None:
+                prepare()
+
+        return prepared
 
     def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
         """Return what happens once before the first operation is sent."""
@@ -498,6 +533,13 @@ class IterableModelOperator(BaseOperator):
     def keys_identify(self) -> bool:
         """Whether the primary key holds an identifier of a person, to be masked in logs."""
         return False
+
+
+def _told(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value}"
+        for name, value in values.items()
+    )
 
 
 def _distrusting(session: Session, report: Report) -> Callable[[], None] | None:

@@ -54,6 +54,7 @@ class IterableEventOperator(IterableModelOperator):
     """
 
     sync_type = "events"
+    changes_requests = ("retry_unsafe", "create_new_fields")
 
     def __init__(
         self,

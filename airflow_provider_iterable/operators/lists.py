@@ -53,6 +53,7 @@ class IterableListOperator(IterableModelOperator):
     """
 
     sync_type = "lists"
+    changes_requests = ("list_description", "update_existing_users_only", "salvage")
 
     def __init__(
         self,

@@ -60,6 +60,14 @@ class IterableUserSyncOperator(IterableModelOperator):
     """
 
     sync_type = "users"
+    changes_requests = (
+        "mode",
+        "on_removed",
+        "merge_nested_objects",
+        "create_new_fields",
+        "recheck_known_users",
+        "salvage",
+    )
 
     def __init__(
         self,

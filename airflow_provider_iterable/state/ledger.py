@@ -40,10 +40,7 @@ _WHERE = "WHERE project = {p} AND action = {p} AND attempted_at > {p}"
 
 
 def project_of(host: str, api_key: str) -> str:
-    """Return what names a project in the ledger: a digest of its host and API key, from which neither can be told.
-
-    No call of Iterable's tells a project's name, and a key belongs to exactly one project.
-    """
+    """Return what names a project in the ledger while it is known by its key only: a digest of host and API key."""
     return sha256(f"{host}\n{api_key}".encode()).hexdigest()
 
 
@@ -54,7 +51,7 @@ class Ledger:
 
     :param store: where the state is
     :param hook: the store's SQL hook
-    :param project: see :func:`project_of`
+    :param project: what names the project, such as :func:`project_of`
     :param action: what is attempted
     :param limit: attempts in 24 hours
     :param clock: seconds since the epoch
@@ -102,6 +99,11 @@ class Ledger:
             return None
         self._do(lambda: self._tables.withdraw(*self._whose, attempt))
         return max(made[len(made) - self.limit - 1] + DAY + TRAVEL - self.clock(), 0.001)
+
+    def rename(self, project: str) -> None:
+        """Count under another name from now on, with what was counted under the former one."""
+        former, self._whose = self._whose[0], (project, self._whose[1])
+        self._do(lambda: self._tables.rename(former, project))
 
     def waiting(self, number: int) -> tuple[datetime, datetime]:
         """Return when the first and the last of so many further attempts can be made, if nobody makes others."""
@@ -154,6 +156,10 @@ class _LedgerTables(Tables):
     def withdraw(self, project: str, action: str, attempt: str) -> None:
         statement = self._sql("DELETE FROM {ledger} WHERE project = {p} AND action = {p} AND attempt = {p}")
         self._patiently(lambda: self._execute(statement, (project, action, attempt)))
+
+    def rename(self, former: str, name: str) -> None:
+        statement = self._sql("UPDATE {ledger} SET project = {p} WHERE project = {p}")
+        self._patiently(lambda: self._execute(statement, (name, former)))
 
     def forget(self, before: int) -> None:
         """Drop attempts that count no more, of whatever project."""

@@ -29,6 +29,7 @@ from airflow_provider_iterable.errors import (
     StateUnavailable,
 )
 from airflow_provider_iterable.state.memory import tombstone
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import LEFT_OUT_NOTE, RESYNC_NOTE, Part, Scope
 
 if TYPE_CHECKING:
@@ -199,11 +200,13 @@ class Partitions:
 
         :raises ConfigurationError: a resync that took the former partitions to another one has not ended
         """
-        headers = [self._do(partial(self._header_of, name)) for name in before if name]
-        if len({header[0] for header in headers if header is not None}) > 1:
+        headers = [header for name in before if name and (header := self._do(partial(self._header_of, name)))]
+        projects = [known for header in headers if (known := Project.noted(_notes(header).get(PROJECT_NOTE)))]
+        if len({header[0] for header in headers}) > 1 or any(projects[0].same(other) is False for other in projects):
             raise ConfigurationError(
-                f"Some partitions of sync {self._part.sync_id!r} belong to another destination than the others: a "
-                "resync did not end. Nothing was read or sent. End it with the former partitions first."
+                f"Some partitions of sync {self._part.sync_id!r} belong to another destination than the others, or to "
+                "another project: a resync did not end. Nothing was read or sent. End it with the former partitions "
+                "first."
             )
 
     def _permit(self, known: Collection[str], before: Collection[str]) -> bool:

@@ -125,6 +125,17 @@ class Session(State, Protocol):
         """
         ...
 
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note at once where the state is the run's already, otherwise with the first entries.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        ...
+
+    def move(self) -> None:
+        """Have the state be about another project, once a resync stores something: its notes are left behind."""
+        ...
+
     def void(self, name: str, value: str) -> None:
         """Void every entry's fingerprint, take the state to the run's destination and store a note, all or nothing.
 

@@ -30,6 +30,7 @@ from airflow_provider_iterable.state.lease import CREATE as _CREATE_LEASE
 from airflow_provider_iterable.state.lease import MIN_SECONDS, Lease
 from airflow_provider_iterable.state.memory import pair_with, tombstone
 from airflow_provider_iterable.state.partitions import Partitions, grouped
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ class TableSession(Tables):
         self._new = False
         """Whether the header is still to be written, with the first entries."""
         self._moved = False
-        """Whether the header is about another destination, until the state is taken to the run's."""
+        """Whether the header is about another destination or project, until the state is taken to the run's."""
         self._lapsed: list[str] = []
         """Tombstones of people who have left the model."""
         longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
@@ -326,15 +327,22 @@ class TableSession(Tables):
         return self._partitions.alone()
 
     def siblings(self) -> Sequence[Header]:
-        """Return the headers of the other partitions of the sync that are about the run's destination.
+        """Return the headers of the other partitions of the sync that are about the run's destination and project.
 
         :raises StateUnavailable: they could not be read
         """
         part, destination = self._scope.part, dict(self._scope.destination)
+        project = Project.noted(self.notes.get(PROJECT_NOTE))
+
+        def elsewhere(header: Header) -> bool:
+            other = Project.noted(header.notes.get(PROJECT_NOTE))
+            return project is not None and other is not None and project.same(other) is False
+
         return [
             header
             for sync_id, header in self._headers()
             if part and sync_id.startswith(f"{part.sync_id}[") and header.destination == destination
+            if not elsewhere(header)
         ]
 
     def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
@@ -533,6 +541,19 @@ class TableSession(Tables):
                 f"The note {name!r} of sync {self._scope.sync_id!r} could not be written for {self._patience:.0f} s "
                 f"({type(error).__name__}). Every entry is as it was."
             ) from None
+
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note at once where the state is the run's already, otherwise with the header.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        self.notes[name] = value
+        if not self._new and not self._moved:
+            self.note(name, value)
+
+    def move(self) -> None:
+        """Have the header be about another project, once it is written: its notes are left behind."""
+        self.notes, self._moved = {}, True
 
     def void(self, name: str, value: str) -> None:
         """Void every entry's fingerprint, take the header to the run's destination and store a note.

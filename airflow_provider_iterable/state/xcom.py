@@ -82,6 +82,14 @@ class XComSession:
         """Take a note; it is stored when the run finishes."""
         self.notes[name] = value
 
+    def note_along(self, name: str, value: str) -> None:
+        """Take a note; it is stored when the run finishes."""
+        self.notes[name] = value
+
+    def move(self) -> None:
+        """Leave the notes behind; that is stored when the run finishes."""
+        self.notes.clear()
+
     def void(self, name: str, value: str) -> None:
         """Void every entry; it is stored when the run finishes."""
         self.notes[name] = value
