@@ -175,7 +175,7 @@ def test_the_events_example_brings_iterable_up_to_the_model(
         INSERT INTO carts VALUES (1, '2026-02-28 11:00:00', '{TEA}'), (2, '2026-02-28 11:00:00', '{TEA}');
         INSERT INTO orders VALUES (1, 'A-1', 1, '2026-02-28 12:00:00', '{TEA}', 5, 'SPRING');"""
     )
-    assert run(2) == 1 + 2 + 1 + 1  # the last one reads the types of user fields
+    assert run(2) == 3 + 1 + 2 + 1 + 1  # whose key it is, thrice; the last one reads field types
     told = {(found["eventName"], found["email"], found["dataFields"].get("page")) for found in sandbox.events}
     assert told == {
         ("Visited", names[1], "/tea"),
@@ -314,7 +314,7 @@ def test_the_privacy_example_forgets_people_for_good(
 
     run(users, 1)
     ask(3, 5)
-    assert run(forgetting, 2) == {"/api/users/forget": 2}
+    assert run(forgetting, 2) == {"/api/channels": 1, "/api/users/forget": 2}
     assert len(sandbox.users) == CUSTOMERS - 2
     assert run(forgetting, 3) == run(users, 4) == {}
     ask(7)
@@ -403,7 +403,7 @@ def test_the_order_of_several_syncs_keeps_one_profile_for_each_person(
     def run(hour: int) -> list[str]:
         before = len(sandbox.calls)
         assert run_dag(dag, datetime(2026, 3, 1, hour, tzinfo=UTC)).state == "success"
-        reads = ("/api/users/getFields", "/api/lists")
+        reads = ("/api/channels", "/api/users/getFields", "/api/lists")
         made = [call.template or "" for call in sandbox.calls[before:] if call.template not in reads]
         return list(dict.fromkeys(made))
 
