@@ -15,6 +15,7 @@ from airflow_provider_iterable.engine.vocabulary import Sync
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields, Mapper
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.syncs.events import EventOptions, Events, EventType, check
@@ -22,6 +23,8 @@ from airflow_provider_iterable.syncs.identity import Match, matching
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+log = logger(__name__)
 
 
 class IterableEventOperator(IterableModelOperator):
@@ -150,7 +153,7 @@ class IterableEventOperator(IterableModelOperator):
             columns=columns,
             zone=zone,
         )
-        self.log.info("Users are matched by %s; way: %s.", match, events.way)
+        log.info("Users are matched by %s; way: %s.", match, events.way)
         return events
 
     def _scope(self, context: Context, report: Report) -> Scope:
@@ -180,10 +183,6 @@ class IterableEventOperator(IterableModelOperator):
             try:
                 events.learn_types(hook.get_fields(client))
             except IterableSyncError as error:
-                self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
+                log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return learn
-
-    def keys_identify(self) -> bool:
-        """Whether the key is the user's identifier."""
-        return bool({*self.primary_key} & {self.email_column, self.user_id_column})
