@@ -15,6 +15,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Batch,
     Fate,
     Halt,
+    Kind,
     Operation,
     Outcome,
     Reason,
@@ -67,8 +68,6 @@ _GONE = ("UnknownEmailError", "UnknownUserIdError", "ForgottenUserError")
 _NOBODY = re.compile(r"no users? with|user does not exist|noUserWithIdExists", re.IGNORECASE)
 _NO_LIST = re.compile(r"invalidListId|invalid email list|not a static list", re.IGNORECASE)
 _BODY_INDEX = re.compile(r"\[(\d{1,9})\]")
-_NEVER_SENT = ("Stopped", "ConnectTimeout")
-"""Errors of requests that did not leave; what must not go twice may go again after them."""
 _DISALLOWED = b"is disallowed from tracking"
 _NOT_TRACKED = "the project does not track events of this name"
 
@@ -375,7 +374,7 @@ def judge_bulk_events(batch: Batch, reply: Reply) -> Verdict:
     A blamed user blames each of their events. Whether events of a name that is not tracked count as failures is not
     documented: the answer is believed when it adds up in either way.
     """
-    if reply.error in _NEVER_SENT:
+    if not reply.sent:
         return Again(Reason.RATE_LIMITED)
     if reply.status != 200:
         return _one_name_at_a_time(batch, refusal(batch, reply))
@@ -424,7 +423,7 @@ def _event_name(operation: Operation) -> Any:
 def judge_commerce(batch: Batch, reply: Reply) -> Verdict:
     """Judge ``commerce/trackPurchase`` and ``updateCart``: an event that is not tracked comes back as a 200 too."""
     (operation,) = batch.operations
-    if reply.error in _NEVER_SENT:
+    if not reply.sent:
         return Again(Reason.RATE_LIMITED)
     if 200 <= reply.status < 300 and parsed(reply):
         if _DISALLOWED in reply.body:
@@ -636,4 +635,6 @@ def _accepted(operation: Operation) -> Outcome:
 
 
 def _told(operation: Operation, reason: Reason, fate: Fate, detail: str = "") -> Outcome:
+    if operation.kind is Kind.REMOVED and reason is Reason.UNKNOWN_USER:
+        reason, fate = Reason.ALREADY_GONE, Fate.ACCEPTED  # who does not exist has no field to clear
     return Outcome(operation.key, operation.kind, fate, reason, detail, operation)

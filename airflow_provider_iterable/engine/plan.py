@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, compare, recalled
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
+    NEVER_EQUAL,
     Added,
     Call,
     Changed,
@@ -44,9 +45,6 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import GuardTripped
 
 _KIND, _CALL = attrgetter("kind"), attrgetter("call")
-
-DOUBT = bytes(12)
-"""A fingerprint that no record has: its row is a change, whatever it says."""
 
 ASKED_AT_ONCE = 50_000
 """References in one question about unseen rows: each question reads all that is remembered."""
@@ -260,9 +258,11 @@ class Planner:
         plan.rows.append(operation)
 
     def _changed(self, change: Changed) -> None:
+        operation = self._sync.changed(change)
         if change.before.ref:
             before = hash(self._sync.identity(change.before.ref))
             if before != hash(change.after.handles[0]):
+                operation = replace(operation, before=change.before.ref)
                 self.plan.moved += 1
                 if self._unseen is not None:
                     self._left_refs.append(change.before.ref)
@@ -271,16 +271,16 @@ class Planner:
                 left = self._sync.moved(change)
                 if left is not None:
                     self.plan.followed += 1
-                    self.plan.trails[change.after.key] = (left.key, Entry(DOUBT, change.before.ref))
-                    self._leave(left)
-        self._speak(self._sync.changed(change), change.after)
+                    self.plan.trails[change.after.key] = (left.key, Entry(NEVER_EQUAL, change.before.ref))
+                    self._leave(replace(left, before=change.before.ref))
+        self._speak(operation, change.after)
 
     def _removed(self, change: Removed) -> None:
         if change.before.ref:
             self._left.add(hash(self._sync.identity(change.before.ref)))
             if self._unseen is not None:
                 self._left_refs.append(change.before.ref)
-        self._leave(self._sync.removed(change))
+        self._leave(replace(self._sync.removed(change), before=change.before.ref))
 
     def _leave(self, operation: Operation) -> None:
         plan = self.plan
@@ -443,9 +443,9 @@ class Planner:
         touched = contested | self._left
         touched.update(identity for identity in self._spoken if identity in asked)
         plan.doubted = {
-            key: Entry(DOUBT, entry.ref)
+            key: Entry(NEVER_EQUAL, entry.ref)
             for key, entry in found.items()
-            if about[key] in touched and entry.fingerprint != DOUBT
+            if about[key] in touched and entry.fingerprint != NEVER_EQUAL
         }
 
     def _doubtful(self, contested: set[int]) -> set[str]:

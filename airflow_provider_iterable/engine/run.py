@@ -7,12 +7,13 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from airflow_provider_iterable.engine.compare import compare, recalled
 from airflow_provider_iterable.engine.deliver import Delivery, Patience
+from airflow_provider_iterable.engine.doubt import doubts_of, in_doubt
 from airflow_provider_iterable.engine.pack import waves
 from airflow_provider_iterable.engine.plan import Guards, Plan, Planner, guard
 from airflow_provider_iterable.engine.report import Report
@@ -20,8 +21,10 @@ from airflow_provider_iterable.engine.resync import Resync, bend
 from airflow_provider_iterable.engine.shared import Shared
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
+    NO_INTENTS,
     Accepted,
     Fate,
+    Intents,
     Kind,
     Operation,
     Outcome,
@@ -236,14 +239,17 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
     shared = Shared(plan)
     held = {left for left, _ in plan.trails.values()}
 
-    def remember(due: Patch) -> None:
-        left = [plan.trails[key] for key in plan.trails.keys() & due.keys()]
-        if due:
-            state.commit({**due, **dict(left)} if left else due)
+    def accepted(due: Patch) -> Set[str]:
+        return {key for key, entry in due.items() if entry is None or not in_doubt(entry)}
+
+    def remember(due: Patch, intents: Intents = NO_INTENTS) -> None:
+        left = [plan.trails[key] for key in plan.trails.keys() & accepted(due)] if plan.trails else []
+        if due or intents.begun or intents.ended:
+            state.commit({**due, **dict(left)} if left else due, intents)
         held.difference_update(key for key, _ in left)
 
-    def commit(patch: Patch) -> None:
-        remember(shared.due(patch))
+    def commit(patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        remember(shared.due(patch), intents)
 
     def screen(operation: Operation) -> Operation | Outcome:
         if operation.key in held:
@@ -255,6 +261,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         commit,
         screen=screen,
         salvage=sync.salvage,
+        doubts=doubts_of(sync),
         patience=options.patience,
         batch_size=options.batch_size,
         stop=options.stop,
@@ -274,6 +281,11 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
                 shared.accept([told.operation])
             progress.more(1)
         observe(told)
+    if delivery.in_doubt:
+        report.notes.append(
+            f"{delivery.in_doubt} rows were sent and not answered, so Iterable may have them or not. They are "
+            "remembered as in doubt: the next run sends them again, or removes them if they have left the model."
+        )
     report.collapsed += (surplus := shared.surplus)
     if surplus:
         report.notes.append(

@@ -125,7 +125,7 @@ class Kind(StrEnum):
     INVALID = "invalid"
 
 
-class Discreet(Struct, frozen=True, gc=False):
+class Discreet(Struct, frozen=True):
     """Tells nothing about anybody in its ``repr``, which messages of errors that nobody foresaw are made of."""
 
     def __repr__(self) -> str:
@@ -137,6 +137,10 @@ def _outline(value: Any) -> str:
     if isinstance(value, str | bytes | tuple | list | dict) and not isinstance(value, StrEnum):
         return f"<{len(value)}>"
     return str(value) if isinstance(value, int | float | None | StrEnum | Discreet) else f"<{type(value).__name__}>"
+
+
+NEVER_EQUAL = bytes(12)
+"""A fingerprint that no record has: the entry is in doubt, so its row is a change, whatever it holds."""
 
 
 class Entry(Discreet, frozen=True, gc=False):
@@ -330,6 +334,8 @@ class Reply(Discreet, frozen=True):
     request_id: str = ""
     error: str = ""
     """For status 0: what went wrong on the way, as an exception's class name."""
+    sent: bool = True
+    """Whether any of the request may have left this machine; an unanswered request that did not was not applied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,6 +355,8 @@ class Call:
     repeatable: bool = True
     """Whether sending an operation twice leaves Iterable as sending it once does; when not, an operation whose fate is
     unknown is remembered as if it were accepted, and told as unconfirmed."""
+    reads: bool = False
+    """Whether it only looks something up: it changes nothing, so that an answer may be lost."""
     then: Call | None = None
     """The call an operation goes on to once this one accepted it (a look-up before an update)."""
 
@@ -366,6 +374,8 @@ class Operation(Discreet, frozen=True, gc=False):
     """None: forget the key."""
     partial: str = ""
     """What had to be left out for the rest to be accepted; empty when nothing was."""
+    before: str = ""
+    """The reference that is remembered under the key, of a removal and of a row whose identity changed."""
 
 
 class Batch(Struct, frozen=True, gc=False):
@@ -440,8 +450,34 @@ class Halt(Struct, frozen=True):
 
 Verdict = Settled | Again | Split | Halt
 Patch = dict[str, Entry | None]
+
+Doubt = tuple[str, str, str]
+"""What a request that is never answered leaves behind: key, fingerprint in hexadecimal digits, reference."""
+
+
+class Intents(Discreet, frozen=True):
+    """Requests that a commit announces before they are sent, and those of which it settles every operation.
+
+    Whoever opens the state finds the announced requests that no commit settled, and takes what they would leave
+    behind for entries: the run that announced them was killed.
+    """
+
+    begun: Mapping[int, Sequence[Doubt]] = {}
+    """By a number that the run may use again once the request has ended."""
+    ended: Collection[int] = ()
+
+
+NO_INTENTS = Intents()
+
 Send = Callable[[Batch], Reply]
-Commit = Callable[[Patch], None]
+
+
+class Commit(Protocol):
+    """Stores a patch and intents, all or nothing."""
+
+    def __call__(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store them, or raise."""
+        ...
 
 
 class Sync(Protocol):
@@ -525,6 +561,6 @@ class State(Protocol):
         """Return whole entries."""
         ...
 
-    def commit(self, patch: Patch) -> None:
-        """Store a patch, all or nothing; may be repeated, and raises when it fails."""
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents, all or nothing; may be repeated, and raises when it fails."""
         ...

@@ -6,14 +6,15 @@ the model for long, from going to Iterable again, and tells nobody whom it stand
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_iterable.engine.vocabulary import Entry, Patch
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Patch
 from airflow_provider_iterable.state.audit_tables import PERSON_INDEXES, PERSON_TABLES
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession, TableState
+from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession, TableState, encode
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -37,13 +38,13 @@ class ErasingSession(TableSession):
         self._touched = 0
         super().__init__(store, scope, hook, patience)
 
-    def commit(self, patch: Patch) -> None:
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch, and erase the people it is about, all or nothing."""
         self._refs = sorted({entry.ref for entry in patch.values() if entry is not None and entry.ref})
         if self._scope.resync == "baseline":
             self._refs = []  # who was erased long ago may be back
         try:
-            super().commit({key: entry and Entry(entry.fingerprint) for key, entry in patch.items()})
+            super().commit({key: entry and Entry(entry.fingerprint) for key, entry in patch.items()}, intents)
         finally:
             self._refs = []
         self.touched, self._touched = self.touched + self._touched, 0
@@ -84,3 +85,21 @@ class ErasingSession(TableSession):
             self._strike("sync_id = {p} AND row_id IN ({keys})", sync_id, keys)
             self.drop_known(sync_id, keys)
             self._put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
+        self._bury_intents()
+
+    def _bury_intents(self) -> None:
+        """Take people out of what runs announced that were killed, or are under way."""
+        refs = set(self._refs)
+        for sync_id, number, part, text in self._fetch(
+            self._sql("SELECT sync_id, number, part, doubts FROM {intents}"), ()
+        ):
+            doubts = json.loads(text)
+            found = [(key, ref) for key, _, ref in doubts if ref in refs]
+            if not found:
+                continue
+            self._touched += len(found)
+            self._put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
+            self.change(
+                "UPDATE {intents} SET doubts = {p} WHERE sync_id = {p} AND number = {p} AND part = {p}",
+                (encode([doubt for doubt in doubts if doubt[2] not in refs]), sync_id, number, part),
+            )

@@ -174,6 +174,8 @@ class Partitions:
                 held.callback(lease.release)
                 self._held.append(lease)
                 held.callback(self._held.remove, lease)
+            for name in sorted(before):
+                self._session.settle_intents(part.state_id(name))
             moves = self._permit(known, before)
             if moves:
                 self._agree_about_the_destination(before)

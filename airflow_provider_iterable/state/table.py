@@ -19,18 +19,21 @@ import tenacity
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
-from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.model import Model
 from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT, Dialect
 from airflow_provider_iterable.state.lease import CREATE as _CREATE_LEASE
 from airflow_provider_iterable.state.lease import MIN_SECONDS, Lease
-from airflow_provider_iterable.state.memory import pair_with
+from airflow_provider_iterable.state.memory import pair_with, tombstone
 from airflow_provider_iterable.state.partitions import Partitions, grouped
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+log = logger(__name__)
 
 T = TypeVar("T")
 Compare = Literal["auto", "database", "worker"]
@@ -47,6 +50,8 @@ _CREATE = (
     "fingerprint VARCHAR(64) NOT NULL, ref {text} NOT NULL, PRIMARY KEY (sync_id, record_key))",
     "CREATE TABLE IF NOT EXISTS {header} (sync_id VARCHAR(250) NOT NULL PRIMARY KEY, destination {text} NOT NULL, "
     "mapping VARCHAR(64) NOT NULL, notes {text} NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS {intents} (sync_id VARCHAR(250) NOT NULL, number INTEGER NOT NULL, "
+    "part INTEGER NOT NULL, doubts {text} NOT NULL, PRIMARY KEY (sync_id, number, part))",
     _CREATE_LEASE,
 )
 
@@ -56,8 +61,8 @@ class TableState:
     """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
 
     Runs on Postgres, MySQL, MariaDB, SQLite and DuckDB, and was tried on no real Snowflake, Databricks or Redshift. The
-    tables (``sync_state``, ``sync_header``, ``sync_lease``) and the schema are created when missing; without a schema
-    their names begin with ``iterable_``. A sync is one run's at a time.
+    tables (``sync_state``, ``sync_header``, ``sync_intents``, ``sync_lease``) and the schema are created when missing;
+    without a schema their names begin with ``iterable_``. A sync is one run's at a time.
 
     :param conn_id: the connection; by default the model's own
     :param schema: the schema of the tables; ``None``: the connection's default
@@ -274,6 +279,7 @@ class TableSession(Tables):
             self._prepare()
             self._partitions.join(self.lease)
             self._read_header()
+            self.settle_intents(scope.sync_id)
         except BaseException:
             self.close()
             raise
@@ -364,8 +370,8 @@ class TableSession(Tables):
             self._put(self._scope.sync_id, moved)
         self.drop_known(sync_id, [key for key, _, _ in there])
 
-    def commit(self, patch: Patch) -> None:
-        """Store a patch, all or nothing; a failure is tried again for 30 s.
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents, all or nothing; a failure is tried again for 30 s.
 
         :raises StateUnavailable: it could not be stored; what it held was accepted by Iterable and goes again
         :raises LeaseLost: another run has the sync, and nothing is stored
@@ -381,6 +387,8 @@ class TableSession(Tables):
                 self._put(sync_id, kept)
             if dropped:
                 self.drop(sync_id, dropped)
+            if intents.begun or intents.ended:
+                self._write_intents(intents)
             self._write_along()
 
         try:
@@ -394,6 +402,51 @@ class TableSession(Tables):
                 f"({type(error).__name__}). {len(patch)} rows that Iterable accepted are not remembered; they and "
                 "the batches in flight go again with the next try."
             ) from None
+
+    def _write_intents(self, intents: Intents) -> None:
+        """Store the requests that are announced in place of those that are settled."""
+        sync_id = self._scope.sync_id
+        numbers = [*intents.ended, *intents.begun]  # a commit that is tried again may have stored what it announces
+        numbered = ", ".join([self._placeholder] * len(numbers))
+        gone = self._sql(f"DELETE FROM {{intents}} WHERE sync_id = {{p}} AND number IN ({numbered})")
+        self._execute(gone, (sync_id, *numbers))
+        statement = "INSERT INTO {intents} (sync_id, number, part, doubts) VALUES ({p}, {p}, {p}, {p})"
+        for number, doubts in intents.begun.items():
+            for part, some in enumerate(pieces(list(doubts), self._dialect.most)):
+                self._execute(self._sql(statement), (sync_id, number, part, encode(some)))
+
+    def settle_intents(self, sync_id: str) -> None:
+        """Take what an earlier run announced and did not settle for entries in doubt: it was killed.
+
+        :raises StateUnavailable: it could not be read or stored
+        """
+        query = self._sql("SELECT doubts FROM {intents} WHERE sync_id = {p} ORDER BY number, part")
+        found = self._read(lambda: self._fetch(query, (sync_id,)))
+        if not found:
+            return
+        doubts = {key: doubt for (text,) in found for doubt in json.loads(text) for key in doubt[:1]}
+        keys = list(doubts)
+
+        def write() -> None:
+            erased = {key for key, _, _ in self.entries(sync_id, list(map(tombstone, keys)))}
+            self._put(sync_id, [doubts[key] for key in keys if tombstone(key) not in erased])
+            self.change("DELETE FROM {intents} WHERE sync_id = {p}", (sync_id,))
+
+        try:
+            self._store(write)
+        except IterableSyncError:
+            raise
+        except Exception as error:
+            raise StateUnavailable(
+                f"What was being sent when a run of sync {sync_id!r} was killed could not be written for "
+                f"{self._patience:.0f} s ({type(error).__name__}). Nothing was read or sent. The next try begins anew."
+            ) from None
+        log.info(
+            "Sync %s: %d rows were being sent when an earlier run was killed. Iterable may have them or not: they are "
+            "in doubt, and go again or are removed; those that must not be sent twice count as sent.",
+            sync_id,
+            len(doubts),
+        )
 
     def _put(self, sync_id: str, entries: list[tuple[str, str, str]]) -> None:
         values = {"sync_id": "{p}", "record_key": "k", "fingerprint": "f", "ref": "r"}
@@ -610,6 +663,7 @@ def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
         return {
             "state": "iterable_sync_state",
             "header": "iterable_sync_header",
+            "intents": "iterable_sync_intents",
             "ledger": "iterable_sync_ledger",
             "lease": "iterable_sync_lease",
             "index": "iterable_sync_state_ref",
@@ -621,7 +675,7 @@ def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", schema):
         raise ConfigurationError(f"{schema!r} is not the name of a schema: letters, digits and underscores")
     quoted = f"{dialect.quote}{schema}{dialect.quote}"
-    tables = {name: f"{quoted}.sync_{name}" for name in ("state", "header", "ledger", "lease", *AUDIT)}
+    tables = {name: f"{quoted}.sync_{name}" for name in ("state", "header", "intents", "ledger", "lease", *AUDIT)}
     return {**tables, "index": "sync_state_ref", "prefix": "sync_"}
 
 

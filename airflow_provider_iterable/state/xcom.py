@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
 from airflow_provider_iterable.state.memory import apply, pair_with, void
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
@@ -74,8 +74,8 @@ class XComSession:
         """Return the whole entries of some keys."""
         return {key: self._entries[key] for key in keys if key in self._entries}
 
-    def commit(self, patch: Patch) -> None:
-        """Take a patch; it is stored when the run finishes."""
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Take a patch; it is stored when the run finishes. Of intents a run that does not finish leaves nothing."""
         apply(self._entries, patch)
 
     def note(self, name: str, value: str) -> None:

@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.deliver import Patience
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL
 from airflow_provider_iterable.hooks import iterable as hooks
 from airflow_provider_iterable.operators import IterableUserSyncOperator, base
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -168,9 +169,18 @@ class World:
 
     @property
     def remembered(self) -> list[str]:
-        """The keys in the state table."""
+        """The keys in the state table of what was accepted."""
+        return self._keys("<>")
+
+    @property
+    def in_doubt(self) -> list[str]:
+        """The keys in the state table of what may have been accepted."""
+        return self._keys("=")
+
+    def _keys(self, comparison: str) -> list[str]:
+        query = f"SELECT record_key FROM iterable_sync_state WHERE fingerprint {comparison} ? ORDER BY 1"
         with closing(sqlite3.connect(self.warehouse)) as connection:
-            return [key for (key,) in connection.execute("SELECT record_key FROM iterable_sync_state ORDER BY 1")]
+            return [key for (key,) in connection.execute(query, (NEVER_EQUAL.hex(),))]
 
 
 def email(number: int) -> str:

@@ -383,6 +383,20 @@ def test_removals_wait_for_the_last_partition(small: Shop) -> None:
     assert set(small.world.profiles) == addresses(range(1, 51))
 
 
+def test_what_a_killed_partition_announced_moves_as_well(small: Shop) -> None:
+    """A row in doubt goes again from where it is now; a person in doubt without a row is removed in the next run."""
+    small.people(range(1, 61))
+    small.run(FOUR)
+    small.world.create(61)
+    doubts = json.dumps([[f"[{number}]", "0" * 24, f'["email","{email(number)}"]'] for number in (1, 61)])
+    small.sql(f"INSERT INTO iterable_sync_intents VALUES ('{SYNC}[1]', 0, 0, '{doubts}')")
+    reports = small.run(SIX, repartition=True)
+    assert [total(reports, name) for name in ("changed", "unchanged", "removed")] == [1, 59, 0]
+    assert total(small.run(SIX), "removed") == 1
+    assert set(small.world.profiles) == addresses(range(1, 61))
+    assert small.sql("SELECT * FROM iterable_sync_intents") == []
+
+
 def test_a_retry_of_the_same_run_removes_nobody(small: Shop) -> None:
     """Even when every partition has claimed what is its own: removals are for the next run."""
     small.people(range(1, 61))

@@ -17,10 +17,12 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import VOID, Resync
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.vocabulary import (
+    NEVER_EQUAL,
     Batch,
     Duplicate,
     Entry,
     Gone,
+    Intents,
     Invalid,
     Pair,
     Patch,
@@ -331,6 +333,51 @@ class StoreContract(StateContract):
             session.close()
         assert before == {"list_id": "8", "why": "1", "odd": "'; {p} %s \"\u540d"}
         assert kept(place, sync_id) == {}
+
+    writes_ahead = True
+    """Whether it stores what a request would leave behind before the request is sent."""
+
+    def test_what_was_announced_and_not_settled_is_in_doubt(self, place: Place) -> None:
+        """A run was killed: the next one finds its doubts in place of what was remembered, and once only."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1), "[2]": entry(2), "[3]": entry(3)})
+        session = place.open(sync_id)
+        drain(session, [])
+        doubts = {number: (f"[{number}]", NEVER_EQUAL.hex(), entry(0, f"{number}").ref) for number in range(1, 6)}
+        session.commit({}, Intents({0: [doubts[1]], 1: [doubts[2]]}))
+        session.commit({"[2]": entry(7)}, Intents({2: [doubts[3], doubts[4]]}, [1]))
+        session.commit({"[5]": entry(5)}, Intents({1: [doubts[5]]}))
+        session.commit({"[6]": entry(6)}, Intents(ended=[1]))
+        session.close()
+        settled = {"[2]": entry(7), "[5]": entry(5), "[6]": entry(6)}
+        doubtful = {doubts[number][0]: Entry(NEVER_EQUAL, doubts[number][2]) for number in (1, 3, 4)}
+        if self.writes_ahead:
+            assert kept(place, sync_id) == {**settled, **doubtful}
+            keep(place, sync_id, {"[1]": entry(1), "[4]": None})
+            assert kept(place, sync_id) == {**settled, "[1]": entry(1), "[3]": doubtful["[3]"]}
+        else:
+            assert kept(place, sync_id) == {"[1]": entry(1), "[2]": entry(2), "[3]": entry(3)}
+
+    def test_what_is_announced_in_a_first_run_is_in_doubt(self, place: Place) -> None:
+        """Nothing else was stored by then; texts of any kind and size survive."""
+        sync_id = fresh()
+        announced = [(key_of(text), NEVER_EQUAL.hex(), json.dumps(["email", text])) for text in NASTY]
+        announced += [(f"[{number}]", NEVER_EQUAL.hex(), entry(0, "x" * 900).ref) for number in range(100)]
+        session = place.open(sync_id)
+        drain(session, [])
+        session.commit({}, Intents({0: announced}))
+        session.close()
+        found = {key: Entry(NEVER_EQUAL, ref) for key, _, ref in announced}
+        assert kept(place, sync_id) == (found if self.writes_ahead else {})
+
+    def test_doubts_belong_to_one_sync(self, place: Place) -> None:
+        """Another one finds none of them."""
+        one, other = fresh(), fresh()
+        session = place.open(one)
+        session.commit({}, Intents({0: [("[1]", NEVER_EQUAL.hex(), entry(1).ref)]}))
+        session.close()
+        assert kept(place, other) == {}
+        assert len(kept(place, one)) == self.writes_ahead
 
     def test_notes_belong_to_one_sync(self, place: Place) -> None:
         """Entries and other syncs know nothing of them."""

@@ -46,6 +46,8 @@ class XComs:
 
 
 class TestXCom(StoreContract):
+    writes_ahead = False
+
     @pytest.fixture
     def place(self) -> XComs:
         """Return XComs."""
