@@ -15,6 +15,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import airflow_provider_iterable
+from airflow_provider_iterable import errors
 from airflow_provider_iterable.engine import vocabulary
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Entry, Fate, Kind, Operation, Outcome, Reason, Reply, Request
@@ -188,7 +189,8 @@ def test_a_report_keeps_masked_keys_and_texts() -> None:
 
 def test_errors_are_masked_when_they_are_made() -> None:
     """Whatever becomes of them: text, arguments, repr."""
-    kinds: list[type[IterableSyncError]] = [IterableSyncError, *IterableSyncError.__subclasses__()]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, IterableSyncError)]
+    assert len(kinds) > 10
     for kind in kinds:
         error = kind("no ada@example.com")
         assert str(error) == "no ad***@ex***"

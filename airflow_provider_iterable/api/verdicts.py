@@ -127,7 +127,8 @@ def _uncounted(batch: Batch, body: Mapping[str, Any], successes: int) -> Verdict
                 number: _told(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)
                 for number, operation in enumerate(batch.operations)
                 if not unchanged.intersection(operation.handles)
-            }
+            },
+            _left_out(body),
         )
     return Split(Reason.UNKNOWN_USER, "Iterable did not say whom it skipped", last=Fate.SKIPPED)
 
@@ -184,9 +185,10 @@ def counted(batch: Batch, body: Mapping[str, Any], meanings: Mapping[str, tuple[
     """
     operations = batch.operations
     failures, successes = _number(body.get("failCount")), _number(body.get("successCount"))
+    left_out = _left_out(body)
     successes += sum(len(found) for name in ("noOpEmails", "noOpUserIds") if isinstance(found := body.get(name), list))
     if failures == 0 and successes >= len(operations) and not any(True for _ in _blamed(body, meanings)):
-        return Settled()
+        return Settled(left_out=left_out)
     blamed: dict[int, tuple[Reason, Fate]] = {}
     suspects: set[int] = set()
     by_handle: dict[tuple[str, str], list[int]] = {}
@@ -208,13 +210,26 @@ def counted(batch: Batch, body: Mapping[str, Any], meanings: Mapping[str, tuple[
     # Names that count as done explain a failure each, and do no harm where they were counted as successes.
     done = all(fate is Fate.ACCEPTED for _, fate in blamed.values()) and 0 <= failures <= len(blamed)
     if not suspects and (done or len(blamed) == failures) and len(operations) - failures <= successes:
-        return Settled({number: _told(operations[number], *blame) for number, blame in blamed.items()})
+        return Settled({number: _told(operations[number], *blame) for number, blame in blamed.items()}, left_out)
     if not batch.call.repeatable:
         return Settled({n: _told(op, Reason.UNATTRIBUTED, Fate.REJECTED) for n, op in enumerate(operations)})
     reason, fate = seen or (Reason.UNATTRIBUTED, Fate.REJECTED)
     if fate is Fate.ACCEPTED:
         reason, fate = Reason.UNATTRIBUTED, Fate.REJECTED
     return Split(reason, "Iterable's counts and names do not add up", suspects=frozenset(suspects), last=fate)
+
+
+def _left_out(body: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the fields that Iterable left out, from whichever record; ``None`` where the answer does not tell.
+
+    It does so where it is not to create new fields, and counts the records as successes. Of a field inside others, its
+    parents may be named, too.
+    """
+    found = body.get("filteredOutFields")
+    if not isinstance(found, list):
+        return None
+    names = frozenset(map(str, found))
+    return names - {name[:end] for name in names for end, sign in enumerate(name) if sign == "."}
 
 
 def _blamed(
@@ -397,7 +412,7 @@ def _disallowed(batch: Batch, body: Mapping[str, Any], names: Sequence[Any]) -> 
         if isinstance(verdict, Settled):
             told = {others[number]: outcome for number, outcome in verdict.told.items()}
             told.update((n, _told(operations[n], Reason.REFUSED, Fate.REJECTED, _NOT_TRACKED)) for n in blamed)
-            return Settled(told)
+            return Settled(told, verdict.left_out)
     return counted(batch, {**body, "failCount": -1})
 
 

@@ -41,6 +41,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 
 Screen = Callable[[Operation], Operation | Outcome]
 Salvage = Callable[[Operation, Collection[str], str], Operation | None]
+Part = Callable[[Sequence[Operation], frozenset[str]], tuple[Sequence[Operation], Sequence[Outcome]]]
 
 _RECEIPT = attrgetter("key", "remember")
 
@@ -124,6 +125,8 @@ class Delivery:
     :param commit: stores a patch, all or nothing; an error ends the delivery
     :param screen: a last look at an operation before it is packed
     :param salvage: gives a rejected operation without the fields that are to blame, or ``None`` to let it be
+    :param part: parts operations that were accepted, if without some fields, into those that were taken whole, and
+        what is to be told of the others
     :param doubts: says what a request leaves behind that is never answered; announced to the state before it is sent
     :param stop: set from outside to end the delivery: what is in flight is finished and committed
     :param sleep: waits between tries; by default on ``stop``, so that stopping interrupts it
@@ -136,6 +139,7 @@ class Delivery:
         *,
         screen: Screen | None = None,
         salvage: Salvage | None = None,
+        part: Part | None = None,
         doubts: Doubts | None = None,
         patience: Patience | None = None,
         batch_size: int = 1000,
@@ -143,6 +147,7 @@ class Delivery:
         sleep: Callable[[float], Any] | None = None,
     ) -> None:
         self._send, self._commit, self._screen, self._salvage = send, commit, screen, salvage
+        self._part = part
         self._doubts: Doubts = doubts or (lambda call, operations: ())
         self._patience = patience or Patience()
         self._stop = stop or threading.Event()
@@ -365,10 +370,10 @@ class Delivery:
         if not isinstance(attempted.verdict, Again):
             tally.unanswered = 0
         match attempted.verdict:
-            case Settled(told):
+            case Settled(told, left_out):
                 tally.commits += 1
                 rest = [op for n, op in enumerate(batch.operations) if n not in told] if told else batch.operations
-                self._accept(rest, batch.call.then)
+                self._accept(rest, batch.call.then, left_out)
                 for outcome in told.values():
                     if outcome.reason is Reason.UNATTRIBUTED and outcome.operation and not batch.call.repeatable:
                         tally.patch[outcome.key] = outcome.operation.remember
@@ -390,12 +395,17 @@ class Delivery:
             case _:
                 assert_never(attempted.verdict)
 
-    def _accept(self, operations: Sequence[Operation], then: Call | None) -> None:
+    def _accept(
+        self, operations: Sequence[Operation], then: Call | None, left_out: frozenset[str] | None = None
+    ) -> None:
         if then is not None:
             for operation in operations:
                 self._pack(operation, then)
         elif operations:
             self._tally.patch.update(map(_RECEIPT, operations))
+            if left_out is not None and self._part is not None:
+                operations, told = self._part(operations, left_out)
+                self._tally.outcomes.extend(told)
             self._tally.outcomes.append(Accepted(operations))
 
     def _presume(self, operations: Iterable[Operation]) -> None:

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 from msgspec.structs import replace
 
-from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, compare, recalled
+from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
@@ -23,6 +23,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Erased,
     Fate,
     Fresh,
+    Incomplete,
     Invalid,
     Kind,
     News,
@@ -100,6 +101,8 @@ class Plan:
     doubted: Patch = field(default_factory=dict)
     """Memories that the run overwrites at Iterable under another key, so that it would not do to trust them after it
     was cut short or their own row refused; to be committed before the first call."""
+    again: array[int] = field(default_factory=lambda: array("q"))
+    """Positions of unchanged rows that go again, for they carry fields that are there by now."""
 
     @property
     def read(self) -> int:
@@ -119,6 +122,16 @@ class Plan:
         for position, operation in self.rows.read():
             if operation.key not in self.duplicates and position >= self.superseded.get(operation.key, 0):
                 yield position, operation
+
+    def incomplete(self) -> Iterator[Operation]:
+        """Yield the unchanged rows that go again, for they carry fields that are there by now."""
+        again = iter(self.again)
+        due = next(again, None)
+        for position, operation in self.present() if self.again else ():
+            while due is not None and due < position:
+                due = next(again, None)
+            if due == position:
+                yield operation
 
     def removed(self) -> Iterator[Operation]:
         """Yield the removals; they call nothing where a present row bears their identity."""
@@ -146,10 +159,12 @@ class Planner:
 
     Identities are kept as 8-byte hashes in arrays: those that go out, those that are present and quiet, those that
     must go. That is all it takes to find rows that share one.
+
+    :param again: tells by its body whether an unchanged row goes again; ``None``: none does
     """
 
-    def __init__(self, sync: Sync, rows: Spool, removals: Spool) -> None:
-        self._sync = sync
+    def __init__(self, sync: Sync, rows: Spool, removals: Spool, again: GoesAgain | None = None) -> None:
+        self._sync, self._again = sync, again
         self.plan = Plan(rows, removals)
         self._spoken = array("q")
         self._quiet = array("q")
@@ -180,6 +195,8 @@ class Planner:
                 self._speak(self._sync.added(item), item.after)
             elif isinstance(item, Changed):
                 self._changed(item)
+            elif isinstance(item, Incomplete):
+                self._complete(item.after)
             elif isinstance(item, Removed):
                 self._removed(item)
             elif isinstance(item, Invalid):
@@ -273,7 +290,18 @@ class Planner:
                     self.plan.followed += 1
                     self.plan.trails[change.after.key] = (left.key, Entry(NEVER_EQUAL, change.before.ref))
                     self._leave(replace(left, before=change.before.ref))
-        self._speak(operation, change.after)
+        if operation.call is None and self._again is not None and self._again(change.after.body):
+            self._complete(change.after)
+        else:
+            self._speak(operation, change.after)
+
+    def _complete(self, record: Record) -> None:
+        """Plan a row again about which there is no news; where keys are remembered for ever, only a new row speaks."""
+        operation = self._sync.added(Added(record))
+        if not self._sync.keeps_leavers and operation.remember is not None:
+            operation = self._sync.changed(Changed(operation.remember, record))
+        self.plan.again.append(self.plan.rows.size)
+        self._speak(operation, record)
 
     def _removed(self, change: Removed) -> None:
         if change.before.ref:
@@ -386,7 +414,7 @@ class Planner:
             entries = state.recall(some)
             before = [entries[key].fingerprint if key in entries else None for key in some]
             pair = Present(some, [others[key] for key in some], before)
-            self.take(recalled(state, compare(self._sync, [pair])))
+            self.take(recalled(state, compare(self._sync, [pair], self._again)))
 
     def _withdraw(self, keys: Collection[str]) -> None:
         """Take back what was planned for the first rows of these keys."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -54,6 +54,7 @@ class Reason(StrEnum):
     ALREADY_CHANGED = "already_changed"
     TARGET_EXISTS = "target_exists"
     PARTIAL = "partial"
+    FIELDS_LEFT_OUT = "fields_left_out"
     NO_ANSWER = "no_answer"
     RATE_LIMITED = "rate_limited"
     SPLIT_BUDGET = "split_budget"
@@ -89,6 +90,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.ALREADY_CHANGED: "the change had happened already",
     Reason.TARGET_EXISTS: "the new email address belongs to another user",
     Reason.PARTIAL: "the record was accepted without the fields whose values have the wrong type",
+    Reason.FIELDS_LEFT_OUT: "the record was accepted without fields that Iterable does not have",
     Reason.NO_ANSWER: "Iterable gave no usable answer after all tries; the row goes again with the next run",
     Reason.RATE_LIMITED: "Iterable's rate limit left no time; the row goes again with the next run",
     Reason.SPLIT_BUDGET: "too many batches had to be taken apart; the row goes again with the next run",
@@ -215,6 +217,8 @@ class Recipe(Struct, frozen=True):
     """Positions of the columns that the payload and the identifiers come from."""
     text: str
     """Everything else that decides how a payload looks: fields, constants, options."""
+    again: tuple[int, ...] = ()
+    """Positions of columns: where one of them has a value, an unchanged row is to be looked at as well."""
 
 
 class Present(Discreet, frozen=True, gc=False):
@@ -300,6 +304,12 @@ class Removed(Struct, frozen=True, gc=False):
     before: Entry
 
 
+class Incomplete(Struct, frozen=True, gc=False):
+    """A record as Iterable accepted it, but without fields that it has by now."""
+
+    after: Record
+
+
 class Unchanged(Discreet, frozen=True, gc=False):
     """Rows without news; their first handles tell who is present without being sent."""
 
@@ -308,7 +318,7 @@ class Unchanged(Discreet, frozen=True, gc=False):
 
 
 Change = Added | Changed | Removed
-News = Change | Fresh | Unchanged | Quiet | Invalid | Duplicate | Erased
+News = Change | Fresh | Incomplete | Unchanged | Quiet | Invalid | Duplicate | Erased
 
 
 class Request(Discreet, frozen=True):
@@ -419,6 +429,8 @@ class Settled(Struct, frozen=True):
     """Every operation of the batch has its outcome: those told here by their number, the others were accepted."""
 
     told: Mapping[int, Outcome] = {}
+    left_out: frozenset[str] | None = None
+    """Fields that were left out of some of the records, as the answer names them; ``None``: it does not tell."""
 
 
 class Again(Struct, frozen=True):
@@ -542,6 +554,23 @@ class Sync(Protocol):
 
     def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
         """Return the operation without some fields, or ``None`` when it is not to go without them."""
+        ...
+
+
+@runtime_checkable
+class Fielded(Protocol):
+    """A sync whose records have fields that may be left out of what is accepted."""
+
+    def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
+        """Return the fields that the names are about, of which a body has values."""
+        ...
+
+    def mapped(self, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields, as :meth:`carried` tells them, that come from the model."""
+        ...
+
+    def expect(self, fields: Collection[str]) -> None:
+        """Have a database that compares return the unchanged rows that carry such a field."""
         ...
 
 

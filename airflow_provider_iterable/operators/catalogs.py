@@ -46,6 +46,7 @@ class IterableCatalogOperator(IterableModelOperator):
     """
 
     sync_type = "catalogs"
+    changes_requests = ("on_removed", "replace_uploaded_fields_only", "create_catalog", "field_types", "salvage")
 
     def __init__(
         self,

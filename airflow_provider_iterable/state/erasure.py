@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Patch
-from airflow_provider_iterable.state.audit_tables import PERSON_INDEXES, PERSON_TABLES
+from airflow_provider_iterable.state.audit_tables import AUDIT, PERSON_INDEXES
+from airflow_provider_iterable.state.layout import Layout
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession, TableState, encode
+from airflow_provider_iterable.state.table import COMMIT_PATIENCE, STATE, TableSession, TableState, encode
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+ERASURE = Layout("erasure", {}, (*PERSON_INDEXES, ("{index}", "state", "ref")))
+"""What finds a person in the other tables."""
 
 
 class ErasingSession(TableSession):
@@ -27,6 +31,8 @@ class ErasingSession(TableSession):
 
     :param lifts: whether tombstones are lifted rather than set
     """
+
+    layouts: ClassVar[tuple[Layout, ...]] = (STATE, AUDIT, ERASURE)
 
     def __init__(
         self, store: TableState, scope: Scope, hook: DbApiHook, lifts: bool, patience: float = COMMIT_PATIENCE
@@ -48,12 +54,6 @@ class ErasingSession(TableSession):
         finally:
             self._refs = []
         self.touched, self._touched = self.touched + self._touched, 0
-
-    def _create(self) -> None:
-        super()._create()
-        self._make(*(statement.replace("<time>", self._dialect.time) for statement in PERSON_TABLES))
-        for index in (*PERSON_INDEXES, ("{index}", "state", "ref")):
-            self._make_index(*index)
 
     def _write_along(self) -> None:
         self._touched = 0

@@ -141,6 +141,14 @@ class MemoryState:
         """Store a note."""
         self.notes[name] = value
 
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note."""
+        self.notes[name] = value
+
+    def move(self) -> None:
+        """Leave the notes behind."""
+        self.notes.clear()
+
     def void(self, name: str, value: str) -> None:
         """Void every entry."""
         self.notes[name] = value

@@ -28,6 +28,7 @@ from airflow_provider_iterable.state.folder import (
     Folder,
     Head,
     Line,
+    Newer,
     Torn,
     blocks,
     decode,
@@ -109,6 +110,8 @@ class ObjectSession:
         self.remembered = 0
         self.resend_reason: str | None = None
         self.notes: dict[str, str] = {}
+        self._moved = False
+        """Whether what was said last is about another destination or project, until the state is taken to the run's."""
         self._head: Head | None = None
         """What was said last about the sync."""
         self._base = ""
@@ -128,7 +131,8 @@ class ObjectSession:
             self._patiently(self._load, "read")
             head = self._head
             if head is not None:
-                if same_destination(scope, head.destination):
+                self._moved = not same_destination(scope, head.destination)
+                if not self._moved:
                     self.notes = dict(head.notes)
                 if head.mapping != scope.mapping:
                     self.resend_reason = MAPPING_CHANGED
@@ -199,8 +203,24 @@ class ObjectSession:
 
         :raises StateUnavailable: it could not be stored
         """
+        if self._moved:  # what is noted is about the new destination, and what is remembered about the former one
+            self.void(name, value)
+            return
         self.notes[name] = value
         self._write(self._said(), [], f"The note {name!r} is lost, and every entry is as it was.")
+
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note at once where the state is the run's already, otherwise with the first entries.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        self.notes[name] = value
+        if self._head is not None and not self._moved:
+            self.note(name, value)
+
+    def move(self) -> None:
+        """Have the state be about another project, once that is said: its notes are left behind."""
+        self.notes, self._moved = {}, True
 
     def void(self, name: str, value: str) -> None:
         """Void every entry's fingerprint, take the state to the run's destination and store a note.
@@ -208,8 +228,11 @@ class ObjectSession:
         :raises StateUnavailable: it could not be stored
         """
         self.notes[name] = value
-        head = msgspec.structs.replace(self._said(), destination=dict(self._scope.destination), void=True)
+        head = msgspec.structs.replace(
+            self._said(), destination=dict(self._scope.destination), notes=dict(self.notes), void=True
+        )
         self._write(head, [], "Nothing was sent, and every entry is as it was.")
+        self._moved = False
 
     def others(self) -> Mapping[str, Header]:
         """Return the headers of the other syncs below the same path; those that cannot be read are left out."""
@@ -242,7 +265,8 @@ class ObjectSession:
         scope, head = self._scope, self._head
         if head is None:
             return Head(scope.sync_id, dict(scope.destination), scope.mapping, dict(self.notes))
-        return Head(scope.sync_id, head.destination, head.mapping, dict(self.notes))
+        notes = head.notes if self._moved else dict(self.notes)
+        return Head(scope.sync_id, head.destination, head.mapping, notes)
 
     def _count(self) -> int:
         ((count,),) = self._entries.execute("SELECT count(*) FROM entries")
@@ -382,6 +406,11 @@ class ObjectSession:
         """
         try:
             head, lines = decode(self._folder.read(name))
+        except Newer as error:
+            raise ConfigurationError(
+                f"The state of sync {self._scope.sync_id!r} cannot be read: {self._folder.told}/{name} {error}: a "
+                "later version wrote it. Nothing was sent. Install that version, or a later one."
+            ) from None
         except ConfigurationError as error:
             raise self._refused(name, str(error)) from None
         if head.sync_id != self._scope.sync_id:

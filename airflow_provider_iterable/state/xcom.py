@@ -82,6 +82,14 @@ class XComSession:
         """Take a note; it is stored when the run finishes."""
         self.notes[name] = value
 
+    def note_along(self, name: str, value: str) -> None:
+        """Take a note; it is stored when the run finishes."""
+        self.notes[name] = value
+
+    def move(self) -> None:
+        """Leave the notes behind; that is stored when the run finishes."""
+        self.notes.clear()
+
     def void(self, name: str, value: str) -> None:
         """Void every entry; it is stored when the run finishes."""
         self.notes[name] = value
@@ -144,8 +152,11 @@ def decode(text: str) -> tuple[dict[str, Any], dict[str, Entry]]:
     """
     try:
         header = json.loads(text)
-        if header["format"] != _FORMAT:
-            raise ConfigurationError(f"The XCom state has format {header['format']}, which this version cannot read.")
+        if header["format"] > _FORMAT:
+            raise ConfigurationError(
+                f"The XCom {XCOM_KEY!r} has format {header['format']}, and this version of the provider knows format "
+                f"{_FORMAT}: a later version wrote it. Nothing was read or sent. Install that version, or a later one."
+            )
         lines = json.loads(zlib.decompress(base64.b85decode(header["entries"])))
         entries = {key: Entry(bytes.fromhex(digest), ref) for key, (digest, ref) in lines.items()}
     except (ValueError, KeyError, TypeError, zlib.error) as error:

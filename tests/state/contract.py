@@ -463,6 +463,59 @@ class StoreContract(StateContract):
             assert memories(session) == {"[1]": first, "[2]": entry(3)}
             session.close()
 
+    def test_a_note_along_waits_for_the_first_entries(self, place: Place) -> None:
+        """It is stored at once only where the sync is remembered already: by itself it binds nobody."""
+        sync_id = fresh()
+        session = place.open(sync_id)
+        session.note_along("project", "one")
+        assert session.notes == {"project": "one"}
+        session.finish(False)
+        session.close()
+        session = place.open(sync_id, {**HERE, "list": 7})
+        assert session.notes == {}
+        session.note_along("project", "two")
+        session.commit({"[1]": entry(1)})
+        session.finish(True)
+        session.close()
+        session = place.open(sync_id, {**HERE, "list": 7})
+        assert session.notes == {"project": "two"}
+        session.note_along("project", "three")
+        session.finish(True)
+        session.close()
+        session = place.open(sync_id, {**HERE, "list": 7})
+        assert session.notes == {"project": "three"}
+        session.close()
+
+    @pytest.mark.parametrize("resync", ["full", "baseline"])
+    def test_a_state_moves_to_another_project_with_a_resync(self, place: Place, resync: Resync) -> None:
+        """Notes are left behind once a full one has voided the entries, or a baseline has ended; not before."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1)})
+        session = place.open(sync_id)
+        session.note("list_id", "6")
+        session.finish(True)
+        session.close()
+        session = place.open(sync_id, resync=resync)
+        session.move()
+        session.note_along("project", "two")
+        assert session.notes == {"project": "two"}
+        if resync == "baseline":
+            session.commit({"[2]": entry(2)})
+        session.finish(False)
+        session.close()
+        session = place.open(sync_id, resync=resync)
+        assert session.notes == {"list_id": "6"}
+        session.move()
+        session.note_along("project", "two")
+        if resync == "full":
+            session.void("why", "full")
+        session.finish(True)
+        session.close()
+        session = place.open(sync_id)
+        assert session.notes == {"project": "two"} | ({"why": "full"} if resync == "full" else {})
+        assert memories(session)["[1]"] == (Entry(VOID, entry(1).ref) if resync == "full" else entry(1))
+        session.close()
+
     def test_a_state_may_be_voided_before_anything_is_remembered(self, place: Place) -> None:
         """The note is there, and entries that come later are not void; it is not delivered yet."""
         sync_id = fresh()
