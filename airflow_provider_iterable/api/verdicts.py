@@ -488,17 +488,10 @@ def not_enabled(reply: Reply) -> bool:
     return reply.status == 404 and bool(parsed(reply)) and bool(_NOT_ENABLED.search(_message(reply)))
 
 
-def key_refused(reply: Reply) -> bool:
-    """Tell whether the answer is about the API key: no call with it would end otherwise."""
-    return reply.status in (401, 403)
-
-
-def in_words(method: str, template: str, told: str, reply: Reply) -> str | None:
-    """Say what is wrong with the key or the endpoint; ``None`` when the answer is about neither.
-
-    :param told: status and code, to be shown
-    """
-    if key_refused(reply):
+def in_words(method: str, template: str, reply: Reply) -> str | None:
+    """Say what is wrong with the key or the endpoint; ``None`` when the answer is about neither."""
+    told = _status(reply)
+    if reply.status in (401, 403):
         return (
             f"Iterable refused the API key ({told}): it is wrong, disabled, of another data centre, or may not make "
             f"this call ({method} {template})."
@@ -519,8 +512,7 @@ def refusal(batch: Batch, reply: Reply) -> Verdict:
     Codes that are about what was sent stand above a 5xx.
     """
     status, body = reply.status, parsed(reply)
-    code = code_of(body)
-    detail = f"HTTP {status}" + (f" {code}" if code and code != "Success" else "")
+    code, detail = code_of(body), _status(reply)
     if status == 429:
         return Again(Reason.RATE_LIMITED, reply.retry_after)
     judged = status >= 500 and code in _OF_THE_BODY
@@ -532,7 +524,7 @@ def refusal(batch: Batch, reply: Reply) -> Verdict:
         return _mismatch(batch, body, detail)
     if code == "UniqueFieldsLimitExceeded":
         return Halt(_field_limit(body))
-    hopeless = in_words(batch.call.method, batch.call.template, detail, reply)
+    hopeless = in_words(batch.call.method, batch.call.template, reply)
     if hopeless is not None:
         return Halt(hopeless)
     reason, fate = CODES.get(code, (Reason.REFUSED, Fate.REJECTED))
@@ -638,6 +630,12 @@ def _field_limit(body: Mapping[str, Any]) -> str:
         f"Iterable's limit of unique fields ({params.get('limit', 'not told')}) is exceeded by new fields: {names}. "
         "Map fewer fields, have the limit raised, or set create_new_fields=False."
     )
+
+
+def _status(reply: Reply) -> str:
+    """Return status and code, to be shown; Iterable puts ``Success`` on errors too."""
+    code = code_of(parsed(reply))
+    return f"HTTP {reply.status}" + (f" {code}" if code and code != "Success" else "")
 
 
 def _message(reply: Reply) -> str:

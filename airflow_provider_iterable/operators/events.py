@@ -12,7 +12,7 @@ from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Sync
-from airflow_provider_iterable.errors import IterableSyncError
+from airflow_provider_iterable.errors import WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields, Mapper
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -179,7 +179,7 @@ class IterableEventOperator(IterableModelOperator):
         def learn() -> None:
             try:
                 events.learn_types(hook.get_fields(client))
-            except IterableSyncError as error:
+            except WorthRetrying as error:
                 self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return learn

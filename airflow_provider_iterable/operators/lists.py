@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.endpoints import MailingList
 from airflow_provider_iterable.engine.vocabulary import Sync
-from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, WorthRetrying
+from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -142,7 +142,7 @@ class IterableListOperator(IterableModelOperator):
             if self.check_types and self.fields:
                 try:
                     members.learn_types(hook.get_fields(client))
-                except IterableSyncError as error:
+                except WorthRetrying as error:
                     self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return prepare

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.vocabulary import Sync
-from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
+from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -184,7 +184,7 @@ class IterableUserSyncOperator(IterableModelOperator):
         def learn() -> None:
             try:
                 users.learn_types(hook.get_fields(client))
-            except IterableSyncError as error:
+            except WorthRetrying as error:
                 self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return learn

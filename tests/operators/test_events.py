@@ -562,10 +562,16 @@ def test_user_fields_are_compared_with_their_types(open_shop: Open, heard: Calla
     assert shop.profiles[email(1)]["tier"] == 2
     assert shop.calls == {FIELDS: 1, PURCHASE: 1}
     assert "key [2]: field tier: long expected, string like x" in heard()
-    shop.sandbox.faults({"kind": "5xx_html", "path": "/api/users/getFields", "times": -1})
+    shop.sandbox.faults({"kind": "5xx_html", "path": "/api/users/getFields", "times": 1})
     shop.happen(3, tier=3)
     assert shop.run(user_fields={"tier": "tier"})["accepted"] == 1
     assert "Values are sent without comparing them" in heard()
+    shop.sandbox.faults({"kind": "5xx_html", "status": 403, "path": "/api/users/getFields", "times": -1})
+    shop.forget_calls()
+    shop.happen(5, tier=3)
+    message, _ = shop.failure(AirflowFailException, user_fields={"tier": "tier"})
+    assert "refused the API key (HTTP 403)" in message
+    assert shop.calls == {FIELDS: 1}
     shop.forget_calls()
     shop.happen(4, tier="5")
     assert shop.run(user_fields={"tier": "tier"}, check_types=False, max_rejected=1.0)["rejected"] == 1
