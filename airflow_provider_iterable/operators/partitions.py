@@ -167,7 +167,10 @@ class IterableSyncSummaryOperator(BaseOperator):
                 f"{', '.join(missing[:20])}. Nobody is told that the sync has run. Look at their tasks; when these "
                 "have succeeded, clear this one."
             )
-        context["outlet_events"][self.asset].extra = total
+        if total["dry_run"]:
+            self.outlets = []  # some partition has only made a plan
+        else:
+            context["outlet_events"][self.asset].extra = total
         return total
 
 
@@ -190,7 +193,7 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "destination": first.get("destination"),
         "status": statuses.pop() if len(statuses) == 1 else "failed",
         "resync": first.get("resync"),
-        "dry_run": first.get("dry_run"),
+        "dry_run": any(report.get("dry_run") for report in reports),
         "resend_reason": "; ".join(sorted({str(report["resend_reason"]) for report in reports} - {"None"})) or None,
         **{name: sum(report[name] for report in reports) for name in COUNTS},
         "reasons": dict(sorted(reasons.items())),

@@ -669,10 +669,10 @@ def test_another_type_of_event_is_another_destination(open_shop: Open) -> None:
 
 CUSTOM: dict[str, Any] = {"event_type": "custom"}
 PARSE_TIME: list[tuple[dict[str, Any], str]] = [
-    ({"event_type": "visit", "event_name": None}, "event_type must be one of 'custom', 'purchase', 'cart'"),
+    ({"event_type": "visit", "event_name": None}, 'event_type must be "custom", "purchase" or "cart"'),
     ({"event_name": None}, "needs event_name or event_name_column"),
     ({"event_name_column": "name"}, "needs event_name or event_name_column"),
-    ({"event_name": " "}, "event_name is blank"),
+    ({"event_name": " "}, "event_name must be a text that is not blank"),
     ({"items_column": "items"}, 'items_column has no meaning for event_type="custom"'),
     ({"user_fields": {"tier": "tier"}}, 'user_fields has no meaning for event_type="custom"'),
     ({"event_type": "purchase", "event_name": "x"}, 'event_name has no meaning for event_type="purchase"'),

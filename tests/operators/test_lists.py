@@ -682,10 +682,10 @@ def test_guards(world: ListWorld) -> None:
     [
         ({"list_id": 7, "list_name": "VIP"}, "leave out list_name"),
         ({"list_id": 7, "list_description": "x"}, "leave out list_name and list_description"),
-        ({"list_id": "7"}, "list_id must be a number"),
+        ({"list_id": "seven"}, "list_id must be a number"),
         ({"list_id": True}, "list_id must be a number"),
         ({"list_id": 0}, "list_id must be a number"),
-        ({"list_name": " "}, "list_name is blank"),
+        ({"list_name": " "}, "list_name must be a text that is not blank"),
         ({"email_column": None, "user_id_column": None}, "a user needs an identifier"),
         ({"email_column": "email", "match_by": "user_id"}, "needs user_id_column"),
     ],
