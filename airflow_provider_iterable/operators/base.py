@@ -250,19 +250,19 @@ class IterableModelOperator(BaseOperator):
         for name, value in check_literals(self.forms, self.template_fields, given).items():
             setattr(self, name, value)
 
-    def _read_rendered(self, context: Context) -> None:
-        """Read what became of the templates, before anything is done with it.
+    def _read_rendered(self, report: Report) -> ConfigurationError | None:
+        """Read what became of the templates; return what is wrong with one of them, to be told where runs are told of.
 
-        :raises AirflowFailException: one was not rendered, or became something that the parameter cannot be
+        Whether it is a dry run is read first: the account of one says so, and is written nowhere.
         """
         try:
-            for name in self.template_fields:
+            for name in ("dry_run", *self.template_fields):
                 value = rendered(name, self.forms[name], getattr(self, name), name in self._templates)
                 setattr(self, name, value)
+                report.dry_run = self.dry_run
         except ConfigurationError as error:
-            report = Report(self.sync_id, str(context["run_id"]), {}, "failed")
-            context["ti"].xcom_push(key=REPORT_KEY, value=report.to_dict())
-            raise AirflowFailException(str(error)) from None
+            return error
+        return None
 
     def _has(self, name: str) -> bool:
         """Whether a parameter was given, as a value or as a template."""
@@ -317,15 +317,17 @@ class IterableModelOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the sync and return its report."""
-        self._read_rendered(context)
-        hook = IterableHook(self.iterable_conn_id)
-        report = Report(self.sync_id, str(context["run_id"]), {}, dry_run=self.dry_run)
+        report = Report(self.sync_id, str(context["run_id"]), {})
+        wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
         audit = self._audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
         self._stop = threading.Event()
         try:
             with audit:
+                if wrong is not None:
+                    raise wrong
+                hook = IterableHook(self.iterable_conn_id)
                 part = self._part(context)
                 report.destination = self.destination(hook)
                 report.resync = self._checked_resync(hook)
@@ -464,7 +466,7 @@ class IterableModelOperator(BaseOperator):
         source = self.model_source or self.sql
         if isinstance(source, str) and source.endswith(".sql") and "\n" not in source:
             return PurePosixPath(source).stem
-        return self.table.rpartition(".")[2] if self.table else None
+        return self.table.rpartition(".")[2] if isinstance(self.table, str) else None
 
     def _checked_resync(self, hook: IterableHook) -> Resync:
         """Return the kind of resync.

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, Asset, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Asset, BaseOperator
 
 from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.operators.parameters import AS_IT_IS, rendered
 from airflow_provider_iterable.state import TableState
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class IterableSyncSummaryOperator(BaseOperator):
 
     :param reports: the output of the mapped sync: ``reports=sync.output`` (templated)
     :param partitions: all partitions; by default those over which the sync was expanded (templated)
+    :raises AirflowFailException: partitions is no list of partitions, or was not rendered
     :raises AirflowException: a partition did not report; the message says which
     """
 
@@ -157,7 +159,10 @@ class IterableSyncSummaryOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the sum."""
         reports = [report for report in self.reports or () if isinstance(report, Mapping)]
-        names = names_of(self.partitions or ())
+        try:
+            names = names_of(rendered("partitions", AS_IT_IS, self.partitions, False) or ())
+        except ConfigurationError as error:
+            raise AirflowFailException(str(error)) from None
         missing = [name for name in names if name not in {report.get("partition") for report in reports}]
         total = summed(self.sync_id, reports)
         self.log.info("%s", "\n".join(_lines(total, reports)))

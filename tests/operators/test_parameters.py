@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator
 
 from airflow_provider_iterable import operators
+from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Column, Constant, Json
 from airflow_provider_iterable.operators import (
@@ -109,12 +110,14 @@ def make(operator: type[IterableModelOperator], **given: Any) -> IterableModelOp
     return operator(**{**least, **given})
 
 
-def execute(made: IterableModelOperator) -> dict[str, Any]:
+def execute(made: IterableModelOperator) -> None:
     """Run an operator that is refused before it does anything: there is not even a connection."""
     pushed: dict[str, Any] = {}
     task_instance = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}), try_number=1)
-    made.execute({"run_id": "run", "ti": task_instance})  # type: ignore[typeddict-item]
-    return pushed
+    try:
+        made.execute({"run_id": "run", "ti": task_instance})  # type: ignore[typeddict-item]
+    finally:
+        assert (pushed[REPORT_KEY]["status"], pushed[REPORT_KEY]["requests"]) == ("failed", {})
 
 
 EVERY = [(operator, name) for operator in OPERATORS for name in sorted(parameters(operator))]
@@ -202,16 +205,11 @@ def render(made: BaseOperator, **params: Any) -> None:
     made.render_template_fields({"params": params, "task": made})
 
 
-def read(made: IterableModelOperator) -> dict[str, Any]:
-    """Read what was rendered; return what was told where that failed."""
-    pushed: dict[str, Any] = {}
-    task_instance = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
-    try:
-        made._read_rendered({"run_id": "run", "ti": task_instance})  # type: ignore[typeddict-item]
-    except AirflowFailException:
-        assert pushed[REPORT_KEY]["status"] == "failed"
-        raise
-    return pushed
+def read(made: IterableModelOperator) -> None:
+    """Read what was rendered."""
+    wrong = made._read_rendered(Report("sync", "run", {}))
+    if wrong is not None:
+        raise wrong
 
 
 @pytest.mark.parametrize(("operator", "name"), TEMPLATES)
@@ -223,7 +221,7 @@ def test_what_templates_become_is_read(dag: DAG, operator: type[IterableModelOpe
             continue
         made = make(operator, task_id=f"sync_{len(dag.task_dict)}", **{name: "{{ params.value }}"})
         render(made, value=value)
-        assert read(made) == {}
+        read(made)
         found = getattr(made, name)
         assert (found, type(found)) == (expected, type(expected)), value
         literal = make(operator, task_id=f"sync_{len(dag.task_dict)}", **{name: value})
@@ -241,7 +239,7 @@ def test_what_is_misread_is_refused(dag: DAG, operator: type[IterableModelOperat
         render(made, value=value)
         if dag.render_template_as_native_obj and value in OF_PYTHON:
             continue
-        with pytest.raises(AirflowFailException, match=f"{name} (must be|became None)") as failed:
+        with pytest.raises(ConfigurationError, match=f"{name} (must be|became None)") as failed:
             read(made)
         private = name in ("sql", "parameters", "hook_params", "fields")
         assert private or str(value).strip() in str(failed.value)
@@ -260,7 +258,7 @@ def test_nothing_is_not_taken_for_left_out(dag: DAG, operator: type[IterableMode
         return
     made = make(operator, **{name: "{{ none }}"})
     render(made)
-    with pytest.raises(AirflowFailException, match=name):
+    with pytest.raises(ConfigurationError, match=name):
         read(made)
 
 
@@ -276,7 +274,7 @@ def test_fields_are_rendered(dag: DAG) -> None:
     }
     made = make(IterableUserSyncOperator, fields=dict(fields))
     render(made, column="first_name", day="Monday")
-    assert read(made) == {}
+    read(made)
     assert made.fields == {
         "plain": "first_name",
         "column": Column("first_name", nulls="skip"),
@@ -293,7 +291,7 @@ def test_what_jinja_gives_is_not_rendered_again(dag: DAG) -> None:
     """A template in a value that a template took from somewhere is refused."""
     made = make(IterableListOperator, list_name="{{ params.name }}")
     render(made, name="{{ evil }}")
-    with pytest.raises(AirflowFailException, match=r"list_name still holds '{{ evil }}'.* Jinja inside of what Jinja"):
+    with pytest.raises(ConfigurationError, match=r"list_name still holds '{{ evil }}'.* Jinja inside of what Jinja"):
         read(made)
 
 
@@ -384,3 +382,51 @@ def test_flags_are_never_mere_truth() -> None:
     """Texts of them are read, whether or not the parameter is templated."""
     made = make(IterableUserSyncOperator, check_types="False", salvage="true", batch_size="500", primary_key="id")
     assert (made.check_types, made.salvage, made.batch_size) == (False, True, 500)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("partitions", "message"),
+    [
+        ("{{ params.x }}", "partitions still holds '{{ params.x }}'"),
+        (["a", "{{ params.x }}"], "partitions still holds '{{ params.x }}'"),
+        ("['a', 'b']", "partitions must be a list of all partitions, not str"),
+        (["a", "a"], "there are several a"),
+    ],
+)
+def test_a_summary_reads_its_partitions(partitions: Any, message: str) -> None:
+    """What is no list of partitions could not be found among the reports, whatever they say."""
+    with DAG(dag_id="dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+        common = {
+            **OPERATORS[IterableUserSyncOperator],
+            "sql": "SELECT 1",
+            "sql_conn_id": "nowhere",
+            "primary_key": "id",
+        }
+        partial = IterableUserSyncOperator.partial(task_id="sync", state=TableState(), **common)
+        sync = partial.expand(partition=["a", "b"])
+        summary = operators.IterableSyncSummaryOperator(task_id="sum", reports=sync.output, partitions=partitions)
+    assert set(summary.template_fields) == {"reports", "partitions"}
+    assert set(parameters(type(summary))) == {"reports", "partitions"}
+    summary.reports = []
+    with pytest.raises(AirflowFailException) as failed:
+        summary.execute({})
+    assert message in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"mode": "insert"}, 'mode must be "upsert", "update" or "change_email", not'),
+        ({"timezone": "{{ params.zone }}"}, "timezone holds a template, '{{ params.zone }}', and is not templated"),
+        ({"dry_run": "perhaps"}, "dry_run must be True or False, not 'perhaps'"),
+        ({"fields": ["a"]}, "fields must be a dict"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Task 'sync' was never mapped:UserWarning")
+def test_what_is_mapped_is_read_when_the_dag_is_parsed(given: dict[str, Any], message: str) -> None:
+    """The operator itself is only made when its task runs."""
+    common: dict[str, Any] = {"sql": "SELECT 1", "sql_conn_id": "nowhere", "primary_key": "id", "email_column": "email"}
+    with pytest.raises(ConfigurationError) as failed:
+        IterableUserSyncOperator.partial(task_id="sync", state=TableState(), **common, **given)
+    assert message in str(failed.value)
+    IterableUserSyncOperator.partial(task_id="sync", state=TableState(), **common, dry_run="{{ params.dry }}")
