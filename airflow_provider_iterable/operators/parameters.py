@@ -127,6 +127,13 @@ def _any_text(value: Any) -> str:
     return value
 
 
+def _hash(value: Any) -> str:
+    """Return the hash of a plan; what is none agrees with no plan, so that nothing is sent."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
 def _columns(value: Any) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)):
@@ -195,7 +202,7 @@ LIMIT_OR_NONE = Form("a share from 0.0 to 1.0 or a number of rows", _limit(none=
 TEXT = Form("a text that is not blank, and not None", _text)
 OPTIONAL_TEXT = Form("a text that is not blank, and not None", _text, optional=True)
 DESCRIPTION = Form("a text, and not None", _any_text, optional=True)
-COLUMN = Form("the name of a column", _text)
+PLAN_HASH = Form("the hash of a plan", _hash, optional=True)
 OPTIONAL_COLUMN = Form("the name of a column", _text, optional=True)
 KEY = Form("a column, or a list of at least one column", _key)
 COLUMNS = Form("a column, or a list of columns", _columns)

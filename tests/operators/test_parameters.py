@@ -71,7 +71,7 @@ GOOD_AND_BAD: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
     "repartition": FLAG,
     "resync": ([("full", "full"), ("baseline", "baseline")], ["Full", "", "None", "everything"]),
     "dry_run": FLAG,
-    "approved_plan": TEXT,
+    "approved_plan": ([("0a1b", "0a1b"), ("", "")], []),
     "allow_empty": FLAG,
     "max_removed": ([*LIMIT[0], (None, None)], LIMIT[1]),
     "max_rejected": (LIMIT[0], [*LIMIT[1], "None"]),
@@ -256,6 +256,8 @@ def test_nothing_is_not_taken_for_left_out(dag: DAG, operator: type[IterableMode
         name == "fields" and operator is IterablePrivacyOperator
     ):
         return
+    if name == "approved_plan" and not dag.render_template_as_native_obj:
+        return  # "None" is the hash of no plan, so nothing is sent
     made = make(operator, **{name: "{{ none }}"})
     render(made)
     with pytest.raises(ConfigurationError, match=name):

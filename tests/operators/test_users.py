@@ -9,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_iterable.engine.vocabulary import Patch
+from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import base
 from airflow_provider_iterable.sandbox.options import ProjectType
@@ -264,8 +265,8 @@ def test_a_table_is_a_model(world: World) -> None:
     world.people(1)
     assert world.run(sql=None, table="users")["accepted"] == 1
     for wrong in ({"table": "users"}, {"sql": None}):
-        message, _ = world.failure(AirflowFailException, **wrong)
-        assert message == "Give the model as sql or as table, one of the two."
+        with pytest.raises(ConfigurationError, match="Give the model as sql or as table, one of the two"):
+            world.make(**wrong)
 
 
 def test_bad_rows_are_named_and_go_again(world: World, heard: Callable[[], str]) -> None:
