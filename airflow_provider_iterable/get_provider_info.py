@@ -58,6 +58,12 @@ def get_provider_info() -> dict[str, object]:
                         "create users.",
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
+                    "project": {
+                        "label": "Project",
+                        "description": "Any name for the project. A sync's state belongs to one project; with a name, "
+                        "it knows the project by that, and otherwise by API key and message channels.",
+                        "schema": {"type": ["string", "null"], "maxLength": 100},
+                    },
                 },
             }
         ],

@@ -107,6 +107,12 @@ class Mapper:
         return tuple(number for _, number, _, _ in self._columns)
 
     @property
+    def sources(self) -> Mapping[str, int | None]:
+        """Where the column of each field stands, ``None`` where it is a constant; empty until bound."""
+        found: dict[str, int | None] = {field: number for field, number, _, _ in self._columns}
+        return {field: found.get(field) for field in self.names if self._described}
+
+    @property
     def text(self) -> str:
         """What decides how the values of the mapped columns look, apart from the values; empty until bound."""
         return repr((self._described, self._constants, self._zone, self._offset))

@@ -14,6 +14,7 @@ import msgspec
 
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
+    NO_INTENTS,
     Accepted,
     Added,
     Batch,
@@ -22,6 +23,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Entry,
     Fate,
     Handle,
+    Intents,
     Invalid,
     Kind,
     Operation,
@@ -68,8 +70,11 @@ FAULTS = (
     "401",
     "kill_before",
     "kill_after",
+    "die_before",
+    "die_after",
 )
-"""What may befall a request of :class:`TinyIterable`; ``after`` and ``before`` tell whether it was applied."""
+"""What may befall a request of :class:`TinyIterable`; ``after`` and ``before`` tell whether it was applied. A task that
+is killed may still commit, one that dies may not."""
 
 
 @dataclass
@@ -88,6 +93,8 @@ class TinyIterable:
     history: list[Request] = field(default_factory=list)
     accepted: set[bytes] = field(default_factory=set)
     """Digests of all records that were ever written."""
+    dead: bool = False
+    """Whether whoever sends has died: nothing reaches Iterable from there, until the next run begins."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,6 +109,8 @@ class TinyIterable:
         """Answer one request."""
         request = batch.call.wrap(batch.operations)
         with self._lock:
+            if self.dead:
+                raise Killed
             self.history.append(request)
             fault = self.faults.popleft() if self.faults else ""
             match fault:
@@ -119,6 +128,9 @@ class TinyIterable:
                     return Reply(401, b'{"msg":"Invalid API key","code":"BadApiKey"}')
                 case "kill_before":
                     raise Killed
+                case "die_before":
+                    self.dead = True
+                    raise Killed
             reply = self._apply(request, fault)
             match fault:
                 case "lost_after":
@@ -128,6 +140,9 @@ class TinyIterable:
                 case "garbled_after":
                     return Reply(200, reply.body[:20])
                 case "kill_after":
+                    raise Killed
+                case "die_after":
+                    self.dead = True
                     raise Killed
             return reply
 
@@ -262,13 +277,15 @@ class Committer:
 
     errors: deque[Exception | None] = field(default_factory=deque)
     history: list[Patch] = field(default_factory=list)
+    intents: list[Intents] = field(default_factory=list)
 
-    def __call__(self, patch: Patch) -> None:
-        """Store a patch."""
+    def __call__(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents."""
         error = self.errors.popleft() if self.errors else None
         if error is not None:
             raise error
         self.history.append(dict(patch))
+        self.intents.append(intents)
 
     @property
     def state(self) -> dict[str, Entry | None]:

@@ -34,7 +34,7 @@ from urllib.request import Request, urlopen
 import msgspec
 
 from airflow_provider_iterable.engine.deliver import Patience
-from airflow_provider_iterable.engine.vocabulary import Gone, Sync
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Gone, Sync
 from airflow_provider_iterable.state import ObjectState, TableState
 from airflow_provider_iterable.state.scope import Scope, Store
 from tests.services import postgres_uri
@@ -80,15 +80,12 @@ class Kill:
     """Rows that the sandbox holds."""
     remembered: int
     """Rows that the state holds."""
+    in_flight: int
+    """Rows that were accepted, and that the state neither remembers nor knew to be in doubt before."""
     requests: int
     """Bulk requests of the attempt that reached the sandbox."""
     resent: int
     """Rows that the attempt sent although the sandbox held them."""
-
-    @property
-    def in_flight(self) -> int:
-        """Rows that were accepted and are not remembered."""
-        return self.accepted - self.remembered
 
 
 @dataclass
@@ -203,24 +200,38 @@ class Scene:
         """Return the name of the state table."""
         return f"{self.name}.sync_state" if self.where == "postgres" else "iterable_sync_state"
 
-    def remembered(self) -> set[str]:
-        """Return the email addresses of the rows in the state."""
-        statement = f"SELECT record_key FROM {self.state_table()} WHERE sync_id = '{SYNC_ID}'"
+    def state(self) -> tuple[set[str], set[str]]:
+        """Return the email addresses of the rows that are remembered, and of those in doubt."""
         if self.where == "object":
             # Read only, wherever it belongs: none of what a baseline would do is done.
             session = ObjectState(f"file://{self.folder}/objects").open(Scope(SYNC_ID, {}, resync="baseline"))
             with closing(session):
-                return {email(int(pair.key[1:-1])) for pair in session.pair(NOBODY, []) if isinstance(pair, Gone)}
-        if self.where == "postgres":
-            if self.query(f"SELECT to_regclass('{self.state_table()}')") == [(None,)]:
-                return set()
-            found = self.query(statement)
+                pairs = [pair for pair in session.pair(NOBODY, []) if isinstance(pair, Gone)]
+            entries = [(pair.key, pair.before.fingerprint.hex()) for pair in pairs]
+            announced: list[str] = []
         else:
-            with closing(sqlite3.connect(self.folder / "state.db")) as connection:
-                if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'iterable_sync_state'").fetchall():
-                    return set()
-                found = connection.execute(statement).fetchall()
-        return {email(int(key[1:-1])) for (key,) in found}
+            entries = self._stored(f"SELECT record_key, fingerprint FROM {{}} WHERE sync_id = '{SYNC_ID}'", "state")
+            found = self._stored(f"SELECT doubts FROM {{}} WHERE sync_id = '{SYNC_ID}'", "intents")
+            announced = [key for (doubts,) in found for key, _, _ in json.loads(doubts)]
+        doubtful = {email(int(key[1:-1])) for key, digest in entries if digest == NEVER_EQUAL.hex()}
+        remembered = {email(int(key[1:-1])) for key, _ in entries} - doubtful
+        return remembered, doubtful | {email(int(key[1:-1])) for key in announced}
+
+    def remembered(self) -> set[str]:
+        """Return the email addresses of the rows that are remembered."""
+        return self.state()[0]
+
+    def _stored(self, statement: str, table: str) -> list[tuple[Any, ...]]:
+        """Ask one of the state's tables, if it is there."""
+        if self.where == "postgres":
+            name = f"{self.name}.sync_{table}"
+            return (
+                [] if self.query(f"SELECT to_regclass('{name}')") == [(None,)] else self.query(statement.format(name))
+            )
+        name = f"iterable_sync_{table}"
+        with closing(sqlite3.connect(self.folder / "state.db")) as connection:
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchall()
+            return connection.execute(statement.format(name)).fetchall() if there else []
 
     @contextmanager
     def locked_model(self) -> Iterator[None]:
@@ -388,6 +399,8 @@ class Experiment:
     """At how many kills a row was in flight, by email address."""
     accepted: int = 0
     writes: int = 0
+    doubtful: set[str] = field(default_factory=set)
+    """Rows that were accepted and not remembered at the kill before."""
 
     def kill(
         self,
@@ -407,9 +420,11 @@ class Experiment:
                 process.wait()
         # Only now: Postgres notices that a client is gone when it is done waiting for a lock.
         scene.settle()
-        profiles, now = scene.profiles(), scene.remembered()
+        profiles, (now, doubtful) = scene.profiles(), scene.state()
         assert now >= remembered, "a kill does not make the state forget"
         assert now <= profiles.keys(), "the state holds only what was accepted"
+        lost = profiles.keys() - now
+        assert lost <= doubtful, "what was accepted and is not remembered is in doubt"
         if kind == "plan":
             assert scene.calls() == calls, "while the model is read nothing is sent"
         elif kind == "commit":
@@ -421,11 +436,13 @@ class Experiment:
             seconds,
             len(profiles),
             len(now),
+            len(lost - self.doubtful),
             scene.received() - received,
             writes - self.writes - new,
         )
         self.accepted, self.writes = len(profiles), writes
-        self.lost.update(profiles.keys() - now)
+        self.lost.update(lost)
+        self.doubtful = lost
         self.kills.append(kill)
         return kill
 
@@ -451,9 +468,14 @@ class Experiment:
         def wait(process: subprocess.Popen[bytes]) -> float:
             # Not sooner: it has to take the lease first, and does so before it reads.
             scene.until(lambda: scene.connections("wait_event_type = 'Lock'") > 0, process)
-            locks.enter_context(scene.locked_state())
-            model.close()
-            started = self._first_request(process)
+            if scene.where == "sqlite":  # its lock is on everything, and what is sent has to be announced first
+                model.close()
+                started = self._first_request(process)
+                locks.enter_context(scene.locked_state())
+            else:
+                locks.enter_context(scene.locked_state())
+                model.close()
+                started = self._first_request(process)
             scene.until(lambda: scene.answered() > answered, process)
             if scene.where == "postgres":
                 scene.until(lambda: scene.connections("wait_event_type = 'Lock'") > 0, process)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
+import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -31,11 +36,82 @@ def _reachable(variable: str, default: str) -> str:
     try:
         socket.create_connection((address.hostname or "", address.port or 0), timeout=2).close()
     except OSError as error:
-        reason = f"{variable}: nothing answers at {address.hostname}:{address.port} ({error})"
-        if os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _lacking(f"{variable}: nothing answers at {address.hostname}:{address.port} ({error})")
     return uri
+
+
+def _lacking(reason: str) -> None:
+    """Skip, or fail where services are required."""
+    if os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+POOLER = """
+[databases]
+{database} = host={host} port={port} user={user}{secret}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {size}
+ignore_startup_parameters = extra_float_digits
+"""
+
+
+@contextmanager
+def pooler(size: int = 2) -> Iterator[str]:
+    """Run pgbouncer in transaction mode before Postgres, and give the URI; skip, or fail, where there is none.
+
+    :param size: how many connections to Postgres all clients share
+    """
+    address, program = urlsplit(postgres_uri()), shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        _lacking("pgbouncer is not installed")
+        return
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="pooler-") as folder:
+        os.chmod(folder, 0o755)
+        told = {"host": address.hostname, "port": address.port, "user": address.username, "listen": listen}
+        told |= {
+            "database": address.path.strip("/"),
+            "secret": f" password={address.password}" * bool(address.password),
+        }
+        path = Path(folder) / "pgbouncer.ini"
+        path.write_text(POOLER.format(**told, size=size))
+        # It refuses to be run by root.
+        other = {"user": "nobody"} if os.geteuid() == 0 else {}
+        with (
+            (Path(folder) / "log").open("w+") as log,
+            subprocess.Popen(
+                [program, str(path)],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **other,  # type: ignore[call-overload]
+            ) as process,
+        ):
+            try:
+                _await(listen, process, Path(folder) / "log")
+                yield address._replace(netloc=f"{address.username}@127.0.0.1:{listen}").geturl()
+            finally:
+                process.terminate()
+
+
+def _await(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until something listens at a port."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=2).close()
+            return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
 
 
 class Line:

@@ -20,7 +20,7 @@ import msgspec
 import requests
 from msgspec import Struct
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 from airflow_provider_iterable import __version__
 from airflow_provider_iterable.api.pacing import Bucket
@@ -174,7 +174,7 @@ class Client:
             if not self._stopped.is_set() and not self._permitted():
                 self.stop()
             if self._stopped.is_set():
-                return Reply(status=0, error="Stopped")
+                return Reply(status=0, error="Stopped", sent=False)
             started = self._clock()
             reply = self._exchange(request, started)
         if reply.status == 429:
@@ -219,7 +219,12 @@ class Client:
                 body = response.content
         except (requests.RequestException, HTTPError, OSError) as error:
             # Only the class: messages of these exceptions hold the URL, and URLs hold email addresses.
-            return Reply(status=0, milliseconds=self._since(started), error=type(error).__name__)
+            return Reply(
+                status=0,
+                milliseconds=self._since(started),
+                error=type(error).__name__,
+                sent=not _never_connected(error),
+            )
         return Reply(
             status=response.status_code,
             body=body,
@@ -290,6 +295,12 @@ def _seconds(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return seconds if 0 <= seconds <= LONGEST_HOLD else None
+
+
+def _never_connected(error: Exception) -> bool:
+    """Whether a request failed before there was a connection it could have left by."""
+    cause = error.args[0] if error.args else None  # requests wraps what urllib3 raised
+    return isinstance(error, requests.ConnectTimeout) or isinstance(getattr(cause, "reason", cause), NewConnectionError)
 
 
 def _code(body: bytes) -> str:

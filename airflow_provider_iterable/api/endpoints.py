@@ -286,5 +286,6 @@ def _single(endpoint: Endpoint, wrap: Callable[[Sequence[Operation]], Request], 
         wrap,
         endpoint.judge,
         endpoint.rate,
+        reads=endpoint.method == "GET",
         then=then,
     )

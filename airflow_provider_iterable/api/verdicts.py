@@ -15,6 +15,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Batch,
     Fate,
     Halt,
+    Kind,
     Operation,
     Outcome,
     Reason,
@@ -68,8 +69,6 @@ _NOT_ENABLED = re.compile(r"endpoint not found for project", re.IGNORECASE)
 _OF_THE_BODY = ("RequestFieldsTypesMismatched", "BatchTooLarge", "UniqueFieldsLimitExceeded")
 """Codes that are about what was sent: another try would get the same answer, whatever the status."""
 _BODY_INDEX = re.compile(r"\[(\d{1,9})\]")
-_NEVER_SENT = ("Stopped", "ConnectTimeout")
-"""Errors of requests that did not leave; what must not go twice may go again after them."""
 _DISALLOWED = b"is disallowed from tracking"
 _NOT_TRACKED = "the project does not track events of this name"
 
@@ -129,7 +128,8 @@ def _uncounted(batch: Batch, body: Mapping[str, Any], successes: int) -> Verdict
                 number: _told(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)
                 for number, operation in enumerate(batch.operations)
                 if not unchanged.intersection(operation.handles)
-            }
+            },
+            _left_out(body),
         )
     return Split(Reason.UNKNOWN_USER, "Iterable did not say whom it skipped", last=Fate.SKIPPED)
 
@@ -187,9 +187,10 @@ def counted(batch: Batch, body: Mapping[str, Any], meanings: Mapping[str, tuple[
     """
     operations = batch.operations
     failures, successes = _number(body.get("failCount")), _number(body.get("successCount"))
+    left_out = _left_out(body)
     successes += sum(len(found) for name in ("noOpEmails", "noOpUserIds") if isinstance(found := body.get(name), list))
     if failures == 0 and successes >= len(operations) and not any(True for _ in _blamed(body, meanings)):
-        return Settled()
+        return Settled(left_out=left_out)
     blamed: dict[int, tuple[Reason, Fate]] = {}
     suspects: set[int] = set()
     by_handle: dict[tuple[str, str], list[int]] = {}
@@ -211,13 +212,26 @@ def counted(batch: Batch, body: Mapping[str, Any], meanings: Mapping[str, tuple[
     # Names that count as done explain a failure each, and do no harm where they were counted as successes.
     done = all(fate is Fate.ACCEPTED for _, fate in blamed.values()) and 0 <= failures <= len(blamed)
     if not suspects and (done or len(blamed) == failures) and len(operations) - failures <= successes:
-        return Settled({number: _told(operations[number], *blame) for number, blame in blamed.items()})
+        return Settled({number: _told(operations[number], *blame) for number, blame in blamed.items()}, left_out)
     if not batch.call.repeatable:
         return Settled({n: _told(op, Reason.UNATTRIBUTED, Fate.REJECTED) for n, op in enumerate(operations)})
     reason, fate = seen or (Reason.UNATTRIBUTED, Fate.REJECTED)
     if fate is Fate.ACCEPTED:
         reason, fate = Reason.UNATTRIBUTED, Fate.REJECTED
     return Split(reason, "Iterable's counts and names do not add up", suspects=frozenset(suspects), last=fate)
+
+
+def _left_out(body: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the fields that Iterable left out, from whichever record; ``None`` where the answer does not tell.
+
+    It does so where it is not to create new fields, and counts the records as successes. Of a field inside others, its
+    parents may be named, too.
+    """
+    found = body.get("filteredOutFields")
+    if not isinstance(found, list):
+        return None
+    names = frozenset(map(str, found))
+    return names - {name[:end] for name in names for end, sign in enumerate(name) if sign == "."}
 
 
 def _blamed(
@@ -379,7 +393,7 @@ def judge_bulk_events(batch: Batch, reply: Reply) -> Verdict:
     A blamed user blames each of their events. Whether events of a name that is not tracked count as failures is not
     documented: the answer is believed when it adds up in either way.
     """
-    if reply.error in _NEVER_SENT:
+    if not reply.sent:
         return Again(Reason.RATE_LIMITED)
     if reply.status != 200:
         return _one_name_at_a_time(batch, refusal(batch, reply))
@@ -402,7 +416,7 @@ def _disallowed(batch: Batch, body: Mapping[str, Any], names: Sequence[Any]) -> 
         if isinstance(verdict, Settled):
             told = {others[number]: outcome for number, outcome in verdict.told.items()}
             told.update((n, _told(operations[n], Reason.REFUSED, Fate.REJECTED, _NOT_TRACKED)) for n in blamed)
-            return Settled(told)
+            return Settled(told, verdict.left_out)
     return counted(batch, {**body, "failCount": -1})
 
 
@@ -428,7 +442,7 @@ def _event_name(operation: Operation) -> Any:
 def judge_commerce(batch: Batch, reply: Reply) -> Verdict:
     """Judge ``commerce/trackPurchase`` and ``updateCart``: an event that is not tracked comes back as a 200 too."""
     (operation,) = batch.operations
-    if reply.error in _NEVER_SENT:
+    if not reply.sent:
         return Again(Reason.RATE_LIMITED)
     if 200 <= reply.status < 300 and parsed(reply):
         if _DISALLOWED in reply.body:
@@ -655,4 +669,6 @@ def _accepted(operation: Operation) -> Outcome:
 
 
 def _told(operation: Operation, reason: Reason, fate: Fate, detail: str = "") -> Outcome:
+    if operation.kind is Kind.REMOVED and reason is Reason.UNKNOWN_USER:
+        reason, fate = Reason.ALREADY_GONE, Fate.ACCEPTED  # who does not exist has no field to clear
     return Outcome(operation.key, operation.kind, fate, reason, detail, operation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -10,6 +10,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Entry,
     Fresh,
     Gone,
+    Incomplete,
     Invalid,
     News,
     Pair,
@@ -25,12 +26,17 @@ from airflow_provider_iterable.engine.vocabulary import (
 RECALL_AT_ONCE = 1000
 """Entries fetched from the state in one go."""
 
+GoesAgain = Callable[[bytes], bool]
 
-def compare(sync: Sync, pairs: Iterable[Pair]) -> Iterator[News]:
-    """Say what each pair means."""
+
+def compare(sync: Sync, pairs: Iterable[Pair], again: GoesAgain | None = None) -> Iterator[News]:
+    """Say what each pair means.
+
+    :param again: tells by its body whether an unchanged row goes again; ``None``: none does
+    """
     for pair in pairs:
         if isinstance(pair, Present):
-            yield from _present(pair, sync.records(pair.keys, pair.rows, pair.fingerprints))
+            yield from _present(pair, sync.records(pair.keys, pair.rows, pair.fingerprints), again)
         elif isinstance(pair, Gone):
             if not sync.keeps_leavers:
                 yield Removed(pair.key, pair.before)
@@ -38,9 +44,9 @@ def compare(sync: Sync, pairs: Iterable[Pair]) -> Iterator[News]:
             yield pair
 
 
-def _present(pair: Present, records: Records) -> Iterator[News]:
+def _present(pair: Present, records: Records, again: GoesAgain | None) -> Iterator[News]:
     """Compare a whole chunk at once, and only where it differs row by row."""
-    if pair.before == records.fingerprints:
+    if again is None and pair.before == records.fingerprints:
         yield Unchanged(records.kind, records.names)
         return
     if not any(pair.before):
@@ -50,7 +56,10 @@ def _present(pair: Present, records: Records) -> Iterator[News]:
     columns = zip(pair.before, records.fingerprints, records.keys, records.bodies, records.names, strict=True)
     for number, (before, after, key, body, name) in enumerate(columns):
         if before == after:
-            quiet.append(name)
+            if again is not None and again(body):
+                yield Incomplete(Record(key, after, body, records.handles(number)))
+            else:
+                quiet.append(name)
         elif isinstance(after, Invalid):
             yield after
         elif before is None:

@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import count, takewhile
 from operator import attrgetter
 from typing import Any, assert_never
 
 import tenacity
 
+from airflow_provider_iterable.engine.doubt import Doubts, patch_of
 from airflow_provider_iterable.engine.pack import Packer
 from airflow_provider_iterable.engine.vocabulary import (
     Accepted,
@@ -22,12 +24,15 @@ from airflow_provider_iterable.engine.vocabulary import (
     Batch,
     Call,
     Commit,
+    Doubt,
     Fate,
     Halt,
+    Intents,
     Operation,
     Outcome,
     Patch,
     Reason,
+    Reply,
     Send,
     Settled,
     Split,
@@ -36,6 +41,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 
 Screen = Callable[[Operation], Operation | Outcome]
 Salvage = Callable[[Operation, Collection[str], str], Operation | None]
+Part = Callable[[Sequence[Operation], frozenset[str]], tuple[Sequence[Operation], Sequence[Outcome]]]
 
 _RECEIPT = attrgetter("key", "remember")
 
@@ -71,6 +77,32 @@ class Patience:
 
 
 @dataclass
+class _Parcel:
+    """A batch on its way: what it leaves behind if it is never answered, and whether the state knows that."""
+
+    batch: Batch
+    doubts: Sequence[Doubt]
+    doubtful: bool = False
+    """Whether a request with these operations was sent and not answered."""
+    intent: int | None = None
+    """The number under which the state knows the doubts."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be sent."""
+        return self.intent is not None or not self.doubts
+
+
+@dataclass(frozen=True)
+class _Attempted:
+    """How the tries of a batch ended."""
+
+    verdict: Verdict
+    unanswered: bool
+    """Whether any of them was sent and not answered."""
+
+
+@dataclass
 class _Tally:
     """What delivery has learned so far."""
 
@@ -79,7 +111,10 @@ class _Tally:
     stopped_by: Reason | None = None
     halted: str = ""
     commits: int = 0
+    in_doubt: int = 0
     patch: Patch = field(default_factory=dict)
+    begun: dict[int, Sequence[Doubt]] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
     outcomes: list[Outcome | Accepted] = field(default_factory=list)
 
 
@@ -90,6 +125,9 @@ class Delivery:
     :param commit: stores a patch, all or nothing; an error ends the delivery
     :param screen: a last look at an operation before it is packed
     :param salvage: gives a rejected operation without the fields that are to blame, or ``None`` to let it be
+    :param part: parts operations that were accepted, if without some fields, into those that were taken whole, and
+        what is to be told of the others
+    :param doubts: says what a request leaves behind that is never answered; announced to the state before it is sent
     :param stop: set from outside to end the delivery: what is in flight is finished and committed
     :param sleep: waits between tries; by default on ``stop``, so that stopping interrupts it
     """
@@ -101,18 +139,24 @@ class Delivery:
         *,
         screen: Screen | None = None,
         salvage: Salvage | None = None,
+        part: Part | None = None,
+        doubts: Doubts | None = None,
         patience: Patience | None = None,
         batch_size: int = 1000,
         stop: threading.Event | None = None,
         sleep: Callable[[float], Any] | None = None,
     ) -> None:
         self._send, self._commit, self._screen, self._salvage = send, commit, screen, salvage
+        self._part = part
+        self._doubts: Doubts = doubts or (lambda call, operations: ())
         self._patience = patience or Patience()
         self._stop = stop or threading.Event()
         self._sleep: Callable[[float], Any] = sleep or self._stop.wait
         self._packer = Packer(batch_size)
-        self._ready: deque[Batch] = deque()
-        self._flying: dict[Future[Verdict], Batch] = {}
+        self._ready: deque[_Parcel] = deque()
+        self._flying: dict[Future[_Attempted], _Parcel] = {}
+        self._announced: set[int] = set()
+        """Numbers of intents that the state has."""
         self._tally = _Tally()
         self._pool: ThreadPoolExecutor | None = None
         self._committing = False
@@ -121,6 +165,11 @@ class Delivery:
     def halted(self) -> str:
         """Why nothing more can be sent; empty when nothing speaks against it."""
         return self._tally.halted
+
+    @property
+    def in_doubt(self) -> int:
+        """Operations that were sent, not answered, and are remembered as in doubt."""
+        return self._tally.in_doubt
 
     def run(self, waves: Iterable[Iterable[Operation]]) -> Iterator[Outcome | Accepted]:
         """Deliver wave after wave; yield outcomes once what they accepted is committed."""
@@ -148,7 +197,7 @@ class Delivery:
             self._settle_silently(operation)
             return
         if self._tally.stopped_by is not None:
-            self._defer([operation], self._tally.stopped_by)
+            self._put_off([operation], self._tally.stopped_by)
             return
         if self._screen is not None:
             screened = self._screen(operation)
@@ -169,60 +218,124 @@ class Delivery:
             return
         closed = self._packer.add(operation, call)
         if closed is not None:
-            self._ready.append(closed)
+            self._ready.append(self._parcel(closed))
+
+    def _parcel(self, batch: Batch, doubtful: bool = False) -> _Parcel:
+        """Return a batch with what it leaves behind if it is never answered: a look-up changes nothing."""
+        return _Parcel(batch, () if batch.call.reads else self._doubts(batch.call, batch.operations), doubtful)
 
     def _over(self) -> bool:
         if self._tally.stopped_by is None and self._stop.is_set():
             self._tally.stopped_by = Reason.STOPPED
         return self._tally.stopped_by is not None
 
-    def _launch_ready(self) -> None:
+    def _launch_ready(self, rest: bool = False) -> None:
+        """Send what is packed, once the state knows of it.
+
+        :param rest: do not wait until as many batches are packed as are committed together
+        """
         while self._ready:
-            batch = self._ready.popleft()
-            while self._full(batch.call) and not self._over():
-                self._collect()
+            parcel = self._ready[0]
+            if self._full(parcel.batch.call) and not self._over():
+                self._collect(flush=parcel.ready)  # and perhaps parts of a batch come before this one
+                continue
             if self._over():
-                self._defer(batch.operations, self._tally.stopped_by or Reason.STOPPED)
-            else:
-                assert self._pool is not None
-                self._flying[self._pool.submit(self._attempt, batch)] = batch
+                self._ready.popleft()
+                self._end(parcel)
+                self._defer(parcel, self._tally.stopped_by or Reason.STOPPED)
+                continue
+            if not parcel.ready:
+                if not rest and len(self._ready) < self._announced_together(parcel.batch.call):
+                    return
+                self._announce()
+            self._ready.popleft()
+            assert self._pool is not None
+            self._flying[self._pool.submit(self._attempt, parcel.batch)] = parcel
+
+    def _announce(self) -> None:
+        """Commit what the next batches would leave behind, together with what earlier ones were answered.
+
+        Only the next one where a batch must not be sent twice: what is announced and not sent counts as sent.
+        """
+        together = takewhile(lambda parcel: parcel.batch.call.repeatable, self._ready)
+        numbers = (number for number in count() if number not in self._announced)
+        for parcel in list(together) or [self._ready[0]]:
+            if not parcel.ready:
+                parcel.intent = next(numbers)
+                self._tally.begun[parcel.intent] = parcel.doubts
+        self._announced.update(self._tally.begun)
+        self._flush()
+
+    def _end(self, parcel: _Parcel) -> None:
+        """Have the next commit settle what a batch would have left behind."""
+        if parcel.intent is not None:
+            self._tally.ended.add(parcel.intent)
+            parcel.intent = None
+
+    def _announced_together(self, call: Call) -> int:
+        """Return how many batches are announced by one commit; those of one record would make one commit for each."""
+        if not call.repeatable:
+            return 1
+        return max(self._patience.commit_batches, self._most(call) if call.max_items == 1 else 1)
+
+    def _most(self, call: Call) -> int:
+        """Return how many requests may be in flight."""
+        return self._patience.in_flight * (4 if call.max_items == 1 else 1)
 
     def _full(self, call: Call) -> bool:
-        most = self._patience.in_flight * (4 if call.max_items == 1 else 1)
-        return sum(1 for batch in self._flying.values() if batch.call is call) >= most
+        return sum(1 for parcel in self._flying.values() if parcel.batch.call is call) >= self._most(call)
 
     def _drain(self) -> Iterator[Outcome | Accepted]:
         """Send what is packed and wait until everything is settled and committed."""
         while True:
-            self._ready.extend(self._packer.flush())
+            self._ready.extend(map(self._parcel, self._packer.flush()))
             if not self._ready and not self._flying:
                 break
-            self._launch_ready()
+            self._launch_ready(rest=True)
             if self._flying:
                 self._collect()
             yield from self._told()
         self._flush()
         yield from self._told()
 
-    def _collect(self) -> None:
-        """Wait for the next answer and settle it."""
+    def _collect(self, flush: bool = True) -> None:
+        """Wait for the next answer and settle it.
+
+        :param flush: whether to commit what is due; otherwise a commit follows that announces the next batch
+        """
         done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
         for future in done:
-            verdict = future.result()
-            self._settle(self._flying.pop(future), verdict)
-        if self._tally.commits >= self._patience.commit_batches:
+            attempted = future.result()
+            self._settle(self._flying.pop(future), attempted)
+        if flush and self._tally.commits >= self._patience.commit_batches:
             self._flush()
 
     def _rescue(self) -> None:
-        """Interrupted: give what is in flight a few seconds, and commit what Iterable accepted."""
+        """Interrupted: give what is in flight a few seconds, and commit what Iterable accepted and what is in doubt."""
         wait([future for future in self._flying if not future.cancelled()], timeout=RESCUE_SECONDS)
-        for future, batch in self._flying.items():
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._settle(batch, future.result())
+        for future, parcel in self._flying.items():
+            if future.cancelled():
+                self._end(parcel)
+            elif future.done() and future.exception() is None:
+                self._settle(parcel, future.result())
+            else:
+                self._settle(parcel, _Attempted(Again(Reason.STOPPED), unanswered=not parcel.batch.call.reads))
+        for parcel in self._ready:
+            self._end(parcel)
         self._flush()
 
-    def _attempt(self, batch: Batch) -> Verdict:
+    def _attempt(self, batch: Batch) -> _Attempted:
         """Send a batch until its verdict is final or patience ends; runs in the pool."""
+        unanswered = False
+
+        def attempt() -> Verdict:
+            nonlocal unanswered
+            reply = self._send(batch)
+            verdict = batch.call.judge(batch, reply)
+            if isinstance(verdict, Again) and not batch.call.reads:
+                unanswered = unanswered or (reply.sent and not _refused(reply))
+            return verdict
+
         patience = self._patience
         backoff = tenacity.wait_random_exponential(patience.first_wait, patience.longest_wait)
 
@@ -242,50 +355,57 @@ class Delivery:
             | tenacity.stop_when_event_set(self._stop),
             wait=pause,
             retry=tenacity.retry_if_result(
-                lambda verdict: isinstance(verdict, Again) and _may_go_again(batch.call, verdict.reason)
+                lambda verdict: isinstance(verdict, Again) and (batch.call.repeatable or not unanswered)
             ),
             sleep=lambda seconds: self._sleep(seconds),
             retry_error_callback=last,
         )
-        verdict: Verdict = retrying(lambda: batch.call.judge(batch, self._send(batch)))
-        return verdict
+        verdict: Verdict = retrying(attempt)
+        return _Attempted(verdict, unanswered)
 
-    def _settle(self, batch: Batch, verdict: Verdict) -> None:
-        tally = self._tally
-        if not isinstance(verdict, Again):
+    def _settle(self, parcel: _Parcel, attempted: _Attempted) -> None:
+        tally, batch = self._tally, parcel.batch
+        self._end(parcel)
+        parcel.doubtful = parcel.doubtful or attempted.unanswered
+        if not isinstance(attempted.verdict, Again):
             tally.unanswered = 0
-        match verdict:
-            case Settled(told):
+        match attempted.verdict:
+            case Settled(told, left_out):
                 tally.commits += 1
                 rest = [op for n, op in enumerate(batch.operations) if n not in told] if told else batch.operations
-                self._accept(rest, batch.call.then)
+                self._accept(rest, batch.call.then, left_out)
                 for outcome in told.values():
                     if outcome.reason is Reason.UNATTRIBUTED and outcome.operation and not batch.call.repeatable:
                         tally.patch[outcome.key] = outcome.operation.remember
-                    self._keep(outcome)
+                    self._keep(outcome, parcel)
             case Again(reason):
                 tally.unanswered += 1
-                if _may_go_again(batch.call, reason):
-                    self._defer(batch.operations, reason)
+                if batch.call.repeatable or not parcel.doubtful:
+                    self._defer(parcel, reason)
                 else:
                     self._presume(batch.operations)
                 if tally.unanswered >= self._patience.unanswered and not self._over():
                     tally.stopped_by = reason
-            case Split():
-                self._split(batch, verdict)
+            case Split() as split:
+                self._split(parcel, split)
             case Halt(message):
                 tally.halted = tally.halted or message
                 tally.stopped_by = tally.stopped_by or Reason.HALTED
-                self._defer(batch.operations, Reason.HALTED)
+                self._defer(parcel, Reason.HALTED)
             case _:
-                assert_never(verdict)
+                assert_never(attempted.verdict)
 
-    def _accept(self, operations: Sequence[Operation], then: Call | None) -> None:
+    def _accept(
+        self, operations: Sequence[Operation], then: Call | None, left_out: frozenset[str] | None = None
+    ) -> None:
         if then is not None:
             for operation in operations:
                 self._pack(operation, then)
         elif operations:
             self._tally.patch.update(map(_RECEIPT, operations))
+            if left_out is not None and self._part is not None:
+                operations, told = self._part(operations, left_out)
+                self._tally.outcomes.extend(told)
             self._tally.outcomes.append(Accepted(operations))
 
     def _presume(self, operations: Iterable[Operation]) -> None:
@@ -294,45 +414,61 @@ class Delivery:
             self._tally.patch[operation.key] = operation.remember
             self._refuse(operation, Reason.UNCONFIRMED, "", Fate.REJECTED)
 
-    def _keep(self, outcome: Outcome) -> None:
-        if outcome.fate is Fate.ACCEPTED and outcome.operation is not None:
-            self._tally.patch[outcome.key] = outcome.operation.remember
+    def _keep(self, outcome: Outcome, parcel: _Parcel) -> None:
+        if outcome.operation is not None:
+            if outcome.fate is Fate.ACCEPTED:
+                self._tally.patch[outcome.key] = outcome.operation.remember
+            else:
+                self._leave_in_doubt(parcel, [outcome.operation])
         self._tally.outcomes.append(outcome)
 
-    def _split(self, batch: Batch, split: Split) -> None:
+    def _leave_in_doubt(self, parcel: _Parcel, operations: Sequence[Operation]) -> None:
+        """Remember operations that are not accepted as in doubt, if a request with them was not answered."""
+        if parcel.doubtful and operations and parcel.batch.call.repeatable:
+            left = patch_of(self._doubts(parcel.batch.call, operations))
+            self._tally.patch.update(left)
+            self._tally.in_doubt += len(operations) if left else 0
+
+    def _split(self, parcel: _Parcel, split: Split) -> None:
         """Set aside who is to blame, then suspects, then the rest; without a clue, halves."""
-        operations = batch.operations
+        batch, operations = parcel.batch, parcel.batch.operations
         salvaged: list[Operation] = []
         for index, detail in split.rejected.items():
             fields = split.fields.get(index)
             rest_of_it = self._salvage(operations[index], fields, detail) if self._salvage and fields else None
             if rest_of_it is None:
+                self._leave_in_doubt(parcel, [operations[index]])
                 self._refuse(operations[index], split.reason, detail, Fate.REJECTED)
             else:
                 salvaged.append(rest_of_it)
         if len(operations) == 1:
             if not split.rejected:
+                self._leave_in_doubt(parcel, operations)
                 self._refuse(operations[0], split.reason, split.detail, split.last)
-            self._ready.extendleft(Batch(batch.call, [operation]) for operation in salvaged)
-            return
-        rest = [op for i, op in enumerate(operations) if i not in split.rejected and i not in split.suspects]
-        suspects = [operations[i] for i in sorted(split.suspects) if i not in split.rejected]
-        rest.extend(salvaged)
-        if not split.rejected and not (suspects and rest):
-            half = len(operations) // 2
-            suspects, rest = list(operations[:half]), list(operations[half:])
-        parts: list[Sequence[Operation]] = [part for part in (suspects, rest) if part]
-        if self._tally.splits + len(parts) > self._patience.splits:
-            for part in parts:
-                self._defer(part, Reason.SPLIT_BUDGET)
-            return
-        self._tally.splits += len(parts)
-        self._ready.extendleft(Batch(batch.call, part) for part in reversed(parts))
+            parts: list[Sequence[Operation]] = [[operation] for operation in salvaged]
+        else:
+            rest = [op for i, op in enumerate(operations) if i not in split.rejected and i not in split.suspects]
+            suspects = [operations[i] for i in sorted(split.suspects) if i not in split.rejected]
+            rest.extend(salvaged)
+            if not split.rejected and not (suspects and rest):
+                half = len(operations) // 2
+                suspects, rest = list(operations[:half]), list(operations[half:])
+            parts = [part for part in (suspects, rest) if part]
+            if self._tally.splits + len(parts) > self._patience.splits:
+                for part in parts:
+                    self._defer(self._parcel(Batch(batch.call, part), parcel.doubtful), Reason.SPLIT_BUDGET)
+                return
+            self._tally.splits += len(parts)
+        self._ready.extendleft(self._parcel(Batch(batch.call, part), parcel.doubtful) for part in reversed(parts))
 
     def _refuse(self, operation: Operation, reason: Reason, detail: str, fate: Fate) -> None:
         self._tally.outcomes.append(Outcome(operation.key, operation.kind, fate, reason, detail, operation))
 
-    def _defer(self, operations: Iterable[Operation], reason: Reason) -> None:
+    def _defer(self, parcel: _Parcel, reason: Reason) -> None:
+        self._leave_in_doubt(parcel, parcel.batch.operations)
+        self._put_off(parcel.batch.operations, reason)
+
+    def _put_off(self, operations: Iterable[Operation], reason: Reason) -> None:
         for operation in operations:
             self._refuse(operation, reason, "", Fate.DEFERRED)
 
@@ -342,13 +478,14 @@ class Delivery:
             self._flush()
 
     def _flush(self) -> None:
-        """Commit what was accepted since the last commit."""
+        """Commit what was accepted since the last commit, and what is announced and settled."""
         tally = self._tally
-        if tally.patch:
+        if tally.patch or tally.begun or tally.ended:
             self._committing = True
-            self._commit(tally.patch)
+            self._commit(tally.patch, Intents(tally.begun, tally.ended))
             self._committing = False
-        tally.patch, tally.commits = {}, 0
+        self._announced -= tally.ended
+        tally.patch, tally.begun, tally.ended, tally.commits = {}, {}, set(), 0
 
     def _told(self) -> Iterator[Outcome | Accepted]:
         """Hand over outcomes whose patch is committed."""
@@ -357,6 +494,6 @@ class Delivery:
             yield from told
 
 
-def _may_go_again(call: Call, reason: Reason) -> bool:
-    """Whether an operation may be sent once more: a refused request certainly, an unanswered one not of every call."""
-    return call.repeatable or reason is Reason.RATE_LIMITED
+def _refused(reply: Reply) -> bool:
+    """Whether an answer says that nothing was applied; a 408 says that the request was not read to its end in time."""
+    return 400 <= reply.status < 500 and reply.status != 408

@@ -11,9 +11,10 @@ from operator import attrgetter
 
 from msgspec.structs import replace
 
-from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, compare, recalled
+from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
+    NEVER_EQUAL,
     Added,
     Call,
     Changed,
@@ -22,6 +23,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Erased,
     Fate,
     Fresh,
+    Incomplete,
     Invalid,
     Kind,
     News,
@@ -43,9 +45,6 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import GuardTripped
 
 _KIND, _CALL = attrgetter("kind"), attrgetter("call")
-
-DOUBT = bytes(12)
-"""A fingerprint that no record has: its row is a change, whatever it says."""
 
 ASKED_AT_ONCE = 50_000
 """References in one question about unseen rows: each question reads all that is remembered."""
@@ -101,6 +100,8 @@ class Plan:
     doubted: Patch = field(default_factory=dict)
     """Memories that the run overwrites at Iterable under another key, so that it would not do to trust them after it
     was cut short or their own row refused; to be committed before the first call."""
+    again: array[int] = field(default_factory=lambda: array("q"))
+    """Positions of unchanged rows that go again, for they carry fields that are there by now."""
 
     @property
     def read(self) -> int:
@@ -120,6 +121,16 @@ class Plan:
         for position, operation in self.rows.read():
             if operation.key not in self.duplicates and position >= self.superseded.get(operation.key, 0):
                 yield position, operation
+
+    def incomplete(self) -> Iterator[Operation]:
+        """Yield the unchanged rows that go again, for they carry fields that are there by now."""
+        again = iter(self.again)
+        due = next(again, None)
+        for position, operation in self.present() if self.again else ():
+            while due is not None and due < position:
+                due = next(again, None)
+            if due == position:
+                yield operation
 
     def removed(self) -> Iterator[Operation]:
         """Yield the removals; they call nothing where a present row bears their identity."""
@@ -147,10 +158,12 @@ class Planner:
 
     Identities are kept as 8-byte hashes in arrays: those that go out, those that are present and quiet, those that
     must go. That is all it takes to find rows that share one.
+
+    :param again: tells by its body whether an unchanged row goes again; ``None``: none does
     """
 
-    def __init__(self, sync: Sync, rows: Spool, removals: Spool) -> None:
-        self._sync = sync
+    def __init__(self, sync: Sync, rows: Spool, removals: Spool, again: GoesAgain | None = None) -> None:
+        self._sync, self._again = sync, again
         self.plan = Plan(rows, removals)
         self._spoken = array("q")
         self._quiet = array("q")
@@ -179,6 +192,8 @@ class Planner:
                 self._speak(self._sync.added(item), item.after)
             elif isinstance(item, Changed):
                 self._changed(item)
+            elif isinstance(item, Incomplete):
+                self._complete(item.after)
             elif isinstance(item, Removed):
                 self._removed(item)
             elif isinstance(item, Invalid):
@@ -245,9 +260,11 @@ class Planner:
         plan.rows.append(operation)
 
     def _changed(self, change: Changed) -> None:
+        operation = self._sync.changed(change)
         if change.before.ref:
             before = hash(self._sync.identity(change.before.ref))
             if before != hash(change.after.handles[0]):
+                operation = replace(operation, before=change.before.ref)
                 self.plan.moved += 1
                 if self._unseen is not None:
                     self._left_refs.append(change.before.ref)
@@ -256,16 +273,27 @@ class Planner:
                 left = self._sync.moved(change)
                 if left is not None:
                     self.plan.followed += 1
-                    self.plan.trails[change.after.key] = (left.key, Entry(DOUBT, change.before.ref))
-                    self._leave(left)
-        self._speak(self._sync.changed(change), change.after)
+                    self.plan.trails[change.after.key] = (left.key, Entry(NEVER_EQUAL, change.before.ref))
+                    self._leave(replace(left, before=change.before.ref))
+        if operation.call is None and self._again is not None and self._again(change.after.body):
+            self._complete(change.after)
+        else:
+            self._speak(operation, change.after)
+
+    def _complete(self, record: Record) -> None:
+        """Plan a row again about which there is no news; where keys are remembered for ever, only a new row speaks."""
+        operation = self._sync.added(Added(record))
+        if not self._sync.keeps_leavers and operation.remember is not None:
+            operation = self._sync.changed(Changed(operation.remember, record))
+        self.plan.again.append(self.plan.rows.size)
+        self._speak(operation, record)
 
     def _removed(self, change: Removed) -> None:
         if change.before.ref:
             self._left.add(hash(self._sync.identity(change.before.ref)))
             if self._unseen is not None:
                 self._left_refs.append(change.before.ref)
-        self._leave(self._sync.removed(change))
+        self._leave(replace(self._sync.removed(change), before=change.before.ref))
 
     def _leave(self, operation: Operation) -> None:
         plan = self.plan
@@ -370,7 +398,7 @@ class Planner:
             entries = state.recall(some)
             before = [entries[key].fingerprint if key in entries else None for key in some]
             pair = Present(some, [others[key] for key in some], before)
-            self.take(recalled(state, compare(self._sync, [pair])))
+            self.take(recalled(state, compare(self._sync, [pair], self._again)))
 
     def _withdraw(self, keys: Collection[str]) -> None:
         """Take back what was planned for the first rows of these keys."""
@@ -427,9 +455,9 @@ class Planner:
         touched = contested | self._left
         touched.update(identity for identity in self._spoken if identity in asked)
         plan.doubted = {
-            key: Entry(DOUBT, entry.ref)
+            key: Entry(NEVER_EQUAL, entry.ref)
             for key, entry in found.items()
-            if about[key] in touched and entry.fingerprint != DOUBT
+            if about[key] in touched and entry.fingerprint != NEVER_EQUAL
         }
 
     def _doubtful(self, contested: set[int]) -> set[str]:

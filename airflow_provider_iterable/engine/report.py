@@ -35,6 +35,8 @@ class Report:
     unchanged: int = 0
     fates: Counter[Fate] = field(default_factory=Counter)
     partial: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Fields that Iterable does not have, and how many rows of this run it accepted without them."""
     collapsed: int = 0
     reasons: Counter[Reason] = field(default_factory=Counter)
     examples: dict[Reason, list[Outcome]] = field(default_factory=dict)
@@ -67,8 +69,16 @@ class Report:
     def tell(self, outcome: Outcome) -> None:
         """Count one outcome and keep it as an example of its reason, without its body."""
         self.fates[outcome.fate] += 1
+        if outcome.reason is Reason.FIELDS_LEFT_OUT:
+            self._left_out(outcome)
         if outcome.reason is not None:
             self._explain(outcome)
+
+    def _left_out(self, outcome: Outcome) -> None:
+        self.partial += 1
+        if outcome.operation is not None and outcome.operation.partial:
+            detail = outcome.operation.partial
+            self._explain(Outcome(outcome.key, outcome.kind, outcome.fate, Reason.PARTIAL, detail))
 
     def _explain(self, outcome: Outcome) -> None:
         assert outcome.reason is not None
@@ -100,6 +110,7 @@ class Report:
             "skipped": self.fates[Fate.SKIPPED],
             "deferred": self.fates[Fate.DEFERRED],
             "partial": self.partial,
+            "left_out": dict(sorted(self.left_out.items())),
             "collapsed": self.collapsed,
             "reasons": {str(reason): n for reason, n in sorted(self.reasons.items())},
             "requests": self.requests,

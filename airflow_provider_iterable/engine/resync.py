@@ -8,11 +8,13 @@ from typing import Literal
 from msgspec.structs import replace
 
 from airflow_provider_iterable.engine.vocabulary import (
+    NO_INTENTS,
     Added,
     Changed,
     Entry,
     Gone,
     Handle,
+    Intents,
     Invalid,
     Operation,
     Outcome,
@@ -68,9 +70,9 @@ class _Seen:
         """Return whole entries."""
         return self._state.recall(keys)
 
-    def commit(self, patch: Patch) -> None:
-        """Store a patch."""
-        self._state.commit(patch)
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents."""
+        self._state.commit(patch, intents)
 
 
 class Staying(_Seen):

@@ -8,21 +8,26 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from airflow_provider_iterable.engine.compare import compare, recalled
+from airflow_provider_iterable.engine.compare import GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.deliver import Delivery, Patience
+from airflow_provider_iterable.engine.doubt import doubts_of, in_doubt
+from airflow_provider_iterable.engine.left_out import LeftOut, Standing
 from airflow_provider_iterable.engine.pack import waves
 from airflow_provider_iterable.engine.plan import Guards, Plan, Planner, guard
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.resync import Resync, bend
+from airflow_provider_iterable.engine.resync import VOID, Resync, bend
 from airflow_provider_iterable.engine.shared import Shared
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
+    NO_INTENTS,
     Accepted,
+    Entry,
     Fate,
+    Intents,
     Kind,
     Operation,
     Outcome,
@@ -45,6 +50,19 @@ log = logging.getLogger(__name__)
 
 Read = Callable[[], Iterable[Sequence[Row]]]
 PROGRESS_SECONDS = 10.0
+VOID_AT_ONCE = 10_000
+"""Entries of incomplete rows that are voided in one commit."""
+PLAN_PARTS = {
+    "rows": "the rows and what is sent of them",
+    "host": "the host",
+    "project": "the project or its API key",
+    "target": "the target",
+    "match": "the matching identifier",
+    "options": "options that change requests",
+    "state": "what is remembered of the sync",
+}
+"""What the hash of a plan covers, part by part, and how that is told."""
+SHOWN_PARTS = ("host", "target", "match", "options")
 NOTHING_REMEMBERED = "nothing was remembered for this sync, so every row is new"
 
 
@@ -58,6 +76,7 @@ class Options:
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
     :param dry_run: plan only, call nothing, commit nothing
     :param approved_plan: apply only the plan that has this hash
+    :param about: where the plan leads, by the names in ``PLAN_PARTS``, for its hash
     :param spool_dir: where the temporary file is made; ``None``: the system's temporary directory
     :param check: called with the plan before the first call; raises when the state could not hold the result
     :param prepare: called once when there is something to send, before the first operation is screened
@@ -66,6 +85,7 @@ class Options:
     :param observe: told the plan before the first call, then each outcome once it is committed; never raises
     :param distrust: of a full resync that begins: voids every entry, before the first call; without it, the resync
         goes on where an earlier try stopped
+    :param left_out: of a sync whose records have fields: what is known about those that were left out of some
     """
 
     guards: Guards = field(default_factory=Guards)
@@ -74,6 +94,7 @@ class Options:
     max_rejected: float | int = 0.1
     dry_run: bool = False
     approved_plan: str | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
     spool_dir: str | None = None
     check: Callable[[Plan], None] | None = None
     prepare: Callable[[], None] | None = None
@@ -81,6 +102,7 @@ class Options:
     resync: Resync = "changes"
     observe: Callable[[Plan | Accepted | Outcome], None] | None = None
     distrust: Callable[[], None] | None = None
+    left_out: LeftOut | None = None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -99,10 +121,12 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     rows, removals = Spool(options.spool_dir), Spool(options.spool_dir)
     try:
         with _collector_at_rest(), _phase(report, "plan", options.clock):
-            plan = _plan(Planner(sync, rows, removals), sync, read, state)
+            again = options.left_out.goes_again if options.left_out and options.left_out.again else None
+            plan = _plan(Planner(sync, rows, removals, again), sync, read, state, again)
             _account(report, plan, state, options.resync)
+            _account_for_fields(report, plan, options.left_out)
             if options.dry_run or options.approved_plan is not None:
-                report.plan_hash = plan_hash(plan, options.resync)
+                report.plan_hash = plan_hash(plan, options, state.remembered)
         guard(plan, options.guards, state.remembered)
         _approve(report, options)
         if options.check is not None:
@@ -133,8 +157,8 @@ def _look_away(told: Plan | Accepted | Outcome) -> None:
     """Nobody wants to know."""
 
 
-def _plan(planner: Planner, sync: Sync, read: Read, state: State) -> Plan:
-    planner.take(recalled(state, compare(sync, state.pair(sync, _tidily(read())))))
+def _plan(planner: Planner, sync: Sync, read: Read, state: State, again: GoesAgain | None = None) -> Plan:
+    planner.take(recalled(state, compare(sync, state.pair(sync, _tidily(read())), again)))
     if planner.collapsing:
         log.info("%d keys are shared by several rows: reading the model once more", len(planner.collapsing))
         planner.collapse(read(), state)
@@ -217,12 +241,38 @@ def _account(report: Report, plan: Plan, state: State, resync: Resync) -> None:
         )
 
 
-def _approve(report: Report, options: Options) -> None:
-    if options.approved_plan is not None and options.approved_plan != report.plan_hash:
-        raise GuardTripped(
-            f"The plan changed since it was approved: approved {options.approved_plan}, now {report.plan_hash}. "
-            "Nothing was sent. Make a new plan with dry_run=True and have it approved."
+def _account_for_fields(report: Report, plan: Plan, left_out: LeftOut | None) -> None:
+    if left_out is None:
+        return
+    report.left_out = left_out.rows
+    count = sum(1 for _ in plan.incomplete())
+    if count:
+        report.notes.append(
+            f"{count} unchanged rows go again: Iterable has fields by now that it left out of them before "
+            f"({', '.join(sorted(left_out.again))})."
         )
+
+
+def _approve(report: Report, options: Options) -> None:
+    approved, now = options.approved_plan, report.plan_hash or ""
+    if approved is None or approved == now:
+        return
+    parts, parts_now = approved.split("-"), now.split("-")
+    if len(parts) == len(parts_now):
+        differing = [name for name, one, other in zip(PLAN_PARTS, parts, parts_now, strict=True) if one != other]
+        about = _about(options)
+        what = "The plan changed since it was approved; what differs: " + "; ".join(
+            PLAN_PARTS[name] + (f" (now {about.get(name) or 'none'})" if name in SHOWN_PARTS else "")
+            for name in differing
+        )
+    elif len(approved) == 32 and len(parts) == 1:
+        what = "The approved plan has the hash of an earlier version, which says nothing of where it leads"
+    else:
+        what = "What was approved is not the hash of a plan"
+    raise GuardTripped(
+        f"{what}. Nothing was sent. Make a new plan with dry_run=True and have it approved (approved {approved!r}, now "
+        f"{now})."
+    )
 
 
 def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> str:
@@ -232,18 +282,28 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         options.distrust()
     if plan.doubted:
         state.commit(plan.doubted)
+    left_out = options.left_out
+    if left_out is not None and left_out.again:
+        _void(plan, state)
+        left_out.mark(left_out.again, Standing.RESENT)
+        left_out.write()
 
     shared = Shared(plan)
     held = {left for left, _ in plan.trails.values()}
 
-    def remember(due: Patch) -> None:
-        left = [plan.trails[key] for key in plan.trails.keys() & due.keys()]
-        if due:
-            state.commit({**due, **dict(left)} if left else due)
+    def accepted(due: Patch) -> Set[str]:
+        return {key for key, entry in due.items() if entry is None or not in_doubt(entry)}
+
+    def remember(due: Patch, intents: Intents = NO_INTENTS) -> None:
+        left = [plan.trails[key] for key in plan.trails.keys() & accepted(due)] if plan.trails else []
+        if due or intents.begun or intents.ended:
+            state.commit({**due, **dict(left)} if left else due, intents)
         held.difference_update(key for key, _ in left)
 
-    def commit(patch: Patch) -> None:
-        remember(shared.due(patch))
+    def commit(patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        if left_out is not None:
+            left_out.write()
+        remember(shared.due(patch), intents)
 
     def screen(operation: Operation) -> Operation | Outcome:
         if operation.key in held:
@@ -255,6 +315,8 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         commit,
         screen=screen,
         salvage=sync.salvage,
+        part=None if left_out is None else left_out.part,
+        doubts=doubts_of(sync),
         patience=options.patience,
         batch_size=options.batch_size,
         stop=options.stop,
@@ -274,6 +336,13 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
                 shared.accept([told.operation])
             progress.more(1)
         observe(told)
+    if left_out is not None:
+        left_out.write()
+    if delivery.in_doubt:
+        report.notes.append(
+            f"{delivery.in_doubt} rows were sent and not answered, so Iterable may have them or not. They are "
+            "remembered as in doubt: the next run sends them again, or removes them if they have left the model."
+        )
     report.collapsed += (surplus := shared.surplus)
     if surplus:
         report.notes.append(
@@ -281,6 +350,19 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
             "the model has rows; the row with the greatest key was written last."
         )
     return delivery.halted
+
+
+def _void(plan: Plan, state: State) -> None:
+    """Void the entries of rows that go again, so that those which a run cut short does not reach go with the next."""
+    patch: Patch = {}
+    for operation in plan.incomplete():
+        if operation.remember is not None:
+            patch[operation.key] = Entry(VOID, operation.remember.ref)
+        if len(patch) >= VOID_AT_ONCE:
+            state.commit(patch)
+            patch = {}
+    if patch:
+        state.commit(patch)
 
 
 def _conclude(report: Report, options: Options, halted: str) -> None:
@@ -317,14 +399,24 @@ def _reasons(report: Report) -> str:
     return ", ".join(f"{reason} {n}" for reason, n in report.reasons.most_common())
 
 
-def plan_hash(plan: Plan, resync: Resync = "changes") -> str:
-    """Digest what the plan would do, whatever the order of its rows."""
-    total = 0 if resync == "changes" else int.from_bytes(resync.encode(), "big")
+def plan_hash(plan: Plan, options: Options, remembered: int) -> str:
+    """Digest what the plan would do, whatever the order of its rows, and where it leads: a digest for each part."""
+    total = 0
     for operation in plan.operations():
         total += int.from_bytes(_operation_digest(operation), "big")
     for outcome in plan.invalid:
         total += int.from_bytes(hashlib.blake2b(f"{outcome.key}\0{outcome.reason}".encode()).digest()[:16], "big")
-    return f"{total % (1 << 128):032x}"
+    about = _about(options)
+    about["state"] = f"{about.get('state', '')} {remembered}"
+    others = [about.get(name, "") for name in PLAN_PARTS if name != "rows"]
+    digests = [hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in others]
+    return "-".join([f"{total % (1 << 128):032x}", *digests])
+
+
+def _about(options: Options) -> dict[str, str]:
+    """Return where the plan leads, and how; the kind of resync is one of the options."""
+    more = options.about.get("options")
+    return {**options.about, "options": f"resync={options.resync}" + (f", {more}" if more else "")}
 
 
 def _operation_digest(operation: Operation) -> bytes:

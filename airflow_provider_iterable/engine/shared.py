@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from airflow_provider_iterable.engine.doubt import in_doubt
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Operation, Outcome, Patch
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Fate, Kind, Operation, Outcome, Patch
 
 
 class Shared:
     """The rows of a plan that overwrite one another at Iterable, one after the other in the order of their keys.
 
     What Iterable accepted of a row is no longer there once the next one may have arrived. Were the run cut short just
-    then, and the next row gone before another run, nobody would notice. So nothing of them is remembered before the
+    then, and the next row gone before another run, nobody would notice. So they are remembered as in doubt before the
     last one is settled; until then all of them would go again. Calls that must not go twice are remembered at once.
     """
 
@@ -35,7 +36,7 @@ class Shared:
         """Accepted rows beyond the first of each identity."""
 
     def due(self, patch: Patch) -> Patch:
-        """Return what of a patch may be remembered now, with what waited for it."""
+        """Return what of a patch may be remembered now, with what waited for it; the rest is in doubt."""
         if not self._identities:
             return patch
         due: Patch = {}
@@ -44,7 +45,13 @@ class Shared:
             if identity is None:
                 due[key] = entry
                 continue
+            if entry is not None and in_doubt(entry):
+                self._unknown.add(identity)
+                due[key] = entry
+                continue
             self._withheld[identity][key] = entry
+            if entry is not None:
+                due[key] = Entry(NEVER_EQUAL, entry.ref)
             if key == self._last[identity]:
                 due.update(self._withheld.pop(identity))
         return due

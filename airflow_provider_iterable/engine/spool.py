@@ -26,6 +26,7 @@ class _Line(msgspec.Struct, array_like=True, frozen=True, gc=False):
     handles: tuple[Handle, ...]
     fingerprint: bytes | None
     ref: str
+    before: str
 
 
 class Spool:
@@ -83,6 +84,7 @@ class Spool:
                         line.body,
                         line.handles,
                         None if fingerprint is None else Entry(fingerprint, line.ref),
+                        before=line.before,
                     ),
                 )
                 position += 1
@@ -118,6 +120,7 @@ class Spool:
             operation.handles,
             None if remember is None else remember.fingerprint,
             "" if remember is None else remember.ref,
+            operation.before,
         )
 
     def _block_of(self, position: int) -> tuple[int, list[_Line]]:

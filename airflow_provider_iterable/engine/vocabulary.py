@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -46,6 +46,7 @@ class Reason(StrEnum):
     ALREADY_CHANGED = "already_changed"
     TARGET_EXISTS = "target_exists"
     PARTIAL = "partial"
+    FIELDS_LEFT_OUT = "fields_left_out"
     NO_ANSWER = "no_answer"
     RATE_LIMITED = "rate_limited"
     SPLIT_BUDGET = "split_budget"
@@ -81,6 +82,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.ALREADY_CHANGED: "the change had happened already",
     Reason.TARGET_EXISTS: "the new email address belongs to another user",
     Reason.PARTIAL: "the record was accepted without the fields whose values have the wrong type",
+    Reason.FIELDS_LEFT_OUT: "the record was accepted without fields that Iterable does not have",
     Reason.NO_ANSWER: "Iterable gave no usable answer after all tries; the row goes again with the next run",
     Reason.RATE_LIMITED: "Iterable's rate limit left no time; the row goes again with the next run",
     Reason.SPLIT_BUDGET: "too many batches had to be taken apart; the row goes again with the next run",
@@ -115,6 +117,10 @@ class Kind(StrEnum):
     CHANGED = "changed"
     REMOVED = "removed"
     INVALID = "invalid"
+
+
+NEVER_EQUAL = bytes(12)
+"""A fingerprint that no record has: the entry is in doubt, so its row is a change, whatever it holds."""
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -187,6 +193,8 @@ class Recipe(Struct, frozen=True):
     """Positions of the columns that the payload and the identifiers come from."""
     text: str
     """Everything else that decides how a payload looks: fields, constants, options."""
+    again: tuple[int, ...] = ()
+    """Positions of columns: where one of them has a value, an unchanged row is to be looked at as well."""
 
 
 class Present(Struct, frozen=True, gc=False):
@@ -272,6 +280,12 @@ class Removed(Struct, frozen=True, gc=False):
     before: Entry
 
 
+class Incomplete(Struct, frozen=True, gc=False):
+    """A record as Iterable accepted it, but without fields that it has by now."""
+
+    after: Record
+
+
 class Unchanged(Struct, frozen=True, gc=False):
     """Rows without news; their first handles tell who is present without being sent."""
 
@@ -280,7 +294,7 @@ class Unchanged(Struct, frozen=True, gc=False):
 
 
 Change = Added | Changed | Removed
-News = Change | Fresh | Unchanged | Quiet | Invalid | Duplicate | Erased
+News = Change | Fresh | Incomplete | Unchanged | Quiet | Invalid | Duplicate | Erased
 
 
 class Request(Struct, frozen=True):
@@ -306,6 +320,8 @@ class Reply(Struct, frozen=True):
     request_id: str = ""
     error: str = ""
     """For status 0: what went wrong on the way, as an exception's class name."""
+    sent: bool = True
+    """Whether any of the request may have left this machine; an unanswered request that did not was not applied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,6 +341,8 @@ class Call:
     repeatable: bool = True
     """Whether sending an operation twice leaves Iterable as sending it once does; when not, an operation whose fate is
     unknown is remembered as if it were accepted, and told as unconfirmed."""
+    reads: bool = False
+    """Whether it only looks something up: it changes nothing, so that an answer may be lost."""
     then: Call | None = None
     """The call an operation goes on to once this one accepted it (a look-up before an update)."""
 
@@ -342,6 +360,8 @@ class Operation(Struct, frozen=True, gc=False):
     """None: forget the key."""
     partial: str = ""
     """What had to be left out for the rest to be accepted; empty when nothing was."""
+    before: str = ""
+    """The reference that is remembered under the key, of a removal and of a row whose identity changed."""
 
 
 class Batch(Struct, frozen=True, gc=False):
@@ -372,6 +392,8 @@ class Settled(Struct, frozen=True):
     """Every operation of the batch has its outcome: those told here by their number, the others were accepted."""
 
     told: Mapping[int, Outcome] = {}
+    left_out: frozenset[str] | None = None
+    """Fields that were left out of some of the records, as the answer names them; ``None``: it does not tell."""
 
 
 class Again(Struct, frozen=True):
@@ -403,8 +425,34 @@ class Halt(Struct, frozen=True):
 
 Verdict = Settled | Again | Split | Halt
 Patch = dict[str, Entry | None]
+
+Doubt = tuple[str, str, str]
+"""What a request that is never answered leaves behind: key, fingerprint in hexadecimal digits, reference."""
+
+
+class Intents(Struct, frozen=True):
+    """Requests that a commit announces before they are sent, and those of which it settles every operation.
+
+    Whoever opens the state finds the announced requests that no commit settled, and takes what they would leave
+    behind for entries: the run that announced them was killed.
+    """
+
+    begun: Mapping[int, Sequence[Doubt]] = {}
+    """By a number that the run may use again once the request has ended."""
+    ended: Collection[int] = ()
+
+
+NO_INTENTS = Intents()
+
 Send = Callable[[Batch], Reply]
-Commit = Callable[[Patch], None]
+
+
+class Commit(Protocol):
+    """Stores a patch and intents, all or nothing."""
+
+    def __call__(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store them, or raise."""
+        ...
 
 
 class Sync(Protocol):
@@ -472,6 +520,23 @@ class Sync(Protocol):
         ...
 
 
+@runtime_checkable
+class Fielded(Protocol):
+    """A sync whose records have fields that may be left out of what is accepted."""
+
+    def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
+        """Return the fields that the names are about, of which a body has values."""
+        ...
+
+    def mapped(self, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields, as :meth:`carried` tells them, that come from the model."""
+        ...
+
+    def expect(self, fields: Collection[str]) -> None:
+        """Have a database that compares return the unchanged rows that carry such a field."""
+        ...
+
+
 class State(Protocol):
     """Where a sync remembers, seen by the engine."""
 
@@ -488,6 +553,6 @@ class State(Protocol):
         """Return whole entries."""
         ...
 
-    def commit(self, patch: Patch) -> None:
-        """Store a patch, all or nothing; may be repeated, and raises when it fails."""
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents, all or nothing; may be repeated, and raises when it fails."""
         ...

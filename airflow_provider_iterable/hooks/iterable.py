@@ -45,7 +45,8 @@ class IterableHook(BaseHook):
     is the API key (a server-side key). Its host, when given, replaces the data centre's: a whole URL, or a name with
     the connection's schema (default ``https``, on this machine ``http``) and port. Extra:
     ``data_center`` (``us``, ``eu``; default ``us``), ``project_type`` (``email``, ``user_id``, ``hybrid``; default
-    unset), ``rate_share`` (above 0, at most 1; default 1), ``update_only`` (default false) and ``allow_http``.
+    unset), ``rate_share`` (above 0, at most 1; default 1), ``update_only`` (default false), ``project`` (a name for the
+    project, by which states know it whatever the key; default unset) and ``allow_http``.
 
     :param iterable_conn_id: the connection's ID (default ``iterable_default``).
     """
@@ -114,6 +115,19 @@ class IterableHook(BaseHook):
         return chosen
 
     @property
+    def project(self) -> str:
+        """What the connection calls the project; empty when it does not.
+
+        :raises ConfigurationError: when it is no short text.
+        """
+        name = self._setting("project", "")
+        if not isinstance(name, str) or len(name) > 100:
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: project must be a text of at most 100 characters."
+            )
+        return name.strip()
+
+    @property
     def update_only(self) -> bool:
         """Whether Iterable has switched on bulk updates that never create users (default false).
 
@@ -160,8 +174,38 @@ class IterableHook(BaseHook):
         :param share: of the connection's ``rate_share``, for one of several clients at the same time.
         :raises ConfigurationError: when a setting of the connection makes no sense.
         """
-        _ = self.project_type, self.update_only  # Nonsense is refused before the first call, not half way.
+        # Nonsense is refused before the first call, not half way.
+        _ = self.project_type, self.update_only, self.project
         return Client(self.host, self.api_key, rate_share=self.rate_share * share, on_call=on_call)
+
+    def get_channels(self, client: Client, tries: int = _TRIES) -> list[int]:
+        """Return the IDs of the project's message channels; none where the key may not read them.
+
+        :param client: the client to use.
+        :param tries: how often to ask for a usable answer.
+        :raises Halted: when Iterable refuses the API key.
+        :raises WorthRetrying: when there is no usable answer.
+        """
+        reply = client.request(_CHANNELS, _CHANNELS_RATE)
+        for attempt in range(tries - 1):
+            if _failure(reply) is ConfigurationError or isinstance(_member(reply, "channels"), list):
+                break
+            client.pause(2.0**attempt)
+            reply = client.request(_CHANNELS, _CHANNELS_RATE)
+        channels = _member(reply, "channels")
+        if reply.status == 401:
+            raise Halted(
+                f"Iterable refused the API key ({_short(reply)}): {_explain(reply, client.host)} No row was sent."
+            )
+        if _failure(reply) is ConfigurationError:
+            return []
+        if reply.status != 200 or not isinstance(channels, list):
+            raise WorthRetrying(
+                f"GET {_CHANNELS.path} at {client.host} did not return the project's channels: {_short(reply)}. No row "
+                "was sent."
+            )
+        numbers = [each.get("id") for each in channels if isinstance(each, dict)]
+        return sorted(number for number in numbers if isinstance(number, int))
 
     def get_fields(self, client: Client | None = None) -> dict[str, str]:
         """Return the project's profile fields and their types, nested ones with dots (3 calls per second).
@@ -337,6 +381,7 @@ class IterableHook(BaseHook):
             "project_type": text("Project type (email, user_id or hybrid)"),
             "rate_share": text("Rate share (above 0, at most 1)"),
             "update_only": wtforms.BooleanField(lazy_gettext("Update-only switch")),
+            "project": text("Project (any name for it)"),
         }
 
     @classmethod

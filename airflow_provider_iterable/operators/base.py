@@ -10,8 +10,9 @@ import socket
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -34,6 +35,7 @@ from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, It
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Column, Constant, Fields, Json, Nulls
 from airflow_provider_iterable.model import Model, select_all
+from airflow_provider_iterable.operators import left_out as fields_left_out
 from airflow_provider_iterable.operators.connection import sql_hook
 from airflow_provider_iterable.operators.parameters import (
     AS_IT_IS,
@@ -60,9 +62,11 @@ from airflow_provider_iterable.operators.parameters import (
     rendered,
 )
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
+from airflow_provider_iterable.operators.project import note_channels, recognise
 from airflow_provider_iterable.operators.summary import CallCounts, masked, summary
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.audit import Audit
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import RESYNC_NOTE, Holder, Part, Scope, Session, Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
@@ -140,6 +144,8 @@ class IterableModelOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "parameters": "json"}
     ui_color = "#f0e6ff"
     sync_type: ClassVar[str] = ""
+    changes_requests: ClassVar[tuple[str, ...]] = ()
+    """Parameters that change what requests say or do, beside rows and target."""
     forms: ClassVar[Mapping[str, Form]] = {
         "sql": SQL,
         "table": OPTIONAL_TEXT,
@@ -234,6 +240,7 @@ class IterableModelOperator(BaseOperator):
         self._client: Client | None = None
         self._session: Session | None = None
         self._audit: Audit | None = None
+        self._types: dict[str, str] | None = None
 
     def _batches(self, session: Session) -> int:
         """Return how many batches are committed together, and say so where the store decides."""
@@ -324,6 +331,7 @@ class IterableModelOperator(BaseOperator):
         audit = self._audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
         self._stop = threading.Event()
+        self._types = None
         try:
             with audit:
                 if wrong is not None:
@@ -359,21 +367,28 @@ class IterableModelOperator(BaseOperator):
             self._client.stop()
 
     def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
-        started = time.monotonic()
+        started, harm = time.monotonic(), self.cannot_resend(hook)
         model = self._model()
         # The state before the model: under the read lock of an open query, SQLite creates no tables.
         scope = replace(self._scope(context, report), model=model)
         session = self._session = self._open_state(scope, hook)
         assert self._audit is not None
-        lease = session.lease
+        lease, left_out = session.lease, None
         client.ask(self._permitting(lease))
         try:
             self._audit.begin(session.recall)
+            project = recognise(hook, client, session, report)
             report.resend_reason = RESENT.get(report.resync, session.resend_reason)
             if report.resend_reason:
                 log.info("Sync %s: %s.", self.sync_id, report.resend_reason)
             with model:
                 sync = self.build_sync(hook, model.columns)
+                distrust = _distrusting(session, report)
+                left_out = fields_left_out.left_out_of(sync, session, report.resync == "baseline" or bool(distrust))
+                if left_out is not None and report.resync == "changes":
+                    dry, approved = self.dry_run, self.approved_plan is not None
+                    look_for = partial(self._there, hook, client)
+                    fields_left_out.look(left_out, sync, look_for, harm, dry=dry, approved=approved)
                 report.seconds["open"] = time.monotonic() - started
                 options = Options(
                     guards=self.guards(),
@@ -382,13 +397,15 @@ class IterableModelOperator(BaseOperator):
                     max_rejected=self.max_rejected,
                     dry_run=self.dry_run,
                     approved_plan=self.approved_plan,
+                    about=self._about(hook, scope, session, project),
                     spool_dir=self.spool_dir,
                     check=session.check,
                     observe=self._audit.observe,
-                    prepare=self._prepare(hook, client, sync),
+                    prepare=self._preparing(hook, client, session, sync, report),
                     stop=self._stop,
                     resync=report.resync,
-                    distrust=_distrusting(session, report),
+                    distrust=distrust,
+                    left_out=left_out,
                 )
                 run(sync, model.chunks, session, self._sender(client), report, options)
             if not self.dry_run:
@@ -404,6 +421,7 @@ class IterableModelOperator(BaseOperator):
                 raise failure from None  # whatever it led to, it comes first
             raise
         finally:
+            fields_left_out.tell(left_out, report, self.outlook(), harm)
             # Who compares is known by now, and whether anything was remembered.
             report.resend_reason = RESENT.get(report.resync, session.resend_reason or report.resend_reason)
             session.close()
@@ -482,6 +500,22 @@ class IterableModelOperator(BaseOperator):
             )
         return cast("Resync", self.resync)
 
+    def _about(self, hook: IterableHook, scope: Scope, session: Session, project: Project) -> dict[str, str]:
+        """Return what the hash of a plan covers beside rows: where it leads, how, and from which state."""
+        where = {name: str(value) for name, value in scope.destination.items()}
+        host, match = where.pop("host"), where.pop("match", "")
+        how = {name: getattr(self, name) for name in ("check_types", *self.changes_requests)}
+        how |= {"project_type": hook.project_type, "update_only": hook.update_only}
+        notes = {name: note for name, note in session.notes.items() if note and name != PROJECT_NOTE}
+        return {
+            "host": host,
+            "project": project.identity,
+            "target": _told(where),
+            "match": match,
+            "options": _told({name: value for name, value in how.items() if value is not None}),
+            "state": json.dumps([scope.sync_id, sorted(notes.items())]),
+        }
+
     def _open_state(self, scope: Scope, hook: IterableHook) -> Session:
         """Open the state for one run."""
         return self.state.open(scope)
@@ -490,9 +524,52 @@ class IterableModelOperator(BaseOperator):
         """Return what performs the requests."""
         return client.send
 
+    def _preparing(
+        self, hook: IterableHook, client: Client, session: Session, sync: Sync, report: Report
+    ) -> Callable[[], None]:
+        """Return what happens once before the first operation is sent, for each type of sync."""
+        prepare = self._prepare(hook, client, sync)
+
+        def prepared() -> None:
+            note_channels(hook, client, session, report.name)
+            if prepare is not None:
+                prepare()
+
+        return prepared
+
     def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
         """Return what happens once before the first operation is sent."""
         return None
+
+    def outlook(self) -> str:
+        """Return how the sync learns that Iterable has fields that it left out, and what can be done about them."""
+        return ""
+
+    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields that Iterable has by now, as far as it tells."""
+        return ()
+
+    def _profile_fields(self, hook: IterableHook, client: Client) -> dict[str, str]:
+        """Return the types of Iterable's profile fields, read once in a run.
+
+        :raises IterableSyncError: Iterable did not answer with fields
+        """
+        if self._types is None:
+            self._types = hook.get_fields(client)
+        return self._types
+
+    def _having(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+        """Return those of some profile fields that Iterable has by now; none where it does not tell.
+
+        :raises CannotRetry: it refused the key
+        """
+        try:
+            return fields_left_out.having(self._profile_fields(hook, client), fields)
+        except CannotRetry:
+            raise
+        except IterableSyncError as error:
+            self.log.warning("It is not known whether Iterable has the fields that it left out by now: %s", error)
+            return ()
 
     def _model(self) -> Model:
         sql = self.sql if self.table is None else select_all(self.table)
@@ -543,11 +620,18 @@ class IterableModelOperator(BaseOperator):
 
     def _tell(self, report: Report) -> None:
         lines = summary(report, masked_keys=self.keys_identify())
-        log.log(logging.WARNING if report.reasons else logging.INFO, "%s", "\n".join(lines))
+        log.log(logging.WARNING if report.reasons or report.left_out else logging.INFO, "%s", "\n".join(lines))
 
     def keys_identify(self) -> bool:
         """Whether the primary key holds an identifier of a person, to be masked in logs."""
         return False
+
+
+def _told(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value}"
+        for name, value in values.items()
+    )
 
 
 def _distrusting(session: Session, report: Report) -> Callable[[], None] | None:

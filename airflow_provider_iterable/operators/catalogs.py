@@ -52,6 +52,7 @@ class IterableCatalogOperator(IterableModelOperator):
     """
 
     sync_type = "catalogs"
+    changes_requests = ("on_removed", "replace_uploaded_fields_only", "create_catalog", "field_types", "salvage")
     template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "catalog_name", "max_deletes")
     forms: ClassVar[Mapping[str, Form]] = {
         **IterableModelOperator.forms,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -63,6 +63,7 @@ class IterableEventOperator(IterableModelOperator):
     """
 
     sync_type = "events"
+    changes_requests = ("retry_unsafe", "create_new_fields")
     template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "event_name")
     forms: ClassVar[Mapping[str, Form]] = {
         **IterableModelOperator.forms,
@@ -193,11 +194,23 @@ class IterableEventOperator(IterableModelOperator):
 
         def learn() -> None:
             try:
-                events.learn_types(hook.get_fields(client))
+                events.learn_types(self._profile_fields(hook, client))
             except WorthRetrying as error:
                 self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return learn
+
+    def outlook(self) -> str:
+        """Return how the sync learns of fields that Iterable left out, and what can be done."""
+        return (
+            "Which fields events have is not to be asked: once an answer about newer events shows that they are there, "
+            "the next run sends the rows that carry them again. create_new_fields=True has them created by the next "
+            "run; a field that is not wanted there is left out of fields."
+        )
+
+    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+        """Return all fields, if Iterable is to create them: of events it tells none."""
+        return fields if self.create_new_fields else ()
 
     def keys_identify(self) -> bool:
         """Whether the key is the user's identifier."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -63,6 +63,7 @@ class IterableListOperator(IterableModelOperator):
     """
 
     sync_type = "lists"
+    changes_requests = ("list_description", "update_existing_users_only", "salvage")
     template_fields: Sequence[str] = (
         *IterableModelOperator.template_fields,
         "list_id",
@@ -165,7 +166,7 @@ class IterableListOperator(IterableModelOperator):
                 self._remember(target)
             if self.check_types and self.fields:
                 try:
-                    members.learn_types(hook.get_fields(client))
+                    members.learn_types(self._profile_fields(hook, client))
                 except WorthRetrying as error:
                     self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
@@ -234,6 +235,17 @@ class IterableListOperator(IterableModelOperator):
                     f"shared_list=True if that is as it should be. If the sync {sync_id!r} is no more, delete its rows "
                     "from the state tables."
                 )
+
+    def outlook(self) -> str:
+        """Return how the sync learns of fields that Iterable left out, and what can be done."""
+        return (
+            "Each run looks whether they are there by now, and if so sends the rows that carry them again. A user sync "
+            "with create_new_fields=True creates them; a field that is not wanted there is left out of fields."
+        )
+
+    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields that Iterable has by now."""
+        return self._having(hook, client, fields)
 
     def keys_identify(self) -> bool:
         """The key is the member's identifier."""

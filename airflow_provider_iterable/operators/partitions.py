@@ -183,10 +183,11 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     """Return the reports of all partitions as one, in the form of each."""
     first: Mapping[str, Any] = reports[0] if reports else {}
     statuses = {report["status"] for report in reports}
-    reasons, seconds = Counter[str](), Counter[str]()
+    reasons, left_out, seconds = Counter[str](), Counter[str](), Counter[str]()
     requests: dict[str, Counter[str]] = {}
     for report in reports:
         reasons.update(report["reasons"])
+        left_out.update(report.get("left_out", {}))  # none of a version that did not know it
         seconds.update(report["seconds"])
         for name, answers in report["requests"].items():
             requests.setdefault(name, Counter()).update(answers)
@@ -201,6 +202,7 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "dry_run": any(report.get("dry_run") for report in reports),
         "resend_reason": "; ".join(sorted({str(report["resend_reason"]) for report in reports} - {"None"})) or None,
         **{name: sum(report[name] for report in reports) for name in COUNTS},
+        "left_out": dict(sorted(left_out.items())),
         "reasons": dict(sorted(reasons.items())),
         "requests": {name: dict(answers) for name, answers in sorted(requests.items())},
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
@@ -217,4 +219,7 @@ def _lines(total: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> li
 
     lines = [f"Sync {total['sync_id']}, {len(reports)} partitions: {told(total)}"]
     lines += [f"  {report['partition']}: {told(report)}" for report in reports]
-    return lines + [f"  {reason}: {count:,} rows" for reason, count in total["reasons"].items()]
+    lines += [f"  {reason}: {count:,} rows" for reason, count in total["reasons"].items()]
+    if total["left_out"]:
+        lines.append(f"  fields that Iterable does not have: {', '.join(total['left_out'])}")
+    return lines

@@ -18,6 +18,7 @@ from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
 from airflow_provider_iterable.state.erasure import ErasingSession
 from airflow_provider_iterable.state.ledger import Ledger, Quota, project_of
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import Scope, Session
 from airflow_provider_iterable.state.table import TableState
 from airflow_provider_iterable.syncs.identity import Match, matching
@@ -48,6 +49,7 @@ class IterablePrivacyOperator(IterableModelOperator):
     """
 
     sync_type = "privacy"
+    changes_requests = ("requested_at_column", "max_actions")
     template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "max_actions")
     forms: ClassVar[Mapping[str, Form]] = {
         **IterableModelOperator.forms,
@@ -165,7 +167,17 @@ class IterablePrivacyOperator(IterableModelOperator):
 
     def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
         assert isinstance(sync, Privacy)
-        return lambda: sync.begin(None if self._quota is None else self._quota.allowance())
+        privacy = sync
+
+        def begin() -> None:
+            assert self._session is not None
+            project = Project.noted(self._session.notes.get(PROJECT_NOTE))
+            name = None if project is None else project.counted_as(hook.host)
+            if self._ledger is not None and name is not None:
+                self._ledger.rename(name)
+            privacy.begin(None if self._quota is None else self._quota.allowance())
+
+        return begin
 
     def _account(self, report: Report) -> None:
         """Say in the report how many wait and until when, and what became of what other syncs remember."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
@@ -61,6 +61,14 @@ class IterableUserSyncOperator(IterableModelOperator):
     """
 
     sync_type = "users"
+    changes_requests = (
+        "mode",
+        "on_removed",
+        "merge_nested_objects",
+        "create_new_fields",
+        "recheck_known_users",
+        "salvage",
+    )
     template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "max_deletes")
     forms: ClassVar[Mapping[str, Form]] = {
         **IterableModelOperator.forms,
@@ -199,11 +207,23 @@ class IterableUserSyncOperator(IterableModelOperator):
 
         def learn() -> None:
             try:
-                users.learn_types(hook.get_fields(client))
+                users.learn_types(self._profile_fields(hook, client))
             except WorthRetrying as error:
                 self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return learn
+
+    def outlook(self) -> str:
+        """Return how the sync learns of fields that Iterable left out, and what can be done."""
+        return (
+            "Each run looks whether they are there by now, and if so sends the rows that carry them again. "
+            "create_new_fields=True has them created by the next run; a field that is not wanted there is left out of "
+            "fields."
+        )
+
+    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields that Iterable has by now, or is to create."""
+        return fields if self.create_new_fields else self._having(hook, client, fields)
 
     def keys_identify(self) -> bool:
         """Whether the key is the user's identifier."""

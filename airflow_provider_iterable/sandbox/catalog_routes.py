@@ -11,6 +11,7 @@ from .catalog_bodies import Documents, ItemIds, Mappings, Patch, Replacement
 from .catalogs import FIELD_TYPES, Catalog, Item, fields_with_period
 from .project import Project
 from .request import Request
+from .values import number_in
 
 PAGE_SIZE = 10
 LARGEST_PAGE = 1000
@@ -247,10 +248,10 @@ def _paged(
     show: Callable[[Any], Any],
 ) -> Answer:
     """Answer with one page of the rows, their number, and the pages beside it."""
-    texts = {"page": request.named.get("page", "1"), "pageSize": request.named.get("pageSize", str(PAGE_SIZE))}
-    if not all(text.isdecimal() and int(text) > 0 for text in texts.values()) or int(texts["pageSize"]) > LARGEST_PAGE:
+    page = number_in(request.named.get("page", "1"))
+    size = number_in(request.named.get("pageSize", str(PAGE_SIZE)))
+    if page < 1 or not 1 <= size <= LARGEST_PAGE:
         return _refused(project, f"page starts at 1 and pageSize is at most {LARGEST_PAGE}", "")
-    page, size = int(texts["page"]), int(texts["pageSize"])
     rest = "".join(f"&{n}={request.named[n]}" for n in ("orderBy", "sortAscending") if n in request.named)
     shown = [show(row) for row in rows[(page - 1) * size : page * size]]
     params: dict[str, Any] = {members[0]: shown, members[1]: len(rows)}

@@ -13,7 +13,7 @@ from .reading import event_of, is_event_visible
 from .refusals import bad_email, refused, ruled_out, wrong_project
 from .request import Request
 from .tracking import Tracked, track, track_one
-from .values import is_email
+from .values import is_email, number_in
 
 USUAL_LIMIT, HIGHEST_LIMIT = 30, 200
 _REASONS = ("invalid", "notFound", "forgotten")
@@ -110,12 +110,12 @@ def get_by_user_id(project: Project, request: Request[None]) -> Answer:
 
 def _newest(project: Project, request: Request[None], profile: Profile | None, missing: Refusal) -> Answer:
     """Return the newest events of a user, purchases among them; of equal times the one written last comes first."""
-    given = request.named.get("limit", str(USUAL_LIMIT))
-    if not (given.isascii() and given.isdecimal() and 1 <= int(given) <= HIGHEST_LIMIT):
+    given = number_in(request.named.get("limit", str(USUAL_LIMIT)))
+    if not 1 <= given <= HIGHEST_LIMIT:
         return refusal(400, "BadParams", f"limit must be between 1 and {HIGHEST_LIMIT}")
     if profile is None:
         return refused(project, missing) if project.options.unknown_user_events == "refuse" else plain({"events": []})
     events = [*project.events.of(profile), *project.purchases.of(profile)]
     visible = [event for event in reversed(events) if is_event_visible(event, project)]
-    newest = heapq.nlargest(int(given), visible, key=lambda event: event.created)
+    newest = heapq.nlargest(given, visible, key=lambda event: event.created)
     return plain({"events": [event_of(event) for event in newest]})

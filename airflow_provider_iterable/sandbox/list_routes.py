@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from . import answers
 from .answers import Answer, plain, refusal, success
 from .bodies import OptionalUser
+from .channels import channels
 from .identity import Refusal
 from .list_bodies import NewList, Subscribe, Unsubscribe
 from .lists import MailingList
@@ -16,15 +17,16 @@ from .refusals import ruled_out
 from .request import Request
 from .schema import Ruling
 from .user_routes import counted
+from .values import number_in
 
 PREVIEW_SIZE = 1000
 LARGEST_PREVIEW = 5000
 
 
 def get_lists(project: Project, request: Request[None]) -> Answer:
-    """List all lists that show yet."""
+    """List all lists that show yet, the newest first."""
     now, wait = project.clock(), project.options.lists_visible_after
-    return plain({"lists": [shown(found) for found in project.lists if now >= found.created + wait]})
+    return plain({"lists": [shown(found) for found in reversed(project.lists) if now >= found.created + wait]})
 
 
 def shown(found: MailingList) -> dict[str, object]:
@@ -90,12 +92,13 @@ def unsubscribe(project: Project, request: Request[Unsubscribe]) -> Answer:
         if isinstance(profile, Profile):
             project.lists.unsubscribe(profile, found, project.clock())
             if body.channel_unsubscribe is True:
-                _leave_channel(profile, project.options.list_channel)
+                _leave_channel(profile, project)
         _count(done, profile)
     return _told(done)
 
 
-def _leave_channel(profile: Profile, channel: int) -> None:
+def _leave_channel(profile: Profile, project: Project) -> None:
+    channel = project.options.list_channel or channels(project.options.project_id)[0]["id"]
     held = profile.fields.get("unsubscribedChannelIds")
     left = held if isinstance(held, list) else []
     if channel not in left:
@@ -154,10 +157,10 @@ def preview_users(project: Project, request: Request[None]) -> Answer:
     found = _readable(project, request)
     if isinstance(found, Answer):
         return found
-    wanted = request.named.get("size", str(PREVIEW_SIZE))
-    if not wanted.isdecimal() or int(wanted) > LARGEST_PREVIEW:
+    wanted = number_in(request.named.get("size", str(PREVIEW_SIZE)))
+    if not 0 <= wanted <= LARGEST_PREVIEW:
         return refusal(400, "BadParams", f"size must be a number of at most {LARGEST_PREVIEW}")
-    return _lines(project, request, project.lists.sample(found, int(wanted)))
+    return _lines(project, request, project.lists.sample(found, wanted))
 
 
 def _readable(project: Project, request: Request[None]) -> list[Profile] | Answer:

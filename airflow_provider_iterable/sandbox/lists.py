@@ -44,6 +44,9 @@ class Lists:
     def __iter__(self) -> Iterator[MailingList]:
         return iter(self._lists.values())
 
+    def __reversed__(self) -> Iterator[MailingList]:
+        return reversed(self._lists.values())
+
     def get(self, number: int) -> MailingList | None:
         """Return the list with the ID."""
         return self._lists.get(number)
@@ -65,7 +68,7 @@ class Lists:
     def of(self, profile: Profile) -> list[int]:
         """Return the IDs in the profile's field, those of lists that do not exist included."""
         held = profile.fields.get(self.field, ())
-        return held if isinstance(held, list) else [held] if isinstance(held, int) else []
+        return [number for number in (held if isinstance(held, list) else [held]) if isinstance(number, int)]
 
     def members(self, chosen: MailingList, profiles: Iterable[Profile]) -> Iterator[Profile]:
         """Yield the profiles that are on a list."""

@@ -20,6 +20,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Keys that may only make the calls of a read-only key."""
     disabled_keys: tuple[str, ...] = ()
     """Keys that are known, yet may call nothing."""
+    project_keys: dict[Annotated[str, msgspec.Meta(min_length=1)], int] = {}
+    """Numbers of projects by server-side key: keys of one number share a project that is apart from all others,
+    with users, lists, rates and channel IDs of its own. Any other key is of the project `project_id`."""
 
     # Rates and sizes
     rates: bool = True
@@ -40,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Largest body of a bulk call."""
     max_records: int | None = None
     """Largest number of records in a bulk call; Iterable states none."""
+    body_seconds: Positive = 60.0
+    """Seconds in which a body must have come; after that the request is answered with 408 and not applied."""
     too_large: Literal["413", "BatchTooLarge"] = "413"
     """How a body over max_bytes is refused; too many records are always BatchTooLarge."""
 
@@ -71,10 +76,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Status of ForgottenUserError on single calls; both are documented."""
     forget_unknown: Literal["accept", "refuse"] = "accept"
     """What forgetting a user who does not exist answers."""
-    unknown_user_id: Literal["coded", "text", "empty"] = "coded"
-    """How a read by unknown userId answers: an error code, the older plain text, or 200 `{}`."""
+    unknown_user_id: Literal["coded", "envelope", "text", "empty"] = "coded"
+    """How a read by unknown userId answers: the newest error code, UnknownUserIdError as of 2023, the plain text
+    of 2017, or 200 `{}`."""
     unknown_user_id_status: int = 400
-    """Status of that error code."""
+    """Status of the newest error code."""
     visible_after: float = 0.0
     """Seconds before a new profile, or a new event, can be read."""
 
@@ -113,8 +119,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Lists that cannot be deleted."""
     static_lists_only: bool = False
     """Whether lists of other types than Standard refuse to take members; a recording of 2017 says no."""
-    list_channel: int = 1001
-    """The channel that channelUnsubscribe leaves."""
+    list_channel: int | None = None
+    """The channel that channelUnsubscribe leaves; the first of the project when None."""
     opt_in: bool = False
     """Whether the project has the opt-in feature, which subscribedMessageTypeIds needs."""
     subscriptions_conflict: Literal["whole", "listed"] = "whole"
@@ -144,7 +150,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     # The sandbox
     project_id: int = 10216
-    """The number that messages name."""
+    """The project's number, which messages name and from which the IDs of its channels and message types come."""
     record_identifiers: bool = False
     """Whether each call remembers the identifiers it got accepted."""
 

@@ -9,15 +9,18 @@ from .options import ProjectType
 
 
 class Profile(msgspec.Struct, gc=False, eq=False):
-    """One user: the identifiers and the values that were written, without system fields."""
+    """One user: the identifiers and the values that were written, without system fields.
+
+    `signup` is the signupDate that Iterable made, until null removes it.
+    """
 
     email: str | None
     user_id: str | None
     fields: dict[str, Any]
     created: float
     updated: float
+    signup: float | None
     writes: int = 0
-    signup_shown: bool = True
 
     @property
     def name(self) -> tuple[str, str]:
@@ -128,7 +131,7 @@ def write_fields(profile: Profile, data: dict[str, Any], *, merge: bool) -> None
         if value is None:
             fields.pop(name, None)
             if name == "signupDate":
-                profile.signup_shown = False
+                profile.signup = None
         elif merge and isinstance(value, dict):
             fields[name] = _merged(fields.get(name), value)
         else:

@@ -211,7 +211,7 @@ class Project:
         email = found.email
         if email is None and self.type == "email":
             email = self._placeholder(found.user_id or "")
-        profile = Profile(email, found.user_id, {}, now, now)
+        profile = Profile(email, found.user_id, {}, now, now, signup=now)
         self.profiles.add(profile)
         return profile
 
@@ -224,9 +224,11 @@ class Project:
                 return email
 
     def change_email(self, profile: Profile, email: str) -> None:
-        """Move a profile to a new address; to Iterable it is signed up anew."""
+        """Move a profile to a new address; the document is a new one, and one without a signupDate gets it."""
         self.profiles.rename(profile, email, profile.user_id)
-        profile.created = profile.updated = self.clock()
+        profile.created = profile.updated = now = self.clock()
+        if profile.signup is None and "signupDate" not in profile.fields:
+            profile.signup = now
         profile.writes += 1
 
     def delete(self, doomed: Iterable[Profile]) -> None:

@@ -56,9 +56,13 @@ def _system(profile: Profile, project: Project) -> dict[str, Any]:
     }
     if profile.email is not None:
         internal["emailDomain"] = profile.email.rpartition("@")[2]
-    fields: dict[str, Any] = {"itblInternal": internal, "profileUpdatedAt": date_of(profile.updated)}
-    if profile.signup_shown:
-        fields |= {"signupDate": date_of(profile.created), "signupSource": "API"}
+    fields: dict[str, Any] = {
+        "itblInternal": internal,
+        "profileUpdatedAt": date_of(profile.updated),
+        "signupSource": "API",
+    }
+    if profile.signup is not None:
+        fields["signupDate"] = date_of(profile.signup)
     if project.type != "email":
         fields["itblUserId"] = profile.user_id or profile.email
     return fields

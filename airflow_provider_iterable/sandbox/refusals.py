@@ -65,9 +65,9 @@ def refused(project: Project, reason: Refusal) -> Answer:
         case "invalid":
             return bad_user_id(value)
         case "notFound" if kind == "email":
-            return refusal(400, "UnknownEmailError", f"No user exists with email: {value}")
+            return refusal(400, "UnknownEmailError", f"No user exists with email {value}")
         case "notFound":
-            return refusal(400, "UnknownUserIdError", f"No user exists with userId: {value}")
+            return refusal(400, "UnknownUserIdError", f"No user exists with userId {value}")
         case "conflict":
             return refusal(409, "ExternalKeyConflict", f"Email/userId conflict: {value}")
         case "forgotten":

@@ -27,6 +27,8 @@ SYSTEM_FIELDS = {
     "itblInternal.documentCreatedAt": "date",
     "itblInternal.documentUpdatedAt": "date",
     "itblInternal.emailDomain": "string",
+    "itblInternal.regionCode": "string",
+    "devices": "object",
     "signupDate": "date",
     "signupSource": "string",
     "profileUpdatedAt": "date",
@@ -85,9 +87,8 @@ class Fields:
         return {name: word for name, word in self.types.items() if name not in self.system}
 
     def shown(self) -> dict[str, str]:
-        """Return the fields as getFields lists them: flattened, an object only while it has no members."""
-        parents = {name.rpartition(".")[0] for name in self.types}
-        return {name: word for name, word in self.types.items() if name not in parents}
+        """Return the fields as getFields lists them: flattened, an object beside its members."""
+        return dict(self.types)
 
     def rule(self, records: Sequence[dict[str, Any] | None], *, create: bool, limit: int) -> Ruling:
         """Judge the data of all records of one request together, and take in new fields if none is refused.

@@ -20,15 +20,20 @@ from .history import stored_events, stored_purchases
 from .inspection import inspect, stored
 from .options import Options, ProjectType
 from .project import Project
+from .receiving import Receiver, UnreadableError
 from .routes import query_of
 from .service import Incoming, Service
 from .stock import stored_catalogs, stored_lists
 
 HOST = "127.0.0.1"
+LINGER = 1.0
 
 
 class Sandbox:
-    """A local Iterable with one project, on a port of 127.0.0.1; it serves from `start` to `stop`."""
+    """A local Iterable on a port of 127.0.0.1; it serves from `start` to `stop`.
+
+    Its properties show the first project; those that the option `project_keys` adds are shown by the inspections.
+    """
 
     def __init__(
         self,
@@ -189,10 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
         started = time.perf_counter()
         server = cast(_Server, self.server)
         try:
-            body = self._body()
-        except ValueError:
-            self.close_connection = True
-            self._send(answers.text(400, "Bad Request"), started)
+            body = self._body(server.service.project.options.body_seconds)
+        except UnreadableError as error:
+            self.send_error(error.status)
             return
         path, _, query = self.path.partition("?")
         answer: Answer | None
@@ -211,20 +215,28 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(answer, started)
 
-    # These names are what http.server calls.
+    # These names are what http.server calls; it refuses other methods itself, with 501.
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815
+    do_HEAD = do_OPTIONS = do_TRACE = do_CONNECT = _serve  # noqa: N815
 
-    def _body(self) -> bytes:
-        """Read the body; a length that is none is a ValueError."""
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(max(0, int(self.headers.get("Content-Length", 0))))
-        body = bytearray()
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
-        return bytes(body)
+    def _body(self, seconds: float) -> bytes:
+        receiver = Receiver(self.connection, self.rfile, seconds)
+        return receiver.body(self.headers.get("Transfer-Encoding", ""), self.headers.get("Content-Length", "0"))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse a request that cannot be read, and end the connection, since nobody knows where the next begins."""
+        self.close_connection = True
+        self._send(answers.page(code, f"{int(code)} {self.responses[code][0]}"), time.perf_counter())
+        self._linger()
+
+    def _linger(self) -> None:
+        """Take in what still comes for a moment: a connection closed before would take the answer with it."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(LINGER)
+            end = time.monotonic() + LINGER
+            while time.monotonic() < end and self.connection.recv(1 << 20):
+                pass
 
     def _send(self, answer: Answer, started: float) -> None:
         """Send head and body in one piece, so that neither waits for the acknowledgement of the other."""
@@ -237,9 +249,17 @@ class _Handler(BaseHTTPRequestHandler):
             **({"Connection": "close"} if self.close_connection else {}),
             **answer.headers,
         }
+        if self.command == "HEAD":
+            answer.body = b""
         phrase = self.responses.get(answer.status, ("", ""))[0]
         lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{k}: {v}" for k, v in headers.items())]
-        self.wfile.write("\r\n".join((*lines, "", "")).encode("latin-1") + answer.body)
+        message = "\r\n".join((*lines, "", "")).encode("latin-1") + answer.body
+        if not answer.drip:
+            self.wfile.write(message)
+            return
+        for number in message:
+            cast(_Server, self.server).sleep(answer.drip)
+            self.wfile.write(bytes((number,)))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the calls are kept elsewhere."""

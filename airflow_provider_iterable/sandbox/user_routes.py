@@ -11,8 +11,9 @@ from .project import Project, Update, identifiers
 from .reading import is_visible, user_of
 from .refusals import bad_email, bad_user_id, forgotten, refused, ruled_out, wrong_project
 from .request import Request
-from .values import is_email, is_user_id
+from .values import is_email, is_user_id, number_in
 
+MOST_MESSAGES = 1000
 _REASONS = ("invalid", "notFound", "invalidData", "conflict", "forgotten")
 
 
@@ -127,11 +128,25 @@ def get_by_user_id(project: Project, request: Request[None]) -> Answer:
     match project.options.unknown_user_id:
         case "empty":
             return plain({})
+        case "envelope":
+            return refused(project, Refusal("notFound", "user_id", user_id))
         case "text":
             return answers.text(400, "No user with that id exists!")
         case _:
             status = project.options.unknown_user_id_status
             return refusal(status, "error.users.noUserWithIdExists", "No user with that id exists!")
+
+
+def get_sent_messages(project: Project, request: Request[None]) -> Answer:
+    """Name the messages sent to a user; nobody is sent any here."""
+    email, user_id = (request.named.get(name) for name in ("email", "userId"))
+    if email is not None and not is_email(email.lower()):
+        return bad_email(email.lower())
+    if email is None and user_id is None:
+        return refusal(400, "BadParams", "Either email or userId must be set")
+    if not 1 <= number_in(request.named.get("limit", "10")) <= MOST_MESSAGES:
+        return refusal(400, "BadParams", f"limit must be between 1 and {MOST_MESSAGES}")
+    return plain({"messages": []})
 
 
 def get_fields(project: Project, request: Request[None]) -> Answer:

@@ -14,6 +14,8 @@ _PLAIN_EMAIL = re.compile(r"[a-z0-9_+-]{1,30}(?:\.[a-z0-9_+-]{1,30})?@(?:[a-z0-9
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)+([a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?)")
 
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
 _DAY = r"\d{4}-\d\d-\d\d"
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
 _OFFSET = r"[+-](?:[01]\d|2[0-3]):[0-5]\d"
@@ -50,6 +52,11 @@ def _is_domain(text: str) -> bool:
 def is_user_id(text: str) -> bool:
     """Tell whether a user ID is 1 to 52 printable ASCII characters without a trailing space."""
     return 0 < len(text) <= MAX_USER_ID and text.isascii() and text.isprintable() and text[-1] != " "
+
+
+def number_in(text: str) -> int:
+    """Return the number that a query writes in digits, or -1."""
+    return int(text) if _DIGITS.fullmatch(text) else -1
 
 
 def normal_date(text: str) -> str | None:

@@ -170,12 +170,13 @@ class Audit:
         except Exception as error:
             self._off = True
             self._lines, self._calls = [], []
-            # Only the class: what drivers say holds parameters, and parameters are people.
+            # Of other errors only the class: what drivers say holds parameters, and parameters are people.
+            why = str(error) if isinstance(error, IterableSyncError) else type(error).__name__
             log.warning(
                 "The audit tables of sync %s could not be written (%s), and are not in the rest of this run. The sync "
                 "goes on.",
                 self._whose[0],
-                type(error).__name__,
+                why,
             )
             self._close()
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_iterable.engine.vocabulary import Kind
+from airflow_provider_iterable.state.layout import Layout, establish
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.table import Tables, TableState, encode, pieces
 
@@ -73,51 +74,31 @@ _INDEXES = (
     ("{prefix}changelog_time", "changelog", "sync_id", "recorded_at"),
     ("{prefix}requests_time", "requests", "sync_id", "recorded_at"),
 )
-PERSON_TABLES = (_CHANGELOG, _SNAPSHOT)
-"""What makes the tables in which people may be."""
+AUDIT = Layout(
+    "audit", {"runs": _RUNS, "changelog": _CHANGELOG, "snapshot": _SNAPSHOT, "requests": _REQUESTS}, _INDEXES
+)
 PERSON_INDEXES = (
     ("{prefix}changelog_person", "changelog", "person"),
     ("{prefix}snapshot_person", "snapshot", "person"),
 )
-"""What finds a person in them: an index each, its table and column."""
+"""What finds a person in the tables in which people may be: an index each, its table and column."""
 
 Line = tuple[str, Kind, str, str | None, str | None, str | None, str | None]
 """A row of ``sync_changelog``: its columns from ``row_id`` to ``person``."""
 
 
-class _Timed(Tables):
-    """Tables with times."""
-
-    def _sql(self, statement: str, keys: str = "") -> str:
-        return super()._sql(statement.replace("<time>", self._dialect.time), keys)
-
-
-class AuditTables(_Timed):
+class AuditTables(Tables):
     """The audit tables of one database; each transaction is tried once."""
 
     def __init__(self, store: TableState, hook: DbApiHook) -> None:
         super().__init__(store, hook, CREATION_PATIENCE)
 
     def create(self) -> None:
-        """Make the tables, if one is missing.
+        """See that the tables are there.
 
-        Postgres locks a table to make an index of it, also one that is there: so they are looked for first.
+        :raises ConfigurationError: see :func:`establish`
         """
-        names = ("runs", "changelog", "snapshot", "requests")
-
-        def look() -> None:
-            for name in names:
-                self._fetch(self._sql(f"SELECT 1 FROM {{{name}}} WHERE 1 = 0"), ())
-
-        def work() -> None:
-            self._make(_RUNS, _CHANGELOG, _SNAPSHOT, _REQUESTS)
-            for index in _INDEXES:
-                self._make_index(*index)
-
-        try:
-            self._transact(look)
-        except Exception:  # whatever a driver calls it
-            self._patiently(work)
+        establish(self, (AUDIT,), "the audit", "The sync does without them.")
 
     def _transact(self, work: Callable[[], Any]) -> Any:
         def limited() -> Any:
@@ -155,7 +136,7 @@ class AuditTables(_Timed):
         """Write rows and requests in one transaction, with a statement for each table."""
         rows = self._dialect.rows(("k", "o", "s", "r", "d", "f", "w"))
         parts = ("{p}", "{p}", *"kosrdf", self._dialect.digests or "w", self._moment())
-        changelog = self._sql(
+        changelog = (
             f"INSERT INTO {{changelog}} ({', '.join(_ROW_COLUMNS)}) SELECT {', '.join(parts)} FROM ({rows}) AS told"
         )
         snapshot = dict(zip(_ROW_COLUMNS, parts, strict=True))
@@ -163,14 +144,16 @@ class AuditTables(_Timed):
             lines = [(*line[:-1], line[-1] and tombstone(line[-1])) for line in lines]
         latest = {line[0]: line for line in lines if line[0]}
         most = self._dialect.most
-        told = list(map(encode, pieces(list(lines), most)))
-        last = told if len(latest) == len(lines) else list(map(encode, pieces(list(latest.values()), most)))
+        told = [(encode(some), len(some)) for some in pieces(list(lines), most)]
+        last = told
+        if len(latest) < len(lines):
+            last = [(encode(some), len(some)) for some in pieces(list(latest.values()), most)]
 
         def work() -> None:
-            for some in told:
-                self._execute(changelog, (sync_id, run_id, moment, some))
-            for some in last:
-                self._replace("snapshot", snapshot, _ROW_KEY, (sync_id, run_id, moment, some), rows)
+            for some, count in told:
+                self._counted(changelog, (sync_id, run_id, moment, some), count)
+            for some, count in last:
+                self._replace("snapshot", snapshot, _ROW_KEY, (sync_id, run_id, moment, some), rows, count)
             if calls:
                 self._add_calls(sync_id, run_id, calls)
 

@@ -6,17 +6,22 @@ the model for long, from going to Iterable again, and tells nobody whom it stand
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_iterable.engine.vocabulary import Entry, Patch
-from airflow_provider_iterable.state.audit_tables import PERSON_INDEXES, PERSON_TABLES
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Patch
+from airflow_provider_iterable.state.audit_tables import AUDIT, PERSON_INDEXES
+from airflow_provider_iterable.state.layout import Layout
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession, TableState
+from airflow_provider_iterable.state.table import COMMIT_PATIENCE, STATE, TableSession, TableState, encode
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+ERASURE = Layout("erasure", {}, (*PERSON_INDEXES, ("{index}", "state", "ref")))
+"""What finds a person in the other tables."""
 
 
 class ErasingSession(TableSession):
@@ -26,6 +31,8 @@ class ErasingSession(TableSession):
 
     :param lifts: whether tombstones are lifted rather than set
     """
+
+    layouts: ClassVar[tuple[Layout, ...]] = (STATE, AUDIT, ERASURE)
 
     def __init__(
         self, store: TableState, scope: Scope, hook: DbApiHook, lifts: bool, patience: float = COMMIT_PATIENCE
@@ -37,22 +44,16 @@ class ErasingSession(TableSession):
         self._touched = 0
         super().__init__(store, scope, hook, patience)
 
-    def commit(self, patch: Patch) -> None:
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch, and erase the people it is about, all or nothing."""
         self._refs = sorted({entry.ref for entry in patch.values() if entry is not None and entry.ref})
         if self._scope.resync == "baseline":
             self._refs = []  # who was erased long ago may be back
         try:
-            super().commit({key: entry and Entry(entry.fingerprint) for key, entry in patch.items()})
+            super().commit({key: entry and Entry(entry.fingerprint) for key, entry in patch.items()}, intents)
         finally:
             self._refs = []
         self.touched, self._touched = self.touched + self._touched, 0
-
-    def _create(self) -> None:
-        super()._create()
-        self._make(*(statement.replace("<time>", self._dialect.time) for statement in PERSON_TABLES))
-        for index in (*PERSON_INDEXES, ("{index}", "state", "ref")):
-            self._make_index(*index)
 
     def _write_along(self) -> None:
         self._touched = 0
@@ -84,3 +85,21 @@ class ErasingSession(TableSession):
             self._strike("sync_id = {p} AND row_id IN ({keys})", sync_id, keys)
             self.drop_known(sync_id, keys)
             self._put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
+        self._bury_intents()
+
+    def _bury_intents(self) -> None:
+        """Take people out of what runs announced that were killed, or are under way."""
+        refs = set(self._refs)
+        for sync_id, number, part, text in self._fetch(
+            self._sql("SELECT sync_id, number, part, doubts FROM {intents}"), ()
+        ):
+            doubts = json.loads(text)
+            found = [(key, ref) for key, _, ref in doubts if ref in refs]
+            if not found:
+                continue
+            self._touched += len(found)
+            self._put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
+            self.change(
+                "UPDATE {intents} SET doubts = {p} WHERE sync_id = {p} AND number = {p} AND part = {p}",
+                (encode([doubt for doubt in doubts if doubt[2] not in refs]), sync_id, number, part),
+            )

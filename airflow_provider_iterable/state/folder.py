@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_iterable.engine.vocabulary import Doubt
 from airflow_provider_iterable.errors import ConfigurationError
 
 Line = tuple[str, str | None, str]
@@ -24,13 +25,18 @@ Line = tuple[str, str | None, str]
 CHUNK = 1 << 20
 """Bytes of a snapshot that are read in one go."""
 MAGIC = b"iterable-sync-state"
-FORMAT = 1
+FORMAT = 2
+"""What is written; 1 told nothing of requests that are announced, and readers of it would forget them."""
 _MAGIC_LINE = re.compile(MAGIC + rb" (\d{1,9}) ([0-9a-f]{64})\n")
 _NAME = re.compile(r"(journal|marker|snapshot)-(\d{8}-[0-9a-f]{8})(?:-(\d{6}))?")
 
 
 class Torn(Exception):
     """An object that is not all there, or not as it was written."""
+
+
+class Newer(ConfigurationError):
+    """An object that a later version wrote."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,10 @@ class Head(msgspec.Struct, frozen=True):
     """Marker: digest of the snapshot."""
     holds: dict[str, int] = {}
     """Marker: how many journal objects of which runs the snapshot holds."""
+    begun: dict[str, list[Doubt]] = {}
+    """Requests that are announced, by run and number; marker: all that are not settled."""
+    ended: list[str] = []
+    """Journal: announced requests that are settled."""
 
 
 def encode(head: Head, lines: Sequence[Line] = ()) -> bytes:
@@ -109,6 +119,7 @@ def decode(data: bytes) -> tuple[Head, list[Line]]:
     """Read what :func:`encode` wrote.
 
     :raises Torn: part of it is missing or altered
+    :raises Newer: a later version wrote it
     :raises ConfigurationError: it is something else
     """
     found = _MAGIC_LINE.match(data)
@@ -116,8 +127,8 @@ def decode(data: bytes) -> tuple[Head, list[Line]]:
         if (MAGIC + b" ").startswith(data[: len(MAGIC) + 1]):
             raise Torn
         raise ConfigurationError("is no object of a sync's state")
-    if int(found[1]) != FORMAT:
-        raise ConfigurationError(f"has format {int(found[1])}, which this version cannot read")
+    if int(found[1]) > FORMAT:
+        raise Newer(f"has format {int(found[1])}, and this version of the provider knows format {FORMAT}")
     rest = data[found.end() :]
     if hashlib.sha256(rest).hexdigest().encode() != found[2]:
         raise Torn

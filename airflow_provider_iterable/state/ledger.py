@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_iterable.api.verdicts import NO_QUOTA, QUOTA_PATIENCE
 from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Send
-from airflow_provider_iterable.errors import StateUnavailable
+from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
+from airflow_provider_iterable.state.layout import Layout, establish
 from airflow_provider_iterable.state.table import COMMIT_PATIENCE, Tables, TableState
 
 if TYPE_CHECKING:
@@ -28,18 +29,18 @@ TRAVEL = 60.0
 """Seconds for which an attempt still counts after a day: Iterable counts it when it arrives, which is later."""
 KEPT_DAYS = 3
 
-_CREATE = (
-    "CREATE TABLE IF NOT EXISTS {ledger} (project VARCHAR(64) NOT NULL, action VARCHAR(20) NOT NULL, "
-    "attempt VARCHAR(32) NOT NULL, attempted_at BIGINT NOT NULL, PRIMARY KEY (project, action, attempt))"
+LEDGER = Layout(
+    "ledger",
+    {
+        "ledger": "CREATE TABLE IF NOT EXISTS {ledger} (project VARCHAR(64) NOT NULL, action VARCHAR(20) NOT NULL, "
+        "attempt VARCHAR(32) NOT NULL, attempted_at BIGINT NOT NULL, PRIMARY KEY (project, action, attempt))"
+    },
 )
 _WHERE = "WHERE project = {p} AND action = {p} AND attempted_at > {p}"
 
 
 def project_of(host: str, api_key: str) -> str:
-    """Return what names a project in the ledger: a digest of its host and API key, from which neither can be told.
-
-    No call of Iterable's tells a project's name, and a key belongs to exactly one project.
-    """
+    """Return what names a project in the ledger while it is known by its key only: a digest of host and API key."""
     return sha256(f"{host}\n{api_key}".encode()).hexdigest()
 
 
@@ -50,7 +51,7 @@ class Ledger:
 
     :param store: where the state is
     :param hook: the store's SQL hook
-    :param project: see :func:`project_of`
+    :param project: what names the project, such as :func:`project_of`
     :param action: what is attempted
     :param limit: attempts in 24 hours
     :param clock: seconds since the epoch
@@ -99,6 +100,11 @@ class Ledger:
         self._do(lambda: self._tables.withdraw(*self._whose, attempt))
         return max(made[len(made) - self.limit - 1] + DAY + TRAVEL - self.clock(), 0.001)
 
+    def rename(self, project: str) -> None:
+        """Count under another name from now on, with what was counted under the former one."""
+        former, self._whose = self._whose[0], (project, self._whose[1])
+        self._do(lambda: self._tables.rename(former, project))
+
     def waiting(self, number: int) -> tuple[datetime, datetime]:
         """Return when the first and the last of so many further attempts can be made, if nobody makes others."""
         now, made = self.clock(), self.attempts()
@@ -119,9 +125,12 @@ class Ledger:
         """Do the work in the ledger's thread.
 
         :raises StateUnavailable: it failed for too long
+        :raises ConfigurationError: see :func:`establish`
         """
         try:
             return self._thread.submit(work).result()
+        except IterableSyncError:
+            raise
         except Exception as error:
             raise StateUnavailable(
                 f"The ledger of Iterable's daily quota could not be read or written ({type(error).__name__}). Nothing "
@@ -133,7 +142,7 @@ class _LedgerTables(Tables):
     """The ledger's statements."""
 
     def prepare(self) -> None:
-        self._patiently(lambda: self._make(_CREATE))
+        establish(self, (LEDGER,), "the ledger of Iterable's daily quota", "Nothing was sent.")
 
     def attempts(self, project: str, action: str, since: int) -> list[int]:
         query = self._sql("SELECT attempted_at FROM {ledger} " + _WHERE + " ORDER BY attempted_at")
@@ -147,6 +156,10 @@ class _LedgerTables(Tables):
     def withdraw(self, project: str, action: str, attempt: str) -> None:
         statement = self._sql("DELETE FROM {ledger} WHERE project = {p} AND action = {p} AND attempt = {p}")
         self._patiently(lambda: self._execute(statement, (project, action, attempt)))
+
+    def rename(self, former: str, name: str) -> None:
+        statement = self._sql("UPDATE {ledger} SET project = {p} WHERE project = {p}")
+        self._patiently(lambda: self._execute(statement, (name, former)))
 
     def forget(self, before: int) -> None:
         """Drop attempts that count no more, of whatever project."""

@@ -6,13 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import repeat
 
+from airflow_provider_iterable.engine.doubt import patch_of
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import (
+    NO_INTENTS,
+    Doubt,
     Duplicate,
     Entry,
     Erased,
     Gone,
+    Intents,
     Invalid,
     Pair,
     Patch,
@@ -106,24 +110,44 @@ class MemoryState:
     def __init__(self, entries: dict[str, Entry] | None = None, notes: dict[str, str] | None = None) -> None:
         self.entries = {} if entries is None else entries
         self.notes = {} if notes is None else notes
+        self.intents: dict[int, Sequence[Doubt]] = {}
+        """Requests that were announced and not settled."""
         self.remembered = len(self.entries)
 
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Pair rows with entries."""
+        self.settle_intents()
         self.remembered = len(self.entries)
         return pair_with({key.encode(): entry.fingerprint for key, entry in self.entries.items()}, sync, chunks)
+
+    def settle_intents(self) -> None:
+        """Take what an earlier run announced and did not settle for entries in doubt."""
+        for doubts in self.intents.values():
+            apply(self.entries, patch_of(doubts))
+        self.intents = {}
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys."""
         return {key: self.entries[key] for key in keys if key in self.entries}
 
-    def commit(self, patch: Patch) -> None:
-        """Store a patch."""
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents."""
         apply(self.entries, patch)
+        for number in intents.ended:
+            self.intents.pop(number, None)
+        self.intents.update(intents.begun)
 
     def note(self, name: str, value: str) -> None:
         """Store a note."""
         self.notes[name] = value
+
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note."""
+        self.notes[name] = value
+
+    def move(self) -> None:
+        """Leave the notes behind."""
+        self.notes.clear()
 
     def void(self, name: str, value: str) -> None:
         """Void every entry."""

@@ -21,13 +21,14 @@ import tenacity
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
-from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Doubt, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.state.folder import (
     Contents,
     Folder,
     Head,
     Line,
+    Newer,
     Torn,
     blocks,
     decode,
@@ -109,6 +110,8 @@ class ObjectSession:
         self.remembered = 0
         self.resend_reason: str | None = None
         self.notes: dict[str, str] = {}
+        self._moved = False
+        """Whether what was said last is about another destination or project, until the state is taken to the run's."""
         self._head: Head | None = None
         """What was said last about the sync."""
         self._base = ""
@@ -118,6 +121,8 @@ class ObjectSession:
         """Journal objects of each run that are known here."""
         self._objects = self._lines = 0
         """Journal objects, and entries in them, since the snapshot."""
+        self._begun: dict[str, list[Doubt]] = {}
+        """Requests that are announced and not settled."""
         self._torn: list[str] = []
         """Journal objects that were being written when their runs were killed."""
         self._run = ""
@@ -126,10 +131,12 @@ class ObjectSession:
             self._patiently(self._load, "read")
             head = self._head
             if head is not None:
-                if same_destination(scope, head.destination):
+                self._moved = not same_destination(scope, head.destination)
+                if not self._moved:
                     self.notes = dict(head.notes)
                 if head.mapping != scope.mapping:
                     self.resend_reason = MAPPING_CHANGED
+            self._settle_intents()
         except BaseException:
             self.close()
             raise
@@ -148,19 +155,24 @@ class ObjectSession:
         )
         return {key: Entry(fingerprint, ref) for key, fingerprint, ref in found}
 
-    def commit(self, patch: Patch) -> None:
-        """Store a patch as one object; a failure is tried again for 30 s.
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents as one object; a failure is tried again for 30 s.
 
         :raises StateUnavailable: it could not be stored; what it held was accepted by Iterable and goes again
         """
-        if not patch:
+        if not patch and not intents.begun and not intents.ended:
             return
         lines: list[Line] = [
             (key, None, "") if entry is None else (key, entry.fingerprint.hex(), entry.ref)
             for key, entry in patch.items()
         ]
-        self._write(
+        head = msgspec.structs.replace(
             self._said(),
+            begun={self._intent(number): list(doubts) for number, doubts in intents.begun.items()},
+            ended=list(map(self._intent, intents.ended)),
+        )
+        self._write(
+            head,
             lines,
             f"{len(patch)} rows that Iterable accepted are not remembered; they and the batches in flight go again "
             "with the next try.",
@@ -168,13 +180,47 @@ class ObjectSession:
         if self._objects >= MOST_OBJECTS_MEANWHILE and self._lines * 2 >= self._count():
             self._compact()
 
+    def _intent(self, number: int) -> str:
+        """Return a name for a request of this run."""
+        return f"{self._run}/{number}"
+
+    def _settle_intents(self) -> None:
+        """Take what earlier runs announced and did not settle for entries in doubt: they were killed."""
+        if not self._begun:
+            return
+        lines: list[Line] = [doubt for doubts in self._begun.values() for doubt in doubts]
+        head = msgspec.structs.replace(self._said(), ended=list(self._begun))
+        self._write(head, lines, "Nothing was read or sent.")
+        log.info(
+            "Sync %s: %d rows were being sent when an earlier run was killed. Iterable may have them or not: they are "
+            "in doubt, and go again or are removed; those that must not be sent twice count as sent.",
+            self._scope.sync_id,
+            len(lines),
+        )
+
     def note(self, name: str, value: str) -> None:
         """Store a note at once; a failure is tried again for 30 s.
 
         :raises StateUnavailable: it could not be stored
         """
+        if self._moved:  # what is noted is about the new destination, and what is remembered about the former one
+            self.void(name, value)
+            return
         self.notes[name] = value
         self._write(self._said(), [], f"The note {name!r} is lost, and every entry is as it was.")
+
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note at once where the state is the run's already, otherwise with the first entries.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        self.notes[name] = value
+        if self._head is not None and not self._moved:
+            self.note(name, value)
+
+    def move(self) -> None:
+        """Have the state be about another project, once that is said: its notes are left behind."""
+        self.notes, self._moved = {}, True
 
     def void(self, name: str, value: str) -> None:
         """Void every entry's fingerprint, take the state to the run's destination and store a note.
@@ -182,8 +228,11 @@ class ObjectSession:
         :raises StateUnavailable: it could not be stored
         """
         self.notes[name] = value
-        head = msgspec.structs.replace(self._said(), destination=dict(self._scope.destination), void=True)
+        head = msgspec.structs.replace(
+            self._said(), destination=dict(self._scope.destination), notes=dict(self.notes), void=True
+        )
         self._write(head, [], "Nothing was sent, and every entry is as it was.")
+        self._moved = False
 
     def others(self) -> Mapping[str, Header]:
         """Return the headers of the other syncs below the same path; those that cannot be read are left out."""
@@ -201,7 +250,8 @@ class ObjectSession:
             return
         scope = self._scope
         head = Head(scope.sync_id, dict(scope.destination), scope.mapping, dict(self.notes))
-        if self._head is None or head != msgspec.structs.replace(self._head, void=False, snapshot="", holds={}):
+        said = self._head and msgspec.structs.replace(self._head, void=False, snapshot="", holds={}, begun={}, ended=[])
+        if head != said:
             self._write(head, [], "Everything was delivered and is remembered.")
         if self._objects >= MOST_OBJECTS or (self._lines >= AT_ONCE and self._lines * 4 >= self._count()):
             self._compact()
@@ -215,7 +265,8 @@ class ObjectSession:
         scope, head = self._scope, self._head
         if head is None:
             return Head(scope.sync_id, dict(scope.destination), scope.mapping, dict(self.notes))
-        return Head(scope.sync_id, head.destination, head.mapping, dict(self.notes))
+        notes = head.notes if self._moved else dict(self.notes)
+        return Head(scope.sync_id, head.destination, head.mapping, notes)
 
     def _count(self) -> int:
         ((count,),) = self._entries.execute("SELECT count(*) FROM entries")
@@ -252,6 +303,9 @@ class ObjectSession:
     def _take(self, head: Head, lines: Sequence[Line]) -> None:
         """Take what a journal object says."""
         self._head = head
+        for name in head.ended:
+            self._begun.pop(name, None)
+        self._begun |= head.begun
         self._objects, self._lines = self._objects + 1, self._lines + len(lines)
         entries = self._entries
         entries.execute("BEGIN")
@@ -268,7 +322,7 @@ class ObjectSession:
         """Read the snapshot in use and the journal after it."""
         self._entries.execute("DROP TABLE IF EXISTS entries")
         self._entries.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, fingerprint BLOB, ref TEXT) WITHOUT ROWID")
-        self._head, self._objects, self._lines, self._torn = None, 0, 0, []
+        self._head, self._objects, self._lines, self._torn, self._begun = None, 0, 0, [], {}
         contents = Contents.of(self._folder.names())
         self._base, base = self._find_base(contents)
         self._check_complete(contents)
@@ -276,7 +330,7 @@ class ObjectSession:
         self._holds = dict(self._base_holds)
         if base is not None:
             self._load_snapshot(base.snapshot)
-            self._head = base
+            self._head, self._begun = base, dict(base.begun)
         for run in sorted(contents.journals):
             self._load_journal(run, contents.journals[run])
         before = max(map(number_of, (*contents.journals, *self._holds)), default=0)
@@ -352,6 +406,11 @@ class ObjectSession:
         """
         try:
             head, lines = decode(self._folder.read(name))
+        except Newer as error:
+            raise ConfigurationError(
+                f"The state of sync {self._scope.sync_id!r} cannot be read: {self._folder.told}/{name} {error}: a "
+                "later version wrote it. Nothing was sent. Install that version, or a later one."
+            ) from None
         except ConfigurationError as error:
             raise self._refused(name, str(error)) from None
         if head.sync_id != self._scope.sync_id:
@@ -414,7 +473,9 @@ class ObjectSession:
     def _marker(self, digest: str) -> Head:
         assert self._head is not None, "there is no snapshot without a journal"
         holds = dict(sorted(self._holds.items())[-RUNS_KEPT:])
-        return msgspec.structs.replace(self._head, void=False, snapshot=digest, holds=holds)
+        return msgspec.structs.replace(
+            self._head, void=False, snapshot=digest, holds=holds, begun=dict(self._begun), ended=[]
+        )
 
     def _write_snapshot(self, name: str) -> str:
         """Write all entries, and return the digest of the object."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
 
+from airflow_provider_iterable.engine.left_out import joined
 from airflow_provider_iterable.engine.vocabulary import Erased, Gone, Pair, Present, Sync
 from airflow_provider_iterable.errors import (
     ConfigurationError,
@@ -28,7 +29,8 @@ from airflow_provider_iterable.errors import (
     StateUnavailable,
 )
 from airflow_provider_iterable.state.memory import tombstone
-from airflow_provider_iterable.state.scope import RESYNC_NOTE, Part, Scope
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
+from airflow_provider_iterable.state.scope import LEFT_OUT_NOTE, RESYNC_NOTE, Part, Scope
 
 if TYPE_CHECKING:
     from airflow_provider_iterable.state.lease import Lease
@@ -174,10 +176,12 @@ class Partitions:
                 held.callback(lease.release)
                 self._held.append(lease)
                 held.callback(self._held.remove, lease)
+            for name in sorted(before):
+                self._session.settle_intents(part.state_id(name))
             moves = self._permit(known, before)
             if moves:
                 self._agree_about_the_destination(before)
-            notes = {name: text for name, text in notes.items() if name not in OURS}
+            notes = {name: text for name, text in notes.items() if name not in (*OURS, LEFT_OUT_NOTE)}
             if self.several:
                 notes[NAMES] = _encode(part.names)
             if moves:
@@ -196,11 +200,13 @@ class Partitions:
 
         :raises ConfigurationError: a resync that took the former partitions to another one has not ended
         """
-        headers = [self._do(partial(self._header_of, name)) for name in before if name]
-        if len({header[0] for header in headers if header is not None}) > 1:
+        headers = [header for name in before if name and (header := self._do(partial(self._header_of, name)))]
+        projects = [known for header in headers if (known := Project.noted(_notes(header).get(PROJECT_NOTE)))]
+        if len({header[0] for header in headers}) > 1 or any(projects[0].same(other) is False for other in projects):
             raise ConfigurationError(
-                f"Some partitions of sync {self._part.sync_id!r} belong to another destination than the others: a "
-                "resync did not end. Nothing was read or sent. End it with the former partitions first."
+                f"Some partitions of sync {self._part.sync_id!r} belong to another destination than the others, or to "
+                "another project: a resync did not end. Nothing was read or sent. End it with the former partitions "
+                "first."
             )
 
     def _permit(self, known: Collection[str], before: Collection[str]) -> bool:
@@ -230,6 +236,8 @@ class Partitions:
         headers = {name: header for name in sorted(before, reverse=True) if (header := self._header_of(name))}
         destination, mapping, text = next(iter(headers.values()), ("{}", "", "{}"))
         own = {name: said for name, said in json.loads(text).items() if name not in OURS}
+        if left_out := joined(_notes(header).get(LEFT_OUT_NOTE, "") for header in headers.values()):
+            own[LEFT_OUT_NOTE] = left_out
         for name in headers.keys() - {*part.names, ""} if not moves else ():
             self._drop(part.state_id(name))
         if self.several:
@@ -238,8 +246,9 @@ class Partitions:
                 header = self._header_of(name)
                 if header is None:
                     self._insert(part.state_id(name), destination, mapping, own)
-                elif RESYNC_NOTE in _notes(header):  # of what it is to claim, others may have sent nothing yet
-                    self._write({**_notes(header), RESYNC_NOTE: ""}, name)
+                elif RESYNC_NOTE in _notes(header) or left_out:
+                    # Of what it is to claim, others may have sent nothing yet, or not all fields.
+                    self._write({**_notes(header), RESYNC_NOTE: "", LEFT_OUT_NOTE: left_out}, name)
             return
         self._drop(part.sync_id)
         if moves:

@@ -23,6 +23,10 @@ RESYNC_NOTE = "resync"
 """Note that holds the run whose full resync has begun and not ended."""
 
 
+LEFT_OUT_NOTE = "left_out"
+"""Note that holds the fields that were left out of accepted rows, and how it stands with each."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """A run, as other runs of the same sync get to know it.
@@ -119,6 +123,17 @@ class Session(State, Protocol):
 
         :raises StateUnavailable: it could not be stored
         """
+        ...
+
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note at once where the state is the run's already, otherwise with the first entries.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        ...
+
+    def move(self) -> None:
+        """Have the state be about another project, once a resync stores something: its notes are left behind."""
         ...
 
     def void(self, name: str, value: str) -> None:

@@ -7,30 +7,36 @@ are people.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 
 import msgspec
 import tenacity
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
-from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.model import Model
 from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT, Dialect
+from airflow_provider_iterable.state.layout import Layout, establish
 from airflow_provider_iterable.state.lease import CREATE as _CREATE_LEASE
 from airflow_provider_iterable.state.lease import MIN_SECONDS, Lease
-from airflow_provider_iterable.state.memory import pair_with
+from airflow_provider_iterable.state.memory import pair_with, tombstone
 from airflow_provider_iterable.state.partitions import Partitions, grouped
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Compare = Literal["auto", "database", "worker"]
@@ -41,14 +47,24 @@ AUDIT = ("runs", "changelog", "snapshot", "requests")
 MAX_SYNC_ID = 250
 """Longest ``sync_id`` in characters; with the longest key it still fits an index."""
 
-
-_CREATE = (
-    "CREATE TABLE IF NOT EXISTS {state} (sync_id VARCHAR(250) NOT NULL, record_key VARCHAR(500) NOT NULL, "
-    "fingerprint VARCHAR(64) NOT NULL, ref {text} NOT NULL, PRIMARY KEY (sync_id, record_key))",
-    "CREATE TABLE IF NOT EXISTS {header} (sync_id VARCHAR(250) NOT NULL PRIMARY KEY, destination {text} NOT NULL, "
-    "mapping VARCHAR(64) NOT NULL, notes {text} NOT NULL)",
-    _CREATE_LEASE,
+STATE = Layout(
+    "state",
+    {
+        "state": "CREATE TABLE IF NOT EXISTS {state} (sync_id VARCHAR(250) NOT NULL, record_key VARCHAR(500) NOT NULL, "
+        "fingerprint VARCHAR(64) NOT NULL, ref {text} NOT NULL, PRIMARY KEY (sync_id, record_key))",
+        "header": "CREATE TABLE IF NOT EXISTS {header} (sync_id VARCHAR(250) NOT NULL PRIMARY KEY, "
+        "destination {text} NOT NULL, mapping VARCHAR(64) NOT NULL, notes {text} NOT NULL)",
+        "intents": "CREATE TABLE IF NOT EXISTS {intents} (sync_id VARCHAR(250) NOT NULL, number INTEGER NOT NULL, "
+        "part INTEGER NOT NULL, doubts {text} NOT NULL, PRIMARY KEY (sync_id, number, part))",
+        "lease": _CREATE_LEASE,
+    },
+    # Version 2 has intents, of which version 1 would not know what a killed run left in doubt.
+    steps=((),),
 )
+
+
+class Miscounted(Exception):
+    """The database changed another number of rows than were written."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +72,8 @@ class TableState:
     """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
 
     Runs on Postgres, MySQL, MariaDB, SQLite and DuckDB, and was tried on no real Snowflake, Databricks or Redshift. The
-    tables (``sync_state``, ``sync_header``, ``sync_lease``) and the schema are created when missing; without a schema
-    their names begin with ``iterable_``. A sync is one run's at a time.
+    tables (``sync_state``, ``sync_header``, ``sync_intents``, ``sync_lease``) and the schema are created when missing;
+    without a schema their names begin with ``iterable_``. A sync is one run's at a time.
 
     :param conn_id: the connection; by default the model's own
     :param schema: the schema of the tables; ``None``: the connection's default
@@ -118,7 +134,9 @@ class Tables:
         self.kind = kind
         self._dialect = DIALECTS[kind]
         self._names = _names(store.schema, self._dialect)
-        self._schema = store.schema
+        self.schema = store.schema
+        self.reached = False
+        """Whether the database has let anybody in."""
         self._placeholder = self._dialect.placeholder or hook.placeholder
         self._connection: Any = None
         self._cursor: Any = None
@@ -150,6 +168,19 @@ class Tables:
             ((count,),) = self._cursor.fetchall()
         return int(count)
 
+    def execute(self, statement: str) -> None:
+        """Run a statement in the transaction whose outcome is of no interest."""
+        self._execute(self._sql(statement))
+
+    def written(self, statement: str) -> str:
+        """Return a statement as the database is told it."""
+        return self._sql(statement)
+
+    def columns(self, table: str) -> set[str]:
+        """Return the names of a table's columns, in the transaction."""
+        self.find(f"SELECT * FROM {{{table}}} WHERE 1 = 0")
+        return {str(column[0]).lower() for column in self._cursor.description}
+
     def _patiently(self, work: Callable[[], T], waiting: Callable[[], None] = lambda: None) -> T:
         """Do the work in one transaction, again for 30 s when it fails; before each wait, say so."""
         retrying = tenacity.Retrying(
@@ -169,6 +200,7 @@ class Tables:
                 # A hook of its own: some hand out the connection that they opened first, closed or not.
                 self._connection = copy(self._hook).get_conn()
                 self._cursor = self._dialect.cursor(self._connection)
+                self.reached = True
             if self._dialect.begins:
                 self._cursor.execute("BEGIN TRANSACTION")
             result = work()
@@ -194,6 +226,7 @@ class Tables:
 
     def _sql(self, statement: str, keys: str = "") -> str:
         p, dialect = self._placeholder, self._dialect
+        statement = statement.replace("<time>", dialect.time)
         rows = dialect.rows(("k", "f", "r")).format(p=p)
         return statement.format(p=p, rows=rows, keys=keys, text=dialect.text, **self._names)
 
@@ -207,38 +240,41 @@ class Tables:
         return self._sql(statement, ", ".join([self._placeholder] * len(keys)) or "NULL"), (*others, *keys)
 
     def _replace(
-        self, table: str, values: Mapping[str, str], key: Sequence[str], parameters: tuple[Any, ...], source: str = ""
+        self,
+        table: str,
+        values: Mapping[str, str],
+        key: Sequence[str],
+        parameters: tuple[Any, ...],
+        source: str = "",
+        rows: int = 1,
     ) -> None:
-        """Store rows in place of those with the same key."""
+        """Store rows in place of those with the same key.
+
+        :param rows: how many the source has
+        :raises Miscounted: the database stored another number, where it can be trusted to count
+        """
         dialect, name = self._dialect, f"{{{table}}}"
         if dialect.clears is not None:
             bound = sum("{p}" in values[column] for column in key)
             given = parameters[-1:] if source else ()
             self._execute(self._sql(dialect.clears(name, values, key, source)), (*parameters[:bound], *given))
-        self._execute(self._sql(dialect.upsert(name, values, key, source)), parameters)
+        self._counted(dialect.upsert(name, values, key, source), parameters, rows)
 
-    def _make(self, *statements: str) -> None:
-        """Create the schema and the tables that are missing."""
-        if self._schema:
-            self._execute(f"CREATE SCHEMA IF NOT EXISTS {self._dialect.quote}{self._schema}{self._dialect.quote}")
-        for statement in statements:
-            self._execute(self._sql(self._dialect.make(statement)) + self._dialect.storage)
+    def _counted(self, statement: str, parameters: tuple[Any, ...], rows: int) -> None:
+        """Run a statement that changes so many rows.
 
-    def _make_index(self, name: str, table: str, *columns: str) -> None:
-        """Create an index if it is missing, where indexes are of use."""
-        dialect = self._dialect
-        if not dialect.indexes:
-            return
-        there = "" if dialect.indexed else "IF NOT EXISTS "
-        whole = (self._names[table].rpartition(".")[2], self._sql(name))
-        if dialect.indexed and self._fetch(self._sql(dialect.indexed), (self._schema, *whole)):
-            return
-        indexed = ", ".join(dialect.prefixes.get(column, column) for column in columns)
-        self._execute(self._sql(f"CREATE INDEX {there}{name} ON {{{table}}} ({indexed})"))
+        :raises Miscounted: it did not, where the database can be trusted to count
+        """
+        count = self.change(statement, parameters)
+        if self._dialect.counts and count != rows:
+            raise Miscounted
 
 
 class TableSession(Tables):
     """The state tables, opened for one run, which has the lease of its sync."""
+
+    layouts: ClassVar[tuple[Layout, ...]] = (STATE,)
+    """The tables that it needs."""
 
     def __init__(self, store: TableState, scope: Scope, hook: DbApiHook, patience: float = COMMIT_PATIENCE) -> None:
         super().__init__(store, hook, patience)
@@ -251,7 +287,7 @@ class TableSession(Tables):
         self._new = False
         """Whether the header is still to be written, with the first entries."""
         self._moved = False
-        """Whether the header is about another destination, until the state is taken to the run's."""
+        """Whether the header is about another destination or project, until the state is taken to the run's."""
         self._lapsed: list[str] = []
         """Tombstones of people who have left the model."""
         longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
@@ -274,6 +310,7 @@ class TableSession(Tables):
             self._prepare()
             self._partitions.join(self.lease)
             self._read_header()
+            self.settle_intents(scope.sync_id)
         except BaseException:
             self.close()
             raise
@@ -290,15 +327,22 @@ class TableSession(Tables):
         return self._partitions.alone()
 
     def siblings(self) -> Sequence[Header]:
-        """Return the headers of the other partitions of the sync that are about the run's destination.
+        """Return the headers of the other partitions of the sync that are about the run's destination and project.
 
         :raises StateUnavailable: they could not be read
         """
         part, destination = self._scope.part, dict(self._scope.destination)
+        project = Project.noted(self.notes.get(PROJECT_NOTE))
+
+        def elsewhere(header: Header) -> bool:
+            other = Project.noted(header.notes.get(PROJECT_NOTE))
+            return project is not None and other is not None and project.same(other) is False
+
         return [
             header
             for sync_id, header in self._headers()
             if part and sync_id.startswith(f"{part.sync_id}[") and header.destination == destination
+            if not elsewhere(header)
         ]
 
     def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
@@ -364,8 +408,8 @@ class TableSession(Tables):
             self._put(self._scope.sync_id, moved)
         self.drop_known(sync_id, [key for key, _, _ in there])
 
-    def commit(self, patch: Patch) -> None:
-        """Store a patch, all or nothing; a failure is tried again for 30 s.
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents, all or nothing; a failure is tried again for 30 s.
 
         :raises StateUnavailable: it could not be stored; what it held was accepted by Iterable and goes again
         :raises LeaseLost: another run has the sync, and nothing is stored
@@ -381,6 +425,8 @@ class TableSession(Tables):
                 self._put(sync_id, kept)
             if dropped:
                 self.drop(sync_id, dropped)
+            if intents.begun or intents.ended:
+                self._write_intents(intents)
             self._write_along()
 
         try:
@@ -395,10 +441,55 @@ class TableSession(Tables):
                 "the batches in flight go again with the next try."
             ) from None
 
+    def _write_intents(self, intents: Intents) -> None:
+        """Store the requests that are announced in place of those that are settled."""
+        sync_id = self._scope.sync_id
+        numbers = [*intents.ended, *intents.begun]  # a commit that is tried again may have stored what it announces
+        numbered = ", ".join([self._placeholder] * len(numbers))
+        gone = self._sql(f"DELETE FROM {{intents}} WHERE sync_id = {{p}} AND number IN ({numbered})")
+        self._execute(gone, (sync_id, *numbers))
+        statement = "INSERT INTO {intents} (sync_id, number, part, doubts) VALUES ({p}, {p}, {p}, {p})"
+        for number, doubts in intents.begun.items():
+            for part, some in enumerate(pieces(list(doubts), self._dialect.most)):
+                self._counted(statement, (sync_id, number, part, encode(some)), 1)
+
+    def settle_intents(self, sync_id: str) -> None:
+        """Take what an earlier run announced and did not settle for entries in doubt: it was killed.
+
+        :raises StateUnavailable: it could not be read or stored
+        """
+        query = self._sql("SELECT doubts FROM {intents} WHERE sync_id = {p} ORDER BY number, part")
+        found = self._read(lambda: self._fetch(query, (sync_id,)))
+        if not found:
+            return
+        doubts = {key: doubt for (text,) in found for doubt in json.loads(text) for key in doubt[:1]}
+        keys = list(doubts)
+
+        def write() -> None:
+            erased = {key for key, _, _ in self.entries(sync_id, list(map(tombstone, keys)))}
+            self._put(sync_id, [doubts[key] for key in keys if tombstone(key) not in erased])
+            self.change("DELETE FROM {intents} WHERE sync_id = {p}", (sync_id,))
+
+        try:
+            self._store(write)
+        except IterableSyncError:
+            raise
+        except Exception as error:
+            raise StateUnavailable(
+                f"What was being sent when a run of sync {sync_id!r} was killed could not be written for "
+                f"{self._patience:.0f} s ({type(error).__name__}). Nothing was read or sent. The next try begins anew."
+            ) from None
+        log.info(
+            "Sync %s: %d rows were being sent when an earlier run was killed. Iterable may have them or not: they are "
+            "in doubt, and go again or are removed; those that must not be sent twice count as sent.",
+            sync_id,
+            len(doubts),
+        )
+
     def _put(self, sync_id: str, entries: list[tuple[str, str, str]]) -> None:
         values = {"sync_id": "{p}", "record_key": "k", "fingerprint": "f", "ref": "r"}
         for some in pieces(entries, self._dialect.most):
-            self._replace("state", values, ("sync_id", "record_key"), (sync_id, encode(some)), "{rows}")
+            self._replace("state", values, ("sync_id", "record_key"), (sync_id, encode(some)), "{rows}", len(some))
 
     def drop(self, sync_id: str, keys: list[str]) -> int:
         """Forget some keys, in the transaction; return how many there were, or something negative."""
@@ -451,6 +542,19 @@ class TableSession(Tables):
                 f"({type(error).__name__}). Every entry is as it was."
             ) from None
 
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note at once where the state is the run's already, otherwise with the header.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        self.notes[name] = value
+        if not self._new and not self._moved:
+            self.note(name, value)
+
+    def move(self) -> None:
+        """Have the header be about another project, once it is written: its notes are left behind."""
+        self.notes, self._moved = {}, True
+
     def void(self, name: str, value: str) -> None:
         """Void every entry's fingerprint, take the header to the run's destination and store a note.
 
@@ -463,9 +567,10 @@ class TableSession(Tables):
             if self._new:
                 self._write_header()
             else:
-                self._execute(
-                    self._sql("UPDATE {header} SET destination = {p}, notes = {p} WHERE sync_id = {p}"),
+                self._counted(
+                    "UPDATE {header} SET destination = {p}, notes = {p} WHERE sync_id = {p}",
                     (json.dumps(dict(scope.destination), sort_keys=True), json.dumps(self.notes), scope.sync_id),
+                    1,
                 )
             self._execute(
                 self._sql("UPDATE {state} SET fingerprint = {p} WHERE sync_id = {p} AND fingerprint <> ''"),
@@ -525,26 +630,23 @@ class TableSession(Tables):
             ) from None
 
     def _prepare(self) -> None:
-        """Create what is missing.
+        """Make what is missing.
 
         :raises StateUnavailable: the database is not there, or refuses
+        :raises ConfigurationError: see :func:`establish`
         """
         try:
-            try:
-                self._transact(self._create)
-            except Exception:  # of two runs that create them at once, one may lose
-                self._patiently(self._create)
+            establish(self, self.layouts, f"the state of sync {self._scope.sync_id!r}", "Nothing was read or sent.")
+            for seed in self._dialect.seeds:
+                self._patiently(partial(self.execute, seed))
+        except IterableSyncError:
+            raise
         except Exception as error:
             raise StateUnavailable(
                 f"The state of sync {self._scope.sync_id!r} could not be opened for {self._patience:.0f} s "
                 f"({type(error).__name__}). Nothing was read or sent. The next try begins anew; look at the connection "
                 "and what it may do, if it stays so."
             ) from None
-
-    def _create(self) -> None:
-        self._make(*_CREATE)
-        for statement in self._dialect.seeds:
-            self._execute(self._sql(statement))
 
     def _read_header(self) -> None:
         query = self._sql("SELECT destination, mapping, notes FROM {header} WHERE sync_id = {p}")
@@ -570,9 +672,8 @@ class TableSession(Tables):
 
     def _write_notes(self) -> None:
         """Store the notes alone: the mapping is not delivered yet."""
-        self._execute(
-            self._sql("UPDATE {header} SET notes = {p} WHERE sync_id = {p}"),
-            (json.dumps(self.notes), self._scope.sync_id),
+        self._counted(
+            "UPDATE {header} SET notes = {p} WHERE sync_id = {p}", (json.dumps(self.notes), self._scope.sync_id), 1
         )
 
 
@@ -610,8 +711,10 @@ def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
         return {
             "state": "iterable_sync_state",
             "header": "iterable_sync_header",
+            "intents": "iterable_sync_intents",
             "ledger": "iterable_sync_ledger",
             "lease": "iterable_sync_lease",
+            "version": "iterable_sync_version",
             "index": "iterable_sync_state_ref",
             "prefix": "iterable_sync_",
             **{name: f"iterable_sync_{name}" for name in AUDIT},
@@ -621,8 +724,9 @@ def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", schema):
         raise ConfigurationError(f"{schema!r} is not the name of a schema: letters, digits and underscores")
     quoted = f"{dialect.quote}{schema}{dialect.quote}"
-    tables = {name: f"{quoted}.sync_{name}" for name in ("state", "header", "ledger", "lease", *AUDIT)}
-    return {**tables, "index": "sync_state_ref", "prefix": "sync_"}
+    names = ("state", "header", "intents", "ledger", "lease", "version", *AUDIT)
+    tables = {name: f"{quoted}.sync_{name}" for name in names}
+    return {**tables, "schema": quoted, "index": "sync_state_ref", "prefix": "sync_"}
 
 
 def _close_quietly(connection: Any) -> None:

@@ -99,11 +99,19 @@ class Comparison:
     def _columns(self) -> str:
         return ", ".join(f"r.c{number}" for number in range(len(self.model.columns)))
 
-    def news(self, every: bool = False) -> _Statement:
-        """Rows whose fingerprint is not remembered under their key, or every row, and remembered keys without a row."""
+    def news(self, every: bool = False, again: Sequence[int] = ()) -> _Statement:
+        """Rows whose fingerprint is not remembered under their key, or every row, and remembered keys without a row.
+
+        :param again: positions of columns: where one has a value, an unchanged row is returned as well, if it is the
+            only one that has its key
+        """
         full = self.comparing.joins_fully
         # Not IS DISTINCT FROM, which not every database knows.
         news = f"{'r.f IS NULL OR ' if full else ''}s.fingerprint IS NULL OR r.f <> s.fingerprint"
+        if again:
+            carries = " OR ".join(f"r.c{number} IS NOT NULL" for number in again)
+            single = "SELECT k FROM iterable_rows WHERE k IS NOT NULL GROUP BY k HAVING count(*) = 1"
+            news = f"{news} OR (({carries}) AND r.k IN ({single}))"
         joined = (
             f"{self.rows}, {self.remembered} "
             f"SELECT {self._columns}, r.k, s.record_key, s.fingerprint, s.ref, r.f FROM iterable_rows AS r "
@@ -243,7 +251,9 @@ class WarehouseSession(TableSession):
         erased = {name: 0 for (name,) in tombstones}
         ((self.remembered,),) = self._query("SELECT count(*) FROM {state} WHERE sync_id = {p} AND fingerprint <> ''")
         every = self._scope.resync == "full"
-        statement = comparison.news(every) if self.remembered else comparison.first()
+        recipe: Recipe | None = getattr(sync, "recipe", None)
+        again = () if recipe is None else recipe.again
+        statement = comparison.news(every, again) if self.remembered else comparison.first()
         tally = _Tally()
         for chunk in statement.chunks():
             yield from self._sorted(sync, chunk, erased, tally)

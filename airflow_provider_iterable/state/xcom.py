@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import Entry, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
 from airflow_provider_iterable.state.memory import apply, pair_with, void
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
@@ -74,13 +74,21 @@ class XComSession:
         """Return the whole entries of some keys."""
         return {key: self._entries[key] for key in keys if key in self._entries}
 
-    def commit(self, patch: Patch) -> None:
-        """Take a patch; it is stored when the run finishes."""
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Take a patch; it is stored when the run finishes. Of intents a run that does not finish leaves nothing."""
         apply(self._entries, patch)
 
     def note(self, name: str, value: str) -> None:
         """Take a note; it is stored when the run finishes."""
         self.notes[name] = value
+
+    def note_along(self, name: str, value: str) -> None:
+        """Take a note; it is stored when the run finishes."""
+        self.notes[name] = value
+
+    def move(self) -> None:
+        """Leave the notes behind; that is stored when the run finishes."""
+        self.notes.clear()
 
     def void(self, name: str, value: str) -> None:
         """Void every entry; it is stored when the run finishes."""
@@ -144,8 +152,11 @@ def decode(text: str) -> tuple[dict[str, Any], dict[str, Entry]]:
     """
     try:
         header = json.loads(text)
-        if header["format"] != _FORMAT:
-            raise ConfigurationError(f"The XCom state has format {header['format']}, which this version cannot read.")
+        if header["format"] > _FORMAT:
+            raise ConfigurationError(
+                f"The XCom {XCOM_KEY!r} has format {header['format']}, and this version of the provider knows format "
+                f"{_FORMAT}: a later version wrote it. Nothing was read or sent. Install that version, or a later one."
+            )
         lines = json.loads(zlib.decompress(base64.b85decode(header["entries"])))
         entries = {key: Entry(bytes.fromhex(digest), ref) for key, (digest, ref) in lines.items()}
     except (ValueError, KeyError, TypeError, zlib.error) as error:

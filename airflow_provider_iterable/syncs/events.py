@@ -35,6 +35,7 @@ from airflow_provider_iterable.mapping import Fields, Mapper, position
 from airflow_provider_iterable.syncs import items, types
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
+from airflow_provider_iterable.syncs.names import Names, columns_of
 
 EventType = Literal["custom", "purchase", "cart"]
 
@@ -180,6 +181,7 @@ class Events:
         self._seed = hashlib.sha256(f"{sync_id}\0".encode())
         self._project_type = project_type
         self.recipe = self._recipe(primary_key)
+        self._names = Names(mapper)
         self._makers, constants = self._parts()
         self._body = _struct(list(self._makers), constants)
         self._call, self.way = self._calls()
@@ -327,6 +329,35 @@ class Events:
     def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
         """Rows with one key are duplicates, none of which speaks for the others."""
         return [""] * len(rows)
+
+    def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
+        """Return the mapped fields that the names are about, of which an event has values.
+
+        Answers about purchases and carts tell no fields. Events of each name have fields of their own: where their
+        names are in a column, a field is told with the event's name before it, as an answer may do.
+        """
+        if self._options.event_type != "custom":
+            return ()
+        event = msgspec.json.decode(body)
+        before = f"{event['eventName']}."
+        found = self._names.carried(event["dataFields"], frozenset(name.removeprefix(before) for name in names))
+        return found if self._options.event_name_column is None else [before + field for field in found]
+
+    def mapped(self, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields that are mapped."""
+        return {field for field in fields if any(map(self._names.knows, self._endings(field)))}
+
+    def expect(self, fields: Collection[str]) -> None:
+        """Have a database that compares return the unchanged rows that carry such a field."""
+        endings = {ending for field in fields for ending in self._endings(field)}
+        positions = {number for ending in endings for number in self._names.positions(ending)}
+        self.recipe = msgspec.structs.replace(self.recipe, again=columns_of(positions, self.recipe.key))
+
+    def _endings(self, field: str) -> Sequence[str]:
+        """Return what the name of a field may be; where it is told with an event's name, that may have dots."""
+        if self._options.event_name_column is None:
+            return [field]
+        return [field[end + 1 :] for end, sign in enumerate(field) if sign == "."]
 
     def learn_types(self, types: Mapping[str, str]) -> None:
         """Take the types of Iterable's profile fields; only those of mapped user fields matter.

@@ -150,6 +150,17 @@ class Lists:
     def moved(self, change: Changed) -> None:
         """Does not happen: another identifier is another key."""
 
+    def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
+        """Return the mapped fields that the names are about, of which a member's profile has values."""
+        return self._profiles.carried(body, names)
+
+    def mapped(self, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields that are mapped."""
+        return self._profiles.mapped(fields)
+
+    def expect(self, fields: Collection[str]) -> None:
+        """Nothing: the worker compares members, and looks at each."""
+
     def learn_types(self, types: Mapping[str, str]) -> None:
         """Take Iterable's field types; only those of mapped fields matter."""
         self._profiles.learn_types(types)

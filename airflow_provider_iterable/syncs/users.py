@@ -31,6 +31,7 @@ from airflow_provider_iterable.mapping import Mapper, nest, position
 from airflow_provider_iterable.syncs import types
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
+from airflow_provider_iterable.syncs.names import Names, columns_of
 
 Mode = Literal["upsert", "update"]
 OnRemoved = Literal["keep", "clear", "delete"]
@@ -114,6 +115,7 @@ class Users:
             columns=tuple(read),
             text=repr((self._kind, columns[self._identifier], other_column, self._flags, mapper.text)),
         )
+        self._names = Names(mapper)
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()
         self.checked_fields: list[tuple[str, list[str], str]] = []
@@ -223,6 +225,19 @@ class Users:
     def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
         """Rows with one key are duplicates, none of which speaks for the others."""
         return [""] * len(rows)
+
+    def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
+        """Return the mapped fields that the names are about, of which a profile has values."""
+        return self._names.carried(msgspec.json.decode(body).get("dataFields"), names)
+
+    def mapped(self, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields that are mapped."""
+        return set(filter(self._names.knows, fields))
+
+    def expect(self, fields: Collection[str]) -> None:
+        """Have a database that compares return the unchanged rows that carry such a field."""
+        positions = {number for field in fields for number in self._names.positions(field)}
+        self.recipe = msgspec.structs.replace(self.recipe, again=columns_of(positions, self.recipe.key))
 
     def learn_types(self, types: Mapping[str, str]) -> None:
         """Take Iterable's field types; only those of mapped fields matter.

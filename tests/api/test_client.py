@@ -258,7 +258,7 @@ def test_a_hold_reaches_those_who_wait_already(server: Answering, time: Time) ->
 def test_nothing_starts_after_a_stop(server: Answering, client: Client) -> None:
     """A stopped client answers for itself."""
     client.stop()
-    assert client.request(UPDATE, 0) == Reply(status=0, error="Stopped")
+    assert client.request(UPDATE, 0) == Reply(status=0, error="Stopped", sent=False)
     assert server.history == []
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.engine.compare import compare, recalled
-from airflow_provider_iterable.engine.plan import DOUBT, Guards, Plan, Planner, guard
-from airflow_provider_iterable.engine.vocabulary import Entry, Kind, Reason, Row
+from airflow_provider_iterable.engine.plan import Guards, Plan, Planner, guard
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Kind, Reason, Row
 from airflow_provider_iterable.errors import GuardTripped
 from airflow_provider_iterable.state.memory import MemoryState
 from tests.fakes import PlainSync, a_call, a_spool, in_chunks, remembering
@@ -174,7 +174,7 @@ def test_memories_that_others_overwrite_are_doubted() -> None:
     state = remembering(("1", "a@x.io", 1), ("2", "a@x.io", 1), ("3", "b@x.io", 1))
     rows: list[Row] = [("1", "a@x.io", 2), ("2", "a@x.io", 1), ("3", "b@x.io", 2)]
     plan = planned(rows, state)
-    assert {"1": Entry(DOUBT, "a@x.io"), "2": Entry(DOUBT, "a@x.io")} == plan.doubted
+    assert {"1": Entry(NEVER_EQUAL, "a@x.io"), "2": Entry(NEVER_EQUAL, "a@x.io")} == plan.doubted
     assert Entry(b"1", "a@x.io") == state.entries["1"]
 
 
@@ -182,7 +182,7 @@ def test_a_memory_of_an_invalid_row_is_doubted_when_another_row_speaks() -> None
     """The row cannot be sent while its profile becomes another."""
     state = remembering(("1", "a@x.io", 1), ("2", "a@x.io", 1), ("3", "b@x.io", 1))
     plan = planned([("1", "a@x.io", 2), ("2", "a@x.io", "bad"), ("3", "b@x.io", "bad")], state)
-    assert {"2": Entry(DOUBT, "a@x.io")} == plan.doubted
+    assert {"2": Entry(NEVER_EQUAL, "a@x.io")} == plan.doubted
 
 
 def test_nothing_is_doubted_where_no_identity_is_shared() -> None:

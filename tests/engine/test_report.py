@@ -49,6 +49,17 @@ def test_partial_acceptances_are_counted() -> None:
     assert ["field n"] == [example.detail for example in report.examples[Reason.PARTIAL]]
 
 
+def test_rows_without_fields_that_iterable_lacks_are_partial() -> None:
+    """Once, if they lack others as well, whose values were wrong; both reasons are told."""
+    report = Report("sync", "run", {})
+    salvaged = msgspec.structs.replace(an_operation("2", a_call()), partial="field n")
+    for operation in (an_operation("1", a_call()), salvaged):
+        outcome = Outcome(operation.key, operation.kind, Fate.ACCEPTED, Reason.FIELDS_LEFT_OUT, "field m", operation)
+        report.tell(outcome)
+    told = report.to_dict()
+    assert (2, 2, {"fields_left_out": 2, "partial": 1}) == (told["accepted"], told["partial"], told["reasons"])
+
+
 def test_the_report_is_small_json() -> None:
     """Enum members and floats are plain values in it; without time there is no rate."""
     report = Report("sync", "run", {"host": "h"}, seconds={"plan": 0.12345, "deliver": 0.5}, unchanged=10)

@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 
 from airflow_provider_iterable.engine.deliver import Patience
-from airflow_provider_iterable.engine.plan import DOUBT, Guards
+from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.vocabulary import (
+    NEVER_EQUAL,
+    NO_INTENTS,
     Again,
     Batch,
     Entry,
     Fate,
     Halt,
+    Intents,
     Outcome,
     Patch,
     Reason,
@@ -56,12 +59,13 @@ class ListeningState(MemoryState):
         self.errors: deque[Exception] = deque()
         self.patches: list[Patch] = []
 
-    def commit(self, patch: Patch) -> None:
-        """Store a patch."""
-        if self.errors:
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents."""
+        if self.errors and patch:
             raise self.errors.popleft()
-        self.patches.append(dict(patch))
-        super().commit(patch)
+        if patch:
+            self.patches.append(dict(patch))
+        super().commit(patch, intents)
 
 
 class Stage:
@@ -152,7 +156,7 @@ def test_shared_memories_are_doubted_before_the_first_call() -> None:
     stage = Stage(("1", "a@x.io", 1), ("2", "a@x.io", 1), replies=[Reply(200), Reply(401)])
     with pytest.raises(Halted):
         stage.run(*rows)
-    assert {"1": Entry(DOUBT, "a@x.io"), "2": Entry(DOUBT, "a@x.io")} == stage.state.entries
+    assert {"1": Entry(NEVER_EQUAL, "a@x.io"), "2": Entry(NEVER_EQUAL, "a@x.io")} == stage.state.entries
     stage.sender.history.clear()
     stage.run(*rows)
     assert [["1"], ["2"]] == stage.sender.history
@@ -273,11 +277,12 @@ def test_an_approved_plan_is_applied() -> None:
     assert (5, approved) == (told["accepted"], told["plan_hash"])
 
 
-@pytest.mark.parametrize("approved", ["0" * 32, ""])
+@pytest.mark.parametrize("approved", ["0" * 32, "", "-".join(["0" * 32, *["0" * 8] * 6])])
 def test_a_plan_that_was_not_approved_is_not_begun(approved: str) -> None:
     """Another hash, or an empty one, means that nothing is sent."""
     stage = Stage()
-    with pytest.raises(GuardTripped, match="changed since it was approved"):
+    said = {0: "is not the hash of a plan", 32: "hash of an earlier version"}.get(len(approved), "differs: the rows")
+    with pytest.raises(GuardTripped, match=said):
         stage.run(*PEOPLE, approved_plan=approved)
     assert ([], []) == (stage.sender.history, stage.state.patches)
 
@@ -332,11 +337,12 @@ def test_rejected_by_iterable_counts_as_well() -> None:
 
 
 def test_deferred_rows_make_the_run_unfinished() -> None:
-    """The accepted are remembered, and the next run sends the rest."""
+    """The accepted are remembered, the others are in doubt, and the next run sends these."""
     stage = Stage(replies=[Reply(200), Reply(0)])
     with pytest.raises(Unfinished, match="2 rows were deferred"):
         stage.run(*PEOPLE)
-    assert ["0", "1", "4"] == list(stage.state.entries)
+    assert ["2", "3"] == [key for key, entry in stage.state.entries.items() if entry.fingerprint == NEVER_EQUAL]
+    assert any("2 rows were sent and not answered" in note for note in stage.report.notes)
     stage.sender.history.clear()
     assert "succeeded" == stage.run(*PEOPLE)["status"]
     assert [["2", "3"]] == stage.sender.history
@@ -375,14 +381,14 @@ def test_a_failing_commit_ends_the_run() -> None:
 
 
 def test_a_killed_run_is_taken_up_by_the_next() -> None:
-    """What was committed before the end is not sent again."""
+    """What was committed before the end is not sent again; what was in flight is in doubt."""
     stage = Stage(replies=[Reply(200), Killed()])
     with pytest.raises(Killed):
         stage.run(*PEOPLE)
-    assert ["0", "1"] == list(stage.state.entries)
+    assert ["2", "3"] == [key for key, entry in stage.state.entries.items() if entry.fingerprint == NEVER_EQUAL]
     stage.sender.history.clear()
     stage.run(*PEOPLE)
-    assert [["2", "3"], ["4"]] == stage.sender.history
+    assert ["2", "3", "4"] == sorted(key for batch in stage.sender.history for key in batch)
 
 
 def test_waiting_for_another_day_is_no_failure() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.shared import Shared
-from airflow_provider_iterable.engine.vocabulary import Call, Fate, Kind, Operation, Outcome, Patch
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Call, Entry, Fate, Kind, Operation, Outcome, Patch
 from tests.fakes import a_call, a_spool, an_operation
 
 CALL = a_call()
@@ -31,6 +31,11 @@ def receipt(*keys: str) -> Patch:
     return {key: about(key).remember for key in keys}
 
 
+def doubt(key: str) -> Patch:
+    """Return what a row is remembered as that may be overwritten."""
+    return {key: Entry(NEVER_EQUAL, "a@x.io")}
+
+
 def refused(key: str, fate: Fate = Fate.REJECTED) -> Outcome:
     """Return the outcome of a row that was not accepted."""
     return Outcome(key, Kind.ADDED, fate)
@@ -40,10 +45,10 @@ THREE = (about("2"), about("10"), about("1"), about("5", identity="b@x.io"))
 
 
 def test_memories_wait_for_the_last_word() -> None:
-    """The others of the patch do not wait."""
+    """Until then they are in doubt; the others of the patch do not wait."""
     shared = planned(*THREE)
-    assert shared.due({**receipt("1"), "5": None}) == {"5": None}
-    assert shared.due(receipt("10")) == {}
+    assert shared.due({**receipt("1"), "5": None}) == {**doubt("1"), "5": None}
+    assert shared.due(receipt("10")) == doubt("10")
     assert shared.due(receipt("2")) == receipt("1", "10", "2")
     assert shared.due(receipt("2")) == receipt("2")
 
@@ -67,6 +72,14 @@ def test_who_may_have_arrived_leaves_no_memory() -> None:
     shared.refuse(refused("10", Fate.DEFERRED))
     assert shared.refuse(refused("2")) == {}
     assert shared.due(receipt("2")) == receipt("1", "2")
+
+
+def test_a_last_word_in_doubt_settles_nothing() -> None:
+    """Nobody knows whether it overwrote the others, even if it is refused in the end."""
+    shared = planned(*THREE)
+    shared.due(receipt("1"))
+    assert shared.due(doubt("2")) == doubt("2")
+    assert shared.refuse(refused("2")) == {}
 
 
 def test_others_are_none_of_its_business() -> None:

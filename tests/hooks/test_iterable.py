@@ -50,6 +50,7 @@ def test_settings_are_read_from_extra(connect: Connect) -> None:
     hook = connect({"data_center": "eu", "project_type": "hybrid", "update_only": True, "rate_share": 0.25})
     assert hook.host == "https://api.eu.iterable.com"
     assert (hook.project_type, hook.update_only, hook.rate_share) == ("hybrid", True, 0.25)
+    assert (hook.project, connect({"project": " production "}).project) == ("", "production")
 
 
 def test_forms_and_environments_write_text(connect: Connect) -> None:
@@ -92,6 +93,8 @@ def test_the_connections_host_replaces_the_data_centres(connect: Connect, fields
         ({"extra": {"rate_share": 1.5}}, "rate_share must be a number above 0 and at most 1, not 1.5"),
         ({"extra": {"rate_share": "half"}}, "rate_share must be a number above 0 and at most 1, not 'half'"),
         ({"extra": {"rate_share": True}}, "rate_share must be a number above 0 and at most 1, not True"),
+        ({"extra": {"project": 7}}, "project must be a text of at most 100 characters"),
+        ({"extra": {"project": "x" * 101}}, "project must be a text of at most 100 characters"),
         ({"extra": {"update_only": "maybe"}}, "update_only must be true or false, not 'maybe'"),
         ({"host": "http://api.iterable.com"}, "would carry the API key unencrypted"),
         ({"host": "ftp://api.iterable.com"}, "the host must be a name or a URL"),
@@ -277,6 +280,58 @@ def test_fields_that_do_not_come_are_an_error(
     assert "ada" not in str(caught.value)
 
 
+CHANNELS = b'{"channels":[{"id":9,"name":"b"},{"id":7},{"name":"without"},8]}'
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ([Answer(200, CHANNELS)], [7, 9]),
+        ([Answer(503), Answer(429), Answer(dropped=True), Answer(200, b"<html>"), Answer(200, CHANNELS)], [7, 9]),
+        ([Answer(200, b'{"channels":[]}')], []),
+        ([Answer(403, b'{"code":"Forbidden"}')], []),
+        ([Answer(404, b"<html>")], []),
+    ],
+)
+def test_channels_are_numbers(
+    connect: Connect, server: Answering, monkeypatch: pytest.MonkeyPatch, answers: list[Answer], found: list[int]
+) -> None:
+    """They are asked for until there is a usable answer; a key that may not read them finds none."""
+    monkeypatch.setattr(Client, "pause", lambda client, seconds: None)
+    server.answers.extend(answers)
+    hook = connect(host=server.url)
+    with hook.get_conn() as client:
+        assert hook.get_channels(client) == found
+    assert len(server.history) == len(answers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries", "kind", "words"),
+    [
+        (Answer(401, b'{"msg":"ada@example.com","code":"BadApiKey"}'), 1, Halted, "refused the API key .401 BadApiKey"),
+        (Answer(503, b'{"msg":"ada@example.com"}'), 5, WorthRetrying, "did not return the project's channels: 503"),
+        (Answer(503), 1, WorthRetrying, "503"),
+    ],
+)
+def test_channels_that_do_not_come_are_an_error(
+    connect: Connect,
+    server: Answering,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
+    tries: int,
+    kind: type[Exception],
+    words: str,
+) -> None:
+    """A key that is refused is told at once; nothing of Iterable's own text is shown."""
+    monkeypatch.setattr(Client, "pause", lambda client, seconds: None)
+    server.answers.extend([answer] * tries)
+    hook = connect(host=server.url)
+    with hook.get_conn() as client, pytest.raises(kind, match=words) as caught:
+        hook.get_channels(client, tries=tries)
+    assert "ada" not in str(caught.value)
+    assert len(server.history) == tries
+
+
 def test_a_good_connection_says_where_it_leads(connect: Connect, server: Answering) -> None:
     """The test calls a harmless endpoint that any server-side key may read."""
     server.answers.append(Answer(200, b'{"channels":[]}'))
@@ -343,4 +398,5 @@ if find_spec("flask_appbuilder"):  # Airflow 2 brings it
             "project_type",
             "rate_share",
             "update_only",
+            "project",
         ]

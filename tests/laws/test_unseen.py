@@ -36,6 +36,7 @@ class UnseenState(WatchedState):
 
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Let only rows with news come across, all of them; the model is not read through ``chunks``."""
+        self.settle_intents()
         self.sync, self.remembered = sync, len(self.entries)
         yield Quiet(0, self)
         times: Counter[str] = Counter()

@@ -15,7 +15,7 @@ from airflow_provider_iterable.engine.deliver import Patience
 from airflow_provider_iterable.engine.plan import Guards, Plan
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
-from airflow_provider_iterable.engine.vocabulary import Entry, Patch
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, NO_INTENTS, Entry, Intents, Patch
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.state.memory import MemoryState
@@ -102,15 +102,19 @@ class WatchedState(MemoryState):
         self._world = world
         self.faults: deque[str] = deque()
 
-    def commit(self, patch: Patch) -> None:
-        """Check a patch, then store it, dying before or after if that is queued."""
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Check a patch, then store it, dying before or after if that is queued; the dead store nothing."""
+        if self._world.iterable.dead:
+            raise Killed
         for key, entry in patch.items():
             self._world.check(key, entry)
         fault = self.faults.popleft() if self.faults else ""
         if fault == "kill":
+            self._world.iterable.dead = True
             raise Killed
-        super().commit(patch)
+        super().commit(patch, intents)
         if fault == "kill_after":
+            self._world.iterable.dead = True
             raise Killed
 
 
@@ -153,6 +157,7 @@ class World:
             check=self._plans.append,
         )
         self._plans.clear()
+        self.iterable.dead = False
         failed: Exception | None = None
         try:
             run(self.sync(), lambda: in_chunks(self.model), self.state, self.iterable.send, self.report, options)
@@ -171,8 +176,8 @@ class World:
     def check(self, key: str, entry: Entry | None) -> None:
         """Law: what is remembered was accepted, and what is forgotten was removed unless others bear it."""
         if entry is not None:
-            told_to_send_again = key in self.state.entries and not any(entry.fingerprint)
-            assert told_to_send_again or entry.fingerprint in self.iterable.accepted, f"{key} was never accepted"
+            in_doubt = entry.fingerprint == NEVER_EQUAL
+            assert in_doubt or entry.fingerprint in self.iterable.accepted, f"{key} was never accepted"
             return
         identity = identity_of(self.state.entries[key])
         assert key not in {person.key for person in self.model}, f"{key} is present and was forgotten"
@@ -184,6 +189,7 @@ class World:
     def settle(self) -> None:
         """Law: once nothing goes wrong, a run makes Iterable equal to the model, and the next sends nothing."""
         self.heal()
+        self.state.settle_intents()
         doubtful = contested(self.state.entries, self.model)
         wanted = ideal(self.iterable.users, self.state.entries, self.model, self.on_removed)
         assert self.run() is None

@@ -18,7 +18,7 @@ from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import IterableCatalogOperator
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.state import TableState, XComState
-from tests.operators.conftest import KEY, Make, World
+from tests.operators.conftest import CHANNELS, KEY, Make, World
 
 COLUMNS = ("id", "sku", "name", "price", "specs")
 TYPES = "GET /api/catalogs/{name}/fieldMappings"
@@ -118,7 +118,8 @@ def test_the_life_of_a_row(make_shop: Any, project_type: str, on_removed: str, s
     assert shop.catalog["name"] == "Shop-1"
     assert shop.items == {"sku-1": item(1), "sku-2": item(2)}
     assert (report["status"], report["added"], report["accepted"], report["read"]) == ("succeeded", 2, 2, 2)
-    assert report["requests"] == {TYPES: {"200": 1, "404": 1}, CREATE: {"201": 1}, WRITE: {"202": 1}}
+    asked = {CHANNELS: {"200": 1}, TYPES: {"200": 1, "404": 1}}
+    assert report["requests"] == {**asked, CREATE: {"201": 1}, WRITE: {"202": 1}}
     assert report["destination"] == {"host": shop.sandbox.url, "type": "catalogs", "catalog": "shop-1"}
 
     shop.forget_calls()
@@ -566,7 +567,7 @@ def test_an_answer_that_cannot_be_read_is_none(shop: Shop, endpoint: str) -> Non
     shop.sandbox.faults({"kind": "malformed", "path": endpoint.partition(" ")[2], "after": after})
     shop.run(field_types={"name": "string"})
     calls = [f"{call.method} {call.template}" for call in shop.sandbox.calls]
-    assert calls == [TYPES, CREATE, TYPES, DEFINE, *([TYPES] if endpoint == DEFINE else []), WRITE]
+    assert calls == [CHANNELS, TYPES, CREATE, TYPES, DEFINE, *([TYPES] if endpoint == DEFINE else []), WRITE]
 
 
 def test_a_repeated_creation_is_asked_about_first(shop: Shop) -> None:
@@ -574,13 +575,14 @@ def test_a_repeated_creation_is_asked_about_first(shop: Shop) -> None:
     shop.goods(good(1))
     shop.sandbox.faults({"kind": "drop_after", "path": CREATE.partition(" ")[2]})
     shop.run()
-    assert [f"{call.method} {call.template}" for call in shop.sandbox.calls] == [TYPES, CREATE, TYPES, WRITE]
+    assert [f"{call.method} {call.template}" for call in shop.sandbox.calls] == [CHANNELS, TYPES, CREATE, TYPES, WRITE]
     shop.forget_calls()
     shop.call("DELETE", "/Shop-1")
     shop.sandbox.service.faults.clear()
     shop.sandbox.faults({"kind": "drop_before", "path": CREATE.partition(" ")[2]})
     shop.run(sync_id="anew")
     assert [f"{call.method} {call.template}" for call in shop.sandbox.calls] == [
+        CHANNELS,
         TYPES,
         CREATE,
         TYPES,

@@ -18,7 +18,7 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableEventOperator
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
-from tests.operators.conftest import FIELDS, MATCH, Make, World, email, uid
+from tests.operators.conftest import CHANNELS, FIELDS, MATCH, Make, World, email, uid
 from tests.operators.test_base import loads, methods_of_init
 
 PROJECTS: tuple[ProjectType, ...] = ("email", "user_id", "hybrid")
@@ -136,7 +136,7 @@ def test_the_life_of_a_row(open_shop: Open, project_type: ProjectType, event_typ
     report = shop.run()
     assert sorted(shop.people) == who(project_type, 1, 2)
     assert (report["status"], report["added"], report["accepted"], report["read"]) == ("succeeded", 2, 2, 2)
-    assert report["requests"] == {CALLS[event_type]: {"200": 1 if event_type == "custom" else 2}}
+    assert report["requests"] == {CHANNELS: {"200": 1}, CALLS[event_type]: {"200": 1 if event_type == "custom" else 2}}
 
     shop.forget_calls()
     report = shop.run()

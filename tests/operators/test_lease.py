@@ -14,7 +14,7 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_iterable.engine.deliver import Patience
 from airflow_provider_iterable.engine.plan import Guards
-from airflow_provider_iterable.engine.vocabulary import Patch
+from airflow_provider_iterable.engine.vocabulary import Intents, Patch
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable, Unfinished
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.state import TableState
@@ -222,7 +222,7 @@ def test_what_is_not_remembered_is_told(
 ) -> None:
     """A lease that could not be renewed is the reason for what it led to, but a commit that failed says more."""
 
-    def commit(session: TableSession, patch: Patch) -> None:
+    def commit(session: TableSession, patch: Patch, intents: Intents) -> None:
         session.lease.failure = StateUnavailable("the lease could not be renewed")
         raise error
 

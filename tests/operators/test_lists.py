@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +16,7 @@ from airflow_provider_iterable.operators import IterableListOperator
 from airflow_provider_iterable.operators import lists as module
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
-from tests.operators.conftest import FIELDS, MATCH, Make, World, email, identifier, person, uid
+from tests.operators.conftest import CHANNELS, FIELDS, MATCH, Make, World, email, identifier, person, uid
 
 PROJECTS: tuple[ProjectType, ...] = ("email", "user_id", "hybrid")
 SUBSCRIBE = "POST /api/lists/subscribe"
@@ -96,7 +97,7 @@ def test_the_life_of_a_member(make_lists: Lists, project_type: ProjectType, stat
     assert world.members == {"VIP": [who[1], who[2]]}
     assert world.profiles[who[1]]["name"] == "Name 1"
     assert (report["status"], report["added"], report["accepted"], report["read"]) == ("succeeded", 2, 2, 2)
-    assert report["requests"] == {name: {"200": 1} for name in (LISTS, CREATE, FIELDS, SUBSCRIBE)}
+    assert report["requests"] == {name: {"200": 1} for name in (CHANNELS, LISTS, CREATE, FIELDS, SUBSCRIBE)}
     assert report["destination"]["list"] == "VIP"
 
     world.forget_calls()
@@ -355,7 +356,7 @@ def test_a_list_that_exists_is_found_by_its_name(world: ListWorld) -> None:
     number = world.a_list()
     world.people(1)
     world.run(list_name="VIP")
-    assert world.note == f'{{"list_id": "{number}"}}'
+    assert json.loads(world.note)["list_id"] == str(number)
     found = world.sandbox.project.lists.get(number)
     assert found is not None
     found.name = "Renamed"

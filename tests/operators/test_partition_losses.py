@@ -212,6 +212,28 @@ def test_partitions_of_two_destinations_do_not_mix(small: Shop) -> None:  # noqa
     assert members(small)["Others"] == addresses(range(1, 31))
 
 
+def test_partitions_of_two_projects_do_not_mix(small: Shop, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """A resync to another project that ended in some partitions only is ended first; a list of it is its own."""
+    small.world.sandbox.set(project_keys={"other": 77})
+    for taken in range(3):  # so that the numbers of lists differ
+        small.world.sandbox.service.numbered(77).lists.create(f"taken {taken}", None, "Standard", 0.0)
+    small.people(range(1, 31))
+    small.run(FOUR, **LISTS)
+    connection = {"conn_type": "iterable", "password": "other", "host": small.world.sandbox.url}
+    whole = {**connection, "extra": {"project_type": small.world.project_type}}
+    monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", json.dumps(whole))
+    small.runs += 1
+    small.task(3, FOUR, resync="full", **LISTS)
+    for partition in SIX:
+        with pytest.raises(AirflowFailException, match="than the others, or to another project"):
+            small.task(partition, SIX, repartition=True, resync="full", **LISTS)
+    small.run(FOUR, resync="full", **LISTS)
+    assert total(small.run(SIX, repartition=True, **LISTS), "unchanged") == 30
+    there = small.world.sandbox.service.numbered(77)
+    (made,) = [each for each in there.lists if each.name == "Everyone"]
+    assert len(list(there.lists.members(made, there.profiles))) == 30
+
+
 def test_a_full_resync_begins_anew_with_other_partitions(
     small: Shop,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

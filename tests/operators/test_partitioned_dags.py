@@ -156,6 +156,7 @@ def report(partition: str, **changes: Any) -> dict[str, Any]:
         "dry_run": False,
         "resend_reason": None,
         **dict.fromkeys(COUNTS, 1),
+        "left_out": {"tier": 1},
         "reasons": {"null_key": 2},
         "requests": {"POST /a": {"200": 3, "429": 1}},
         "seconds": {"plan": 0.5, "deliver": 1.0},
@@ -166,7 +167,7 @@ def report(partition: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_sum() -> None:
-    """Counts, reasons, requests and seconds are added up; what differs is told together."""
+    """Counts, fields, reasons, requests and seconds are added up; what differs is told together."""
     other = report(
         "b", resend_reason="why", status="unfinished", reasons={"conflict": 1}, requests={"POST /a": {"200": 1}}
     )
@@ -174,11 +175,15 @@ def test_the_sum() -> None:
     assert [told[name] for name in COUNTS] == [2] * len(COUNTS)
     assert told["reasons"] == {"conflict": 1, "null_key": 2}
     assert told["requests"] == {"POST /a": {"200": 4, "429": 1}}
+    assert told["left_out"] == {"tier": 2}
     assert told["seconds"] == {"plan": 1.0, "deliver": 2.0}
     assert (told["rows_per_second"], told["partitions"], told["partition"]) == (20, 2, None)
     assert (told["resend_reason"], told["status"], told["run_id"]) == ("why", "failed", "r")
     assert summed("s", [report("a"), report("b")])["status"] == "succeeded"
     assert report("a").keys() <= told.keys()
+    before = report("b")
+    del before["left_out"]  # of a version that did not know it, which ran the partitions
+    assert summed("s", [report("a"), before])["left_out"] == {"tier": 1}
 
 
 def test_the_sum_has_the_form_of_a_report(world: World) -> None:

@@ -26,6 +26,7 @@ from airflow_provider_iterable.operators import (
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.partitions import summed
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state import partitions as partitioning
 from airflow_provider_iterable.state.lease import Lease
@@ -244,6 +245,40 @@ def test_partitions_remember_each_for_itself(shop: Shop) -> None:
     assert shop.leases == []
 
 
+def test_partitions_know_each_for_itself_which_fields_are_missing(shop: Shop) -> None:
+    """One looks, finds them and sends its rows again, whatever the others do; new partitions know what these knew."""
+    fields = {"firstName": "name"}
+    shop.people(range(1, 13))
+    reports = shop.run(FOUR, create_new_fields=False, fields=fields)
+    assert [report["left_out"] for report in reports] == [{"firstName": 3}] * 4
+    assert summed(SYNC, reports)["left_out"] == {"firstName": 12}
+    shop.world.create(99, firstName="x")
+    shop.runs += 1
+    report = shop.task(2, FOUR, create_new_fields=False, fields=fields)
+    assert (report["changed"], report["accepted"], report["left_out"]) == (3, 3, {})
+    assert {name for name, notes in shop.headers().items() if "awaited" in notes.get("left_out", "")} == {
+        f"{SYNC}[{number}]" for number in (0, 1, 3)
+    }
+    reports = shop.run(SIX, create_new_fields=False, fields=fields, repartition=True)
+    assert [total(reports, name) for name in ("changed", "accepted", "unchanged")] == [12, 12, 0]
+    assert {shop.world.profiles[email(number)]["firstName"] for number in range(1, 13)} == {"Name"}
+    reports = shop.run(SIX, create_new_fields=False, fields=fields)
+    assert [total(reports, name) for name in ("changed", "unchanged")] == [0, 12]
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_sync_that_becomes_partitioned_knows_which_fields_are_missing(small: Shop, back: bool) -> None:
+    """And one that becomes whole again."""
+    ways: list[Any] = [FOUR, None] if back else [None, FOUR]
+    small.people(range(1, 9))
+    small.run(ways[0], create_new_fields=False)
+    small.world.create(99, firstName="x")
+    reports = small.run(ways[1], create_new_fields=False, repartition=True)
+    assert (total(reports, "changed"), total(reports, "accepted")) == (8, 8)
+    reports = small.run(ways[0], create_new_fields=False, repartition=True)
+    assert (total(reports, "changed"), total(reports, "unchanged")) == (0, 8), "what was missing once is no more"
+
+
 def test_four_partitions_become_six(shop: Shop) -> None:
     """Nobody is deleted, nothing goes again that did not change; who really left is found in the next run, once."""
     become_six(shop)
@@ -381,6 +416,20 @@ def test_removals_wait_for_the_last_partition(small: Shop) -> None:
     assert small.task(5, SIX)["unchanged"] == 8
     assert total(small.run(SIX), "removed") == 10
     assert set(small.world.profiles) == addresses(range(1, 51))
+
+
+def test_what_a_killed_partition_announced_moves_as_well(small: Shop) -> None:
+    """A row in doubt goes again from where it is now; a person in doubt without a row is removed in the next run."""
+    small.people(range(1, 61))
+    small.run(FOUR)
+    small.world.create(61)
+    doubts = json.dumps([[f"[{number}]", "0" * 24, f'["email","{email(number)}"]'] for number in (1, 61)])
+    small.sql(f"INSERT INTO iterable_sync_intents VALUES ('{SYNC}[1]', 0, 0, '{doubts}')")
+    reports = small.run(SIX, repartition=True)
+    assert [total(reports, name) for name in ("changed", "unchanged", "removed")] == [1, 59, 0]
+    assert total(small.run(SIX), "removed") == 1
+    assert set(small.world.profiles) == addresses(range(1, 61))
+    assert small.sql("SELECT * FROM iterable_sync_intents") == []
 
 
 def test_a_retry_of_the_same_run_removes_nobody(small: Shop) -> None:

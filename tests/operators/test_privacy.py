@@ -22,8 +22,8 @@ from airflow_provider_iterable.operators import IterablePrivacyOperator, privacy
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.sandbox.project import digest
 from airflow_provider_iterable.state import TableState, XComState
-from airflow_provider_iterable.state.ledger import Quota
-from tests.operators.conftest import BULK, KEY, MATCH, Make, World, email, identifier, person, uid
+from airflow_provider_iterable.state.ledger import Quota, project_of
+from tests.operators.conftest import BULK, CHANNELS, KEY, MATCH, Make, World, email, identifier, person, uid
 from tests.state.test_table import execute, postgres_hook, postgres_tables
 
 PROJECTS: tuple[ProjectType, ...] = ("email", "user_id", "hybrid")
@@ -174,7 +174,7 @@ def test_the_life_of_a_request(make_desk: Make, project_type: ProjectType, actio
     report = act(world, action=action)
     assert left() == of(3, 4, 5)
     assert (report["status"], report["added"], report["accepted"], report["read"]) == ("succeeded", 2, 2, 2)
-    assert report["requests"] == {call: {"200": 2}}
+    assert report["requests"] == {CHANNELS: {"200": 1}, call: {"200": 2}}
     assert report["destination"]["action"] == action
     if action == "forget":
         assert forgotten(world) == hashes(world, 1, 2)
@@ -278,7 +278,7 @@ def test_the_daily_quota_is_never_exceeded(desk: World, clock: Clock, heard: Cal
         started = clock.now
         report = act(desk, action=action)
         assert (report["status"], report["accepted"], report["deferred"]) == ("succeeded", accepted, waiting)
-        assert report["requests"] == {path: {"200": accepted}}
+        assert report["requests"] == ({} if done else {CHANNELS: {"200": 1}}) | {path: {"200": accepted}}
         assert report["reasons"] == ({"quota": waiting} if waiting else {})
         done += accepted
         assert len(desk.remembered) == done
@@ -289,7 +289,7 @@ def test_the_daily_quota_is_never_exceeded(desk: World, clock: Clock, heard: Cal
         pace = clock.now - started
         assert accepted / 3 - 2 < pace < accepted / 3 + 30
         clock.sleep(DAY)
-    assert [call.status for call in desk.sandbox.calls] == [200] * 2500
+    assert [call.status for call in desk.sandbox.calls] == [200] * 2501
     if action == "forget":
         assert len(forgotten(desk)) == 2500
     assert act(desk, action=action)["unchanged"] == 2500
@@ -331,9 +331,9 @@ def test_syncs_share_the_quota_of_a_project(ten_a_day: World, clock: Clock) -> N
 def test_another_project_has_a_quota_of_its_own(
     make_desk: Make, monkeypatch: pytest.MonkeyPatch, heard: Callable[[], str]
 ) -> None:
-    """Projects are told apart by host and key, of which the ledger tells nothing."""
+    """Projects are told apart by host and channels, or keys, of which the ledger tells nothing."""
     monkeypatch.setattr(privacy, "DAILY", 3)
-    world = make_desk(forget_quota=None)
+    world = make_desk(forget_quota=None, project_keys={"another-key": 77})
     people_ask(world, *range(1, 5))
     act(world)
     connection = {"conn_type": "iterable", "password": "another-key", "host": world.sandbox.url}
@@ -346,13 +346,69 @@ def test_another_project_has_a_quota_of_its_own(
         assert sha256(secret.encode()).hexdigest() not in projects
 
 
+def rekey(world: World, monkeypatch: pytest.MonkeyPatch, key: str, **extra: Any) -> None:
+    """Have the connection hold another key."""
+    connection = {"conn_type": "iterable", "password": key, "host": world.sandbox.url}
+    whole = {**connection, "extra": {"project_type": world.project_type, **extra}}
+    monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", json.dumps(whole))
+
+
+def test_another_key_of_the_project_shares_its_quota(make_desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is rotated, or held by another Airflow, does not begin a count of its own."""
+    monkeypatch.setattr(privacy, "DAILY", 3)
+    world = make_desk(forget_quota=None)
+    people_ask(world, 1, 2)
+    act(world)
+    rekey(world, monkeypatch, "rotated")
+    people_ask(world, 1, 2, 3, 4)
+    report = act(world)
+    assert (report["accepted"], report["reasons"]) == (1, {"quota": 1})
+    people_ask(world, 5)
+    assert act(world, task_id="elsewhere")["deferred"] == 1
+    assert len({project for project, _, _ in attempts(world)}) == 1
+
+
+def test_a_count_that_began_under_the_key_goes_on(make_desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier versions named projects by host and key: these attempts still count, and outlive the key."""
+    monkeypatch.setattr(privacy, "DAILY", 3)
+    world = make_desk(forget_quota=None)
+    people_ask(world, 1, 2)
+    act(world)
+    with closing(sqlite3.connect(world.warehouse)) as connection:
+        former = project_of(world.sandbox.url, KEY)
+        connection.execute("UPDATE iterable_sync_ledger SET project = ?", (former,))
+        connection.execute("UPDATE iterable_sync_header SET notes = '{}'")
+        connection.commit()
+    people_ask(world, 1, 2, 3)
+    assert act(world)["accepted"] == 1
+    rekey(world, monkeypatch, "rotated")
+    people_ask(world, 1, 2, 3, 4)
+    assert act(world)["reasons"] == {"quota": 1}
+    assert former not in {project for project, _, _ in attempts(world)}
+
+
+def test_a_named_project_is_counted_by_its_name(make_desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the key; nothing is asked."""
+    monkeypatch.setattr(privacy, "DAILY", 3)
+    world = make_desk(forget_quota=None, project_keys={"other": 77})
+    rekey(world, monkeypatch, KEY, project="production")
+    people_ask(world, 1, 2)
+    act(world)
+    rekey(world, monkeypatch, "rotated", project="production")
+    people_ask(world, 3, 4)
+    assert act(world, task_id="elsewhere")["deferred"] == 1
+    rekey(world, monkeypatch, "other", project="staging")
+    assert act(world, task_id="staging")["deferred"] == 0
+    assert CHANNELS not in {f"{call.method} {call.template}" for call in world.sandbox.calls}
+
+
 def test_somebody_else_uses_the_quota_too(make_desk: Make, clock: Clock) -> None:
     """When Iterable says to come back in hours, nothing more is sent and the requests wait."""
     world = make_desk(retry_after_header=True, forget_quota=3)
     people_ask(world, *ALL)
     report = act(world)
     assert (report["status"], report["accepted"], report["deferred"]) == ("succeeded", 3, 2)
-    assert report["requests"] == {FORGET: {"200": 3, "429": 1}}
+    assert report["requests"] == {CHANNELS: {"200": 1}, FORGET: {"200": 3, "429": 1}}
     assert report["reasons"] == {"quota": 2}
     clock.sleep(DAY)
     assert act(world)["accepted"] == 2

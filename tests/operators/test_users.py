@@ -16,7 +16,7 @@ from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.dialects import DIALECTS
 from airflow_provider_iterable.state.table import TableSession
-from tests.operators.conftest import BULK, FIELDS, Make, World, email, identifier, person, uid
+from tests.operators.conftest import BULK, CHANNELS, FIELDS, Make, World, email, identifier, person, uid
 
 PROJECTS: tuple[ProjectType, ...] = ("email", "user_id", "hybrid")
 DELETE = {
@@ -55,7 +55,7 @@ def test_the_life_of_a_row(make_world: Make, project_type: ProjectType, on_remov
     report = world.run(**options)
     assert world.profiles == {who[1]: sent(1), who[2]: sent(2)}
     assert (report["status"], report["added"], report["accepted"], report["read"]) == ("succeeded", 2, 2, 2)
-    assert report["requests"] == {FIELDS: {"200": 1}, BULK: {"200": 1}}
+    assert report["requests"] == {CHANNELS: {"200": 1}, FIELDS: {"200": 1}, BULK: {"200": 1}}
 
     world.forget_calls()
     report = world.run(**options)
@@ -184,6 +184,7 @@ def test_a_user_id_that_no_path_can_hold_is_not_deleted(
         assert world.remembered == ["[1]", "[3]"]
     assert world.calls[DELETE[project_type]] == 1
     assert {call.template for call in world.sandbox.calls} <= {
+        "/api/channels",
         "/api/users/bulkUpdate",
         "/api/users/getFields",
         "/api/users/byUserId/{userId}",
@@ -413,7 +414,7 @@ def test_a_dry_run_calls_nothing(world: World) -> None:
     assert not world.sandbox.calls
     assert (report["status"], report["dry_run"], report["requests"]) == ("planned", True, {})
     assert (report["added"], report["invalid"], report["accepted"]) == (2, 1, 0)
-    assert len(report["plan_hash"]) == 32
+    assert [len(part) for part in report["plan_hash"].split("-")] == [32, 8, 8, 8, 8, 8, 8]
     assert world.remembered == []
     assert world.run(max_rejected=1.0)["added"] == 2
 
@@ -440,7 +441,9 @@ def test_another_plan_is_not_applied(world: World, change: str) -> None:
     else:
         approved = {"none": "None", "nothing": ""}[change]
     message, report = world.failure(AirflowFailException, approved_plan=approved)
-    assert "The plan changed since it was approved" in message
+    changed = "The plan changed since it was approved; what differs: the rows and what is sent of them"
+    assert (changed if change in ("rows", "value") else "What was approved is not the hash of a plan") in message
+    assert "Nothing was sent" in message
     assert (report["plan_hash"], report["plan_hash"] != approved) == (report["plan_hash"], True)
     assert not world.sandbox.calls
 

@@ -49,7 +49,7 @@ def test_the_first_value_decides_the_type(make: Make, value: Any, word: str) -> 
 
 
 def test_nested_names_are_flattened(make: Make) -> None:
-    """Members of objects, also of objects in lists, are fields of their own; getFields shows the leaves."""
+    """Members of objects, also of objects in lists, are fields of their own; getFields shows the parents, too."""
     client = make()
     reply = client.bulk(user("a", home={"zip": "1", "at": {"n": 1}}, pets=[{"name": "x"}, {"age": 2}]))
     assert set(reply.json["createdFields"]) == {
@@ -57,11 +57,16 @@ def test_nested_names_are_flattened(make: Make) -> None:
     }  # fmt: skip
     fields = client.get("users/getFields").json["fields"]
     assert {name: word for name, word in fields.items() if name.startswith(("home", "pets"))} == {
+        "home": "object",
         "home.zip": "string",
+        "home.at": "object",
         "home.at.n": "long",
+        "pets": "object",
         "pets.name": "string",
         "pets.age": "long",
     }
+    system = {"itblInternal": "object", "itblInternal.regionCode": "string", "devices": "object"}
+    assert system.items() <= fields.items()
     assert (fields["email"], fields["userId"], fields["emailListIds"]) == ("string", "string", "long")
 
 

@@ -93,6 +93,7 @@ def test_an_unknown_path_needs_no_key(make: Make) -> None:
         ("users/byUserId?userId=1", None, 100),
         ("users/byUserId/1", None, 100),
         ("users/getFields", None, 3),
+        ("users/getSentMessages?userId=1", None, 3),
         ("users/forgotten", None, 3),
         ("users/forgottenUserIds", None, 3),
         ("channels", None, 100),

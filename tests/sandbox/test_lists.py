@@ -53,9 +53,18 @@ def test_a_new_list_is_listed(make: Make) -> None:
     other = client.post("lists", {"name": "Other", "description": "the rest"}).json["listId"]
     made = {"createdAt": int(START * 1000), "listType": "Standard"}
     assert client.get("lists").json["lists"] == [
-        {"id": number, "name": "VIP", **made},
         {"id": other, "name": "Other", "description": "the rest", **made},
+        {"id": number, "name": "VIP", **made},
     ]
+
+
+def test_the_newest_list_comes_first(make: Make) -> None:
+    """The order is that of making, also when lists have gone."""
+    client = make()
+    first, second, third = (new_list(client, name) for name in "abc")
+    client.send("DELETE", f"/api/lists/{second}")
+    fourth = new_list(client, "a")
+    assert [row["id"] for row in client.get("lists").json["lists"]] == [fourth, third, first]
 
 
 def test_lists_may_be_twins(make: Make) -> None:
@@ -205,9 +214,9 @@ def test_subscriptions_stay_as_they_are(make: Make) -> None:
     """Being put on a list changes no subscription that is there; every accepted call is a write of the profile."""
     client = make()
     number = new_list(client)
-    client.post("users/updateSubscriptions", {"email": "a@x.io", "unsubscribedChannelIds": [1003]})
+    client.post("users/updateSubscriptions", {"email": "a@x.io", "unsubscribedChannelIds": [102163]})
     subscribe(client, number, {"email": "a@x.io"})
-    assert client.fields_of("a@x.io") == {"emailListIds": [number], **EMPTY, "unsubscribedChannelIds": [1003]}
+    assert client.fields_of("a@x.io") == {"emailListIds": [number], **EMPTY, "unsubscribedChannelIds": [102163]}
     client.clock.pass_(60)
     unsubscribe(client, number, {"email": "a@x.io"})
     [profile] = client.project.profiles
@@ -344,7 +353,7 @@ def test_leaving_by_the_project_s_identifiers(make: Make) -> None:
         ({}, [], "absent"),
         ({"channelUnsubscribe": None}, [], "absent"),
         ({"channelUnsubscribe": False}, [], "false"),
-        ({"channelUnsubscribe": True, "campaignId": 5}, [1001], "true"),
+        ({"channelUnsubscribe": True, "campaignId": 5}, [102161], "true"),
     ],
 )
 def test_the_channel_is_left_only_on_demand(make: Make, rest: dict[str, Any], channels: list[int], said: str) -> None:
@@ -565,8 +574,8 @@ def test_lists_of_other_types_can_be_made_from_behind(make: Make) -> None:
     ask(client, "POST", "/sandbox/lists", {"name": "Bad", "listType": "Suppression"})
     rows = client.get("lists").json["lists"]
     assert [(row["listType"], row.get("isGlobalSuppressionEnabled")) for row in rows] == [
-        ("Dynamic", None),
         ("Suppression", False),
+        ("Dynamic", None),
     ]
     assert subscribe(client, number, {"email": "a@x.io"}).status == 200
     client.project.options = client.project.options.changed({"static_lists_only": True})

@@ -62,7 +62,8 @@ def test_the_signup_date_may_be_written_and_removed(make: Make) -> None:
     client.bulk({"email": "a@x.io", "dataFields": {"signupDate": "2020-08-19T20:50:04.000Z"}})
     assert client.read("a@x.io")["user"]["dataFields"]["signupDate"] == "2020-08-19 20:50:04 +00:00"
     client.bulk({"email": "a@x.io", "dataFields": {"signupDate": None}})
-    assert "signupDate" not in client.read("a@x.io")["user"]["dataFields"]
+    fields = client.read("a@x.io")["user"]["dataFields"]
+    assert ("signupDate" in fields, fields["signupSource"]) == (False, "API")
 
 
 @pytest.mark.parametrize("target", ["users/getByEmail?email=a%2Bb%2Fc%40x.io", "users/A%2Bb%2Fc%40x.io"])
@@ -105,6 +106,7 @@ def test_reads_by_user_id(make: Make, target: str, project_type: ProjectType) ->
     [
         ({}, 400, "error.users.noUserWithIdExists"),
         ({"unknown_user_id_status": 500}, 500, "error.users.noUserWithIdExists"),
+        ({"unknown_user_id": "envelope"}, 400, '"No user exists with userId none","code":"UnknownUserIdError"'),
         ({"unknown_user_id": "text"}, 400, "No user with that id exists!"),
         ({"unknown_user_id": "empty"}, 200, "{}"),
     ],
@@ -112,10 +114,31 @@ def test_reads_by_user_id(make: Make, target: str, project_type: ProjectType) ->
 def test_an_unknown_user_id_reads_as_the_options_say(
     make: Make, options: dict[str, Any], status: int, body: str
 ) -> None:
-    """An error code, the older text, or an empty object have all been met."""
+    """Two error codes, the oldest text, or an empty object have all been met."""
     reply = make(**options).get("users/byUserId/none")
     assert reply.status == status
     assert body in reply.text
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ("email=A%40x.io", 200, None),
+        ("userId=1&limit=1000&campaignIds=5", 200, None),
+        ("userId=unknown", 200, None),
+        ("", 400, "BadParams"),
+        ("email=foo@", 400, "InvalidEmailAddressError"),
+        ("email=a@x.io&limit=1001", 400, "BadParams"),
+        ("email=a@x.io&limit=0", 400, "BadParams"),
+    ],
+)
+def test_sent_messages_are_no_user(make: Make, query: str, status: int, code: str | None) -> None:
+    """getSentMessages is an endpoint, not somebody's address; nobody is sent a message here."""
+    client = make("hybrid")
+    client.bulk({"email": "a@x.io", "userId": "1"})
+    reply = client.get(f"users/getSentMessages?{query}")
+    assert (reply.status, reply.json.get("code")) == (status, code)
+    assert code is not None or reply.json == {"messages": []}
 
 
 def test_emails_select_nothing_in_a_user_id_project(make: Make) -> None:
@@ -174,7 +197,7 @@ def test_a_shared_user_id_outlives_its_first_bearer(make: Make) -> None:
 
 
 def test_an_address_changes_with_the_profile(make: Make, clock: Clock) -> None:
-    """updateEmail moves the values; the old address is unknown then, and the user is signed up anew."""
+    """updateEmail moves the values, the signupDate among them, into a new document; the old address is unknown then."""
     client = make()
     client.bulk({"email": "a@x.io", "userId": "1", "dataFields": {"f": 1}})
     clock.pass_(3600)
@@ -182,7 +205,28 @@ def test_an_address_changes_with_the_profile(make: Make, clock: Clock) -> None:
     assert (reply.status, reply.code) == (200, "Success")
     assert client.read("a@x.io") == {}
     fields = client.read("b@x.io")["user"]["dataFields"]
-    assert (fields["f"], fields["userId"], fields["signupDate"]) == (1, "1", "2025-10-09 09:53:20 +00:00")
+    assert (fields["f"], fields["userId"], fields["signupDate"]) == (1, "1", NOW)
+    assert fields["itblInternal"]["documentCreatedAt"] == "2025-10-09 09:53:20 +00:00"
+
+
+@pytest.mark.parametrize(
+    ("written", "after"),
+    [
+        ("2020-08-19", "2020-08-19 00:00:00 +00:00"),
+        (None, "2025-10-09 09:53:20 +00:00"),
+    ],
+)
+def test_a_new_address_makes_a_signup_date_only_where_there_is_none(
+    make: Make, clock: Clock, written: str | None, after: str
+) -> None:
+    """One that was written is kept, one that was removed comes anew, and stays from then on."""
+    client = make()
+    client.bulk({"email": "a@x.io", "dataFields": {"signupDate": "2020-01-01"}})
+    client.bulk({"email": "a@x.io", "dataFields": {"signupDate": written}})
+    for old, new in (("a@x.io", "b@x.io"), ("b@x.io", "c@x.io")):
+        clock.pass_(3600)
+        client.post("users/updateEmail", {"currentEmail": old, "newEmail": new})
+        assert client.read(new)["user"]["dataFields"]["signupDate"] == after
 
 
 def test_the_current_email_wins(make: Make) -> None:
@@ -202,8 +246,10 @@ def test_the_current_email_wins(make: Make) -> None:
          "Invalid currentEmail foo@"),
         ({"currentEmail": "a@x.io", "newEmail": "foo@"}, 400, "InvalidEmailAddressError",
          "Invalid newEmail foo@"),
-        ({"currentEmail": "z@x.io", "newEmail": "c@x.io"}, 400, "UnknownEmailError", None),
-        ({"currentUserId": "z", "newEmail": "c@x.io"}, 400, "UnknownUserIdError", None),
+        ({"currentEmail": "z@x.io", "newEmail": "c@x.io"}, 400, "UnknownEmailError",
+         "No user exists with email z@x.io"),
+        ({"currentUserId": "z", "newEmail": "c@x.io"}, 400, "UnknownUserIdError",
+         "No user exists with userId z"),
         ({"currentEmail": "a@x.io", "newEmail": "B@x.io"}, 400, "EmailAlreadyExists", None),
         ({"newEmail": "c@x.io"}, 400, "BadParams", None),
         ({"currentEmail": "a@x.io"}, 400, "BadJsonBody", None),

@@ -17,10 +17,12 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import VOID, Resync
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.vocabulary import (
+    NEVER_EQUAL,
     Batch,
     Duplicate,
     Entry,
     Gone,
+    Intents,
     Invalid,
     Pair,
     Patch,
@@ -332,6 +334,51 @@ class StoreContract(StateContract):
         assert before == {"list_id": "8", "why": "1", "odd": "'; {p} %s \"\u540d"}
         assert kept(place, sync_id) == {}
 
+    writes_ahead = True
+    """Whether it stores what a request would leave behind before the request is sent."""
+
+    def test_what_was_announced_and_not_settled_is_in_doubt(self, place: Place) -> None:
+        """A run was killed: the next one finds its doubts in place of what was remembered, and once only."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1), "[2]": entry(2), "[3]": entry(3)})
+        session = place.open(sync_id)
+        drain(session, [])
+        doubts = {number: (f"[{number}]", NEVER_EQUAL.hex(), entry(0, f"{number}").ref) for number in range(1, 6)}
+        session.commit({}, Intents({0: [doubts[1]], 1: [doubts[2]]}))
+        session.commit({"[2]": entry(7)}, Intents({2: [doubts[3], doubts[4]]}, [1]))
+        session.commit({"[5]": entry(5)}, Intents({1: [doubts[5]]}))
+        session.commit({"[6]": entry(6)}, Intents(ended=[1]))
+        session.close()
+        settled = {"[2]": entry(7), "[5]": entry(5), "[6]": entry(6)}
+        doubtful = {doubts[number][0]: Entry(NEVER_EQUAL, doubts[number][2]) for number in (1, 3, 4)}
+        if self.writes_ahead:
+            assert kept(place, sync_id) == {**settled, **doubtful}
+            keep(place, sync_id, {"[1]": entry(1), "[4]": None})
+            assert kept(place, sync_id) == {**settled, "[1]": entry(1), "[3]": doubtful["[3]"]}
+        else:
+            assert kept(place, sync_id) == {"[1]": entry(1), "[2]": entry(2), "[3]": entry(3)}
+
+    def test_what_is_announced_in_a_first_run_is_in_doubt(self, place: Place) -> None:
+        """Nothing else was stored by then; texts of any kind and size survive."""
+        sync_id = fresh()
+        announced = [(key_of(text), NEVER_EQUAL.hex(), json.dumps(["email", text])) for text in NASTY]
+        announced += [(f"[{number}]", NEVER_EQUAL.hex(), entry(0, "x" * 900).ref) for number in range(100)]
+        session = place.open(sync_id)
+        drain(session, [])
+        session.commit({}, Intents({0: announced}))
+        session.close()
+        found = {key: Entry(NEVER_EQUAL, ref) for key, _, ref in announced}
+        assert kept(place, sync_id) == (found if self.writes_ahead else {})
+
+    def test_doubts_belong_to_one_sync(self, place: Place) -> None:
+        """Another one finds none of them."""
+        one, other = fresh(), fresh()
+        session = place.open(one)
+        session.commit({}, Intents({0: [("[1]", NEVER_EQUAL.hex(), entry(1).ref)]}))
+        session.close()
+        assert kept(place, other) == {}
+        assert len(kept(place, one)) == self.writes_ahead
+
     def test_notes_belong_to_one_sync(self, place: Place) -> None:
         """Entries and other syncs know nothing of them."""
         one, other = fresh(), fresh()
@@ -415,6 +462,59 @@ class StoreContract(StateContract):
             first = Entry(VOID, entry(1).ref) if resync == "full" else entry(1)
             assert memories(session) == {"[1]": first, "[2]": entry(3)}
             session.close()
+
+    def test_a_note_along_waits_for_the_first_entries(self, place: Place) -> None:
+        """It is stored at once only where the sync is remembered already: by itself it binds nobody."""
+        sync_id = fresh()
+        session = place.open(sync_id)
+        session.note_along("project", "one")
+        assert session.notes == {"project": "one"}
+        session.finish(False)
+        session.close()
+        session = place.open(sync_id, {**HERE, "list": 7})
+        assert session.notes == {}
+        session.note_along("project", "two")
+        session.commit({"[1]": entry(1)})
+        session.finish(True)
+        session.close()
+        session = place.open(sync_id, {**HERE, "list": 7})
+        assert session.notes == {"project": "two"}
+        session.note_along("project", "three")
+        session.finish(True)
+        session.close()
+        session = place.open(sync_id, {**HERE, "list": 7})
+        assert session.notes == {"project": "three"}
+        session.close()
+
+    @pytest.mark.parametrize("resync", ["full", "baseline"])
+    def test_a_state_moves_to_another_project_with_a_resync(self, place: Place, resync: Resync) -> None:
+        """Notes are left behind once a full one has voided the entries, or a baseline has ended; not before."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1)})
+        session = place.open(sync_id)
+        session.note("list_id", "6")
+        session.finish(True)
+        session.close()
+        session = place.open(sync_id, resync=resync)
+        session.move()
+        session.note_along("project", "two")
+        assert session.notes == {"project": "two"}
+        if resync == "baseline":
+            session.commit({"[2]": entry(2)})
+        session.finish(False)
+        session.close()
+        session = place.open(sync_id, resync=resync)
+        assert session.notes == {"list_id": "6"}
+        session.move()
+        session.note_along("project", "two")
+        if resync == "full":
+            session.void("why", "full")
+        session.finish(True)
+        session.close()
+        session = place.open(sync_id)
+        assert session.notes == {"project": "two"} | ({"why": "full"} if resync == "full" else {})
+        assert memories(session)["[1]"] == (Entry(VOID, entry(1).ref) if resync == "full" else entry(1))
+        session.close()
 
     def test_a_state_may_be_voided_before_anything_is_remembered(self, place: Place) -> None:
         """The note is there, and entries that come later are not void; it is not delivered yet."""

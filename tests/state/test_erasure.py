@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.engine.vocabulary import (
+    NEVER_EQUAL,
     Duplicate,
     Entry,
     Erased,
     Gone,
+    Intents,
     Invalid,
     Pair,
     Patch,
@@ -91,6 +93,38 @@ def test_entries_become_tombstones(tables: Tables) -> None:  # noqa: F811
     assert stored(tables, other) == {digest('["ann@example.com"]'): stone}
     assert stored(tables, private) == {"hash": ((b"f" * 12).hex(), ""), "unchanged": ((b"g" * 12).hex(), "")}
     assert session.touched == 3
+
+
+def test_what_was_being_sent_becomes_tombstones(tables: Tables) -> None:  # noqa: F811
+    """A run that announced a person and was killed leaves nothing readable of them; others stay in doubt."""
+    sync_id = fresh()
+    announced = [(f"[{number}]", NEVER_EQUAL.hex(), about(who).ref) for number, who in enumerate([ANN, BOB, ANN], 1)]
+    session = tables.open(sync_id)
+    session.commit({"[1]": about(ANN, 1)}, Intents({0: announced[:2], 1: announced[2:]}))
+    session.close()
+    assert erase(tables, {"hash": PRIVATE}) == 3
+    name = f'"{tables.schema}".sync_intents' if tables.schema else "iterable_sync_intents"
+    ((left,),) = execute(tables.hook, f"SELECT count(*) FROM {name} WHERE doubts LIKE '%{ANN}%'")
+    assert left == 0
+    tables.open(sync_id).close()
+    stone = ("", digest(f'["email","{ANN}"]'))
+    assert stored(tables, sync_id) == {
+        digest("[1]"): stone,
+        "[2]": (NEVER_EQUAL.hex(), about(BOB).ref),
+        digest("[3]"): stone,
+    }
+
+
+def test_who_was_erased_is_not_in_doubt(tables: Tables) -> None:  # noqa: F811
+    """A run that announced a person after they were erased, and was killed, does not bring them back."""
+    sync_id = fresh()
+    keep(tables, sync_id, {"[1]": about(ANN)})
+    erase(tables, {"hash": PRIVATE})
+    session = tables.open(sync_id)
+    session.commit({}, Intents({0: [("[1]", NEVER_EQUAL.hex(), about(ANN).ref)]}))
+    session.close()
+    assert kept(tables, sync_id) == {}
+    assert set(stored(tables, sync_id)) == {digest("[1]")}
 
 
 def test_erasing_twice_changes_nothing(tables: Tables) -> None:  # noqa: F811

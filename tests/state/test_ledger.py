@@ -185,6 +185,18 @@ def test_a_ledger_that_cannot_be_written_stops_everything(beside: Place, monkeyp
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ledger")]
 
 
+def test_a_project_that_gets_another_name_keeps_its_count(place: Place) -> None:
+    """What was counted under the former name counts under the new one, for every action."""
+    with place.ledger() as forget, place.ledger(action="unforget") as unforget:
+        assert [forget.admit(), unforget.admit()] == [None, None]
+        forget.rename("two")
+        assert forget.admit() is None
+        assert len(forget.attempts()) == 2
+    for project, action, counted in (("two", "forget", 2), ("two", "unforget", 1), ("one", "forget", 0)):
+        with place.ledger(project, action) as ledger:
+            assert len(ledger.attempts()) == counted
+
+
 def test_a_project_is_a_digest() -> None:
     """Host and key decide, and cannot be told from it."""
     names = {project_of(host, key) for host in ("https://a", "https://b") for key in ("k1", "k2")}

@@ -326,7 +326,7 @@ def test_lengths_are_in_bytes(redshift: RedshiftHook) -> None:
     keep(Tables(redshift), fresh())
     made = [statement for statement in SENT if statement.startswith("CREATE TABLE")]
     assert any("record_key VARCHAR(2000) NOT NULL" in statement for statement in made)
-    assert all("VARCHAR(65535)" in statement for statement in made)
+    assert all("VARCHAR(65535)" in statement for statement in made if "sync_version" not in statement)
     assert not any("TEXT" in statement for statement in made)
 
 

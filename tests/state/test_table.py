@@ -26,6 +26,7 @@ from airflow_provider_iterable.errors import ConfigurationError, DestinationChan
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
+from airflow_provider_iterable.state import table as state_table
 from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT
 from airflow_provider_iterable.state.scope import Header, Scope, Session
 from airflow_provider_iterable.state.table import COMMIT_PATIENCE, MAX_SYNC_ID, TableSession
@@ -716,3 +717,23 @@ def test_pairing_takes_less_than_200_bytes_a_row(tmp_path: Path, monkeypatch: py
     seen, growth = (int(number) for number in python("pair").split()[-2:])
     assert seen == rows
     assert growth / rows < 200, f"{growth / rows:.0f} bytes a row"
+
+
+@pytest.mark.parametrize("tables", [name for name in DATABASES if name != "mysql"], indirect=True)
+def test_a_commit_that_stored_less_than_it_had_to_is_none(
+    tables: Tables, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was executed instead: the rows that were stored are counted where the database does that."""
+    sync_id, really = fresh(), state_table.encode
+    keep(tables, sync_id, {"[1]": entry(1)})
+    session = tables.open(sync_id)
+
+    def losing(items: list[Any]) -> str:
+        return really(items[:-1] if isinstance(items[0], tuple) else items)
+
+    monkeypatch.setattr(state_table, "encode", losing)
+    with pytest.raises(StateUnavailable, match=f"{sync_id}.*30 s.*Miscounted.*3 rows.*go again"):
+        session.commit({"[1]": entry(9), "[2]": entry(2), "[3]": None})
+    monkeypatch.setattr(state_table, "encode", really)
+    session.close()
+    assert kept(tables, sync_id) == {"[1]": entry(1)}

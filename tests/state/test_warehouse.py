@@ -19,10 +19,11 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.engine.compare import GoesAgain
 from airflow_provider_iterable.engine.plan import Plan, Planner
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import NOTHING_REMEMBERED, Options, _plan, run
-from airflow_provider_iterable.engine.vocabulary import Batch, Kind, Reply, State
+from airflow_provider_iterable.engine.vocabulary import Batch, Kind, Present, Reply, State
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.model import Model
@@ -266,9 +267,17 @@ def users(columns: Sequence[str], key: tuple[str, ...]) -> Users:
     )
 
 
-def planned(sync: Users, model: Model, state: State) -> Plan:
-    """Return the plan of a run."""
-    return _plan(Planner(sync, a_spool(), a_spool()), sync, model.chunks, state)
+def planned(sync: Users, model: Model, state: State, again: str | None = None) -> Plan:
+    """Return the plan of a run.
+
+    :param again: a field: unchanged rows that carry it go again
+    """
+    carries: GoesAgain | None = None
+    if again is not None:
+        sync.expect([again])
+        names = frozenset([again])
+        carries = lambda body: bool(sync.carried(body, names))  # noqa: E731
+    return _plan(Planner(sync, a_spool(), a_spool(), carries), sync, model.chunks, state, carries)
 
 
 def said(plan: Plan) -> set[tuple[Any, ...]]:
@@ -363,11 +372,19 @@ def agree(warehouse: Warehouse, data: st.DataObject) -> None:
             assert not said(quiet)
             assert told(planned(users(columns, key), warehouse.model(), memory)) == told(quiet)
             assert session.resend_reason is None
+        carried = data.draw(st.sampled_from(columns[3:]))
+        with warehouse.opened(sync_id) as (session, model), model:
+            here = planned(users(model.columns, key), model, session, carried)
+            there = planned(users(columns, key), warehouse.model(), memory, carried)
+            assert said(here) == said(there)
+            assert (told(here), here.unchanged, here.resent) == (told(there), there.unchanged, there.resent)
+            assert len(list(here.incomplete())) == len(list(there.incomplete()))
+            assert session.resend_reason is None
         before = rows
         close_spools()
 
 
-def table(warehouse: Warehouse, *rows: tuple[int, str, str]) -> None:
+def table(warehouse: Warehouse, *rows: tuple[int, str, str | None]) -> None:
     """Let the table have rows of which only key, address and tag are set."""
     names = list(warehouse.types)
     blank: list[Any] = [None] * len(names)
@@ -400,6 +417,27 @@ def test_unchanged_rows_of_a_touched_identity_are_said_again(warehouse: Warehous
     assert (2, 1, 1) == (plan.counts[Kind.CHANGED], plan.resent, plan.unchanged)
     plan, reason = deliver(warehouse, sync_id)
     assert (0, 3, None) == (plan.counts[Kind.CHANGED], plan.unchanged, reason)
+
+
+def test_unchanged_rows_that_carry_a_field_come_across(warehouse: Warehouse) -> None:
+    """Those that do not stay in the database, and so do rows that share a key; all of them are counted."""
+    sync_id = fresh()
+    rows = [(1, "a@x.io", "x"), (2, "b@x.io", None), (3, "c@x.io", "z"), (4, "d@x.io", "x")]
+    table(warehouse, *rows)
+    deliver(warehouse, sync_id)
+    table(warehouse, *rows, rows[0], rows[1], (4, "d@x.io", "new"), (5, "e@x.io", None))
+    with warehouse.opened(sync_id) as (session, model), model:
+        options = UserOptions(("id",), "email", "email", on_removed="delete", project_type="email")
+        sync = Users(options, Mapper({"tag": "tag"}), model.columns)
+        plan = planned(sync, model, session, "tag")
+        assert [operation.key for operation in plan.incomplete()] == ["[3]"]
+        assert [operation.key for operation in plan.operations()] == ["[3]", "[5]"]
+        assert (plan.read, plan.unchanged, plan.counts[Kind.INVALID]) == (8, 0, 6)
+    with warehouse.opened(sync_id) as (session, model), model:
+        sync = Users(options, Mapper({"tag": "tag"}), model.columns)
+        sync.expect(["tag"])
+        lines = [pair.keys for pair in session.pair(sync, ()) if isinstance(pair, Present)]
+        assert sorted(key for keys in lines for key in keys) == ["[3]", "[4]", "[5]"]
 
 
 def test_only_mapped_columns_count(warehouse: Warehouse) -> None:

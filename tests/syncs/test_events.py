@@ -562,7 +562,7 @@ def test_a_cart_that_went_again_says_so() -> None:
     assert judge("[1]", good) == Settled()
     assert judge("[1]", Reply(0, error="ReadTimeout")) == Again(Reason.NO_ANSWER)
     assert judge("[2]", Reply(429)) == Again(Reason.RATE_LIMITED)
-    assert judge("[3]", Reply(0, error="Stopped")) == Again(Reason.RATE_LIMITED)
+    assert judge("[3]", Reply(0, error="Stopped", sent=False)) == Again(Reason.RATE_LIMITED)
     assert [judge(key, good) for key in ("[2]", "[3]")] == [Settled(), Settled()]
     (told,) = judge("[1]", good).told.values()
     assert (told.fate, told.reason, told.operation.remember) == (Fate.ACCEPTED, Reason.REPEATED, entry)
@@ -574,5 +574,5 @@ def test_what_never_left_may_go_again(error: str) -> None:
     """An event without ID that was not sent is not taken for one that may have arrived."""
     for call in (endpoints.track_events(repeatable=False), endpoints.track_purchase(repeatable=False)):
         operation = Operation("[1]", Kind.ADDED, call, b"{}", (("event", "[1]"),), OLD)
-        assert call.judge(Batch(call, [operation]), Reply(0, error=error)) == Again(Reason.RATE_LIMITED)
+        assert call.judge(Batch(call, [operation]), Reply(0, error=error, sent=False)) == Again(Reason.RATE_LIMITED)
         assert call.judge(Batch(call, [operation]), Reply(0, error="ReadTimeout")) == Again(Reason.NO_ANSWER)

@@ -105,5 +105,6 @@ DUCKDB = Dialect(
     moment="CAST({value} AS TIMESTAMP)",
     some="rowid IN (SELECT rowid FROM {table} WHERE {where} LIMIT {limit})",
     digests="sha256(w)",
+    denied=lambda error: "read-only mode" in str(error),
     comparing=DuckDB,
 )

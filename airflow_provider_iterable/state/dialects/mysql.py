@@ -22,6 +22,8 @@ _KINDS = {
 _SET = 2048
 """The flag of a column that holds sets: joined with others, it would be text."""
 
+_DENIED = (1044, 1142, 1227, 1290, 1792)
+"""Errors: no rights on the database, the table or in general; a server or a transaction that may only read."""
 
 _MEMORY = 256 * 1024 * 1024
 """Most bytes in which the server keeps the keys that it compares; what is beyond goes to disk, and takes its time."""
@@ -182,6 +184,10 @@ def _on_duplicate(table: str, values: Mapping[str, str], key: Sequence[str], sou
     )
 
 
+def _denied(error: Exception) -> bool:
+    return (getattr(error, "errno", None) or next(iter(error.args), None)) in _DENIED
+
+
 def _rows(names: Sequence[str]) -> str:
     kind = "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     columns = ", ".join(f"{name} {kind} PATH '$[{number}]'" for number, name in enumerate(names))
@@ -200,6 +206,11 @@ MYSQL = Dialect(
     indexed="SELECT 1 FROM information_schema.statistics "
     "WHERE table_schema = COALESCE({p}, DATABASE()) AND table_name = {p} AND index_name = {p} LIMIT 1",
     prefixes={"ref": "ref(191)"},
+    counts=False,
+    # A statement that makes or alters a table ends the transaction: what is locked by it would not be any more.
+    making=("DO GET_LOCK('iterable_sync', 20)",),
+    made=("DO RELEASE_LOCK('iterable_sync')",),
+    denied=_denied,
     now="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",
     time="DATETIME(6)",
     moment="CAST({value} AS DATETIME(6))",

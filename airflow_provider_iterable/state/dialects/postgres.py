@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.model import plain_cursor
 from airflow_provider_iterable.state.dialects.vocabulary import Dialect, Typed, parts, refused
+
+_UTF8 = "UTF8"
+_DENIED = ("42501", "25006")
+"""Errors: insufficient privilege, a transaction that may only read."""
 
 
 class Postgres(Typed):
@@ -93,7 +98,50 @@ class Postgres(Typed):
         return "E" + plain.replace("\\", "\\\\") if "\\" in plain else plain
 
 
+def _cursor(connection: Any) -> Any:
+    """Open a cursor on a connection of the state's own.
+
+    It prepares nothing under a name, for behind a pooler the name may mean another client's statement. Whatever the
+    Airflow connection says, it returns tuples, and texts in any script.
+    """
+    if hasattr(connection, "set_client_encoding"):  # psycopg2
+        _refuse(connection.get_parameter_status("server_encoding"))
+        if connection.encoding != _UTF8:
+            connection.set_client_encoding(_UTF8)
+    elif hasattr(connection, "pgconn"):  # psycopg
+        _refuse(connection.info.parameter_status("server_encoding"))
+        if connection.info.parameter_status("client_encoding") != _UTF8:
+            connection.execute(f"SET client_encoding TO '{_UTF8}'")
+    return plain_cursor(connection)
+
+
+def _refuse(encoding: str | None) -> None:
+    """Refuse a database that cannot hold every text, and would take back a whole commit for one.
+
+    :raises ConfigurationError: the message names the way out
+    """
+    if encoding not in (None, _UTF8):
+        raise ConfigurationError(
+            f"The database of the state keeps texts as {encoding}, which has no room for every key and address. "
+            "Nothing was read or sent. Keep the state in a database in UTF8 (CREATE DATABASE ... ENCODING 'UTF8' "
+            "TEMPLATE template0), and name its connection with TableState(conn_id=...)."
+        )
+
+
+def _denied(error: Exception) -> bool:
+    return (getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)) in _DENIED
+
+
 POSTGRES = Dialect(
+    cursor=_cursor,
+    indexed="SELECT 1 FROM pg_catalog.pg_indexes "
+    "WHERE schemaname = coalesce({p}, current_schema()) AND tablename = {p} AND indexname = {p}",
+    making=(
+        "SET LOCAL lock_timeout = '5s'",
+        "SET LOCAL idle_in_transaction_session_timeout = '60s'",
+        "SELECT pg_advisory_xact_lock(hashtext('iterable_sync'))",
+    ),
+    denied=_denied,
     rows=parts(lambda number: f"e->>{number}", "json_array_elements({p}::json) AS t(e)"),
     keys="SELECT k FROM json_array_elements_text({p}::json) AS t(k)",
     now="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",

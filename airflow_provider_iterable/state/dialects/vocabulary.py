@@ -152,11 +152,17 @@ class Dialect:
     :param schemas: whether tables can live in a schema of their own
     :param quote: what names are quoted by
     :param placeholder: stands for a parameter; empty: what the hook says
-    :param seeds: statements after the tables are made
+    :param counts: whether a statement that stores rows tells how many; MySQL counts a row that is replaced twice, and
+        one that stays as it is not at all
+    :param seeds: statements after the tables are there
+    :param making: statements before tables are made or altered: one at a time does so, in one transaction where that
+        can be, and waits for nobody for long
+    :param made: statements after it
+    :param denied: tells the errors that mean a lack of rights
     :param begins: whether transactions are begun and ended by statements rather than by the driver
     :param indexes: whether a column with an index can be overwritten, and needs one to be searched
-    :param indexed: a query that tells whether the index of a table, in a schema or none, is there; empty: it is made
-        if it is not
+    :param indexed: a query that tells whether the index of a table, in a schema or none, is there; empty: making it
+        looks for it
     :param prefixes: columns of which an index holds the beginning
     :param text: the type of texts of any length
     :param storage: what follows the columns of a new table
@@ -187,7 +193,11 @@ class Dialect:
     schemas: bool = True
     quote: str = '"'
     placeholder: str = ""
+    counts: bool = True
     seeds: tuple[str, ...] = ()
+    making: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    denied: Callable[[Exception], bool] = lambda error: False
     begins: bool = False
     indexes: bool = True
     indexed: str = ""

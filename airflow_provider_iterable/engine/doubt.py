@@ -1,0 +1,62 @@
+"""What an operation leaves behind whose request is never answered: Iterable may have applied it or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Call, Doubt, Entry, Kind, Operation, Patch, Sync
+
+_NEVER_EQUAL = NEVER_EQUAL.hex()
+
+Doubts = Callable[[Call, Sequence[Operation]], Sequence[Doubt]]
+"""Says what operations leave behind of which a request is never answered."""
+
+
+def doubts_of(sync: Sync) -> Doubts:
+    """Return what says what operations of a sync leave behind.
+
+    An entry in doubt equals no row and has what a removal needs: with its row it is a change, without it a removal.
+    A row whose identity changed leaves two, for either identity may be at Iterable. A new row of a sync that
+    remembers its keys for ever leaves nothing: without an entry it is sent again. What must not be sent twice is
+    remembered as if it had been accepted.
+    """
+    forgets_new = sync.keeps_leavers
+
+    def doubts(call: Call, operations: Sequence[Operation]) -> Sequence[Doubt]:
+        if not call.repeatable:
+            return [
+                (operation.key, operation.remember.fingerprint.hex(), operation.remember.ref)
+                for operation in operations
+                if operation.remember is not None
+            ]
+        left: list[Doubt] = []
+        for operation in operations:
+            remember, before = operation.remember, operation.before
+            if operation.kind is Kind.ADDED and forgets_new:
+                continue
+            if remember is None:
+                left.append((operation.key, _NEVER_EQUAL, before))
+            elif before and sync.exclusive:
+                left.append((operation.key, _NEVER_EQUAL, before))
+                left.append((_other_key(operation.key, remember.ref), _NEVER_EQUAL, remember.ref))
+            else:
+                left.append((operation.key, _NEVER_EQUAL, remember.ref))
+        return left
+
+    return doubts
+
+
+def patch_of(doubts: Iterable[Doubt]) -> Patch:
+    """Return doubts as entries."""
+    return {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in doubts}
+
+
+def in_doubt(entry: Entry) -> bool:
+    """Whether an entry says that Iterable may or may not have what it is about."""
+    return entry.fingerprint == NEVER_EQUAL
+
+
+def _other_key(key: str, ref: str) -> str:
+    """Return a key that no row has, for a second identity of a row."""
+    return f"doubt {blake2b(f'{key} {ref}'.encode(), digest_size=16).hexdigest()}"

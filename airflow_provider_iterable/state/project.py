@@ -1,0 +1,95 @@
+"""What a state remembers of the project at Iterable that it is about; asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b, sha256
+
+import msgspec
+
+from airflow_provider_iterable.errors import ConfigurationError
+
+PROJECT_NOTE = "project"
+"""Note that holds what identifies the project."""
+KEYS_KEPT = 8
+"""Most API keys that are remembered of a project: those of several Airflows, and former ones."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project, as far as it is known: no call of Iterable's names it, and an API key belongs to exactly one.
+
+    :param keys: digests of its API keys, the one known for longest first
+    :param channels: IDs of its message channels, which no other project has; ``None``: they were not asked for yet;
+        empty: Iterable did not tell them
+    :param name: what the connection calls it; empty: nothing
+    """
+
+    keys: tuple[str, ...]
+    channels: tuple[int, ...] | None = None
+    name: str = ""
+
+    @classmethod
+    def noted(cls, text: str | None) -> Project | None:
+        """Read what :meth:`note` wrote; ``None``: nothing was noted.
+
+        :raises ConfigurationError: the text is something else
+        """
+        if not text:
+            return None
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError:
+            raise ConfigurationError(
+                f"The note {PROJECT_NOTE!r} of the state is none that this version can read. Nothing was read or sent."
+            ) from None
+
+    def note(self) -> str:
+        """Return what is noted of the project."""
+        return msgspec.json.encode(self).decode()
+
+    def same(self, other: Project) -> bool | None:
+        """Tell whether another one is the same project; ``None``: that cannot be told from what is known."""
+        if self.name and other.name:
+            return self.name == other.name
+        if not set(self.keys).isdisjoint(other.keys):
+            return True
+        if self.channels and other.channels:  # some may have been added, others deleted
+            return not set(self.channels).isdisjoint(other.channels)
+        return None
+
+    def joined(self, other: Project) -> Project:
+        """Return the project with what else is known of it, and the keys that came last."""
+        keys = (*self.keys, *(key for key in other.keys if key not in self.keys))
+        channels = self.channels if other.channels is None else other.channels
+        return replace(self, keys=keys[-KEYS_KEPT:], channels=channels, name=other.name or self.name)
+
+    @property
+    def identity(self) -> str:
+        """What stands for the project in the hash of a plan."""
+        return self.name or self.keys[0]
+
+    def counted_as(self, host: str) -> str | None:
+        """Return under which name its requests are counted, whatever the key; ``None``: it has none."""
+        if self.channels:
+            return sha256(f"{host}\nchannel {min(self.channels)}".encode()).hexdigest()
+        return sha256(f"{host}\nname {self.name}".encode()).hexdigest() if self.name else None
+
+
+def key_digest(host: str, api_key: str) -> str:
+    """Return by what an API key is known again, and cannot be told."""
+    salt = sha256(host.encode()).digest()
+    return blake2b(api_key.encode(), digest_size=8, key=salt, person=b"iterable api key").hexdigest()
+
+
+def differing(remembered: Project, now: Project) -> str:
+    """Say what tells two projects apart."""
+    if remembered.name and now.name:
+        return f"project: remembered {remembered.name!r}, now {now.name!r}"
+    return f"message channels: remembered {_shown(remembered.channels)}, now {_shown(now.channels)}"
+
+
+def _shown(channels: Sequence[int] | None) -> str:
+    few = list(channels or ())
+    return ", ".join(map(str, few[:5])) + (", ..." if len(few) > 5 else "") or "none"
