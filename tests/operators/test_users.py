@@ -219,7 +219,7 @@ def test_unknown_users_are_recognised_in_every_form(make_world: Make, unknown: s
 
 @pytest.mark.parametrize("project_type", PROJECTS)
 def test_clearing_creates_nobody(make_world: Make, project_type: ProjectType) -> None:
-    """Somebody who was deleted at Iterable meanwhile stays deleted."""
+    """Somebody who was deleted at Iterable meanwhile stays deleted, has nothing to clear, and is forgotten."""
     world = make_world(project_type)
     world.people(1, 2)
     world.run(on_removed="clear")
@@ -227,7 +227,8 @@ def test_clearing_creates_nobody(make_world: Make, project_type: ProjectType) ->
     world.people(1)
     report = world.run(on_removed="clear")
     assert world.profiles == {}
-    assert (report["removed"], report["skipped"]) == (1, 1)
+    assert (report["removed"], report["accepted"], report["reasons"]) == (1, 1, {"already_gone": 1})
+    assert world.remembered == ["[1]"]
 
 
 def test_clearing_spares_what_is_not_mapped(world: World) -> None:
