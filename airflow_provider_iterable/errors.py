@@ -1,5 +1,7 @@
 """Everything the provider raises, grouped by what to do about it; knows no Airflow.
 
+No message holds an email address: each is masked when the error is made.
+
 ::
 
     IterableSyncError
@@ -24,12 +26,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_iterable.masking import masked
+
 
 class IterableSyncError(Exception):
     """Base of all errors of this package; ``report`` holds the run's report when there is one."""
 
     def __init__(self, message: str, report: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
+        super().__init__(masked(message))
         self.report = report
 
 

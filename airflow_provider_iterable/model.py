@@ -293,10 +293,15 @@ def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...
     return names
 
 
+def of_a_driver(error: BaseException) -> bool:
+    """Whether an error is what a driver says, which may hold values."""
+    return not isinstance(error, IterableSyncError) and any(kind.__name__ in _DRIVERS for kind in type(error).__mro__)
+
+
 def told(error: Exception) -> Exception:
     """Say what a driver's error means, without the values that its message may hold; any other error is as it is."""
     lineage = {kind.__name__ for kind in type(error).__mro__}
-    if isinstance(error, IterableSyncError) or not lineage & _DRIVERS:
+    if not of_a_driver(error):
         return error
     state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
     what = f"{type(error).__name__}, SQLSTATE {state}" if state else type(error).__name__

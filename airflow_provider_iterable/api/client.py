@@ -26,8 +26,9 @@ from airflow_provider_iterable import __version__
 from airflow_provider_iterable.api.pacing import Bucket
 from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Request
 from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.masking import logger, masked, word
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 UNSAID_HOLD = 1.0
 """Seconds an endpoint rests after a 429 that does not say how long."""
@@ -241,11 +242,11 @@ class Client:
             method=request.method,
             template=request.template,
             status=reply.status,
-            code=reply.error or _code(reply.body),
+            code=reply.error or word(_code(reply.body)),
             rows=rows,
             sent=len(request.body or b""),
             milliseconds=reply.milliseconds,
-            request_id=reply.request_id,
+            request_id=masked(reply.request_id),
         )
         try:
             on_call(entry)

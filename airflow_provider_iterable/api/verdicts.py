@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,9 @@ from airflow_provider_iterable.engine.vocabulary import (
     Settled,
     Split,
     Verdict,
+    people,
 )
+from airflow_provider_iterable.masking import masked_name, word
 
 BLAME: Mapping[str, tuple[Reason, Fate]] = {
     "invalid": (Reason.INVALID_EMAIL, Fate.REJECTED),
@@ -85,7 +87,7 @@ def parsed(reply: Reply) -> dict[str, Any]:
 def code_of(body: Mapping[str, Any]) -> str:
     """Return the code an answer bears, whichever of Iterable's two error shapes it has."""
     code = body.get("code") or body.get("error") or ""
-    return code if isinstance(code, str) else ""
+    return word(code)  # a sentence may echo what was sent
 
 
 def judge_bulk_users(batch: Batch, reply: Reply) -> Verdict:
@@ -537,7 +539,7 @@ def refusal(batch: Batch, reply: Reply) -> Verdict:
     if code == "RequestFieldsTypesMismatched":
         return _mismatch(batch, body, detail)
     if code == "UniqueFieldsLimitExceeded":
-        return Halt(_field_limit(body))
+        return Halt(_field_limit(batch, body))
     hopeless = in_words(batch.call.method, batch.call.template, reply)
     if hopeless is not None:
         return Halt(hopeless)
@@ -560,21 +562,26 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
     fields: dict[int, set[str]] = {}
     suspects: set[int] = set()
     payloads = [_data_fields(operation) for operation in batch.operations]
+    called, mapped = _called(batch), _mapped(batch)
     errors = [(_held(name, payloads), error) for name, error in _validation_errors(body)]
     for field, error in errors:
         expected = str(error.get("expectedType") or "")
         offending = error.get("offendingValue")
         named = [offending, *offending] if isinstance(offending, list) else [offending]
+        shown = masked_name(field, called, mapped)
         confirmed = bool(expected) and any(not fits(value, expected) for value in named)
         for number, payload in enumerate(payloads):
             for value in values_at(payload, field.split(".")):
                 if confirmed and not fits(value, expected):
-                    rejected[number] = f"field {field}: {expected} expected, {shape(value)}"
+                    rejected[number] = f"field {shown}: {expected} expected, {shape(value)}"
                     fields.setdefault(number, set()).add(field)
                 elif value is not None and any(_same(value, other) for other in named):
                     suspects.add(number)
     if len(batch.operations) == 1 and not rejected:
-        named_in_words = [f"field {name}: {e.get('expectedType')} expected" for name, e in errors]
+        named_in_words = [
+            f"field {masked_name(name, called, mapped)}: {word(error.get('expectedType')) or 'another type'} expected"
+            for name, error in errors
+        ]
         return Split(Reason.TYPE_MISMATCH, ", ".join(named_in_words) or detail)
     return Split(
         Reason.TYPE_MISMATCH,
@@ -635,13 +642,30 @@ def _indices(body: Mapping[str, Any], size: int) -> frozenset[int]:
     return frozenset(number for number in found if 0 <= number < size)
 
 
-def _field_limit(body: Mapping[str, Any]) -> str:
+def _called(batch: Batch) -> frozenset[str]:
+    """Return what the people are called whom a batch is about: members of JSON, and so fields, may be named so."""
+    return frozenset(name for operation in batch.operations for name in people(operation.handles))
+
+
+def _mapped(batch: Batch) -> Collection[str]:
+    """Return the fields that the sync maps: what is within them may be named by data."""
+    body = msgspec.json.decode(batch.operations[0].body)
+    fields = body.get("dataFields", {}) if isinstance(body, dict) else {}
+    return fields.keys() if isinstance(fields, dict) else ()
+
+
+def _field_limit(batch: Batch, body: Mapping[str, Any]) -> str:
     params = body.get("params") if isinstance(body.get("params"), dict) else {}
     assert isinstance(params, dict)
     fields = params.get("newFields")
-    names = ", ".join(str(name) for name in fields[:20]) if isinstance(fields, list) else "not named"
+    limit = params["limit"] if isinstance(params.get("limit"), int) else "not told"
+    called, mapped = _called(batch), _mapped(batch)
+    found = (
+        [masked_name(str(name), called, mapped) for name in fields[:20]] if isinstance(fields, list) else ["not named"]
+    )
+    names = ", ".join(dict.fromkeys(found))
     return (
-        f"Iterable's limit of unique fields ({params.get('limit', 'not told')}) is exceeded by new fields: {names}. "
+        f"Iterable's limit of unique fields ({limit}) is exceeded by new fields: {names}. "
         "Map fewer fields, have the limit raised, or set create_new_fields=False."
     )
 

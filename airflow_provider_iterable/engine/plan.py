@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, repeat
 from operator import attrgetter
@@ -41,6 +41,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Sync,
     Unchanged,
     Unseen,
+    people,
 )
 from airflow_provider_iterable.errors import GuardTripped
 
@@ -178,6 +179,8 @@ class Planner:
         """Keys of unseen rows that bear an identity this run touches, and its hash."""
         self.collapsing: set[str] = set()
         """Keys that several rows share, of which one is still to be chosen by a second reading of the model."""
+        self._repeated: list[Duplicate] = []
+        """Keys that several rows share, all of which are still to be refused."""
 
     def take(self, news: Iterable[News]) -> None:
         """Take all news of one pass over the model."""
@@ -214,16 +217,27 @@ class Planner:
 
     def _duplicate(self, item: Duplicate) -> None:
         self.plan.duplicates.add(item.key)
-        outcome = Outcome(item.key, Kind.INVALID, Fate.REJECTED, Reason.DUPLICATE_KEY, f"{item.rows} rows")
-        self.plan.invalid.extend([outcome] * item.rows)
+        self._repeated.append(item)
+
+    def _refuse_duplicates(self, names: Mapping[str, tuple[str, ...]]) -> None:
+        """Reject all rows of the keys that turned out to be duplicates.
+
+        :param names: what the people are called, where it is known, by key
+        """
+        for item in self._repeated:
+            reason, detail, called = Reason.DUPLICATE_KEY, f"{item.rows} rows", names.get(item.key, ())
+            outcome = Outcome(item.key, Kind.INVALID, Fate.REJECTED, reason, detail, names=called)
+            self.plan.invalid.extend([outcome] * item.rows)
+        self._repeated = []
 
     def _unsay_duplicates(self) -> None:
         """Let the first row of a key that turned out to be a duplicate bear its identity, but not change it."""
         plan, spoken = self.plan, array("q")
-        positions = set()
+        positions, names = set(), {outcome.key: outcome.called for outcome in plan.invalid if outcome.names}
         for position, operation in plan.rows.read():
             if operation.key in plan.duplicates:
                 positions.add(position)
+                names[operation.key] = people(operation.handles)
                 self._bearers.append(hash(operation.handles[0]))
             elif operation.call is not None:
                 spoken.append(hash(operation.handles[0]))
@@ -232,6 +246,7 @@ class Planner:
         self._moved_at = array("q", (self._moved_at[n] for n in kept))
         self._moved_from = array("q", (self._moved_from[n] for n in kept))
         plan.moved = len(kept)
+        self._refuse_duplicates(names)
 
     def _arrive(self, records: Records) -> None:
         """Plan rows of which nothing is remembered, many at a time."""
@@ -304,7 +319,8 @@ class Planner:
         plan.removals.append(operation)
 
     def _invalid(self, item: Invalid) -> None:
-        self.plan.invalid.append(Outcome(item.key, Kind.INVALID, Fate.REJECTED, item.reason, item.detail))
+        names = (*item.names, *people(item.handles))
+        self.plan.invalid.append(Outcome(item.key, Kind.INVALID, Fate.REJECTED, item.reason, item.detail, names=names))
         self._bearers.extend(hash(handle) for handle in item.handles[:1])
 
     def unsaid(self) -> set[int]:

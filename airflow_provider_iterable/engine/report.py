@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Operation, Outcome, Reason
+from airflow_provider_iterable.masking import masked_all, masked_key
 
 _PARTIAL = attrgetter("partial")
 EXAMPLES = 20
@@ -47,6 +48,8 @@ class Report:
     notes: list[str] = field(default_factory=list)
     """Sentences for the log: what a reader might wonder about."""
     partition: str | None = None
+    identifying: Collection[int] = ()
+    """Which parts of the key are identifiers of people."""
 
     @property
     def name(self) -> str:
@@ -64,10 +67,12 @@ class Report:
         self.fates[Fate.ACCEPTED] += len(operations)
         for operation in filter(_PARTIAL, operations):
             self.partial += 1
-            self._explain(Outcome(operation.key, operation.kind, Fate.ACCEPTED, Reason.PARTIAL, operation.partial))
+            self._explain(
+                Outcome(operation.key, operation.kind, Fate.ACCEPTED, Reason.PARTIAL, operation.partial, operation)
+            )
 
     def tell(self, outcome: Outcome) -> None:
-        """Count one outcome and keep it as an example of its reason, without its body."""
+        """Count one outcome and keep it as an example of its reason, without its body, under its masked key."""
         self.fates[outcome.fate] += 1
         if outcome.reason is Reason.FIELDS_LEFT_OUT:
             self._left_out(outcome)
@@ -78,23 +83,33 @@ class Report:
         self.partial += 1
         if outcome.operation is not None and outcome.operation.partial:
             detail = outcome.operation.partial
-            self._explain(Outcome(outcome.key, outcome.kind, outcome.fate, Reason.PARTIAL, detail))
+            self._explain(Outcome(outcome.key, outcome.kind, outcome.fate, Reason.PARTIAL, detail, outcome.operation))
 
     def _explain(self, outcome: Outcome) -> None:
         assert outcome.reason is not None
         self.reasons[outcome.reason] += 1
         examples = self.examples.setdefault(outcome.reason, [])
         if len(examples) < EXAMPLES:
-            examples.append(Outcome(outcome.key, outcome.kind, outcome.fate, outcome.reason, outcome.detail))
+            cut = outcome.reason is Reason.KEY_TOO_LONG  # in the midst of a name, perhaps
+            key = masked_key(outcome.key, outcome.called, (0,) if cut else self.identifying) if outcome.key else ""
+            examples.append(Outcome(key, outcome.kind, outcome.fate, outcome.reason, outcome.detail))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as the operator returns it: small, JSON, no row data."""
-        total = sum(self.seconds.values())
-        return {
+        """Return the report as the operator returns it: small, JSON, no row data.
+
+        What it is about is told as it is; whatever else is in it, now or later, is masked.
+        """
+        about = {
             "sync_id": self.sync_id,
             "partition": self.partition,
             "run_id": self.run_id,
             "destination": self.destination,
+        }
+        return {**about, **masked_all(self._account())}
+
+    def _account(self) -> dict[str, Any]:
+        total = sum(self.seconds.values())
+        return {
             "status": self.status,
             "resync": self.resync,
             "dry_run": self.dry_run,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import logging
 import math
 import threading
 import time
@@ -45,8 +44,9 @@ from airflow_provider_iterable.errors import (
     TooManyRejected,
     Unfinished,
 )
+from airflow_provider_iterable.masking import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 Read = Callable[[], Iterable[Sequence[Row]]]
 PROGRESS_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""The nouns everything is written in; nothing here does anything.
+"""The nouns everything is written in; nothing here does anything, but hide whom it is about.
 
 Values are ``msgspec`` structs (frozen, slotted, cheap to make a million times); variants are classes, closed by
 ``match`` and ``assert_never``.
@@ -12,12 +12,20 @@ from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from airflow_provider_iterable.masking import masked
 
 Row = Sequence[Any]
 """What SQL returned, in the order of the model's columns."""
 
 Handle = tuple[str, str]
 """A name by which Iterable may report a record: ``("email", "a@x.io")``; folded when made."""
+
+
+def people(handles: Iterable[Handle]) -> tuple[str, ...]:
+    """Return the handles' values that are identifiers of people."""
+    return tuple(value for kind, value in handles if kind in ("email", "user_id"))
 
 
 class Reason(StrEnum):
@@ -119,11 +127,25 @@ class Kind(StrEnum):
     INVALID = "invalid"
 
 
+class Discreet(Struct, frozen=True):
+    """Tells nothing about anybody in its ``repr``, which messages of errors that nobody foresaw are made of."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={_outline(getattr(self, name))}" for name in self.__struct_fields__)
+        return f"{type(self).__name__}({shown})"
+
+
+def _outline(value: Any) -> str:
+    if isinstance(value, str | bytes | tuple | list | dict) and not isinstance(value, StrEnum):
+        return f"<{len(value)}>"
+    return str(value) if isinstance(value, int | float | None | StrEnum | Discreet) else f"<{type(value).__name__}>"
+
+
 NEVER_EQUAL = bytes(12)
 """A fingerprint that no record has: the entry is in doubt, so its row is a change, whatever it holds."""
 
 
-class Entry(Struct, frozen=True, gc=False):
+class Entry(Discreet, frozen=True, gc=False):
     """What is remembered of a record: enough to compare, and to undo."""
 
     fingerprint: bytes
@@ -132,7 +154,7 @@ class Entry(Struct, frozen=True, gc=False):
     """The smallest JSON text that finds the record again when its row is gone; empty until recalled."""
 
 
-class Record(Struct, frozen=True, gc=False):
+class Record(Discreet, frozen=True, gc=False):
     """A row, mapped."""
 
     key: str
@@ -142,16 +164,18 @@ class Record(Struct, frozen=True, gc=False):
     """The first one is the identity; the others are further names by which Iterable may blame the record."""
 
 
-class Invalid(Struct, frozen=True, gc=False):
+class Invalid(Discreet, frozen=True, gc=False):
     """A row that cannot be sent, and why. Its key, if it has one, still counts as present."""
 
     key: str
     reason: Reason
     detail: str = ""
     handles: tuple[Handle, ...] = ()
+    names: tuple[str, ...] = ()
+    """What else the person is called, such as by an identifier that is malformed: to be masked, not to be matched."""
 
 
-class Records(Struct, frozen=True, gc=False):
+class Records(Discreet, frozen=True, gc=False):
     """Rows of a chunk, mapped, column by column: a million rows go through without an object for each."""
 
     keys: Sequence[str]
@@ -197,7 +221,7 @@ class Recipe(Struct, frozen=True):
     """Positions of columns: where one of them has a value, an unchanged row is to be looked at as well."""
 
 
-class Present(Struct, frozen=True, gc=False):
+class Present(Discreet, frozen=True, gc=False):
     """Rows of the model and the fingerprints that are remembered under their keys, column by column."""
 
     keys: Sequence[str]
@@ -231,21 +255,21 @@ class Quiet(Struct, frozen=True, gc=False):
     unseen: Unseen
 
 
-class Gone(Struct, frozen=True, gc=False):
+class Gone(Discreet, frozen=True, gc=False):
     """A remembered key that no row of the model has."""
 
     key: str
     before: Entry
 
 
-class Duplicate(Struct, frozen=True, gc=False):
+class Duplicate(Discreet, frozen=True, gc=False):
     """A key that ``rows`` rows share; known after the last row, its first row was among the :class:`Present`."""
 
     key: str
     rows: int
 
 
-class Erased(Struct, frozen=True, gc=False):
+class Erased(Discreet, frozen=True, gc=False):
     """Keys of rows about people whom a privacy sync erased, one for each row: nothing is said about them."""
 
     keys: Sequence[str]
@@ -286,7 +310,7 @@ class Incomplete(Struct, frozen=True, gc=False):
     after: Record
 
 
-class Unchanged(Struct, frozen=True, gc=False):
+class Unchanged(Discreet, frozen=True, gc=False):
     """Rows without news; their first handles tell who is present without being sent."""
 
     kind: str
@@ -297,7 +321,7 @@ Change = Added | Changed | Removed
 News = Change | Fresh | Incomplete | Unchanged | Quiet | Invalid | Duplicate | Erased
 
 
-class Request(Struct, frozen=True):
+class Request(Discreet, frozen=True):
     """One HTTP request as plain values; the host and the key are the client's business."""
 
     method: str
@@ -308,7 +332,7 @@ class Request(Struct, frozen=True):
     body: bytes | None = None
 
 
-class Reply(Struct, frozen=True):
+class Reply(Discreet, frozen=True):
     """One HTTP answer as plain values."""
 
     status: int
@@ -347,7 +371,7 @@ class Call:
     """The call an operation goes on to once this one accepted it (a look-up before an update)."""
 
 
-class Operation(Struct, frozen=True, gc=False):
+class Operation(Discreet, frozen=True, gc=False):
     """One thing to do at Iterable, with its own receipt: what to remember if Iterable accepts it."""
 
     key: str
@@ -371,7 +395,7 @@ class Batch(Struct, frozen=True, gc=False):
     operations: Sequence[Operation]
 
 
-class Outcome(Struct, frozen=True, gc=False):
+class Outcome(Discreet, frozen=True, gc=False):
     """What became of one row."""
 
     key: str
@@ -379,7 +403,20 @@ class Outcome(Struct, frozen=True, gc=False):
     fate: Fate
     reason: Reason | None = None
     detail: str = ""
+    """Which field, which type: masked as soon as it is said, so that whoever tells it has nothing to hide."""
     operation: Operation | None = None
+    names: tuple[str, ...] = ()
+    """What the person is called, where there is no operation that knows."""
+
+    def __post_init__(self) -> None:
+        if self.detail:
+            force_setattr(self, "detail", masked(self.detail, self.called))
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """What the person is called whom the row is about."""
+        operation = self.operation
+        return self.names if operation is None else (*self.names, *people(operation.handles))
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -430,7 +467,7 @@ Doubt = tuple[str, str, str]
 """What a request that is never answered leaves behind: key, fingerprint in hexadecimal digits, reference."""
 
 
-class Intents(Struct, frozen=True):
+class Intents(Discreet, frozen=True):
     """Requests that a commit announces before they are sent, and those of which it settles every operation.
 
     Whoever opens the state finds the announced requests that no commit settled, and takes what they would leave

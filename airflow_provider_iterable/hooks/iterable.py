@@ -16,6 +16,7 @@ from airflow_provider_iterable.api.client import Client, OnCall, is_loopback
 from airflow_provider_iterable.api.verdicts import in_words, is_missing_catalog, not_enabled, parsed
 from airflow_provider_iterable.engine.vocabulary import Reply, Request
 from airflow_provider_iterable.errors import ConfigurationError, Halted, IterableSyncError, WorthRetrying
+from airflow_provider_iterable.masking import word
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -464,8 +465,7 @@ def _member(reply: Reply, name: str) -> Any:
 def _short(reply: Reply) -> str:
     if reply.status == 0:
         return f"no answer ({reply.error})"
-    code = _member(reply, "code")
-    return f"{reply.status} {code}" if isinstance(code, str) else str(reply.status)
+    return f"{reply.status} {word(_member(reply, 'code'))}".rstrip()
 
 
 def _explain(reply: Reply, host: str) -> str:

@@ -34,9 +34,11 @@ from airflow_provider_iterable.engine.vocabulary import Send, Sync
 from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Column, Constant, Fields, Json, Nulls
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.model import Model, select_all
 from airflow_provider_iterable.operators import left_out as fields_left_out
 from airflow_provider_iterable.operators.connection import sql_hook
+from airflow_provider_iterable.operators.failures import unforeseen
 from airflow_provider_iterable.operators.parameters import (
     AS_IT_IS,
     BATCH_SIZE,
@@ -63,7 +65,7 @@ from airflow_provider_iterable.operators.parameters import (
 )
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
 from airflow_provider_iterable.operators.project import note_channels, recognise
-from airflow_provider_iterable.operators.summary import CallCounts, masked, summary
+from airflow_provider_iterable.operators.summary import CallCounts, summary
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.audit import Audit
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
@@ -75,7 +77,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_iterable.state.lease import Lease
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 RESENT: Mapping[Resync, str | None] = {"full": 'resync="full" sends every row again', "baseline": None}
 
@@ -328,6 +330,7 @@ class IterableModelOperator(BaseOperator):
         report = Report(self.sync_id, str(context["run_id"]), {})
         wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
+        report.identifying = self.identifying()
         audit = self._audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
         self._stop = threading.Event()
@@ -350,6 +353,10 @@ class IterableModelOperator(BaseOperator):
             self._tell(report)
             context["ti"].xcom_push(key=REPORT_KEY, value=report.to_dict())
             raise (AirflowFailException if isinstance(error, CannotRetry) else AirflowException)(str(error)) from None
+        except Exception as error:
+            if (said := unforeseen(error)) is not error:
+                raise said from None
+            raise
         report.requests = calls.counts
         self._tell(report)
         told = report.to_dict()
@@ -436,7 +443,6 @@ class IterableModelOperator(BaseOperator):
             run_id=report.run_id if number <= 1 else f"{report.run_id}#{number}",
             primary_key=self.primary_key,
             model_name=self.model_name() or "",
-            mask=masked,
         )
 
     def _part(self, context: Context) -> Part:
@@ -568,7 +574,7 @@ class IterableModelOperator(BaseOperator):
         except CannotRetry:
             raise
         except IterableSyncError as error:
-            self.log.warning("It is not known whether Iterable has the fields that it left out by now: %s", error)
+            log.warning("It is not known whether Iterable has the fields that it left out by now: %s", error)
             return ()
 
     def _model(self) -> Model:
@@ -619,12 +625,14 @@ class IterableModelOperator(BaseOperator):
         return permitted
 
     def _tell(self, report: Report) -> None:
-        lines = summary(report, masked_keys=self.keys_identify())
+        lines = summary(report)
         log.log(logging.WARNING if report.reasons or report.left_out else logging.INFO, "%s", "\n".join(lines))
 
-    def keys_identify(self) -> bool:
-        """Whether the primary key holds an identifier of a person, to be masked in logs."""
-        return False
+    def identifying(self) -> Collection[int]:
+        """Return which parts of the key are identifiers of people, to be masked wherever rows are named."""
+        columns = (getattr(self, name, None) for name in ("email_column", "user_id_column", "new_email_column"))
+        people = {column.lower() for column in columns if column}
+        return [number for number, column in enumerate(self.primary_key) if column.lower() in people]
 
 
 def _told(values: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from airflow_provider_iterable.engine.vocabulary import Sync
 from airflow_provider_iterable.errors import ConfigurationError, Halted, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.parameters import (
     CATALOG,
@@ -28,6 +29,8 @@ from airflow_provider_iterable.syncs.catalogs import CatalogOptions, Catalogs, F
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+log = logger(__name__)
 
 TRIES = 5
 """How often a catalog is looked for, and its types are set, before the run gives up."""
@@ -179,7 +182,7 @@ class IterableCatalogOperator(IterableModelOperator):
                 f"{remembered} items in it. Nothing was sent. If it was deleted on purpose, run once with "
                 'resync="full": the catalog is created anew and every row is sent. If not, find out who deleted it.'
             )
-        self.log.info("The catalog %s is missing and is created.", self.catalog_name)
+        log.info("The catalog %s is missing and is created.", self.catalog_name)
 
     def _with_types(self, hook: IterableHook, client: Client, found: dict[str, str]) -> dict[str, str]:
         """Give declared fields that have no type theirs; return the types of all fields.
@@ -204,7 +207,7 @@ class IterableCatalogOperator(IterableModelOperator):
             if attempt:
                 client.pause(2.0**attempt)
             if hook.set_catalog_types(client, self.catalog_name, missing):
-                self.log.info(
+                log.info(
                     "Catalog %s: types were given to %s. Items that were sent before are found by these fields once "
                     "they are sent again.",
                     self.catalog_name,

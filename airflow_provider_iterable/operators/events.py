@@ -15,6 +15,7 @@ from airflow_provider_iterable.engine.vocabulary import Sync
 from airflow_provider_iterable.errors import WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields, Mapper
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.parameters import (
     FIELDS,
@@ -31,6 +32,8 @@ from airflow_provider_iterable.syncs.identity import Match, matching
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+log = logger(__name__)
 
 
 class IterableEventOperator(IterableModelOperator):
@@ -166,7 +169,7 @@ class IterableEventOperator(IterableModelOperator):
             columns=columns,
             zone=zone,
         )
-        self.log.info("Users are matched by %s; way: %s.", match, events.way)
+        log.info("Users are matched by %s; way: %s.", match, events.way)
         return events
 
     def _scope(self, context: Context, report: Report) -> Scope:
@@ -196,7 +199,7 @@ class IterableEventOperator(IterableModelOperator):
             try:
                 events.learn_types(self._profile_fields(hook, client))
             except WorthRetrying as error:
-                self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
+                log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return learn
 
@@ -211,7 +214,3 @@ class IterableEventOperator(IterableModelOperator):
     def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
         """Return all fields, if Iterable is to create them: of events it tells none."""
         return fields if self.create_new_fields else ()
-
-    def keys_identify(self) -> bool:
-        """Whether the key is the user's identifier."""
-        return bool({*self.primary_key} & {self.email_column, self.user_id_column})

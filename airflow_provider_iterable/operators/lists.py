@@ -14,6 +14,7 @@ from airflow_provider_iterable.engine.vocabulary import Sync
 from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.parameters import (
     COLUMNS,
@@ -31,6 +32,8 @@ from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.lists import ListOptions, Lists
 
 clock: Callable[[], float] = time.time
+
+log = logger(__name__)
 
 FRESH_SECONDS = 300.0
 """How long a list that was just made may refuse members before it counts as gone."""
@@ -150,7 +153,7 @@ class IterableListOperator(IterableModelOperator):
             salvage=self.salvage,
         )
         members = Lists(options, Mapper(self.fields or {}, self.nulls, ZoneInfo(self.timezone)), columns, target)
-        self.log.info("Members are matched by %s; way: %s.", options.match, members.way)
+        log.info("Members are matched by %s; way: %s.", options.match, members.way)
         return members
 
     def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
@@ -168,7 +171,7 @@ class IterableListOperator(IterableModelOperator):
                 try:
                     members.learn_types(self._profile_fields(hook, client))
                 except WorthRetrying as error:
-                    self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
+                    log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return prepare
 
@@ -187,7 +190,7 @@ class IterableListOperator(IterableModelOperator):
         name = self.name_of_list()
         found = self._look_up(hook, client, name)
         if found is not None:
-            self.log.info("The list %r has the ID %d.", name, found)
+            log.info("The list %r has the ID %d.", name, found)
             return found
         made = hook.create_list(client, name, self.list_description)
         for seconds in LOOKS if made is None else ():
@@ -201,7 +204,7 @@ class IterableListOperator(IterableModelOperator):
                 "member was sent. The next try looks for it once more before it creates it."
             )
         self._remembered.note(MADE, str(clock()))
-        self.log.info("The list %r was created with the ID %d.", name, made)
+        log.info("The list %r was created with the ID %d.", name, made)
         return made
 
     def _look_up(self, hook: IterableHook, client: Client, name: str) -> int | None:
@@ -247,9 +250,9 @@ class IterableListOperator(IterableModelOperator):
         """Return those of some fields that Iterable has by now."""
         return self._having(hook, client, fields)
 
-    def keys_identify(self) -> bool:
+    def identifying(self) -> Collection[int]:
         """The key is the member's identifier."""
-        return True
+        return (0,)
 
 
 def _fills(header: Header, host: str, number: int) -> bool:

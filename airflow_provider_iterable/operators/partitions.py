@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Asset, BaseOperator
 
 from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.parameters import AS_IT_IS, rendered
 from airflow_provider_iterable.state import TableState
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+log = logger(__name__)
 
 COUNTS = (
     "read",
@@ -165,7 +168,7 @@ class IterableSyncSummaryOperator(BaseOperator):
             raise AirflowFailException(str(error)) from None
         missing = [name for name in names if name not in {report.get("partition") for report in reports}]
         total = summed(self.sync_id, reports)
-        self.log.info("%s", "\n".join(_lines(total, reports)))
+        log.info("%s", "\n".join(_lines(total, reports)))
         if missing or not reports:
             raise AirflowException(
                 f"{len(missing)} of {len(names)} partitions of the sync {self.sync_id} did not report: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -126,6 +126,10 @@ class IterablePrivacyOperator(IterableModelOperator):
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type, action and matching identifier."""
         return {"host": hook.host, "type": "privacy", "action": self.action, "match": self._match(hook)}
+
+    def identifying(self) -> Collection[int]:
+        """Nothing in a key identifies anybody: it is a hash."""
+        return ()
 
     def guards(self) -> Guards:
         """Return no guards: a request that leaves the model costs nothing, and none may have been made."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.errors import DestinationChanged, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project, differing, key_digest
 from airflow_provider_iterable.state.scope import Session
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def recognise(hook: IterableHook, client: Client, session: Session, report: Report) -> Project:

@@ -1,9 +1,7 @@
-"""A report as lines a person can read, with identifiers masked; computes nothing new."""
+"""A report as lines a person can read, in which people are masked already; computes nothing new."""
 
 from __future__ import annotations
 
-import logging
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -12,10 +10,10 @@ from itertools import islice
 from airflow_provider_iterable.api.client import CallLog, OnCall
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import SENTENCES, Fate, Kind
+from airflow_provider_iterable.masking import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
-_EMAIL = re.compile(r"([^\s@\"'\[\],]{1,2})[^\s@\"'\[\],]*@([^\s\"'\],]{1,2})[^\s\"'\],]*")
 EXAMPLES_SHOWN = 5
 
 
@@ -51,18 +49,7 @@ class CallCounts:
             self._also(call)
 
 
-def masked(text: str, identifies: bool = False) -> str:
-    """Return a key text with identifiers of people masked.
-
-    :param identifies: whether the whole key is an identifier
-    """
-    if identifies:
-        inner = text.strip("[]\"'")
-        return f"[{inner[:2]}***]"
-    return _EMAIL.sub(r"\1***@\2***", text)
-
-
-def summary(report: Report, masked_keys: bool = False) -> list[str]:
+def summary(report: Report) -> list[str]:
     """Return the report as lines: what was read, what became of it, why, and how long it took."""
     counts, fates = report.counts, report.fates
     target = ", ".join(f"{name} {value}" for name, value in report.destination.items())
@@ -79,7 +66,7 @@ def summary(report: Report, masked_keys: bool = False) -> list[str]:
     if report.plan_hash:
         lines.append(f"  plan      {report.plan_hash}")
     lines += [f"  note      {note}" for note in report.notes]
-    lines += _reasons(report, masked_keys)
+    lines += _reasons(report)
     return lines
 
 
@@ -98,7 +85,7 @@ def _requests(report: Report) -> Iterator[str]:
         yield f"  requests  {name} ({told})"
 
 
-def _reasons(report: Report, masked_keys: bool) -> Iterator[str]:
+def _reasons(report: Report) -> Iterator[str]:
     for reason, count in report.reasons.most_common():
         examples = report.examples.get(reason, [])
         rows = "1 row" if count == 1 else f"{count:,} rows"
@@ -106,6 +93,6 @@ def _reasons(report: Report, masked_keys: bool) -> Iterator[str]:
         shown = Counter((outcome.key, outcome.detail) for outcome in examples)  # rows of one key share a line
         for key, detail in islice(shown, EXAMPLES_SHOWN):
             count -= shown[key, detail]
-            yield f"      key {masked(key, masked_keys) or '(null)'}" + (f": {detail}" if detail else "")
+            yield f"      key {key or '(null)'}" + (f": {detail}" if detail else "")
         if count:
             yield f"      and {count:,} more"

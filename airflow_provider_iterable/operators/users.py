@@ -12,12 +12,15 @@ from airflow_provider_iterable.engine.vocabulary import Sync
 from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, OPTIONAL_FLAG, Form, choice
 from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.syncs.change_email import ChangeEmail, EmailChangeOptions
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions, Users
+
+log = logger(__name__)
 
 ONCE = 'mode="change_email" matched by email fires once for each key, and a failed try would forget that it did'
 
@@ -176,9 +179,9 @@ class IterableUserSyncOperator(IterableModelOperator):
         used = {*self.primary_key, self.email_column, self.user_id_column} - {None}
         mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), frozenset(map(str, used)))
         users = Users(options, mapper, columns)
-        self.log.info("Users are matched by %s; way: %s.", options.match, users.way)
+        log.info("Users are matched by %s; way: %s.", options.match, users.way)
         if hook.project_type is None:
-            self.log.info(
+            log.info(
                 "The connection does not say the project type; with it, both identifiers could be mapped without "
                 "match_by, and updates by user ID may be faster."
             )
@@ -197,7 +200,7 @@ class IterableUserSyncOperator(IterableModelOperator):
             project_type=hook.project_type,
         )
         sync = ChangeEmail(options, columns)
-        self.log.info("Users are matched by %s; way: %s.", match, sync.way)
+        log.info("Users are matched by %s; way: %s.", match, sync.way)
         return sync
 
     def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
@@ -209,7 +212,7 @@ class IterableUserSyncOperator(IterableModelOperator):
             try:
                 users.learn_types(self._profile_fields(hook, client))
             except WorthRetrying as error:
-                self.log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
+                log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return learn
 
@@ -224,7 +227,3 @@ class IterableUserSyncOperator(IterableModelOperator):
     def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now, or is to create."""
         return fields if self.create_new_fields else self._having(hook, client, fields)
-
-    def keys_identify(self) -> bool:
-        """Whether the key is the user's identifier."""
-        return bool({*self.primary_key} & {self.email_column, self.user_id_column, self.new_email_column})

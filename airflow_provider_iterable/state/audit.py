@@ -7,7 +7,6 @@ tables are written by the task's thread, on a connection of its own; calls, whic
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,6 +32,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Reason,
 )
 from airflow_provider_iterable.errors import IterableSyncError, LeaseLost, Unfinished
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.audit_tables import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.table import TableState
@@ -40,7 +40,7 @@ from airflow_provider_iterable.state.table import TableState
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 Told = Plan | Accepted | Outcome
 Recall = Callable[[Sequence[str]], Mapping[str, Entry]]
@@ -75,7 +75,6 @@ class Audit:
     :param run_id: names the run, and the try
     :param primary_key: names of the model's key columns
     :param model_name: names the model
-    :param mask: masks identifiers in a text
     :param clock: the time
     """
 
@@ -87,11 +86,10 @@ class Audit:
         run_id: str,
         primary_key: Sequence[str] = (),
         model_name: str = "",
-        mask: Callable[[str], str] = str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store if isinstance(store, TableState) and store.audit and not report.dry_run else None
-        self._hook, self._report, self._mask, self._clock = hook, report, mask, clock
+        self._hook, self._report, self._clock = hook, report, clock
         self._whose = (report.name, run_id)
         self._about = (", ".join(primary_key), model_name)
         self._started = clock()
@@ -259,9 +257,9 @@ class Audit:
                 (op.key, op.kind, "succeeded", None, None, None, _person(op)) for op in operations if not op.partial
             )
             operations = [operation for operation in operations if operation.partial]
-        for operation in operations:
-            reason = Reason.PARTIAL if operation.partial else None
-            self._keep(operation.key, operation.kind, "succeeded", reason, operation.partial, operation)
+        for op in operations:
+            reason = Reason.PARTIAL if op.partial else None
+            self._keep(Outcome(op.key, op.kind, Fate.ACCEPTED, reason, op.partial, op), op.kind)
 
     def _tell(self, outcome: Outcome) -> None:
         kind, status = self._kind(outcome), STATUSES[outcome.fate]
@@ -275,8 +273,7 @@ class Audit:
                     return
             elif self._too_many():
                 return
-        key = tombstone(outcome.key) if outcome.reason is Reason.ERASED_PERSON else outcome.key
-        self._keep(key, kind, status, outcome.reason, outcome.detail, outcome.operation)
+        self._keep(outcome, kind)
 
     def _too_many(self) -> bool:
         self._failures += 1
@@ -289,9 +286,10 @@ class Audit:
             )
         return self._failures > MOST_FAILURES
 
-    def _keep(
-        self, key: str, kind: Kind, status: str, reason: Reason | None, detail: str, operation: Operation | None
-    ) -> None:
+    def _keep(self, outcome: Outcome, kind: Kind) -> None:
+        """Keep a row's line: its key as the state has it, by which it is found; all else about it is masked."""
+        operation, reason = outcome.operation, outcome.reason
+        key = tombstone(outcome.key) if reason is Reason.ERASED_PERSON else outcome.key
         fields = person = None
         if operation is not None and not self._anonymous:
             person = _person(operation)
@@ -299,7 +297,7 @@ class Audit:
                 fields = operation.body.decode()
                 self._bytes += len(fields)
         sentence = None if reason is None else f"{reason}: {SENTENCES[reason]}"
-        self._lines.append((key, kind, status, sentence, self._mask(detail) if detail else None, fields, person))
+        self._lines.append((key, kind, STATUSES[outcome.fate], sentence, outcome.detail or None, fields, person))
 
     def _flush(self) -> None:
         with self._lock:
@@ -317,7 +315,7 @@ class Audit:
         elif isinstance(error, IterableSyncError):
             stopped = isinstance(error, Unfinished) and self._report.reasons[Reason.STOPPED]
             status = "aborted" if stopped else "failed"
-            words = self._mask(str(error))
+            words = str(error)
         else:
             status, words = ("failed" if isinstance(error, Exception) else "aborted"), type(error).__name__
         self._write_run(status, words, self._clock())

@@ -9,7 +9,6 @@ written last.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +16,13 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.dialects import DIALECTS
 
 if TYPE_CHECKING:
     from airflow_provider_iterable.state.table import Tables
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 VERSIONS = "CREATE TABLE IF NOT EXISTS {version} (part VARCHAR(20) NOT NULL PRIMARY KEY, version INTEGER NOT NULL)"
 _LOOK = "SELECT part, version FROM {version}"

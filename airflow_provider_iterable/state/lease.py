@@ -7,7 +7,6 @@ neither writes nor sends any more. One that was away and finds itself goes on.
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 import time
@@ -17,13 +16,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_iterable.errors import IterableSyncError, LeaseHeld, LeaseLost, StateUnavailable
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.dialects import DIALECTS
 
 if TYPE_CHECKING:
     from airflow_provider_iterable.state.scope import Holder
     from airflow_provider_iterable.state.table import Tables
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 MIN_SECONDS = 1.0
 BEATS = 3

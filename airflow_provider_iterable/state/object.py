@@ -8,7 +8,6 @@ most one object torn: the last one, of which nothing depends.
 from __future__ import annotations
 
 import hashlib
-import logging
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Doubt, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.folder import (
     Contents,
     Folder,
@@ -42,7 +42,7 @@ from airflow_provider_iterable.state.folder import (
 from airflow_provider_iterable.state.memory import pair_with
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 T = TypeVar("T")
 PATIENCE = 30.0

@@ -9,7 +9,6 @@ claimed yet, and is no removal.
 from __future__ import annotations
 
 import json
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +27,7 @@ from airflow_provider_iterable.errors import (
     PartitionsChanged,
     StateUnavailable,
 )
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import LEFT_OUT_NOTE, RESYNC_NOTE, Part, Scope
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_iterable.state.lease import Lease
     from airflow_provider_iterable.state.table import TableSession
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 T = TypeVar("T")
 NAMES = "partitions"

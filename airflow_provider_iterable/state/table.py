@@ -7,7 +7,6 @@ are people.
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -23,6 +22,7 @@ from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.model import Model
 from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT, Dialect
 from airflow_provider_iterable.state.layout import Layout, establish
@@ -36,7 +36,7 @@ from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 T = TypeVar("T")
 Compare = Literal["auto", "database", "worker"]

@@ -8,7 +8,6 @@ its scheme, so that it never equals one that the worker or another database made
 
 from __future__ import annotations
 
-import logging
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT
+from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.model import Model, told
 from airflow_provider_iterable.state.dialects import DIALECTS, Comparing, NotInSql
 from airflow_provider_iterable.state.memory import tombstone
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_iterable.state.table import TableState
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 NOTE = "comparison"
 """The note that tells which scheme and recipe the sync's fingerprints are of; none where the worker made them."""

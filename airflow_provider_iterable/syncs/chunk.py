@@ -66,6 +66,8 @@ class Chunk:
         self._names: Sequence[str | None] = ()
         self._others: dict[int, tuple[Handle, ...]] = {}
         self._invalid: dict[int, tuple[Reason, str]] = {}
+        self._malformed: dict[int, tuple[str, ...]] = {}
+        """Identifiers that are none, by row: people are called so all the same."""
 
     def refuse(self, number: int, reason: Reason, detail: str = "") -> None:
         """Say what is wrong with a row; what was said first stands."""
@@ -126,6 +128,8 @@ class Chunk:
         value = self.columns[column][number]
         blank = value is None or (isinstance(value, str) and not value.strip())
         self.refuse(number, Reason.NO_IDENTIFIER if blank else CHECKS[kind][1])
+        if not blank:
+            self._malformed[number] = (*self._malformed.get(number, ()), str(value))
 
     def records(self, payloads: Iterable[Any], salts: Sequence[bytes] | None = None) -> Records:
         """Encode the payloads, digest them unless that is done, and put aside the rows that were refused.
@@ -140,7 +144,8 @@ class Chunk:
         fingerprints = list[bytes | Invalid](self._fingerprints) or _digests(bodies, salts)
         records = Records(self.keys, fingerprints, bodies, self._kind, self._names, self._others)
         for number, (reason, detail) in self._invalid.items():
-            fingerprints[number] = Invalid(self.keys[number], reason, detail, records.handles(number))
+            names = self._malformed.get(number, ())
+            fingerprints[number] = Invalid(self.keys[number], reason, detail, records.handles(number), names)
             bodies[number] = b""
         return records
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct
 
 from airflow_provider_iterable.api.values import BadValue, coerce, shape
+from airflow_provider_iterable.masking import masked_name
 
 FIRST_MILLISECONDS = 100_000_000_000
 """The smallest number that is a time in milliseconds; a smaller one is in seconds."""
@@ -109,8 +110,8 @@ def _item(number: int, item: Mapping[str, Any], render: Render) -> Item:
     unknown = [name for name in item if name not in _TYPES]
     if unknown:
         raise BadValue(
-            f"item {number}, field {unknown[0]}: Iterable's items have no such field; what is your own goes into the "
-            "item's dataFields"
+            f"item {number}, field {masked_name(unknown[0])}: Iterable's items have no such field; what is your own "
+            "goes into the item's dataFields"
         )
     missing = [name for name in _REQUIRED if item.get(name) is None]
     if missing:

@@ -25,6 +25,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Row,
 )
 from airflow_provider_iterable.mapping import Mapper, key_texts, position
+from airflow_provider_iterable.masking import masked_key
 from airflow_provider_iterable.syncs.chunk import encode, namer
 from airflow_provider_iterable.syncs.identity import CHECKS, FIELD_NAMES, Match
 from airflow_provider_iterable.syncs.users import UserOptions, Users
@@ -94,14 +95,15 @@ class Lists:
 
     def _refused(self, row: Row, value: object) -> Invalid:
         blank = value is None or (isinstance(value, str) and not value.strip())
-        return Invalid("", Reason.NO_IDENTIFIER if blank else CHECKS[self._kind][1], self._told(row))
+        names = () if blank else (str(value),)
+        return Invalid("", Reason.NO_IDENTIFIER if blank else CHECKS[self._kind][1], self._told(row), names=names)
 
     def _told(self, row: Row) -> str:
         """Name a row by its primary key, where that tells nobody's identifier."""
         if self._row_names is None or not self._tells_rows:
             return ""
         (name,) = self._row_names([row])
-        return f"primary key {name}" if isinstance(name, str) else ""
+        return f"primary key {masked_key(name)}" if isinstance(name, str) else ""
 
     def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: one identifier on top, the other one and all fields in ``dataFields``."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_provider_iterable.api import values
 from airflow_provider_iterable.api.verdicts import values_at
+from airflow_provider_iterable.masking import masked_name
 
 Checked = Sequence[tuple[str, Sequence[str], str]]
 """Fields to look at: the name, the path to its values, and Iterable's type."""
@@ -30,7 +31,7 @@ def check(fields: dict[str, Any], checked: Checked) -> tuple[dict[str, str], boo
             _coerce_at(fields, path, expected)
             coerced = True
         except values.BadValue as error:
-            wrong[name] = f"field {name}: {expected} expected, {error}"
+            wrong[name] = f"field {masked_name(name, mapped=path[:1])}: {expected} expected, {error}"
     return wrong, coerced
 
 

@@ -24,7 +24,6 @@ from airflow_provider_iterable.operators import (
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
-from airflow_provider_iterable.operators.summary import masked
 from airflow_provider_iterable.state import TableState, XComState
 from tests.operators.conftest import KEY, Make, World, email, person
 
@@ -131,24 +130,6 @@ def test_the_capture_captures(world: World, heard: Callable[[], str]) -> None:
     text = heard()
     for secret in (f"one {KEY}", f"two {email(1)}", f"three {NAME}", "way: bulk upsert", "rows read"):
         assert secret in text
-
-
-@pytest.mark.parametrize(
-    ("text", "identifies", "shown"),
-    [
-        ("[7]", False, "[7]"),
-        ('["ada@example.com"]', False, '["ad***@ex***"]'),
-        ('["acme","ada.lovelace@example.com",7]', False, '["acme","ad***@ex***",7]'),
-        ('["a@x.io"]', False, '["a***@x.***"]'),
-        ('["user-17"]', True, "[us***]"),
-        ('["ada@example.com"]', True, "[ad***]"),
-        ("[4711]", True, "[47***]"),
-        ("", False, ""),
-    ],
-)
-def test_keys_are_masked(text: str, identifies: bool, shown: str) -> None:
-    """Addresses are masked wherever they stand, and a key that is an identifier as a whole."""
-    assert masked(text, identifies) == shown
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

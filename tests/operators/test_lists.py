@@ -208,7 +208,7 @@ def test_bad_rows_are_named_by_their_key(world: ListWorld, heard: Callable[[], s
     for line in (
         "primary key [42]",
         "primary key [43]",
-        "key [pe***]: field age: a value of type bytes; primary key [44]",
+        'key ["pe***@ex***"]: field age: a value of type bytes; primary key [44]',
     ):
         assert line in said
     assert "person44" not in said

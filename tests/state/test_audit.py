@@ -36,7 +36,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Settled,
 )
 from airflow_provider_iterable.errors import ConfigurationError, TooManyRejected, Unfinished
-from airflow_provider_iterable.operators.summary import masked
 from airflow_provider_iterable.state import TableState, audit, audit_tables
 from airflow_provider_iterable.state.audit import Audit
 from airflow_provider_iterable.state.audit_tables import COUNTS, OPERATIONS
@@ -99,7 +98,7 @@ class Book:
         self.report = Report(self.sync_id, run_id, self.destination, dry_run=dry_run)
         store = TableState("state", self.tables.schema, audit=audit, **options)
         hook = self.hook or self.tables.hook
-        return Audit(store, lambda: hook, self.report, run_id, ("id", "country"), "people", masked, self.clock)
+        return Audit(store, lambda: hook, self.report, run_id, ("id", "country"), "people", self.clock)
 
     def run(self, *told: Any, audit: Auditing = True, calls: Sequence[CallLog] = (), **options: Any) -> None:
         """Give account of a run that ends well."""

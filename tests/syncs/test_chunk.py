@@ -41,7 +41,8 @@ def test_identifiers_become_handles_or_reasons(kind: Match, value: object, found
         number = values.index(value)
         refused = records.fingerprints[number]
         if isinstance(found, Reason):
-            assert refused == Invalid(f"[{number}]", found)
+            called = () if found is Reason.NO_IDENTIFIER else (str(value),)
+            assert refused == Invalid(f"[{number}]", found, names=called)
             assert records.handles(number) == ()
         else:
             assert not isinstance(refused, Invalid)

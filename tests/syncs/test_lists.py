@@ -80,10 +80,10 @@ def sent(operation: Operation) -> Any:
         ("user_id", {"uid": 'a"b'}, '["a\\"b"]'),
         ("email", {"mail": None}, Invalid("", Reason.NO_IDENTIFIER, "primary key [1]")),
         ("email", {"mail": " "}, Invalid("", Reason.NO_IDENTIFIER, "primary key [1]")),
-        ("email", {"mail": "nobody"}, Invalid("", Reason.INVALID_EMAIL, "primary key [1]")),
-        ("email", {"mail": "nobody", "id": None}, Invalid("", Reason.INVALID_EMAIL)),
-        ("user_id", {"uid": " u1"}, Invalid("", Reason.INVALID_USER_ID, "primary key [1]")),
-        ("user_id", {"uid": "ü"}, Invalid("", Reason.INVALID_USER_ID, "primary key [1]")),
+        ("email", {"mail": "nobody"}, Invalid("", Reason.INVALID_EMAIL, "primary key [1]", names=("nobody",))),
+        ("email", {"mail": "nobody", "id": None}, Invalid("", Reason.INVALID_EMAIL, names=("nobody",))),
+        ("user_id", {"uid": " u1"}, Invalid("", Reason.INVALID_USER_ID, "primary key [1]", names=(" u1",))),
+        ("user_id", {"uid": "ü"}, Invalid("", Reason.INVALID_USER_ID, "primary key [1]", names=("ü",))),
     ],
 )
 def test_a_key_is_the_identifier_in_the_call(match: str, values: dict[str, Any], key: object) -> None:
@@ -99,7 +99,7 @@ def test_a_primary_key_that_identifies_is_not_told() -> None:
     """Where the key is the address, a bad one is not repeated in the log; where there is none, nothing is told."""
     for primary_key in (("mail",), ("id", "mail"), ()):
         sync = lists(primary_key=primary_key)
-        assert sync.keys([row(mail="nobody")]) == [Invalid("", Reason.INVALID_EMAIL)]
+        assert sync.keys([row(mail="nobody")]) == [Invalid("", Reason.INVALID_EMAIL, names=("nobody",))]
 
 
 @given(st.text(max_size=30) | st.integers() | st.none())

@@ -147,7 +147,8 @@ def test_the_other_identifier_is_a_field(match: str, name: str, value: str, othe
 def test_bad_identifiers(match: str, values: dict[str, Any], reason: Reason, handles: tuple[Any, ...]) -> None:
     """A row is refused for either identifier; whom it is about still counts as present."""
     sync = users(match=match, email_column="mail", user_id_column="uid", project_type="hybrid")
-    assert mapped(sync, **values) == Invalid("[1]", reason, "", handles)
+    names = () if reason is Reason.NO_IDENTIFIER else tuple(values.values())
+    assert mapped(sync, **values) == Invalid("[1]", reason, "", handles, names)
 
 
 @pytest.mark.parametrize(

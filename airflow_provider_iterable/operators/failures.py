@@ -1,0 +1,35 @@
+"""Errors that nobody foresaw, on their way to Airflow: its log, and whoever is called on failure, get to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_iterable.masking import masked
+from airflow_provider_iterable.model import of_a_driver
+
+
+def unforeseen(error: Exception) -> Exception:
+    """Return what is raised instead of an error that is not ours: the error itself, if it tells nothing about people.
+
+    What a driver says holds parameters, and parameters are people: of its errors there is the class. Where the error
+    was raised is kept, what led to it is not.
+    """
+    lineage = list(_lineage(error))
+    if not any(map(of_a_driver, lineage)) and all(masked(str(one)) == str(one) for one in lineage):
+        return error
+    words = "its message may hold values, and is not repeated" if of_a_driver(error) else masked(str(error))
+    said: Exception = AirflowException(f"{type(error).__name__}: {words}")
+    if isinstance(error, AirflowException):  # whether Airflow tries again depends on the class
+        said = type(error)(words)
+    return said.with_traceback(error.__traceback__)
+
+
+def _lineage(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and all that are told along with it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
