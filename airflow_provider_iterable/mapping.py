@@ -90,9 +90,7 @@ class Mapper:
         self._described: list[tuple[str, str, bool, bool]] = []
         self.names: tuple[str, ...] = ()
         if fields is not None:
-            self.names = tuple(fields)
-            _check_names(self.names)
-            _check_sources(fields)
+            self.names = tuple(check_fields("fields", fields))
         self._columns: list[tuple[str, int, bool, bool]] = []
         """Of each mapped column: the field, the column's position, whether it is JSON, whether nulls are skipped."""
         self._constants: tuple[Any, ...] = ()
@@ -299,15 +297,38 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _check_sources(fields: Fields) -> None:
+def check_fields(name: str, fields: Any, pending: Callable[[Any], bool] = lambda value: False) -> Fields:
+    """Return a mapping of fields, once it is known to be one.
+
+    :param name: the parameter it came by
+    :param pending: tells what will be another value when the mapping is used
+    :raises ConfigurationError: a field name is empty, a field is inside another that is mapped too, a source is none
+    """
+    if not isinstance(fields, Mapping):
+        raise ConfigurationError(
+            f"{name} must be a dict of Iterable's field to a column's name, Column, Json or Constant, not "
+            f"{type(fields).__name__}"
+        )
+    for field in fields:
+        if not isinstance(field, str) or pending(field):
+            raise ConfigurationError(f"{name} names the field {field!r}: names are texts as they stand, not templates")
+    _check_names(tuple(fields))
     for field, source in fields.items():
-        if not isinstance(source, str | Column | Json | Constant):
-            raise ConfigurationError(
-                f"The field {field!r} comes from a {type(source).__name__}: "
-                "give a column's name, Column, Json or Constant."
-            )
-        if isinstance(source, Column | Json) and source.nulls not in (None, "send", "skip"):
-            raise ConfigurationError(f'The field {field!r}: nulls must be "send" or "skip", not {source.nulls!r}')
+        if not pending(source):
+            _check_source(field, source, pending)
+    return fields
+
+
+def _check_source(field: str, source: Any, pending: Callable[[Any], bool]) -> None:
+    if not isinstance(source, str | Column | Json | Constant):
+        raise ConfigurationError(
+            f"The field {field!r} comes from a {type(source).__name__}: give a column's name, Column, Json or Constant."
+        )
+    column = source.name if isinstance(source, Column | Json) else source
+    if not isinstance(column, str | Constant) and not pending(column):
+        raise ConfigurationError(f"The field {field!r} comes from {column!r}, which is not the name of a column")
+    if isinstance(source, Column | Json) and source.nulls not in (None, "send", "skip"):
+        raise ConfigurationError(f'The field {field!r}: nulls must be "send" or "skip", not {source.nulls!r}')
 
 
 def _check_names(names: tuple[str, ...]) -> None:

@@ -67,6 +67,9 @@ _TAKEN = ("EmailAlreadyExists", "ExternalKeyConflict", "Conflict")
 _GONE = ("UnknownEmailError", "UnknownUserIdError", "ForgottenUserError")
 _NOBODY = re.compile(r"no users? with|user does not exist|noUserWithIdExists", re.IGNORECASE)
 _NO_LIST = re.compile(r"invalidListId|invalid email list|not a static list", re.IGNORECASE)
+_NOT_ENABLED = re.compile(r"endpoint not found for project", re.IGNORECASE)
+_OF_THE_BODY = ("RequestFieldsTypesMismatched", "BatchTooLarge", "UniqueFieldsLimitExceeded")
+"""Codes that are about what was sent: another try would get the same answer, whatever the status."""
 _BODY_INDEX = re.compile(r"\[(\d{1,9})\]")
 _DISALLOWED = b"is disallowed from tracking"
 _NOT_TRACKED = "the project does not track events of this name"
@@ -161,8 +164,9 @@ def _no_list(reply: Reply, number: int | None, fresh: bool) -> Verdict | None:
     """Judge an answer that is about the list and not about its members; ``None`` when it is another one."""
     body = parsed(reply)
     params = body.get("params")
-    named = isinstance(params, dict) and "listId" in params
-    if reply.status not in (400, 404) or not body or not (named or _NO_LIST.search(_message(reply))):
+    named = reply.status < 500 and isinstance(params, dict) and "listId" in params
+    about_a_list = reply.status in (400, 404) or reply.status >= 500
+    if not about_a_list or not body or not (named or _NO_LIST.search(_message(reply))):
         return None
     if fresh:
         return Again(Reason.NO_ANSWER)
@@ -257,6 +261,8 @@ def judge_delete(batch: Batch, reply: Reply) -> Verdict:
     if 200 <= reply.status < 300 and (body or not reply.body.strip()):
         return Settled()
     unknown = code_of(body) in _GONE or _NOBODY.search(_message(reply))
+    if not_enabled(reply):
+        return refusal(batch, reply)
     if reply.status in (400, 404, 409) and (unknown or (reply.status == 404 and body)):
         return Settled({0: _told(operation, Reason.ALREADY_GONE, Fate.ACCEPTED)})
     return refusal(batch, reply)
@@ -478,7 +484,7 @@ def judge_catalog(batch: Batch, reply: Reply) -> Verdict:
             f"The catalog is not at Iterable ({told}): it was deleted while this run went on. If that was meant, run "
             'once with resync="full", which creates the catalog anew and sends every row.'
         )
-    if reply.status == 400 and code == "UniqueFieldsLimitExceeded":
+    if reply.status >= 400 and code == "UniqueFieldsLimitExceeded":
         return Halt(
             f"The catalog has no room for the new fields ({told}): map fewer, or ask Iterable to raise the limit, "
             "which is about 350 fields."
@@ -489,17 +495,44 @@ def judge_catalog(batch: Batch, reply: Reply) -> Verdict:
 def is_missing_catalog(reply: Reply) -> bool:
     """Tell whether Iterable says that there is no such catalog; a page in HTML says something else."""
     body = parsed(reply)
-    return code_of(body) == "error.catalogs.notFound" or (reply.status == 404 and bool(body))
+    missing = code_of(body) == "error.catalogs.notFound" or (reply.status == 404 and bool(body))
+    return missing and not not_enabled(reply)
+
+
+def not_enabled(reply: Reply) -> bool:
+    """Tell whether Iterable has to enable the endpoint for the project first; the host is right then."""
+    return reply.status == 404 and bool(parsed(reply)) and bool(_NOT_ENABLED.search(_message(reply)))
+
+
+def in_words(method: str, template: str, reply: Reply) -> str | None:
+    """Say what is wrong with the key or the endpoint; ``None`` when the answer is about neither."""
+    told = _status(reply)
+    if reply.status in (401, 403):
+        return (
+            f"Iterable refused the API key ({told}): it is wrong, disabled, of another data centre, or may not make "
+            f"this call ({method} {template})."
+        )
+    if not_enabled(reply):
+        return (
+            f"Iterable has not enabled {method} {template} for this project ({told}). The connection's host is right: "
+            "ask Iterable to enable the endpoint."
+        )
+    if 300 <= reply.status < 400 or (reply.status == 404 and not parsed(reply)):
+        return f"{method} {template} is not there ({told}): check the connection's host."
+    return None
 
 
 def refusal(batch: Batch, reply: Reply) -> Verdict:
-    """Judge an answer that is no success. The status decides; codes are hints, for ``Success`` was seen on errors."""
+    """Judge an answer that is no success. The status decides; codes are hints, for ``Success`` was seen on errors.
+
+    Codes that are about what was sent stand above a 5xx.
+    """
     status, body = reply.status, parsed(reply)
-    code = code_of(body)
-    detail = f"HTTP {status}" + (f" {code}" if code and code != "Success" else "")
+    code, detail = code_of(body), _status(reply)
     if status == 429:
         return Again(Reason.RATE_LIMITED, reply.retry_after)
-    if status in (0, 408) or status >= 500 or 200 <= status < 300:
+    judged = status >= 500 and code in _OF_THE_BODY
+    if status in (0, 408) or (status >= 500 and not judged) or 200 <= status < 300:
         return Again(Reason.NO_ANSWER, reply.retry_after)
     if status == 413 or code == "BatchTooLarge":
         return Split(Reason.TOO_LARGE, detail)
@@ -507,13 +540,9 @@ def refusal(batch: Batch, reply: Reply) -> Verdict:
         return _mismatch(batch, body, detail)
     if code == "UniqueFieldsLimitExceeded":
         return Halt(_field_limit(batch, body))
-    if status in (401, 403):
-        return Halt(
-            f"Iterable refused the API key ({detail}): it is wrong, disabled, of another data centre, or may not make "
-            f"this call ({batch.call.method} {batch.call.template})."
-        )
-    if 300 <= status < 400 or (status == 404 and not body):
-        return Halt(f"{batch.call.method} {batch.call.template} is not there ({detail}): check the connection's host.")
+    hopeless = in_words(batch.call.method, batch.call.template, reply)
+    if hopeless is not None:
+        return Halt(hopeless)
     reason, fate = CODES.get(code, (Reason.REFUSED, Fate.REJECTED))
     if status == 409 and code not in CODES:
         reason = Reason.CONFLICT
@@ -534,7 +563,8 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
     suspects: set[int] = set()
     payloads = [_data_fields(operation) for operation in batch.operations]
     called, mapped = _called(batch), _mapped(batch)
-    for field, error in _validation_errors(body):
+    errors = [(_held(name, payloads), error) for name, error in _validation_errors(body)]
+    for field, error in errors:
         expected = str(error.get("expectedType") or "")
         offending = error.get("offendingValue")
         named = [offending, *offending] if isinstance(offending, list) else [offending]
@@ -550,7 +580,7 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
     if len(batch.operations) == 1 and not rejected:
         named_in_words = [
             f"field {masked_name(name, called, mapped)}: {word(error.get('expectedType')) or 'another type'} expected"
-            for name, error in _validation_errors(body)
+            for name, error in errors
         ]
         return Split(Reason.TYPE_MISMATCH, ", ".join(named_in_words) or detail)
     return Split(
@@ -567,7 +597,14 @@ def _validation_errors(body: Mapping[str, Any]) -> list[tuple[str, Mapping[str, 
     errors = params.get("validationErrors") if isinstance(params, dict) else None
     if not isinstance(errors, dict):
         return []
-    return [(str(name).rpartition(":::")[2], error) for name, error in errors.items() if isinstance(error, dict)]
+    return [(str(name), error) for name, error in errors.items() if isinstance(error, dict)]
+
+
+def _held(name: str, payloads: Sequence[Any]) -> str:
+    """Return the field that a name means: itself if some record has it, else what is behind a ``:::``."""
+    parts = name.split(":::")
+    found = [":::".join(parts[skipped:]) for skipped in range(len(parts))]
+    return next((field for field in found if any(values_at(sent, field.split(".")) for sent in payloads)), found[-1])
 
 
 def _data_fields(operation: Operation) -> Any:
@@ -631,6 +668,12 @@ def _field_limit(batch: Batch, body: Mapping[str, Any]) -> str:
         f"Iterable's limit of unique fields ({limit}) is exceeded by new fields: {names}. "
         "Map fewer fields, have the limit raised, or set create_new_fields=False."
     )
+
+
+def _status(reply: Reply) -> str:
+    """Return status and code, to be shown; Iterable puts ``Success`` on errors too."""
+    code = code_of(parsed(reply))
+    return f"HTTP {reply.status}" + (f" {code}" if code and code != "Success" else "")
 
 
 def _message(reply: Reply) -> str:

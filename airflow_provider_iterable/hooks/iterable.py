@@ -13,7 +13,7 @@ import msgspec
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_iterable.api.client import Client, OnCall, is_loopback
-from airflow_provider_iterable.api.verdicts import is_missing_catalog, parsed
+from airflow_provider_iterable.api.verdicts import in_words, is_missing_catalog, not_enabled, parsed
 from airflow_provider_iterable.engine.vocabulary import Reply, Request
 from airflow_provider_iterable.errors import ConfigurationError, Halted, IterableSyncError, WorthRetrying
 from airflow_provider_iterable.masking import word
@@ -35,13 +35,16 @@ _CATALOG = "/api/catalogs/{name}"
 _CATALOG_FIELDS = "/api/catalogs/{name}/fieldMappings"
 _LISTS = Request("GET", "/api/lists", "/api/lists")
 _TRIES = 5
+_OF_NO_SERVICE = ("iterable", "generic", "")
+"""Connection types whose password may be an API key of Iterable: its own, and those that name no service."""
 
 
 class IterableHook(BaseHook):
     """Turns an Airflow connection into a :class:`~airflow_provider_iterable.api.client.Client`.
 
-    The connection's password is the API key (a server-side key). Its host, when given, replaces the data centre's:
-    a whole URL, or a name with the connection's schema (default ``https``, on this machine ``http``) and port. Extra:
+    The connection is of type ``iterable``; ``generic``, or none, will do, and any other type is refused. Its password
+    is the API key (a server-side key). Its host, when given, replaces the data centre's: a whole URL, or a name with
+    the connection's schema (default ``https``, on this machine ``http``) and port. Extra:
     ``data_center`` (``us``, ``eu``; default ``us``), ``project_type`` (``email``, ``user_id``, ``hybrid``; default
     unset), ``rate_share`` (above 0, at most 1; default 1), ``update_only`` (default false), ``project`` (a name for the
     project, by which states know it whatever the key; default unset) and ``allow_http``.
@@ -60,10 +63,19 @@ class IterableHook(BaseHook):
 
     @cached_property
     def connection(self) -> Connection:
-        """The Airflow connection, read once; its key is masked in logs from then on."""
+        """The Airflow connection, read once; its key is masked in logs from then on.
+
+        :raises ConfigurationError: it is another service's, so its password is no API key.
+        """
         connection = self.get_connection(self.iterable_conn_id)
         if connection.password:
             _mask(connection.password)
+        kind = connection.conn_type or ""
+        if kind not in _OF_NO_SERVICE:
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id} is of type {kind!r}, so its password is no API key of Iterable: "
+                "it was not used, and nothing was sent. Name a connection of type iterable, or correct its type."
+            )
         return connection
 
     @property
@@ -200,20 +212,21 @@ class IterableHook(BaseHook):
         """Return the project's profile fields and their types, nested ones with dots (3 calls per second).
 
         :param client: the client to use, so that its pace is kept (default: a new one).
-        :raises IterableSyncError: when Iterable does not answer with fields.
+        :raises Halted: when Iterable refuses the API key, or the endpoint is not there.
+        :raises WorthRetrying: when Iterable does not answer with fields.
         """
         if client is None:
             with self.get_conn() as own:
                 return self.get_fields(own)
-        reply = client.request(_FIELDS, _FIELDS_RATE)
+        reply = _call(client, _FIELDS, _FIELDS_RATE)
         for attempt in range(_TRIES - 1):  # other tasks of the project read them, too
             if reply.status != 429:
                 break
             client.pause(2.0**attempt)
-            reply = client.request(_FIELDS, _FIELDS_RATE)
+            reply = _call(client, _FIELDS, _FIELDS_RATE)
         fields = _member(reply, "fields")
         if reply.status != 200 or not isinstance(fields, dict):
-            raise IterableSyncError(
+            raise WorthRetrying(
                 f"GET {_FIELDS.path} at {client.host} did not return the project's fields: {_short(reply)}."
             )
         return {name: kind for name, kind in fields.items() if isinstance(kind, str)}
@@ -238,14 +251,9 @@ class IterableHook(BaseHook):
     def create_catalog(self, client: Client, catalog: str) -> str:
         """Create a catalog; return what the answer was if it does not say so, which proves nothing.
 
-        :raises ConfigurationError: when the API key may not.
+        :raises Halted: when Iterable refuses the API key.
         """
-        reply = client.request(_about_catalog("POST", _CATALOG, catalog), 0)
-        if reply.status in (401, 403):
-            raise ConfigurationError(
-                f"The API key may not create the catalog {catalog} ({_short(reply)}). Nothing was sent. Use a "
-                "server-side key, or create the catalog at Iterable."
-            )
+        reply = _call(client, _about_catalog("POST", _CATALOG, catalog))
         return "" if _done(reply) else _short(reply)
 
     def set_catalog_types(self, client: Client, catalog: str, types: Mapping[str, str]) -> bool:
@@ -255,7 +263,7 @@ class IterableHook(BaseHook):
         """
         updates = [{"fieldName": name, "fieldType": kind} for name, kind in types.items()]
         body = msgspec.json.encode({"mappingsUpdates": updates})
-        reply = client.request(_about_catalog("PUT", _CATALOG_FIELDS, catalog, body), 0)
+        reply = _call(client, _about_catalog("PUT", _CATALOG_FIELDS, catalog, body))
         if _failure(reply) is ConfigurationError:
             raise ConfigurationError(
                 f"Iterable refused the types of {', '.join(types)} in catalog {catalog} ({_short(reply)}). No item was "
@@ -293,12 +301,12 @@ class IterableHook(BaseHook):
         """
         body = {"name": name} if description is None else {"name": name, "description": description}
         request = Request("POST", _LISTS.path, _LISTS.template, body=msgspec.json.encode(body))
-        reply = client.request(request, 0)
+        reply = _call(client, request)
         for attempt in range(_TRIES - 1):
             if reply.status != 429:
                 break
             client.pause(2.0**attempt)
-            reply = client.request(request, 0)
+            reply = _call(client, request)
         number = _member(reply, "listId")
         if reply.status == 200 and isinstance(number, int):
             return number
@@ -411,14 +419,26 @@ def _about_catalog(method: str, template: str, catalog: str, body: bytes | None 
     return Request(method, template.replace("{name}", quote(catalog, safe="")), template, body=body)
 
 
+def _call(client: Client, request: Request, rate: float = 0) -> Reply:
+    """Send a request; what is wrong with the key or the endpoint ends the run here, before a row is sent.
+
+    :raises Halted: Iterable refuses the API key, or the endpoint is not there
+    """
+    reply = client.request(request, rate)
+    hopeless = in_words(request.method, request.template, reply)
+    if hopeless is not None:
+        raise Halted(f"{hopeless} No row was sent.")
+    return reply
+
+
 def _ask(client: Client, request: Request) -> Reply:
     """Send a request that changes nothing until there is a usable answer, or it was sent often enough."""
-    reply = client.request(request, 0)
+    reply = _call(client, request)
     for attempt in range(_TRIES - 1):
         if _failure(reply) is ConfigurationError or (reply.status == 200 and parsed(reply)):
             break
         client.pause(2.0**attempt)
-        reply = client.request(request, 0)
+        reply = _call(client, request)
     return reply
 
 
@@ -465,6 +485,11 @@ def _explain(reply: Reply, host: str) -> str:
             )
         case 429:
             return f"{host} answers, but is limiting this project's requests right now; test again in a minute."
+        case 404 if not_enabled(reply):
+            return (
+                f"{host} is Iterable's API and knows the key, but Iterable has not enabled {_CHANNELS.method} "
+                f"{_CHANNELS.path} for this project: ask Iterable to enable it."
+            )
         case status if status >= 500:
             return f"{host} answers with an error of its own ({_short(reply)}); test again in a few minutes."
     what = "a web page" if reply.body.lstrip().startswith(b"<") else "something else"

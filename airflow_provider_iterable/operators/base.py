@@ -14,8 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -34,12 +33,36 @@ from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.vocabulary import Send, Sync
 from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
+from airflow_provider_iterable.mapping import Column, Constant, Fields, Json, Nulls
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.model import Model, select_all
 from airflow_provider_iterable.operators import left_out as fields_left_out
 from airflow_provider_iterable.operators.connection import sql_hook
 from airflow_provider_iterable.operators.failures import unforeseen
+from airflow_provider_iterable.operators.parameters import (
+    AS_IT_IS,
+    BATCH_SIZE,
+    BIND_PARAMETERS,
+    COMMIT_BATCHES,
+    FIELDS,
+    FLAG,
+    HOOK_PARAMS,
+    KEY,
+    LIMIT,
+    LIMIT_OR_NONE,
+    OPTIONAL_TEXT,
+    PATH,
+    PLAN_HASH,
+    SQL,
+    STATE,
+    TEXT,
+    ZONE,
+    Form,
+    check_literals,
+    choice,
+    is_template,
+    rendered,
+)
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
 from airflow_provider_iterable.operators.project import note_channels, recognise
 from airflow_provider_iterable.operators.summary import CallCounts, summary
@@ -72,7 +95,7 @@ class IterableModelOperator(BaseOperator):
     :param hook_params: arguments of that connection's hook (templated)
     :param primary_key: column or columns whose values name a row, unique and not null
     :param fields: Iterable field (dots nest) to a column's name, ``Column``, ``Json`` or ``Constant``; by default
-        every column that no other parameter uses, under its own name
+        every column that no other parameter uses, under its own name (what the fields come from is templated)
     :param nulls: ``"send"`` nulls, which removes the field at Iterable, or ``"skip"`` them
     :param timezone: the zone in which date-times without one are read
     :param state: where the sync remembers what Iterable accepted; default ``XComState()``, for small models
@@ -86,11 +109,12 @@ class IterableModelOperator(BaseOperator):
     :param resync: ``"changes"`` sends the differences; ``"full"`` sends every row again, and a retry goes on where the
         last try stopped; ``"baseline"`` remembers every valid row as delivered and sends nothing, for a state that was
         moved or lost (templated). The last two also take the state to another destination
-    :param dry_run: plan, log and return the plan, call nothing
+    :param dry_run: plan, log and return the plan, call nothing; nobody is told that the sync has run (templated)
     :param approved_plan: apply only the plan with this hash (templated); a dry run's report has it
-    :param allow_empty: whether a model without rows is believed
+    :param allow_empty: whether a model without rows is believed (templated)
     :param max_removed: most rows that may leave in one run, from 20 on; a float is a share of the remembered rows
-    :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
+        (templated)
+    :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read (templated)
     :param check_types: compare values with Iterable's field types before sending
     :param batch_size: most records per request, at most 1000
     :param commit_batches: batches whose outcomes are committed together; ``None``: 1, or more where the state is in a
@@ -108,9 +132,14 @@ class IterableModelOperator(BaseOperator):
         "parameters",
         "sql_conn_id",
         "hook_params",
+        "fields",
         "repartition",
         "resync",
+        "dry_run",
         "approved_plan",
+        "allow_empty",
+        "max_removed",
+        "max_rejected",
         "iterable_conn_id",
     )
     template_ext: Sequence[str] = (".sql",)
@@ -119,6 +148,42 @@ class IterableModelOperator(BaseOperator):
     sync_type: ClassVar[str] = ""
     changes_requests: ClassVar[tuple[str, ...]] = ()
     """Parameters that change what requests say or do, beside rows and target."""
+    forms: ClassVar[Mapping[str, Form]] = {
+        "sql": SQL,
+        "table": OPTIONAL_TEXT,
+        "parameters": BIND_PARAMETERS,
+        "sql_conn_id": TEXT,
+        "hook_params": HOOK_PARAMS,
+        "primary_key": KEY,
+        "fields": FIELDS,
+        "nulls": choice(Nulls),
+        "timezone": ZONE,
+        "state": STATE,
+        "sync_id": TEXT,
+        "partition": AS_IT_IS,
+        "partitions": AS_IT_IS,
+        "repartition": FLAG,
+        "resync": choice(Resync),
+        "dry_run": FLAG,
+        "approved_plan": PLAN_HASH,
+        "allow_empty": FLAG,
+        "max_removed": LIMIT_OR_NONE,
+        "max_rejected": LIMIT,
+        "check_types": FLAG,
+        "batch_size": BATCH_SIZE,
+        "commit_batches": COMMIT_BATCHES,
+        "spool_dir": PATH,
+        "iterable_conn_id": TEXT,
+    }
+    """What each parameter must be."""
+    # Texts, perhaps, until they are rendered and read.
+    allow_empty: Any
+    dry_run: Any  # Airflow's method of this name renders templates for `airflow tasks test --dry-run` of Airflow 2
+    fields: Any
+    max_rejected: Any
+    max_removed: Any
+    repartition: Any
+    resync: Any
 
     def __init__(
         self,
@@ -138,11 +203,11 @@ class IterableModelOperator(BaseOperator):
         partitions: Sequence[str | int] | None = None,
         repartition: bool | str = False,
         resync: str = "changes",
-        dry_run: bool = False,
+        dry_run: bool | str = False,
         approved_plan: str | None = None,
-        allow_empty: bool = False,
-        max_removed: float | int | None = 0.3,
-        max_rejected: float | int = 0.1,
+        allow_empty: bool | str = False,
+        max_removed: float | int | str | None = 0.3,
+        max_rejected: float | int | str = 0.1,
         check_types: bool = True,
         batch_size: int = 1000,
         commit_batches: int | None = None,
@@ -156,17 +221,18 @@ class IterableModelOperator(BaseOperator):
         self.sql, self.table, self.parameters = sql, table, parameters
         self.model_source: str | None = None
         self.sql_conn_id, self.hook_params = sql_conn_id, hook_params
-        self.primary_key = (primary_key,) if isinstance(primary_key, str) else tuple(primary_key)
+        self.primary_key = cast("tuple[str, ...]", primary_key)
         self.fields, self.nulls, self.timezone = fields, nulls, timezone
         self.state: Store = XComState() if state is None else state
         self.sync_id = sync_id or f"{self.dag_id}.{self.task_id}"
         self.partition, self.partitions, self.repartition = partition, partitions, repartition
         self.resync = resync
-        self.plan_only, self.approved_plan = dry_run, approved_plan
+        self.dry_run, self.approved_plan = dry_run, approved_plan
         self.allow_empty, self.max_removed, self.max_rejected = allow_empty, max_removed, max_rejected
         self.check_types, self.batch_size, self.commit_batches = check_types, batch_size, commit_batches
         self.spool_dir = spool_dir
         self.iterable_conn_id = iterable_conn_id
+        self._check_literals()
         self._check_parameters()
         self.asset = Asset(f"iterable://{self.sync_type}/{self.sync_id}")
         if partition is None:  # otherwise the summary of all partitions says that the sync has run
@@ -187,15 +253,35 @@ class IterableModelOperator(BaseOperator):
             log.info("The state is committed every %d batches: a transaction takes long there.", batches)
         return batches
 
+    def _check_literals(self) -> None:
+        """Read what is no template; what is one is remembered as such, and read when it is rendered."""
+        given = {name: getattr(self, name) for name in self.forms}
+        self._templates = frozenset(name for name in self.template_fields if is_template(given[name]))
+        for name, value in check_literals(self.forms, self.template_fields, given).items():
+            setattr(self, name, value)
+
+    def _read_rendered(self, report: Report) -> ConfigurationError | None:
+        """Read what became of the templates; return what is wrong with one of them, to be told where runs are told of.
+
+        Whether it is a dry run is read first: the account of one says so, and is written nowhere.
+        """
+        try:
+            for name in ("dry_run", *self.template_fields):
+                value = rendered(name, self.forms[name], getattr(self, name), name in self._templates)
+                setattr(self, name, value)
+                report.dry_run = self.dry_run
+        except ConfigurationError as error:
+            return error
+        return None
+
+    def _has(self, name: str) -> bool:
+        """Whether a parameter was given, as a value or as a template."""
+        return getattr(self, name) is not None
+
     def _check_parameters(self) -> None:
-        Mapper(self.fields, self.nulls, ZoneInfo(self.timezone))
-        if not 1 <= self.batch_size <= 1000:
-            raise ConfigurationError(f"batch_size must be from 1 to 1000, not {self.batch_size}")
-        if self.commit_batches is not None and self.commit_batches < 1:
-            raise ConfigurationError(f"commit_batches must be at least 1, not {self.commit_batches}")
-        for name, limit in (("max_removed", self.max_removed), ("max_rejected", self.max_rejected)):
-            if limit is not None and (limit < 0 or (isinstance(limit, float) and limit > 1)):
-                raise ConfigurationError(f"{name} must be a share from 0.0 to 1.0 or a number of rows, not {limit!r}")
+        """Refuse parameters that make no sense together."""
+        if self._has("sql") is self._has("table"):
+            raise ConfigurationError("Give the model as sql or as table, one of the two.")
         if re.search(r"[\[\]]", self.sync_id):
             raise ConfigurationError(
                 f"The sync_id {self.sync_id!r} has square brackets, which are for the partitions of a sync: "
@@ -215,6 +301,7 @@ class IterableModelOperator(BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Partial:  # type: ignore[override]  # Airflow's is a descriptor
         """Return what is to be expanded over partitions, each shown by its name in the Airflow UI."""
+        check_literals(cls.forms, cls.template_fields, {name: kwargs[name] for name in kwargs if name in cls.forms})
         return Partial(super().partial(**{"map_index_template": "{{ task.partition }}", **kwargs}))
 
     def needs_table_state(self) -> str | None:
@@ -240,8 +327,8 @@ class IterableModelOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the sync and return its report."""
-        hook = IterableHook(self.iterable_conn_id)
-        report = Report(self.sync_id, str(context["run_id"]), {}, dry_run=self.plan_only)
+        report = Report(self.sync_id, str(context["run_id"]), {})
+        wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
         report.identifying = self.identifying()
         audit = self._audit = self._auditing(context, report)
@@ -250,6 +337,9 @@ class IterableModelOperator(BaseOperator):
         self._types = None
         try:
             with audit:
+                if wrong is not None:
+                    raise wrong
+                hook = IterableHook(self.iterable_conn_id)
                 part = self._part(context)
                 report.destination = self.destination(hook)
                 report.resync = self._checked_resync(hook)
@@ -270,7 +360,9 @@ class IterableModelOperator(BaseOperator):
         report.requests = calls.counts
         self._tell(report)
         told = report.to_dict()
-        if self.partition is None:
+        if self.dry_run:
+            self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
+        elif self.partition is None:
             context["outlet_events"][self.asset].extra = told
         return told
 
@@ -301,7 +393,7 @@ class IterableModelOperator(BaseOperator):
                 distrust = _distrusting(session, report)
                 left_out = fields_left_out.left_out_of(sync, session, report.resync == "baseline" or bool(distrust))
                 if left_out is not None and report.resync == "changes":
-                    dry, approved = self.plan_only, self.approved_plan is not None
+                    dry, approved = self.dry_run, self.approved_plan is not None
                     look_for = partial(self._there, hook, client)
                     fields_left_out.look(left_out, sync, look_for, harm, dry=dry, approved=approved)
                 report.seconds["open"] = time.monotonic() - started
@@ -310,7 +402,7 @@ class IterableModelOperator(BaseOperator):
                     patience=Patience(commit_batches=self._batches(session)),
                     batch_size=self.batch_size,
                     max_rejected=self.max_rejected,
-                    dry_run=self.plan_only,
+                    dry_run=self.dry_run,
                     approved_plan=self.approved_plan,
                     about=self._about(hook, scope, session, project),
                     spool_dir=self.spool_dir,
@@ -323,7 +415,7 @@ class IterableModelOperator(BaseOperator):
                     left_out=left_out,
                 )
                 run(sync, model.chunks, session, self._sender(client), report, options)
-            if not self.plan_only:
+            if not self.dry_run:
                 if report.resync == "full":
                     session.note(RESYNC_NOTE, "")
                 session.finish(delivered=True)
@@ -358,21 +450,18 @@ class IterableModelOperator(BaseOperator):
 
         :raises ConfigurationError: it cannot be told, or is none of the partitions
         """
-        flag = {"true": True, "false": False}.get(str(self.repartition).strip().lower())
-        if flag is None:
-            raise ConfigurationError(f"repartition must be True or False, not {self.repartition!r}")
-        run, dry, mapped = str(context["run_id"]), self.plan_only, getattr(context["ti"], "map_index", None)
+        run, dry, mapped = str(context["run_id"]), self.dry_run, getattr(context["ti"], "map_index", None)
         if self.partition is None:
             if (-1 if mapped is None else mapped) >= 0:
                 raise ConfigurationError(f"{NEEDS_PARTITION} Nothing was read or sent.")
-            return Part(self.sync_id, repartition=flag, run=run, dry=dry)
+            return Part(self.sync_id, repartition=self.repartition, run=run, dry=dry)
         name, names = name_of(self.partition), names_of(self.partitions or ())
         if name not in names:
             raise ConfigurationError(
                 f"The partition {name!r} is none of partitions ({', '.join(names) or 'none'}). Nothing was read or "
                 "sent. Leave partitions out where .expand(partition=[...]) tells them, or name all of them."
             )
-        return Part(self.sync_id, name, names, flag, run, dry)
+        return Part(self.sync_id, name, names, self.repartition, run, dry)
 
     def _at_once(self, part: Part) -> int:
         """Return how many partitions may run at the same time, and so share Iterable's rate limits."""
@@ -385,9 +474,16 @@ class IterableModelOperator(BaseOperator):
         super().resolve_template_files()
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Render a field; of a mapped task this is where the name of its ``.sql`` file becomes the file's text."""
+        """Render a field; of a mapped task this is where the name of its ``.sql`` file becomes the file's text.
+
+        What a field comes from is made anew: Airflow would change it in place, for other tasks and runs too.
+        """
         if isinstance(content, str) and content is self.sql:
             self.model_source = self.model_source or content
+        if isinstance(content, Column | Json):
+            return replace(content, name=self.render_template(content.name, *args, **kwargs))
+        if isinstance(content, Constant):
+            return replace(content, value=self.render_template(content.value, *args, **kwargs))
         return super().render_template(content, *args, **kwargs)
 
     def model_name(self) -> str | None:
@@ -395,15 +491,13 @@ class IterableModelOperator(BaseOperator):
         source = self.model_source or self.sql
         if isinstance(source, str) and source.endswith(".sql") and "\n" not in source:
             return PurePosixPath(source).stem
-        return self.table.rpartition(".")[2] if self.table else None
+        return self.table.rpartition(".")[2] if isinstance(self.table, str) else None
 
     def _checked_resync(self, hook: IterableHook) -> Resync:
-        """Return the kind of resync, which is known only now.
+        """Return the kind of resync.
 
-        :raises ConfigurationError: it is none, or would do harm
+        :raises ConfigurationError: it would do harm
         """
-        if self.resync not in get_args(Resync):
-            raise ConfigurationError(f'resync must be "changes", "full" or "baseline", not {self.resync!r}')
         harm = self.cannot_resend(hook) if self.resync == "full" else None
         if harm:
             raise ConfigurationError(
@@ -484,8 +578,6 @@ class IterableModelOperator(BaseOperator):
             return ()
 
     def _model(self) -> Model:
-        if (self.sql is None) is (self.table is None):
-            raise ConfigurationError("Give the model as sql or as table, one of the two.")
         sql = self.sql if self.table is None else select_all(self.table)
         return Model(self._sql_hook(None), sql or "", self.parameters)
 

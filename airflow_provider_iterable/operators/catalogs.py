@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
@@ -16,6 +16,15 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.parameters import (
+    CATALOG,
+    COUNT,
+    FIELD_TYPES,
+    FLAG,
+    OPTIONAL_COLUMN,
+    Form,
+    choice,
+)
 from airflow_provider_iterable.syncs.catalogs import CatalogOptions, Catalogs, FieldType, OnRemoved
 
 if TYPE_CHECKING:
@@ -32,7 +41,7 @@ class IterableCatalogOperator(IterableModelOperator):
 
     All parameters of :class:`~airflow_provider_iterable.operators.base.IterableModelOperator`, and:
 
-    :param catalog_name: the catalog: letters, digits and dashes, at most 255; case makes no difference
+    :param catalog_name: the catalog: letters, digits and dashes, at most 255; case makes no difference (templated)
     :param item_id_column: the column with the item ID; default: the primary key, which is one column then
     :param on_removed: what happens to an item whose row has left the model: ``"keep"`` or ``"delete"`` it
     :param replace_uploaded_fields_only: leave the fields of an existing item that are not mapped as they are, instead
@@ -40,13 +49,26 @@ class IterableCatalogOperator(IterableModelOperator):
     :param create_catalog: create the catalog when it is missing; otherwise the task fails then
     :param field_types: top-level field to the type it is to have (``boolean``, ``date``, ``geo_location``, ``long``,
         ``double``, ``object`` or ``string``); set once, for Iterable never changes a type
-    :param max_deletes: most items deleted in one run
+    :param max_deletes: most items deleted in one run; ``None``: no limit (templated)
     :param salvage: send an item without the fields whose values have the wrong type, instead of rejecting the row; it
         is counted as accepted and as ``partial``
     """
 
     sync_type = "catalogs"
     changes_requests = ("on_removed", "replace_uploaded_fields_only", "create_catalog", "field_types", "salvage")
+    template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "catalog_name", "max_deletes")
+    forms: ClassVar[Mapping[str, Form]] = {
+        **IterableModelOperator.forms,
+        "catalog_name": CATALOG,
+        "item_id_column": OPTIONAL_COLUMN,
+        "on_removed": choice(OnRemoved),
+        "replace_uploaded_fields_only": FLAG,
+        "create_catalog": FLAG,
+        "field_types": FIELD_TYPES,
+        "max_deletes": COUNT,
+        "salvage": FLAG,
+    }
+    max_deletes: Any
 
     def __init__(
         self,
@@ -57,7 +79,7 @@ class IterableCatalogOperator(IterableModelOperator):
         replace_uploaded_fields_only: bool = False,
         create_catalog: bool = True,
         field_types: Mapping[str, FieldType] | None = None,
-        max_deletes: int = 1000,
+        max_deletes: int | str | None = 1000,
         salvage: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -70,11 +92,11 @@ class IterableCatalogOperator(IterableModelOperator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._options()
+        self._options("rendered-later")
 
-    def _options(self) -> CatalogOptions:
+    def _options(self, catalog: str) -> CatalogOptions:
         return CatalogOptions(
-            catalog=self.catalog_name,
+            catalog=catalog,
             primary_key=self.primary_key,
             item_id_column=self.item_id_column,
             on_removed=self.on_removed,
@@ -99,7 +121,7 @@ class IterableCatalogOperator(IterableModelOperator):
         """Return the catalog sync bound to the model's columns."""
         used = frozenset({*self.primary_key, *([self.item_id_column] if self.item_id_column else [])})
         mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), used, CATALOG_OFFSET)
-        return Catalogs(self._options(), mapper, columns)
+        return Catalogs(self._options(self.catalog_name), mapper, columns)
 
     def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
         self._report = report

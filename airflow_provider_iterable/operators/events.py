@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Sync
-from airflow_provider_iterable.errors import IterableSyncError
+from airflow_provider_iterable.errors import WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields, Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.parameters import (
+    FIELDS,
+    FLAG,
+    OPTIONAL_COLUMN,
+    OPTIONAL_FLAG,
+    OPTIONAL_TEXT,
+    Form,
+    choice,
+)
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.syncs.events import EventOptions, Events, EventType, check
 from airflow_provider_iterable.syncs.identity import Match, matching
@@ -37,7 +46,7 @@ class IterableEventOperator(IterableModelOperator):
     :param email_column: the column with the email address
     :param user_id_column: the column with the user ID
     :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
-    :param event_name: the name of all custom events
+    :param event_name: the name of all custom events (templated)
     :param event_name_column: instead of it, the column with their names
     :param event_id_column: the column with an ID by which Iterable knows an event, or a purchase, again; a changed row
         then overwrites what it sent before. Those of custom events have letters, digits and dashes; at most 512 bytes
@@ -58,6 +67,26 @@ class IterableEventOperator(IterableModelOperator):
 
     sync_type = "events"
     changes_requests = ("retry_unsafe", "create_new_fields")
+    template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "event_name")
+    forms: ClassVar[Mapping[str, Form]] = {
+        **IterableModelOperator.forms,
+        "event_type": choice(EventType),
+        "email_column": OPTIONAL_COLUMN,
+        "user_id_column": OPTIONAL_COLUMN,
+        "match_by": choice(Match, optional=True),
+        "event_name": OPTIONAL_TEXT,
+        "event_name_column": OPTIONAL_COLUMN,
+        "event_id_column": OPTIONAL_COLUMN,
+        "timestamp_column": OPTIONAL_COLUMN,
+        "items_column": OPTIONAL_COLUMN,
+        "total_column": OPTIONAL_COLUMN,
+        "user_fields": FIELDS,
+        "campaign_id_column": OPTIONAL_COLUMN,
+        "template_id_column": OPTIONAL_COLUMN,
+        "derive_ids": FLAG,
+        "retry_unsafe": FLAG,
+        "create_new_fields": OPTIONAL_FLAG,
+    }
 
     def __init__(
         self,
@@ -90,9 +119,8 @@ class IterableEventOperator(IterableModelOperator):
         super().__init__(**kwargs)
 
     def _check_parameters(self) -> None:
-        check(self._options(), self.fields, self.user_fields)
         super()._check_parameters()
-        Mapper(self.user_fields or {}, self.nulls)
+        check(self._options(), self._has("fields"), self.user_fields)
         if not (self.email_column and self.user_id_column and self.match_by is None):
             matching(self.match_by, self.email_column, self.user_id_column, None)
 
@@ -112,20 +140,7 @@ class IterableEventOperator(IterableModelOperator):
         return f"{self._countless()} would be tracked a second time"
 
     def _options(self) -> EventOptions:
-        return EventOptions(
-            event_type=self.event_type,
-            event_name=self.event_name,
-            event_name_column=self.event_name_column,
-            event_id_column=self.event_id_column,
-            timestamp_column=self.timestamp_column,
-            items_column=self.items_column,
-            total_column=self.total_column,
-            campaign_id_column=self.campaign_id_column,
-            template_id_column=self.template_id_column,
-            derive_ids=self.derive_ids,
-            retry_unsafe=self.retry_unsafe,
-            create_new_fields=self.create_new_fields,
-        )
+        return EventOptions(**{name: getattr(self, name) for name in EventOptions.__dataclass_fields__})
 
     def _match(self, hook: IterableHook) -> Match:
         return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
@@ -141,7 +156,7 @@ class IterableEventOperator(IterableModelOperator):
     def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
         """Return the event sync bound to the model's columns."""
         options, match, zone = self._options(), self._match(hook), ZoneInfo(self.timezone)
-        fields = {} if self.event_type == "cart" else self.fields
+        mapped = {} if self.event_type == "cart" else self.fields
         events = Events(
             options,
             sync_id=self.sync_id,
@@ -149,7 +164,7 @@ class IterableEventOperator(IterableModelOperator):
             match=match,
             identifier_column=(self.email_column if match == "email" else self.user_id_column) or "",
             project_type=hook.project_type,
-            mapper=Mapper(fields, self.nulls, zone, self._used()),
+            mapper=Mapper(mapped, self.nulls, zone, self._used()),
             user_mapper=Mapper(self.user_fields or {}, self.nulls, zone),
             columns=columns,
             zone=zone,
@@ -183,7 +198,7 @@ class IterableEventOperator(IterableModelOperator):
         def learn() -> None:
             try:
                 events.learn_types(self._profile_fields(hook, client))
-            except IterableSyncError as error:
+            except WorthRetrying as error:
                 log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return learn

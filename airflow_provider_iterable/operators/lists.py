@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.endpoints import MailingList
 from airflow_provider_iterable.engine.vocabulary import Sync
-from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, WorthRetrying
+from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import Fields, Mapper
+from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.parameters import (
+    COLUMNS,
+    DESCRIPTION,
+    FLAG,
+    LIST_ID,
+    OPTIONAL_COLUMN,
+    OPTIONAL_TEXT,
+    Form,
+    choice,
+)
 from airflow_provider_iterable.state.scope import Header, Session
 from airflow_provider_iterable.state.table import TableSession
 from airflow_provider_iterable.syncs.identity import Match, matching
@@ -44,11 +54,11 @@ class IterableListOperator(IterableModelOperator):
     :param email_column: the column with the email address
     :param user_id_column: the column with the user ID
     :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
-    :param list_id: the ID of a list that exists
+    :param list_id: the ID of a list that exists (templated)
     :param list_name: the name of a list, which is created when it is missing; default: the name of the ``.sql`` file
-        without its ending, the table's name, or the task's ID
-    :param list_description: the description of a list that is created
-    :param fields: profile fields that ride along; default: none
+        without its ending, the table's name, or the task's ID (templated)
+    :param list_description: the description of a list that is created (templated)
+    :param fields: profile fields that ride along; default: none (what they come from is templated)
     :param update_existing_users_only: skip users whom Iterable does not know, instead of creating them
     :param shared_list: lets several syncs of the same state tables fill one list
     :param salvage: send a record without the fields whose values have the wrong type, instead of rejecting the row;
@@ -57,17 +67,35 @@ class IterableListOperator(IterableModelOperator):
 
     sync_type = "lists"
     changes_requests = ("list_description", "update_existing_users_only", "salvage")
+    template_fields: Sequence[str] = (
+        *IterableModelOperator.template_fields,
+        "list_id",
+        "list_name",
+        "list_description",
+    )
+    forms: ClassVar[Mapping[str, Form]] = {
+        **IterableModelOperator.forms,
+        "primary_key": COLUMNS,
+        "email_column": OPTIONAL_COLUMN,
+        "user_id_column": OPTIONAL_COLUMN,
+        "match_by": choice(Match, optional=True),
+        "list_id": LIST_ID,
+        "list_name": OPTIONAL_TEXT,
+        "list_description": DESCRIPTION,
+        "update_existing_users_only": FLAG,
+        "shared_list": FLAG,
+        "salvage": FLAG,
+    }
+    list_id: Any
 
     def __init__(
         self,
         *,
         primary_key: str | Sequence[str] = (),
-        sql: str | None = None,
-        fields: Fields | None = None,
         email_column: str | None = None,
         user_id_column: str | None = None,
         match_by: Match | None = None,
-        list_id: int | None = None,
+        list_id: int | str | None = None,
         list_name: str | None = None,
         list_description: str | None = None,
         update_existing_users_only: bool = False,
@@ -79,20 +107,16 @@ class IterableListOperator(IterableModelOperator):
         self.list_id, self.list_name, self.list_description = list_id, list_name, list_description
         self.update_existing_users_only, self.shared_list = update_existing_users_only, shared_list
         self.salvage = salvage
-        super().__init__(primary_key=primary_key, sql=sql, fields={} if fields is None else fields, **kwargs)
+        super().__init__(primary_key=primary_key, **kwargs)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if not (self.email_column and self.user_id_column and self.match_by is None):
             matching(self.match_by, self.email_column, self.user_id_column, None)
-        if self.list_id is not None and (self.list_name is not None or self.list_description is not None):
+        if self._has("list_id") and (self._has("list_name") or self._has("list_description")):
             raise ConfigurationError(
                 "list_id names a list that exists: leave out list_name and list_description, or leave out list_id."
             )
-        if self.list_id is not None and (type(self.list_id) is not int or self.list_id < 1):
-            raise ConfigurationError(f"list_id must be a number, not {self.list_id!r}")
-        if self.list_name is not None and not self.list_name.strip():
-            raise ConfigurationError("list_name is blank")
 
     def _match(self, hook: IterableHook) -> Match:
         return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
@@ -128,7 +152,7 @@ class IterableListOperator(IterableModelOperator):
             existing_only=self.update_existing_users_only,
             salvage=self.salvage,
         )
-        members = Lists(options, Mapper(self.fields, self.nulls, ZoneInfo(self.timezone)), columns, target)
+        members = Lists(options, Mapper(self.fields or {}, self.nulls, ZoneInfo(self.timezone)), columns, target)
         log.info("Members are matched by %s; way: %s.", options.match, members.way)
         return members
 
@@ -146,7 +170,7 @@ class IterableListOperator(IterableModelOperator):
             if self.check_types and self.fields:
                 try:
                     members.learn_types(self._profile_fields(hook, client))
-                except IterableSyncError as error:
+                except WorthRetrying as error:
                     log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return prepare

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, Asset, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Asset, BaseOperator
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.operators.parameters import AS_IT_IS, rendered
 from airflow_provider_iterable.state import TableState
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class IterableSyncSummaryOperator(BaseOperator):
 
     :param reports: the output of the mapped sync: ``reports=sync.output`` (templated)
     :param partitions: all partitions; by default those over which the sync was expanded (templated)
+    :raises AirflowFailException: partitions is no list of partitions, or was not rendered
     :raises AirflowException: a partition did not report; the message says which
     """
 
@@ -160,7 +162,10 @@ class IterableSyncSummaryOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the sum."""
         reports = [report for report in self.reports or () if isinstance(report, Mapping)]
-        names = names_of(self.partitions or ())
+        try:
+            names = names_of(rendered("partitions", AS_IT_IS, self.partitions, False) or ())
+        except ConfigurationError as error:
+            raise AirflowFailException(str(error)) from None
         missing = [name for name in names if name not in {report.get("partition") for report in reports}]
         total = summed(self.sync_id, reports)
         log.info("%s", "\n".join(_lines(total, reports)))
@@ -170,7 +175,10 @@ class IterableSyncSummaryOperator(BaseOperator):
                 f"{', '.join(missing[:20])}. Nobody is told that the sync has run. Look at their tasks; when these "
                 "have succeeded, clear this one."
             )
-        context["outlet_events"][self.asset].extra = total
+        if total["dry_run"]:
+            self.outlets = []  # some partition has only made a plan
+        else:
+            context["outlet_events"][self.asset].extra = total
         return total
 
 
@@ -194,7 +202,7 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "destination": first.get("destination"),
         "status": statuses.pop() if len(statuses) == 1 else "failed",
         "resync": first.get("resync"),
-        "dry_run": first.get("dry_run"),
+        "dry_run": any(report.get("dry_run") for report in reports),
         "resend_reason": "; ".join(sorted({str(report["resend_reason"]) for report in reports} - {"None"})) or None,
         **{name: sum(report[name] for report in reports) for name in COUNTS},
         "left_out": dict(sorted(left_out.items())),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
@@ -15,6 +15,7 @@ from airflow_provider_iterable.engine.vocabulary import Reason, Send, Sync
 from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
 from airflow_provider_iterable.state.erasure import ErasingSession
 from airflow_provider_iterable.state.ledger import Ledger, Quota, project_of
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
@@ -43,12 +44,24 @@ class IterablePrivacyOperator(IterableModelOperator):
     :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
     :param requested_at_column: the column that says which request comes first where not all can be met in one run;
         default: the model's order
-    :param max_actions: most requests acted on in one run; the others wait for a later one
+    :param max_actions: most requests acted on in one run; the others wait for a later one (templated)
     :param allow_shared_user_id: lets ``action="delete"`` by user ID run where several profiles may have one ID
     """
 
     sync_type = "privacy"
     changes_requests = ("requested_at_column", "max_actions")
+    template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "max_actions")
+    forms: ClassVar[Mapping[str, Form]] = {
+        **IterableModelOperator.forms,
+        "action": choice(Action),
+        "email_column": OPTIONAL_COLUMN,
+        "user_id_column": OPTIONAL_COLUMN,
+        "match_by": choice(Match, optional=True),
+        "requested_at_column": OPTIONAL_COLUMN,
+        "max_actions": COUNT,
+        "allow_shared_user_id": FLAG,
+    }
+    max_actions: Any
 
     def __init__(
         self,
@@ -58,7 +71,7 @@ class IterablePrivacyOperator(IterableModelOperator):
         user_id_column: str | None = None,
         match_by: Match | None = None,
         requested_at_column: str | None = None,
-        max_actions: int | None = None,
+        max_actions: int | str | None = None,
         allow_shared_user_id: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -78,10 +91,8 @@ class IterablePrivacyOperator(IterableModelOperator):
                 f"A privacy sync keeps the ledger of Iterable's daily quota, and erases people, in tables; "
                 f"{type(self.state).__name__} has none. Use state=TableState()."
             )
-        if self.fields is not None:
+        if self._has("fields"):
             raise ConfigurationError("A privacy sync sends an identifier and nothing else: leave fields out.")
-        if self.max_actions is not None and self.max_actions < 0:
-            raise ConfigurationError(f"max_actions must be a number of requests, not {self.max_actions!r}")
         match = self.match_by
         if not (self.email_column and self.user_id_column and match is None):
             match = matching(match, self.email_column, self.user_id_column, None)
@@ -99,14 +110,14 @@ class IterablePrivacyOperator(IterableModelOperator):
     def _match(self, hook: IterableHook) -> Match:
         return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
 
-    def _options(self, match: Match, project_type: str | None) -> PrivacyOptions:
+    def _options(self, match: Match, project_type: str | None, most: int | None = None) -> PrivacyOptions:
         return PrivacyOptions(
             primary_key=self.primary_key,
             action=self.action,
             match=match,
             column=(self.email_column if match == "email" else self.user_id_column) or "",
             requested_at_column=self.requested_at_column,
-            max_actions=self.max_actions,
+            max_actions=most,
             zone=ZoneInfo(self.timezone),
             project_type=project_type,
             allow_shared_user_id=self.allow_shared_user_id,
@@ -126,7 +137,7 @@ class IterablePrivacyOperator(IterableModelOperator):
 
     def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
         """Return the privacy sync bound to the model's columns."""
-        return Privacy(self._options(self._match(hook), hook.project_type), columns)
+        return Privacy(self._options(self._match(hook), hook.project_type, self.max_actions), columns)
 
     def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
         check(self._options(self._match(hook), hook.project_type))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.vocabulary import Sync
-from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
+from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, OPTIONAL_FLAG, Form, choice
 from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.syncs.change_email import ChangeEmail, EmailChangeOptions
 from airflow_provider_iterable.syncs.identity import Match, matching
@@ -56,7 +57,7 @@ class IterableUserSyncOperator(IterableModelOperator):
     :param create_new_fields: whether Iterable creates unknown fields; default: as the project's setting says
     :param recheck_known_users: in update mode, ``"never"`` spares look-ups of users that the state knows, at the
         risk of creating one again that was deleted at Iterable
-    :param max_deletes: most profiles deleted in one run
+    :param max_deletes: most profiles deleted in one run; ``None``: no limit (templated)
     :param salvage: send a record without the fields whose values have the wrong type, instead of rejecting the row;
         it is counted as accepted and as ``partial``
     :param allow_shared_user_id: lets ``on_removed="delete"`` by user ID run where several profiles may have one ID
@@ -71,6 +72,23 @@ class IterableUserSyncOperator(IterableModelOperator):
         "recheck_known_users",
         "salvage",
     )
+    template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "max_deletes")
+    forms: ClassVar[Mapping[str, Form]] = {
+        **IterableModelOperator.forms,
+        "email_column": OPTIONAL_COLUMN,
+        "user_id_column": OPTIONAL_COLUMN,
+        "match_by": choice(Match, optional=True),
+        "mode": choice(Mode, "change_email"),
+        "new_email_column": OPTIONAL_COLUMN,
+        "on_removed": choice(OnRemoved),
+        "merge_nested_objects": OPTIONAL_FLAG,
+        "create_new_fields": OPTIONAL_FLAG,
+        "recheck_known_users": choice(Recheck),
+        "max_deletes": COUNT,
+        "allow_shared_user_id": FLAG,
+        "salvage": FLAG,
+    }
+    max_deletes: Any
 
     def __init__(
         self,
@@ -84,7 +102,7 @@ class IterableUserSyncOperator(IterableModelOperator):
         merge_nested_objects: bool | None = None,
         create_new_fields: bool | None = None,
         recheck_known_users: Recheck = "always",
-        max_deletes: int = 1000,
+        max_deletes: int | str | None = 1000,
         allow_shared_user_id: bool = False,
         salvage: bool = False,
         **kwargs: Any,
@@ -99,8 +117,6 @@ class IterableUserSyncOperator(IterableModelOperator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.mode not in ("upsert", "update", "change_email"):
-            raise ConfigurationError(f'mode must be "upsert", "update" or "change_email", not {self.mode!r}')
         if (self.mode == "change_email") is not bool(self.new_email_column):
             raise ConfigurationError('mode="change_email" and new_email_column go together: set both or neither.')
         if self.mode == "change_email":
@@ -195,7 +211,7 @@ class IterableUserSyncOperator(IterableModelOperator):
         def learn() -> None:
             try:
                 users.learn_types(self._profile_fields(hook, client))
-            except IterableSyncError as error:
+            except WorthRetrying as error:
                 log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
         return learn

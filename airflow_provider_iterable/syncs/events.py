@@ -106,25 +106,21 @@ class EventOptions:
         return self.event_type != "cart" and (self.derive_ids or self.event_id_column is not None)
 
 
-def check(options: EventOptions, fields: Fields | None, user_fields: Fields | None) -> None:
+def check(options: EventOptions, maps_fields: bool, user_fields: Fields | None) -> None:
     """Refuse options that make no sense together.
 
+    :param maps_fields: whether fields of the event are mapped
     :raises ConfigurationError: a parameter is missing, or means nothing for this type of event
     """
-    if options.event_type not in PARAMETERS:
-        raise ConfigurationError(
-            f"event_type must be one of {', '.join(map(repr, PARAMETERS))}, not {options.event_type!r}"
-        )
-    given = {name: getattr(options, name) for name in _OPTIONAL} | {"fields": fields, "user_fields": user_fields}
-    for name, value in given.items():
-        if value is not None and name not in PARAMETERS[options.event_type]:
+    given = [name for name in _OPTIONAL if getattr(options, name) is not None]
+    given += ["fields"] * maps_fields + ["user_fields"] * (user_fields is not None)
+    for name in given:
+        if name not in PARAMETERS[options.event_type]:
             hint = " A cart has no fields of its own; user_fields go to the profile." if name == "fields" else ""
             raise ConfigurationError(f'{name} has no meaning for event_type="{options.event_type}".{hint}')
     if options.event_type == "custom":
         if (options.event_name is None) is (options.event_name_column is None):
             raise ConfigurationError('event_type="custom" needs event_name or event_name_column, one of the two')
-        if options.event_name is not None and not options.event_name.strip():
-            raise ConfigurationError("event_name is blank")
     else:
         for name in ("items_column", "total_column"):
             if name in PARAMETERS[options.event_type] and not getattr(options, name):

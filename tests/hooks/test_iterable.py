@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_iterable.api.client import CallLog, Client
 from airflow_provider_iterable.engine.vocabulary import Request
-from airflow_provider_iterable.errors import ConfigurationError, Halted, IterableSyncError, WorthRetrying
+from airflow_provider_iterable.errors import ConfigurationError, Halted, WorthRetrying
 from airflow_provider_iterable.hooks import iterable
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from tests.services import Answer, Answering, answering
@@ -189,21 +189,83 @@ def test_types_of_a_catalog(connect: Connect, server: Answering, body: dict[str,
     assert server.history[0].path == "/api/catalogs/a%2Fb/fieldMappings"
 
 
-def test_a_key_that_may_read_and_not_create_a_catalog(connect: Connect, server: Answering) -> None:
-    """It is said at once; any other refusal may mean that the catalog is there."""
-    server.answers.append(Answer(403, b'{"msg":"x","code":"Forbidden","params":null}'))
+def test_a_catalog_that_is_not_created(connect: Connect, server: Answering) -> None:
+    """Of a refusal that is not the key's it is only told what it was: the catalog may be there."""
     server.answers.append(Answer(400, b'{"msg":"x","code":"BadParams","params":null}'))
     hook = connect(host=server.url)
     with hook.get_conn() as client:
-        with pytest.raises(ConfigurationError, match=r"The API key may not create the catalog shop \(403 Forbidden\)"):
-            hook.create_catalog(client, "shop")
         assert hook.create_catalog(client, "shop") == "400 BadParams"
+
+
+CALLS: dict[str, Callable[[IterableHook, Client], Any]] = {
+    "GET /api/users/getFields": lambda hook, client: hook.get_fields(client),
+    "GET /api/lists": lambda hook, client: hook.get_lists(client, "members"),
+    "POST /api/lists": lambda hook, client: hook.create_list(client, "members"),
+    "GET /api/catalogs/{name}/fieldMappings": lambda hook, client: hook.get_catalog_types(client, "shop"),
+    "POST /api/catalogs/{name}": lambda hook, client: hook.create_catalog(client, "shop"),
+    "PUT /api/catalogs/{name}/fieldMappings": lambda hook, client: hook.set_catalog_types(
+        client, "shop", {"a": "long"}
+    ),
+}
+NOT_ENABLED = b'{"msg":"Endpoint not found for project: 2158","code":"NotFound","params":null}'
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(401, b'{"msg":"ada@example.com","code":"BadApiKey"}'), "refused the API key (HTTP 401 BadApiKey)"),
+        (Answer(401, b'{"msg":"","code":"Success"}'), "refused the API key (HTTP 401)"),
+        (Answer(403, b'{"msg":"x","code":"Forbidden","params":null}'), "refused the API key (HTTP 403 Forbidden)"),
+        (Answer(404, NOT_ENABLED), "has not enabled {call} for this project (HTTP 404 NotFound)"),
+        (Answer(404, b"<html>nothing</html>"), "{call} is not there (HTTP 404): check the connection's host"),
+        (Answer(302), "{call} is not there (HTTP 302): check the connection's host"),
+    ],
+    ids=["401", "401 Success", "403", "404 not enabled", "404 page", "302"],
+)
+def test_the_first_refusal_ends_the_run(
+    connect: Connect, server: Answering, call: str, answer: Answer, words: str
+) -> None:
+    """Whatever call meets it: one request, and an error that a retry cannot mend."""
+    server.answers.append(answer)
+    hook = connect(host=server.url)
+    with hook.get_conn() as client, pytest.raises(Halted) as caught:
+        CALLS[call](hook, client)
+    assert words.format(call=call) in str(caught.value)
+    assert "No row was sent." in str(caught.value)
+    assert "ada" not in str(caught.value)
+    assert len(server.history) == 1
+
+
+@pytest.mark.parametrize("conn_type", ["postgres", "http", "snowflake", "aws"])
+def test_a_connection_of_another_service_is_refused(
+    monkeypatch: pytest.MonkeyPatch, server: Answering, conn_type: str
+) -> None:
+    """Its password is no API key, and goes nowhere."""
+    connection = {"conn_type": conn_type, "password": "of-another-service", "host": server.url}
+    monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", json.dumps(connection))
+    with pytest.raises(ConfigurationError, match=f"is of type '{conn_type}'.* no API key of Iterable") as caught:
+        IterableHook().get_conn()
+    assert "of-another-service" not in str(caught.value)
+    good, message = IterableHook().test_connection()
+    assert (good, message) == (False, str(caught.value))
+    assert server.history == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["iterable://:key@", "generic://:key@", '{"password": "key"}', '{"conn_type": "iterable", "password": "key"}'],
+)
+def test_a_connection_that_names_no_service_may_be_iterables(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    """Nothing is known against it."""
+    monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", uri)
+    assert IterableHook().api_key == "key"
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (Answer(401, b'{"msg":"ada@example.com","code":"BadApiKey","params":null}'), "401 BadApiKey"),
+        (Answer(500, b'{"msg":"ada@example.com","code":"GenericError","params":null}'), "500 GenericError"),
         (Answer(200, b"<html>"), "200"),
         (Answer(dropped=True), "no answer .ConnectionError."),
     ],
@@ -213,7 +275,7 @@ def test_fields_that_do_not_come_are_an_error(
 ) -> None:
     """The error names status and code, and none of Iterable's own text."""
     server.answers.append(answer)
-    with pytest.raises(IterableSyncError, match=message) as caught:
+    with pytest.raises(WorthRetrying, match=message) as caught:
         connect(host=server.url).get_fields()
     assert "ada" not in str(caught.value)
 
@@ -300,6 +362,7 @@ DISABLED = b'{"msg":"Disabled API key or insufficient privileges","code":"BadApi
             Answer(404, b"<!DOCTYPE html><title>Action not found</title>"),
             "is not Iterable's API: it answers with a web page",
         ),
+        (Answer(404, NOT_ENABLED), "has not enabled GET /api/channels for this project"),
         (Answer(200, b"\n<html>Log in</html>"), "a web page"),
         (Answer(200, b'{"ok":true}'), "is not Iterable's API"),
         (Answer(302), "is not Iterable's API"),

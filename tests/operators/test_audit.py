@@ -235,10 +235,10 @@ def test_errors_before_the_first_call(desk: Desk) -> None:
     desk.world.people(1)
     desk.run()
     other, _ = desk.failure(AirflowFailException, email_column=None, user_id_column="uid")
-    wrong, _ = desk.failure(AirflowFailException, resync="all")
+    wrong, _ = desk.failure(AirflowFailException, resync="{{ params.left_over }}")
     expected = [("failed", guarded), ("succeeded", None), ("failed", other), ("failed", wrong)]
     assert expected == desk.read("runs", "status, error", "sync_run_id")
-    assert desk.read("runs", "destination", run=4) != [("{}",)]
+    assert desk.read("runs", "destination", run=3) != [("{}",)]
 
 
 def test_a_model_that_breaks(desk: Desk) -> None:

@@ -16,12 +16,25 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Constant
-from airflow_provider_iterable.operators import IterableUserSyncOperator
+from airflow_provider_iterable.operators import (
+    IterableCatalogOperator,
+    IterableEventOperator,
+    IterableListOperator,
+    IterablePrivacyOperator,
+    IterableUserSyncOperator,
+)
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.state import TableState, XComState
 from tests.operators.conftest import KEY, Make, World, email, person
 
-OPERATORS = [IterableUserSyncOperator]
+OPERATORS: dict[type[IterableModelOperator], dict[str, Any]] = {
+    IterableUserSyncOperator: {"email_column": "email"},
+    IterableEventOperator: {"email_column": "email", "event_name": "seen"},
+    IterableListOperator: {"email_column": "email"},
+    IterableCatalogOperator: {"catalog_name": "shop"},
+    IterablePrivacyOperator: {"email_column": "email", "action": "forget", "state": TableState()},
+}
+"""Every operator with the least it needs besides its model."""
 NAME = "Lovelace-Byron"
 
 
@@ -123,9 +136,17 @@ def test_the_capture_captures(world: World, heard: Callable[[], str]) -> None:
 def test_template_fields_may_be_templates(operator: type[IterableModelOperator]) -> None:
     """Before rendering, each of them is a text of braces; the constructor looks at none."""
     jinja = {name: f"{{{{ params.{name} }}}}" for name in operator.template_fields}
-    made = operator(task_id="sync", primary_key="id", email_column="email", **jinja)  # type: ignore[arg-type]
-    for name, text in jinja.items():
-        assert getattr(made, name) == text
+    alternatives = [("table", "list_id"), ("sql", "list_name", "list_description"), ("table", "list_id", "fields")]
+    kept: set[str] = set()
+    for without in alternatives:  # what excludes one another, or means nothing to an operator
+        given: dict[str, Any] = {name: text for name, text in jinja.items() if name not in without}
+        if operator is IterablePrivacyOperator:
+            given.pop("fields", None)
+        made = operator(**{"task_id": "sync", "primary_key": "id", **OPERATORS[operator], **given})
+        for name, text in given.items():
+            assert getattr(made, name) == text
+        kept |= given.keys()
+    assert kept == jinja.keys() - ({"fields"} if operator is IterablePrivacyOperator else set())
 
 
 def loads(node: ast.AST, names: set[str]) -> list[str]:
@@ -178,7 +199,7 @@ def test_constructors_only_keep_template_fields(operator: type[IterableModelOper
     """What is rendered later is assigned under its own name, and not looked at, here or in what is called from here."""
     names = set(operator.template_fields)
     methods = methods_of_init(operator)
-    assert {"__init__", "_check_parameters"} <= {method.__name__ for method in methods}
+    assert {"__init__", "_check_parameters", "_check_literals"} <= {method.__name__ for method in methods}
     for method in methods:
         assert loads(ast.parse(textwrap.dedent(inspect.getsource(method))), names) == []
 
@@ -200,7 +221,7 @@ def test_the_search_for_uses_finds_them() -> None:
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_template_field_is_kept(operator: type[IterableModelOperator]) -> None:
     """A template field that no constructor assigns would not be rendered."""
-    made = operator(task_id="sync", sql_conn_id="w", primary_key="id", email_column="email")
+    made = operator(task_id="sync", sql_conn_id="w", primary_key="id", table="t", **OPERATORS[operator])
     assert set(operator.template_fields) <= set(vars(made))
     assert operator.template_ext == (".sql",)
 
@@ -229,7 +250,9 @@ def test_mistakes_are_found_when_the_dag_is_parsed(world: World, parameters: dic
 
 def test_defaults(world: World) -> None:
     """One task instance at a time, a lasting name, state in XCom, and an asset that the sync reads and writes."""
-    made = IterableUserSyncOperator(task_id="sync", sql_conn_id="w", primary_key=["a", "b"], email_column="email")
+    made = IterableUserSyncOperator(
+        task_id="sync", table="users", sql_conn_id="w", primary_key=["a", "b"], email_column="email"
+    )
     assert (made.max_active_tis_per_dag, made.sync_id, made.state) == (1, "adhoc_airflow.sync", XComState())
     assert made.primary_key == ("a", "b")
     assert made.asset.uri == "iterable://users/adhoc_airflow.sync"

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.vocabulary import Reply
 from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import IterableCatalogOperator
@@ -717,7 +719,32 @@ def test_a_key_that_may_not(make_shop: Any) -> None:
     shop = make_shop(read_only_keys=(KEY,))
     shop.goods(good(1))
     message, _ = shop.failure(AirflowFailException)
-    assert "did not return the fields of catalog Shop-1: 401 BadApiKey" in message
+    assert "refused the API key (HTTP 401 BadApiKey): it is wrong, disabled, of another data centre" in message
+    assert f"or may not make this call ({TYPES}). No row was sent." in message
+    assert shop.calls == {TYPES: 1}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("method", ["CREATE", "DEFINE"])
+def test_the_first_refusal_of_the_key_ends_the_run(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, method: str, status: int
+) -> None:
+    """Whether it is met by a creation, or by setting types: no item is sent."""
+    refused = {"CREATE": CREATE, "DEFINE": DEFINE}[method]
+
+    def request(client: Client, request: Any, rate: float) -> Reply:
+        if f"{request.method} {request.template}" == refused:
+            return Reply(status=status, body=b'{"code":"Forbidden"}')
+        return answered(client, request, rate)
+
+    answered = Client.request
+    monkeypatch.setattr(Client, "request", request)
+    shop.goods(good(1))
+    message, report = shop.failure(AirflowFailException, field_types={"price": "double"})
+    assert f"refused the API key (HTTP {status} Forbidden)" in message
+    assert f"({refused}). No row was sent." in message
+    assert WRITE not in shop.calls
+    assert report["status"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -727,9 +754,9 @@ def test_a_key_that_may_not(make_shop: Any) -> None:
         ({"catalog_name": ""}, "catalog_name must be"),
         ({"catalog_name": "x" * 256}, "catalog_name must be"),
         ({"catalog_name": "a/b"}, "catalog_name must be"),
-        ({"on_removed": "clear"}, "on_removed must be one of 'keep', 'delete', not 'clear'"),
+        ({"on_removed": "clear"}, 'on_removed must be "keep" or "delete", not \'clear\''),
         ({"primary_key": ["id", "sku"], "item_id_column": None}, "an item has one ID: name item_id_column"),
-        ({"primary_key": []}, "primary_key must name at least one column"),
+        ({"primary_key": []}, "primary_key must be a column, or a list of at least one column"),
         ({"field_types": {"price": "number"}}, "the type of 'price' must be one of boolean, date, geo_location"),
         ({"field_types": {"a.b": "long"}}, "'a.b' is no top-level field"),
     ],

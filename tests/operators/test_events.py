@@ -562,10 +562,16 @@ def test_user_fields_are_compared_with_their_types(open_shop: Open, heard: Calla
     assert shop.profiles[email(1)]["tier"] == 2
     assert shop.calls == {FIELDS: 1, PURCHASE: 1}
     assert "key [2]: field tier: long expected, string like x" in heard()
-    shop.sandbox.faults({"kind": "5xx_html", "path": "/api/users/getFields", "times": -1})
+    shop.sandbox.faults({"kind": "5xx_html", "path": "/api/users/getFields", "times": 1})
     shop.happen(3, tier=3)
     assert shop.run(user_fields={"tier": "tier"})["accepted"] == 1
     assert "Values are sent without comparing them" in heard()
+    shop.sandbox.faults({"kind": "5xx_html", "status": 403, "path": "/api/users/getFields", "times": -1})
+    shop.forget_calls()
+    shop.happen(5, tier=3)
+    message, _ = shop.failure(AirflowFailException, user_fields={"tier": "tier"})
+    assert "refused the API key (HTTP 403)" in message
+    assert shop.calls == {FIELDS: 1}
     shop.forget_calls()
     shop.happen(4, tier="5")
     assert shop.run(user_fields={"tier": "tier"}, check_types=False, max_rejected=1.0)["rejected"] == 1
@@ -663,10 +669,10 @@ def test_another_type_of_event_is_another_destination(open_shop: Open) -> None:
 
 CUSTOM: dict[str, Any] = {"event_type": "custom"}
 PARSE_TIME: list[tuple[dict[str, Any], str]] = [
-    ({"event_type": "visit", "event_name": None}, "event_type must be one of 'custom', 'purchase', 'cart'"),
+    ({"event_type": "visit", "event_name": None}, 'event_type must be "custom", "purchase" or "cart"'),
     ({"event_name": None}, "needs event_name or event_name_column"),
     ({"event_name_column": "name"}, "needs event_name or event_name_column"),
-    ({"event_name": " "}, "event_name is blank"),
+    ({"event_name": " "}, "event_name must be a text that is not blank"),
     ({"items_column": "items"}, 'items_column has no meaning for event_type="custom"'),
     ({"user_fields": {"tier": "tier"}}, 'user_fields has no meaning for event_type="custom"'),
     ({"event_type": "purchase", "event_name": "x"}, 'event_name has no meaning for event_type="purchase"'),

@@ -459,7 +459,22 @@ def test_a_refused_creation_says_so(world: ListWorld) -> None:
     world.people(1)
     world.sandbox.set(read_only_keys=["0123456789abcdef0123456789abcdef"])
     message, _ = world.failure(AirflowFailException, list_name="VIP")
-    assert "Iterable did not create the list 'VIP': 401" in message
+    assert "Iterable refused the API key (HTTP 401 BadApiKey)" in message
+    assert f"({CREATE}). No row was sent." in message
+    assert world.calls == {LISTS: 1, CREATE: 1}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("path", ["/api/lists", "/api/users/getFields"])
+def test_the_first_refusal_of_the_key_ends_the_run(world: ListWorld, path: str, status: int) -> None:
+    """Whether it is met by a look for the list, or by a look at the types: no member is sent."""
+    world.people(1)
+    world.sandbox.faults({"kind": "5xx_html", "status": status, "path": path, "times": 1})
+    message, report = world.failure(AirflowFailException, list_name="VIP", fields={"age": "age"})
+    assert f"refused the API key (HTTP {status})" in message
+    assert f"(GET {path}). No row was sent." in message
+    assert SUBSCRIBE not in world.calls
+    assert report["status"] == "failed"
 
 
 @pytest.mark.parametrize("fault", ["5xx_html", "429", "drop_before", "malformed"])
@@ -668,10 +683,10 @@ def test_guards(world: ListWorld) -> None:
     [
         ({"list_id": 7, "list_name": "VIP"}, "leave out list_name"),
         ({"list_id": 7, "list_description": "x"}, "leave out list_name and list_description"),
-        ({"list_id": "7"}, "list_id must be a number"),
+        ({"list_id": "seven"}, "list_id must be a number"),
         ({"list_id": True}, "list_id must be a number"),
         ({"list_id": 0}, "list_id must be a number"),
-        ({"list_name": " "}, "list_name is blank"),
+        ({"list_name": " "}, "list_name must be a text that is not blank"),
         ({"email_column": None, "user_id_column": None}, "a user needs an identifier"),
         ({"email_column": "email", "match_by": "user_id"}, "needs user_id_column"),
     ],

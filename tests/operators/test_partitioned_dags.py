@@ -137,7 +137,7 @@ def test_a_mapped_task_emits_no_event_and_waits_for_none() -> None:
 @pytest.mark.usefixtures("dag")
 def test_a_summary_is_about_a_partitioned_sync() -> None:
     """Of anything else it does not know which asset it is about."""
-    whole = IterableListOperator(**COMMON, state=TableState())
+    whole = IterableListOperator(**COMMON, table="users", state=TableState())
     others: list[Any] = [whole.output, [], None]
     for number, reports in enumerate(others):
         with pytest.raises(ConfigurationError, match=r"reports=sync\.output"):

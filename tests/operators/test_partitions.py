@@ -784,7 +784,7 @@ def test_the_audit_tells_partitions_apart(small: Shop) -> None:
 )
 def test_what_cannot_be_is_refused_when_the_operator_is_made(parameters: dict[str, Any], message: str) -> None:
     """Partitions need tables, and names that can be part of a sync's."""
-    given = {"partition": 1, "state": TableState(), **parameters}
+    given = {"partition": 1, "table": "users", "state": TableState(), **parameters}
     with pytest.raises(ConfigurationError, match=message.replace("[", r"\[")):
         IterableUserSyncOperator(task_id="t", sql_conn_id="w", primary_key="id", email_column="email", **given)
 
@@ -797,7 +797,7 @@ def test_what_cannot_be_is_refused_when_the_operator_is_made(parameters: dict[st
         ({"partitions": [0, "0"]}, "Partitions must differ from each other, and there are several 0"),
         ({"partitions": "0"}, "partitions must be a list of all partitions, not str"),
         ({"partitions": [0, None]}, "not NoneType"),
-        ({"repartition": "perhaps"}, "repartition must be True or False, not 'perhaps'"),
+        ({"repartition": "{{ params.perhaps }}"}, "repartition still holds '{{ params.perhaps }}'"),
         ({"sync_id": "x" * 249}, "a state table holds 250"),
     ],
 )
@@ -821,7 +821,8 @@ def test_a_mapped_task_without_a_partition_is_refused(small: Shop) -> None:
 
 def test_one_task_at_a_time_is_for_syncs_without_partitions() -> None:
     """Of those with partitions, the lease of each keeps a second run out, and no limit keeps the others waiting."""
-    common: Any = {"sql_conn_id": "w", "primary_key": "id", "email_column": "email", "state": TableState()}
+    common: Any = {"table": "users", "sql_conn_id": "w", "primary_key": "id", "email_column": "email"}
+    common["state"] = TableState()
     whole = IterableUserSyncOperator(task_id="whole", **common)
     part = IterableUserSyncOperator(task_id="part", partition=1, **common)
     assert (whole.max_active_tis_per_dag, part.max_active_tis_per_dag) == (1, None)

@@ -519,7 +519,7 @@ def test_a_shared_user_id_is_not_deleted_unasked(make_desk: Make) -> None:
     [
         ({"state": XComState()}, "TableState"),
         ({"state": None}, "TableState"),
-        ({"action": "destroy"}, "'delete', 'forget', 'unforget'"),
+        ({"action": "destroy"}, '"delete", "forget" or "unforget"'),
         ({"fields": {"a": "b"}}, "leave fields out"),
         ({"max_actions": -1}, "max_actions"),
         ({"email_column": None}, "Map email_column, user_id_column or both"),

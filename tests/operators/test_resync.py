@@ -376,12 +376,10 @@ def test_an_identifier_of_another_kind_names_nobody(world: World, on_removed: st
 
 @pytest.mark.parametrize("resync", ["", "none", "Full", "changes ", None])
 def test_another_word_is_refused(world: World, resync: Any) -> None:
-    """It is known only when the task runs, for it may come from a template; nothing is sent."""
-    world.people(1)
-    message, report = world.failure(AirflowFailException, resync=resync)
-    assert all(part in message for part in ('"changes"', '"full"', '"baseline"', repr(resync)))
-    assert report["resync"] == "changes"
-    assert not world.calls
+    """When the DAG is parsed; of a template, when the task runs."""
+    with pytest.raises(ConfigurationError) as failed:
+        world.make(resync=resync)
+    assert all(part in str(failed.value) for part in ('"changes"', '"full"', '"baseline"', repr(resync)))
 
 
 def test_resync_is_templated() -> None:

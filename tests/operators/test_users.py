@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_iterable.engine.vocabulary import Patch
+from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import base
 from airflow_provider_iterable.sandbox.options import ProjectType
@@ -265,8 +267,8 @@ def test_a_table_is_a_model(world: World) -> None:
     world.people(1)
     assert world.run(sql=None, table="users")["accepted"] == 1
     for wrong in ({"table": "users"}, {"sql": None}):
-        message, _ = world.failure(AirflowFailException, **wrong)
-        assert message == "Give the model as sql or as table, one of the two."
+        with pytest.raises(ConfigurationError, match="Give the model as sql or as table, one of the two"):
+            world.make(**wrong)
 
 
 def test_bad_rows_are_named_and_go_again(world: World, heard: Callable[[], str]) -> None:
@@ -517,6 +519,28 @@ def test_without_types_the_sync_goes_on(world: World, heard: Callable[[], str]) 
     world.people(1)
     assert world.run()["accepted"] == 1
     assert "Values are sent without comparing them" in heard()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_first_refusal_of_the_key_ends_the_run(world: World, status: int) -> None:
+    """A key that may not read the types may not write either: no profile is sent to find out."""
+    world.people(1)
+    world.sandbox.faults({"kind": "5xx_html", "status": status, "path": "/api/users/getFields", "times": 1})
+    message, report = world.failure(AirflowFailException)
+    assert f"refused the API key (HTTP {status})" in message
+    assert f"({FIELDS}). No row was sent." in message
+    assert world.calls == {FIELDS: 1}
+    assert (report["status"], report["accepted"]) == ("failed", 0)
+
+
+def test_another_services_connection_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its password does not even go to a sandbox."""
+    world.people(1)
+    connection = {"conn_type": "postgres", "password": "of-the-database", "host": world.sandbox.url}
+    monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", json.dumps(connection))
+    message, _ = world.failure(AirflowFailException)
+    assert "Connection iterable_default is of type 'postgres'" in message
+    assert world.calls == {}
 
 
 @pytest.mark.parametrize("too_large", ["413", "BatchTooLarge"])

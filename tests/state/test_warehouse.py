@@ -30,6 +30,7 @@ from airflow_provider_iterable.model import Model
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
+from airflow_provider_iterable.state.dialects import sqlite
 from airflow_provider_iterable.state.memory import MemoryState, tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
 from airflow_provider_iterable.state.table import Compare
@@ -49,6 +50,15 @@ from tests.state.test_table import (
 
 Types = Mapping[str, tuple[str, st.SearchStrategy[Any]]]
 
+SQLITE_FINGERPRINTS = [
+    ((), "d34416a0816c7a7b9a327bf2cd4bb5dc27"),
+    ((1, "x", None), "d3c31a6f51017fb9e400cd464db6974820"),
+    (
+        (2**63 - 1, -(2**63), 0.1, float("inf"), -0.0, b"\x00\xff", "é\u2028", None, ""),
+        "d30d5ec2888beb7e777034aa0f0f8b450c",
+    ),
+]
+"""Values, and what the version that first compared in SQLite made of them."""
 TEXTS = st.sampled_from([text for text in NASTY if "\x00" not in text]) | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8
 )
@@ -721,6 +731,52 @@ def test_another_field_for_the_same_column_is_another_mapping(warehouse: Warehou
     table(warehouse, (1, "a@x.io", "x"))
     assert (0, None) == quiet(*deliver(warehouse, sync_id))
     assert (0, MAPPING_CHANGED) == quiet(*deliver(warehouse, sync_id, fields={"label": "tag"}))
+
+
+@pytest.mark.parametrize("columns", [126, 127, 300])
+def test_wide_models_are_compared(warehouse: Warehouse, columns: int) -> None:
+    """However many columns are mapped: a change in any of them is news, and no change is none."""
+    sync_id = fresh()
+    fields = {f"f{number}": f"v{number}" for number in range(columns)}
+
+    def unchanged(**changes: Any) -> int:
+        values = {name: changes.get(name, number) for number, name in enumerate(fields.values())}
+        columns = ", ".join(f"{value} AS {name}" for name, value in values.items())
+        sql = f"SELECT CAST(1 AS {'SIGNED' if warehouse.kind == 'mysql' else 'BIGINT'}) AS id, email, {columns}"
+        warehouse.fill([[1 if name == "id" else "a@x.io" if name == "email" else None for name in warehouse.types]])
+        model = Model(warehouse.hook, f"{sql} FROM {warehouse.table}")
+        with warehouse.opened(sync_id, model=model) as (session, model), model:
+            options = UserOptions(("id",), "email", "email", project_type="email")
+            plan = planned(Users(options, Mapper(fields), model.columns), model, session)
+            remember(plan, session)
+            session.finish(delivered=True)
+        close_spools()
+        return plan.unchanged
+
+    assert [unchanged(), unchanged()] == [0, 1]
+    for changed in {0, 126 % columns, columns - 1}:
+        assert [unchanged(**{f"v{changed}": -1}), unchanged(**{f"v{changed}": -1})] == [0, 1], changed
+
+
+@pytest.mark.parametrize(("values", "fingerprint"), SQLITE_FINGERPRINTS)
+def test_fingerprints_of_sqlite_do_not_depend_on_how_the_columns_are_given(
+    values: tuple[Any, ...], fingerprint: str
+) -> None:
+    """What an earlier version made stays, and a SQLite that takes more arguments at once makes the same."""
+    assert sqlite._fingerprint("digest", *values) == fingerprint
+    for at in (0, 1, 3, len(values)):
+        assert (
+            sqlite._fingerprint_of("digest", sqlite._packed(*values[:at]), sqlite._packed(*values[at:])) == fingerprint
+        )
+
+
+def test_the_statement_of_sqlite_stays_as_long_as_the_columns_fit() -> None:
+    """Up to 126 columns it is what it was."""
+    comparing = sqlite.Sqlite()
+    columns = range(126)
+    names = ", ".join(f"c{number}" for number in columns)
+    assert comparing.fingerprint("d", columns) == f"iterable_fingerprint('d', {names})"
+    assert comparing.fingerprint("d", range(127)) == f"iterable_fingerprint_of('d', iterable_packed({names}, c126))"
 
 
 def test_a_wider_type_is_no_news(warehouse: Warehouse) -> None:

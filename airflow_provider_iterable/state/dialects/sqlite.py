@@ -14,6 +14,9 @@ from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, key_text
 from airflow_provider_iterable.state.dialects.vocabulary import Dialect, NotInSql, Typed, parts
 
 _encode = msgspec.json.Encoder().encode
+_pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
+MOST = 127
+"""Arguments that a function takes, unless SQLite was built to take more (SQLITE_MAX_FUNCTION_ARG)."""
 _SQLITE_VALUES: Mapping[type, str] = {int: "i", float: "f", str: "s", bytes: "b", type(None): "n"}
 
 
@@ -35,6 +38,8 @@ class Sqlite(Typed):
         """Give the connection the functions; a statement that reads begins a transaction."""
         connection.create_function("iterable_key", -1, _key, deterministic=True)
         connection.create_function("iterable_fingerprint", -1, _fingerprint, deterministic=True)
+        connection.create_function("iterable_packed", -1, _packed, deterministic=True)
+        connection.create_function("iterable_fingerprint_of", -1, _fingerprint_of, deterministic=True)
         cursor.execute("BEGIN")
         return cursor
 
@@ -51,8 +56,12 @@ class Sqlite(Typed):
         return f"iterable_key({', '.join(parts)})"
 
     def fingerprint(self, digest: str, columns: Sequence[int]) -> str:
-        """Return a call of the worker's function."""
-        return f"iterable_fingerprint({', '.join([self.quote(digest), *(f'c{number}' for number in columns)])})"
+        """Return a call of the worker's function; of columns that are more than it takes, parts are packed before."""
+        names = [f"c{number}" for number in columns]
+        if len(names) < MOST:
+            return f"iterable_fingerprint({', '.join([self.quote(digest), *names])})"
+        packed = [f"iterable_packed({', '.join(names[at : at + MOST])})" for at in range(0, len(names), MOST)]
+        return f"iterable_fingerprint_of({', '.join([self.quote(digest), *packed])})"
 
 
 def _key(*values: Any) -> str | None:
@@ -68,6 +77,14 @@ def _fingerprint(*values: Any) -> str:
     if "f" in kinds:  # an infinity has no JSON
         values = tuple(repr(value) if type(value) is float else value for value in values)
     return Sqlite.scheme + blake2b(_encode([kinds, *values]), digest_size=16).hexdigest()
+
+
+def _packed(*values: Any) -> bytes:
+    return _pack(values)
+
+
+def _fingerprint_of(digest: str, *packed: bytes) -> str:
+    return _fingerprint(digest, *(value for part in packed for value in _unpack(part)))
 
 
 SQLITE = Dialect(

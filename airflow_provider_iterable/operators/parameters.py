@@ -1,0 +1,300 @@
+"""Reads parameters strictly: literals when the DAG is parsed, what templates became when the task runs.
+
+Jinja gives texts, unless the DAG renders native objects: one reader serves both, and whatever it does not understand is
+refused, for a guess would allow what was forbidden.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
+
+from airflow_provider_iterable.api.values import item_id
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.mapping import check_fields
+
+_OPENING = re.compile(r"\{\{|\{%|\{#")
+_LEFT = re.compile(r"\{\{(?:.*?\}\})?|\{%(?:.*?%\})?", re.DOTALL)
+_WHOLE = re.compile(r"[+-]?\d+")
+_FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)")
+_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a parameter must be.
+
+    :param what: the same in words, after "must be"
+    :param read: returns the value in the form that the sync uses; ``ValueError`` or ``TypeError``: it is none
+    :param optional: whether the parameter may be left out
+    :param none: whether ``None`` says something, so that a template may become it
+    :param private: whether the value may be about people, so that it is not shown
+    """
+
+    what: str
+    read: Callable[[Any], Any]
+    optional: bool = False
+    none: bool = False
+    private: bool = False
+
+    def take(self, name: str, value: Any) -> Any:
+        """Return the value as the sync uses it.
+
+        :raises ConfigurationError: it is another form; the message names parameter and value
+        """
+        if value is None and (self.optional or self.none):
+            return None
+        try:
+            return self.read(value)
+        except ConfigurationError:
+            raise
+        except (ValueError, TypeError, KeyError, OSError):
+            shown = type(value).__name__ if self.private or isinstance(value, type) else _shown(value)
+            raise ConfigurationError(f"{name} must be {self.what}, not {shown}") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise TypeError
+    return {"true": True, "false": False}[value.strip().lower()]
+
+
+def _number(value: Any) -> int | float | None:
+    """Return a number as Python or Jinja write it: with a period, it is a float; no other form is one."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text == "None":
+            return None
+        if _WHOLE.fullmatch(text):
+            return int(text)
+        if _FRACTION.fullmatch(text):
+            return float(text)
+        raise ValueError
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError
+    return value
+
+
+def _within(least: float, most: float | None, *, none: bool = False) -> Callable[[Any], int | None]:
+    def read(value: Any) -> int | None:
+        number = _number(value)
+        if number is None and none:
+            return None
+        if not isinstance(number, int) or number < least or (most is not None and number > most):
+            raise ValueError
+        return number
+
+    return read
+
+
+def _limit(none: bool) -> Callable[[Any], int | float | None]:
+    def read(value: Any) -> int | float | None:
+        number = _number(value)
+        if number is None and none:
+            return None
+        if number is None or not (number >= 0) or (isinstance(number, float) and number > 1):
+            raise ValueError
+        return number
+
+    return read
+
+
+def _text(value: Any) -> str:
+    """Return a text that says something; ``None`` is what Jinja writes for a value that is not there."""
+    if not isinstance(value, str):
+        raise TypeError
+    if not value.strip() or value.strip() == "None":
+        raise ValueError
+    return value
+
+
+def _any_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    if value.strip() == "None":
+        raise ValueError
+    return value
+
+
+def _hash(value: Any) -> str:
+    """Return the hash of a plan; what is none agrees with no plan, so that nothing is sent."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _columns(value: Any) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)):
+        raise TypeError
+    return tuple(map(_text, names))
+
+
+def _key(value: Any) -> tuple[str, ...]:
+    columns = _columns(value)
+    if not columns:
+        raise ValueError
+    return columns
+
+
+def _store(value: Any) -> Any:
+    if isinstance(value, type) or not callable(getattr(value, "open", None)):
+        raise TypeError
+    return value
+
+
+def _zone(value: Any) -> str:
+    ZoneInfo(_text(value))
+    return str(value)
+
+
+def _bind_parameters(value: Any) -> Any:
+    if not isinstance(value, (Mapping, list, tuple)):
+        raise TypeError
+    return value
+
+
+def _mapping(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return value
+
+
+def _catalog(value: Any) -> str:
+    if item_id(_any_text(value)) != value:
+        raise ValueError
+    return str(value)
+
+
+def one_of(*allowed: str, optional: bool = False) -> Form:
+    """Return the form of a choice."""
+    names = [f'"{name}"' for name in allowed]
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            raise ValueError
+        return value
+
+    return Form(f"{', '.join(names[:-1])} or {names[-1]}", read, optional)
+
+
+def choice(literal: Any, *more: str, optional: bool = False) -> Form:
+    """Return the form of a choice between the values of a ``Literal``, and more."""
+    return one_of(*get_args(literal), *more, optional=optional)
+
+
+FLAG = Form("True or False", _flag)
+OPTIONAL_FLAG = Form("True, False or None", _flag, optional=True)
+COUNT = Form("a number of rows", _within(0, None, none=True), none=True)
+LIMIT = Form("a share from 0.0 to 1.0 or a number of rows", _limit(none=False))
+LIMIT_OR_NONE = Form("a share from 0.0 to 1.0 or a number of rows", _limit(none=True), none=True)
+TEXT = Form("a text that is not blank, and not None", _text)
+OPTIONAL_TEXT = Form("a text that is not blank, and not None", _text, optional=True)
+DESCRIPTION = Form("a text, and not None", _any_text, optional=True)
+PLAN_HASH = Form("the hash of a plan", _hash, optional=True)
+OPTIONAL_COLUMN = Form("the name of a column", _text, optional=True)
+KEY = Form("a column, or a list of at least one column", _key)
+COLUMNS = Form("a column, or a list of columns", _columns)
+SQL = Form("the text of one query, or the name of its file", _text, optional=True, private=True)
+BIND_PARAMETERS = Form("a dict or a list", _bind_parameters, optional=True, private=True)
+HOOK_PARAMS = Form("a dict", _mapping, optional=True, private=True)
+FIELDS = Form("a dict", lambda value: value, optional=True, private=True)
+"""The fields themselves are read by :func:`take`, for their messages name them."""
+FIELD_TYPES = Form("a dict of field to type", _mapping, optional=True)
+STATE = Form("a store such as TableState()", _store)
+ZONE = Form('the name of a time zone, such as "UTC"', _zone)
+BATCH_SIZE = Form("from 1 to 1000", _within(1, 1000))
+COMMIT_BATCHES = Form("at least 1", _within(1, None), optional=True)
+PATH = Form("a path", os.fspath, optional=True)
+LIST_ID = Form("a number", _within(1, None), optional=True)
+CATALOG = Form("letters, digits and dashes, at most 255 of them", _catalog)
+AS_IT_IS = Form("anything", lambda value: value, optional=True, none=True)
+"""What has a reader of its own."""
+
+
+def is_template(value: Any) -> bool:
+    """Whether Airflow makes another value of it before the task runs: Jinja, another task's output, a callable."""
+    if isinstance(value, str):
+        return bool(_OPENING.search(value))
+    if isinstance(value, (type, os.PathLike)):
+        return False
+    return callable(getattr(value, "resolve", None)) or callable(value)
+
+
+def take(name: str, form: Form, value: Any) -> Any:
+    """Return a parameter as the sync uses it.
+
+    :raises ConfigurationError: it is another form
+    """
+    if form is FIELDS and value is not None:
+        return check_fields(name, value, is_template)
+    return form.take(name, value)
+
+
+def check_literals(forms: Mapping[str, Form], templated: Collection[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what is known when the DAG is parsed; return it in the form that the sync uses, templated ones left out.
+
+    :raises ConfigurationError: one is another form, or holds Jinja where nothing renders it
+    """
+    read = {}
+    for name, value in given.items():
+        if name in templated:
+            if not is_template(value):
+                take(name, forms[name], value)
+        else:
+            for _, text in texts(name, value):
+                raise ConfigurationError(
+                    f"{name} holds a template, {text}, and is not templated: it would be used as it stands. "
+                    f"Templated are {', '.join(sorted(templated))}."
+                )
+            read[name] = take(name, forms[name], value)
+    return read
+
+
+def rendered(name: str, form: Form, value: Any, was_template: bool) -> Any:
+    """Return what became of a templated parameter, in the form that the sync uses.
+
+    :param was_template: whether it was more than a value when the DAG was parsed
+    :raises ConfigurationError: it is another form, or is not rendered
+    """
+    for place, text in texts(name, value):
+        raise ConfigurationError(
+            f"{place} still holds {text} after its templates were rendered. Nothing was read or sent. If that is a "
+            "template, have it rendered: Jinja inside of what Jinja gives is not. If it is meant as it stands, put the "
+            "braces together where they are used, in SQL as '{' || '{', or let a column of the model hold them."
+        )
+    if value is None and was_template and not form.none:
+        raise ConfigurationError(
+            f"The template of {name} became None. Nothing was read or sent. Have it give a value, or leave {name} out."
+        )
+    return take(name, form, value)
+
+
+def texts(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield every template inside a value, and where it stands; dicts, lists and dataclasses are entered."""
+    match value:
+        case str():
+            found = _LEFT.search(value)
+            if found is not None:
+                yield place, _shown(found[0])
+        case Mapping():
+            for name, member in value.items():
+                yield from texts(f"a name in {place}", name)
+                yield from texts(f"{place}[{name!r}]", member)
+        case list() | tuple() | set() | frozenset():
+            for member in value:
+                yield from texts(place, member)
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            for member in fields(value):
+                yield from texts(place, getattr(value, member.name))
