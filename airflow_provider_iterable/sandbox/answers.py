@@ -15,7 +15,10 @@ _PAGE = "<!DOCTYPE html>\n<html>\n<head><title>{0}</title></head>\n<body><h1>{0}
 
 
 class Answer(msgspec.Struct):
-    """A response, and for the call log its code, whether anything was written, and about whom."""
+    """A response, and for the call log its code, whether anything was written, and about whom.
+
+    With `drip` it is sent byte by byte, so many seconds apart.
+    """
 
     status: int
     body: bytes
@@ -24,6 +27,7 @@ class Answer(msgspec.Struct):
     content_type: str = JSON
     headers: dict[str, str] = {}
     identifiers: list[tuple[str, str]] = []
+    drip: float = 0.0
 
 
 def plain(value: Any, *, applied: bool = False) -> Answer:

@@ -19,6 +19,7 @@ class Call(msgspec.Struct):
     bytes: int
     applied: bool
     body_sha256: str
+    project: int
     started: float
     finished: float
     fault: str | None = None

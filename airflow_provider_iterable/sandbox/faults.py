@@ -3,21 +3,27 @@
 import random
 from collections.abc import Iterable
 from typing import Any, Literal
+from urllib.parse import unquote_plus
 
 import msgspec
 
-Kind = Literal["429", "5xx_html", "slow", "drop_before", "drop_after", "malformed"]
+Kind = Literal["429", "5xx_html", "poison", "slow", "drip", "drop_before", "drop_after", "malformed"]
+_POISON = {"times": -1, "status": 500}
+"""What holds for poison when nothing else is said."""
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
     """Something that goes wrong on calls of a path, after `after` of them, `times` times (-1: for ever).
 
-    `path` is a path, its template, or the folder it is in; any call when absent. `status` is that of
-    5xx_html, `seconds` the delay of slow and the reset of 429.
+    `path` is a path, its template, or the folder it is in; any call when absent. With `text`, only those calls
+    are meant in whose path, query or body the text stands; a poison needs one, and is for ever and a 500 when
+    nothing else is said. `status` is that of 5xx_html and poison, `seconds` the delay of slow, the wait before
+    each byte of drip and the reset of 429. 429, 5xx_html, poison and drop_before keep a call from the project.
     """
 
     kind: Kind
     path: str = ""
+    text: str = ""
     times: int = 1
     probability: float = 1.0
     seconds: float = 1.0
@@ -26,9 +32,19 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     matched: int = 0
     fired: int = 0
 
-    def matches(self, path: str, template: str) -> bool:
+    def __post_init__(self) -> None:
+        """Refuse a poison that would meet every call."""
+        if self.kind == "poison" and not self.text:
+            raise ValueError("poison needs a text")
+
+    def matches(self, path: str, template: str, query: str, body: bytes) -> bool:
         """Tell whether a call is one of those the fault is meant for."""
-        return self.path in ("", path, template) or path.startswith(self.path.rstrip("/") + "/")
+        there = self.path in ("", path, template) or path.startswith(self.path.rstrip("/") + "/")
+        return there and (not self.text or self._is_said(f"{path}?{query}", body))
+
+    def _is_said(self, target: str, body: bytes) -> bool:
+        """Tell whether the text stands in the body as it was sent, or in the target, encoded or not."""
+        return self.text.encode() in body or self.text in target or self.text in unquote_plus(target)
 
     def fires(self, chance: float) -> bool:
         """Count a matching call and tell whether it goes wrong."""
@@ -51,7 +67,7 @@ class Faults:
     def add(self, faults: Iterable[Any]) -> None:
         """Take in faults given as JSON; a wrong one is a ValueError, and then none is taken in."""
         try:
-            self._faults += msgspec.convert(list(faults), list[Fault])
+            self._faults += msgspec.convert([_completed(fault) for fault in faults], list[Fault])
         except msgspec.ValidationError as error:
             raise ValueError(f"faults: {error}") from None
 
@@ -63,9 +79,13 @@ class Faults:
         """Return the faults with how many calls each has matched, and spoilt."""
         return [{name: getattr(fault, name) for name in fault.__struct_fields__} for fault in self._faults]
 
-    def draw(self, path: str, template: str) -> Fault | None:
+    def draw(self, path: str, template: str, query: str, body: bytes) -> Fault | None:
         """Return the fault that befalls a call."""
         for fault in self._faults:
-            if fault.matches(path, template) and fault.fires(self._random.random()):
+            if fault.matches(path, template, query, body) and fault.fires(self._random.random()):
                 return fault
         return None
+
+
+def _completed(fault: Any) -> Any:
+    return {**_POISON, **fault} if isinstance(fault, dict) and fault.get("kind") == "poison" else fault

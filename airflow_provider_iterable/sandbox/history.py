@@ -6,7 +6,7 @@ from typing import Any
 
 from .events import Event, Events
 from .reading import purchase_parts
-from .service import Service
+from .service import Service, chosen
 from .values import date_of
 
 Row = dict[str, Any]
@@ -14,14 +14,16 @@ Row = dict[str, Any]
 
 def events(service: Service, query: dict[str, str], body: Any) -> Any:
     """Return the custom events that the query asks for."""
-    fields = service.project.event_schema.custom
-    return {**_found(service.project.events, query, _event_row, "events"), "fields": fields}
+    project = chosen(service, query)
+    fields = project.event_schema.custom
+    return {**_found(project.events, query, _event_row, "events"), "fields": fields}
 
 
 def purchases(service: Service, query: dict[str, str], body: Any) -> Any:
     """Return the purchases that the query asks for."""
-    fields = service.project.purchase_schema.custom.get("purchase", {})
-    return {**_found(service.project.purchases, query, _purchase_row, "purchases"), "fields": fields}
+    project = chosen(service, query)
+    fields = project.purchase_schema.custom.get("purchase", {})
+    return {**_found(project.purchases, query, _purchase_row, "purchases"), "fields": fields}
 
 
 def stored_events(events: Events) -> list[Row]:

@@ -10,14 +10,17 @@ from . import history, stock
 from .answers import Answer, plain
 from .options import Options
 from .project import Project
-from .service import Service
+from .service import Service, chosen
 
 Inspect = Callable[[Service, dict[str, str], Any], Any]
 
 
 def state(service: Service, query: dict[str, str], body: Any) -> Any:
-    """Return what the project holds; with `users=1` also all profiles as stored, or the first `limit`."""
-    project = service.project
+    """Return what the project holds; with `users=1` also all profiles as stored, or the first `limit`.
+
+    Like lists, catalogs, events and purchases, it is that of the project whose number `project` is.
+    """
+    project = chosen(service, query)
     found: dict[str, Any] = {
         "project_type": project.type,
         "users": len(project.profiles),
@@ -55,7 +58,7 @@ def options_of(options: Options) -> dict[str, Any]:
     """Return the options by name, keys only as how many there are."""
     shown: dict[str, Any] = {name: getattr(options, name) for name in options.__struct_fields__}
     shown["api_key"] = None if options.api_key is None else "(set)"
-    for name in ("read_only_keys", "disabled_keys"):
+    for name in ("read_only_keys", "disabled_keys", "project_keys"):
         shown[name] = len(shown[name])
     return shown
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from . import answers
 from .answers import Answer, plain, refusal, success
 from .bodies import OptionalUser
+from .channels import channels
 from .identity import Refusal
 from .list_bodies import NewList, Subscribe, Unsubscribe
 from .lists import MailingList
@@ -90,12 +91,13 @@ def unsubscribe(project: Project, request: Request[Unsubscribe]) -> Answer:
         if isinstance(profile, Profile):
             project.lists.unsubscribe(profile, found, project.clock())
             if body.channel_unsubscribe is True:
-                _leave_channel(profile, project.options.list_channel)
+                _leave_channel(profile, project)
         _count(done, profile)
     return _told(done)
 
 
-def _leave_channel(profile: Profile, channel: int) -> None:
+def _leave_channel(profile: Profile, project: Project) -> None:
+    channel = project.options.list_channel or channels(project.options.project_id)[0]["id"]
     held = profile.fields.get("unsubscribedChannelIds")
     left = held if isinstance(held, list) else []
     if channel not in left:

@@ -20,6 +20,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Keys that may only make the calls of a read-only key."""
     disabled_keys: tuple[str, ...] = ()
     """Keys that are known, yet may call nothing."""
+    project_keys: dict[Annotated[str, msgspec.Meta(min_length=1)], int] = {}
+    """Numbers of projects by server-side key: keys of one number share a project that is apart from all others,
+    with users, lists, rates and channel IDs of its own. Any other key is of the project `project_id`."""
 
     # Rates and sizes
     rates: bool = True
@@ -113,8 +116,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Lists that cannot be deleted."""
     static_lists_only: bool = False
     """Whether lists of other types than Standard refuse to take members; a recording of 2017 says no."""
-    list_channel: int = 1001
-    """The channel that channelUnsubscribe leaves."""
+    list_channel: int | None = None
+    """The channel that channelUnsubscribe leaves; the first of the project when None."""
     opt_in: bool = False
     """Whether the project has the opt-in feature, which subscribedMessageTypeIds needs."""
     subscriptions_conflict: Literal["whole", "listed"] = "whole"
@@ -144,7 +147,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     # The sandbox
     project_id: int = 10216
-    """The number that messages name."""
+    """The project's number, which messages name and from which the IDs of its channels and message types come."""
     record_identifiers: bool = False
     """Whether each call remembers the identifiers it got accepted."""
 

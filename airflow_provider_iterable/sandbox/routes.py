@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, unquote_plus
 import msgspec
 
 from . import catalog_routes as catalogs
+from . import channels as stock
 from . import commerce_routes as commerce
 from . import event_routes as events
 from . import list_routes as lists
@@ -15,7 +16,6 @@ from . import user_routes as users
 from .answers import Answer, plain
 from .bodies import BulkUpdate, EmailChange, Named, UserUpdate
 from .catalog_bodies import Documents, ItemIds, Mappings, Patch, Replacement
-from .channels import CHANNELS, MESSAGE_TYPES
 from .event_bodies import CartUpdate, Purchase, Track, TrackBulk
 from .list_bodies import BulkSubscriptionUpdate, NewList, Subscribe, SubscriptionUpdate, Unsubscribe
 from .project import Project
@@ -52,12 +52,12 @@ class Route(msgspec.Struct, frozen=True):
 
 def channels(project: Project, request: Request[None]) -> Answer:
     """List the message channels."""
-    return plain({"channels": CHANNELS})
+    return plain({"channels": stock.channels(project.options.project_id)})
 
 
 def message_types(project: Project, request: Request[None]) -> Answer:
     """List the message types."""
-    return plain({"messageTypes": MESSAGE_TYPES})
+    return plain({"messageTypes": stock.message_types(project.options.project_id)})
 
 
 ROUTES = (

@@ -28,7 +28,10 @@ HOST = "127.0.0.1"
 
 
 class Sandbox:
-    """A local Iterable with one project, on a port of 127.0.0.1; it serves from `start` to `stop`."""
+    """A local Iterable on a port of 127.0.0.1; it serves from `start` to `stop`.
+
+    Its properties show the first project; those that the option `project_keys` adds are shown by the inspections.
+    """
 
     def __init__(
         self,
@@ -239,7 +242,13 @@ class _Handler(BaseHTTPRequestHandler):
         }
         phrase = self.responses.get(answer.status, ("", ""))[0]
         lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{k}: {v}" for k, v in headers.items())]
-        self.wfile.write("\r\n".join((*lines, "", "")).encode("latin-1") + answer.body)
+        message = "\r\n".join((*lines, "", "")).encode("latin-1") + answer.body
+        if not answer.drip:
+            self.wfile.write(message)
+            return
+        for number in message:
+            cast(_Server, self.server).sleep(answer.drip)
+            self.wfile.write(bytes((number,)))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the calls are kept elsewhere."""

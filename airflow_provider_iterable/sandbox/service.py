@@ -1,4 +1,4 @@
-"""Knows the order in which a request is treated, from fault and key to the log; knows no sockets."""
+"""Knows the order in which a request is treated, from fault and project to the log; knows no sockets."""
 
 import hashlib
 import threading
@@ -33,7 +33,10 @@ class Incoming(msgspec.Struct):
 
 
 class Service:
-    """Iterable's API in front of one project, with its keys, rates, faults and log."""
+    """Iterable's API in front of projects of one type, with their keys, rates, faults and log.
+
+    There is one project, and others only where `project_keys` names them; each is made when it is first met.
+    """
 
     def __init__(
         self, project_type: ProjectType, *, options: Options, clock: Callable[[], float], seed: int = 0
@@ -49,6 +52,8 @@ class Service:
 
     def _begin(self, project_type: ProjectType, options: Options, seed: int) -> None:
         self.project = Project(project_type, options=options, clock=self.clock, seed=seed)
+        self._others: dict[int, Project] = {}
+        self._seed = seed
         self.faults = Faults(seed)
         self.limits = Limits()
         self.calls.clear()
@@ -60,15 +65,34 @@ class Service:
             first_type, options, seed = self._first
             self._begin(project_type or first_type, options, seed)
 
+    def numbered(self, number: int) -> Project:
+        """Return the project with the number, which has the options of the first; an unknown one is a ValueError."""
+        options = self.project.options
+        if number == options.project_id:
+            return self.project
+        if number not in options.project_keys.values():
+            raise ValueError(f"no project {number}")
+        own = msgspec.structs.replace(options, project_id=number)
+        if number not in self._others:
+            self._others[number] = Project(self.project.type, options=own, clock=self.clock, seed=self._seed)
+        self._others[number].options = own
+        return self._others[number]
+
+    def project_of(self, key: str) -> Project:
+        """Return the project that a key belongs to."""
+        options = self.project.options
+        return self.numbered(options.project_keys.get(key, options.project_id))
+
     def handle(self, incoming: Incoming, elapse: Callable[[float], None]) -> Answer | None:
         """Treat an API request and log it; None means to close the connection without an answer."""
         started = self.clock()
         found = self._table.find(incoming.method, incoming.path)
-        call = _call_of(incoming, found[0] if found else None, started)
         with self.lock:
-            fault = self.faults.draw(incoming.path, call.template or incoming.path)
+            project = self.project_of(incoming.headers.get("api-key", ""))
+            call = _call_of(incoming, found[0] if found else None, started, project.options.project_id)
+            fault = self.faults.draw(incoming.path, call.template or incoming.path, incoming.query, incoming.body)
         call.fault = fault.kind if fault else None
-        answer = self._answered(incoming, found, fault, call)
+        answer = self._answered(project, incoming, found, fault, call)
         if fault is not None and fault.kind == "slow":
             elapse(fault.seconds)
         with self.lock:
@@ -78,6 +102,7 @@ class Service:
 
     def _answered(
         self,
+        project: Project,
         incoming: Incoming,
         found: tuple[Route, dict[str, str]] | None,
         fault: Fault | None,
@@ -86,41 +111,29 @@ class Service:
         """Return what goes out, and note it in the call."""
         if fault is not None and fault.kind == "drop_before":
             return None
-        answer = self._spoilt_early(fault, found, incoming) or self._judged(incoming, found, call)
+        answer = _spoilt_early(project, fault, found, incoming) or self._judged(project, incoming, found, call)
         call.applied = answer.applied
-        if self.project.options.record_identifiers:
+        if project.options.record_identifiers:
             call.identifiers = answer.identifiers
         if fault is not None and fault.kind == "drop_after":
             return None
         if fault is not None and fault.kind == "malformed":
             answer = Answer(200, b'{"msg":"","code":"Succ')
+        if fault is not None and fault.kind == "drip":
+            answer.drip = fault.seconds
         call.status, call.code = answer.status, answer.code
         return answer
 
-    def _spoilt_early(
-        self, fault: Fault | None, found: tuple[Route, dict[str, str]] | None, incoming: Incoming
-    ) -> Answer | None:
-        """Return the answer of a fault that keeps the request from the project."""
-        if fault is None:
-            return None
-        if fault.kind == "5xx_html":
-            return answers.page(fault.status, f"{fault.status} Service Unavailable")
-        if fault.kind == "429":
-            route = found[0] if found else None
-            rate = (route.rate if route else None) or 1.0
-            excess = Excess(rate, max(1.0, rate), 0, fault.seconds)
-            exact = route is not None and route.exact
-            return answers.too_fast(incoming.path, excess, self.project.options, with_params=exact)
-        return None
-
-    def _judged(self, incoming: Incoming, found: tuple[Route, dict[str, str]] | None, call: Call) -> Answer:
+    def _judged(
+        self, project: Project, incoming: Incoming, found: tuple[Route, dict[str, str]] | None, call: Call
+    ) -> Answer:
         """Return Iterable's own answer."""
         if found is None:
             return answers.page(404, "Action not found")
         route, variable = found
-        options = self.project.options
+        options = project.options
         with self.lock:
-            barred = _key_refusal(incoming, route, options) or self._too_fast(route, incoming)
+            barred = _key_refusal(incoming, route, options) or self._too_fast(project, route, incoming)
         if barred is not None:
             return barred
         if route.bulk and len(incoming.body) > options.max_bytes:
@@ -135,28 +148,49 @@ class Service:
         request: Request[Any] = Request({**query_of(incoming.query), **variable}, body)
         with self.lock:
             try:
-                return route.action(self.project, request)
+                return route.action(project, request)
             except RecursionError:
                 return answers.bad_body(route.template, {})
 
-    def _too_fast(self, route: Route, incoming: Incoming) -> Answer | None:
+    def _too_fast(self, project: Project, route: Route, incoming: Incoming) -> Answer | None:
         """Count the request to the rate and the daily quota of its endpoint, or refuse it."""
-        options, now = self.project.options, self.clock()
+        options, now = project.options, self.clock()
         rate = options.rate_overrides.get(route.endpoint, route.rate)
         excess = None
         if options.rates and rate is not None:
-            excess = self.limits.refuse(_counter(route, incoming), rate, options.burst_seconds * route.period, now)
+            counter = f"{options.project_id} {_counter(route, incoming)}"
+            excess = self.limits.refuse(counter, rate, options.burst_seconds * route.period, now)
         if excess is None and route.quota is not None:
-            excess = self._over_quota(route.quota, now)
+            excess = _over_quota(project, route.quota, now)
         if excess is None:
             return None
         return answers.too_fast(incoming.path, excess, options, with_params=route.exact)
 
-    def _over_quota(self, name: str, now: float) -> Excess | None:
-        quota, most = self.project.quotas[name], self.project.options.forget_quota
-        if quota.take(now, most):
-            return None
-        return Excess((most or 0) / DAY, most or 0, 0, quota.reset(now))
+
+def _spoilt_early(
+    project: Project, fault: Fault | None, found: tuple[Route, dict[str, str]] | None, incoming: Incoming
+) -> Answer | None:
+    """Return the answer of a fault that keeps the request from the project."""
+    if fault is None:
+        return None
+    if fault.kind == "5xx_html":
+        return answers.page(fault.status, f"{fault.status} Service Unavailable")
+    if fault.kind == "poison":
+        return answers.refusal(fault.status, "GenericError", "An error occurred while processing the request")
+    if fault.kind == "429":
+        route = found[0] if found else None
+        rate = (route.rate if route else None) or 1.0
+        excess = Excess(rate, max(1.0, rate), 0, fault.seconds)
+        exact = route is not None and route.exact
+        return answers.too_fast(incoming.path, excess, project.options, with_params=exact)
+    return None
+
+
+def _over_quota(project: Project, name: str, now: float) -> Excess | None:
+    quota, most = project.quotas[name], project.options.forget_quota
+    if quota.take(now, most):
+        return None
+    return Excess((most or 0) / DAY, most or 0, 0, quota.reset(now))
 
 
 def _counter(route: Route, incoming: Incoming) -> str:
@@ -169,7 +203,7 @@ def _known(project_type: ProjectType | None) -> None:
         raise ValueError(f"project_type: one of {', '.join(PROJECT_TYPES)}")
 
 
-def _call_of(incoming: Incoming, route: Route | None, started: float) -> Call:
+def _call_of(incoming: Incoming, route: Route | None, started: float, project: int) -> Call:
     return Call(
         seq=0,
         method=incoming.method,
@@ -181,6 +215,7 @@ def _call_of(incoming: Incoming, route: Route | None, started: float) -> Call:
         bytes=len(incoming.body),
         applied=False,
         body_sha256=hashlib.sha256(incoming.body).hexdigest(),
+        project=project,
         started=started,
         finished=started,
     )
@@ -208,6 +243,11 @@ def _key_refusal(incoming: Incoming, route: Route, options: Options) -> Answer |
     if disabled or (read_only and not route.open):
         identifier = hashlib.sha256(key.encode()).hexdigest()[:8]
         return answers.weak_key(ip, endpoint, identifier, "ReadOnly" if read_only else "ServerSide")
-    if read_only or (key and options.api_key in (None, key)):
+    if read_only or key in options.project_keys or (key and options.api_key in (None, key)):
         return None
     return answers.bad_key(ip, endpoint)
+
+
+def chosen(service: Service, query: dict[str, str]) -> Project:
+    """Return the project that an inspection asks for: the first, unless `project` says another number."""
+    return service.numbered(int(query["project"])) if "project" in query else service.project

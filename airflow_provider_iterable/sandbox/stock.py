@@ -7,12 +7,12 @@ import msgspec
 
 from .lists import ListType
 from .project import Project
-from .service import Service
+from .service import Service, chosen
 
 
 def lists(service: Service, query: dict[str, str], body: Any) -> Any:
     """Return the lists, how often each name was created, and the deleted IDs; members with `members=1`."""
-    project = service.project
+    project = chosen(service, query)
     limit = _limit(query, "members")
     return {
         "lists": stored_lists(project, limit),
@@ -50,7 +50,7 @@ def stored_lists(project: Project, limit: int | None = None) -> list[dict[str, A
 def add_list(service: Service, query: dict[str, str], body: Any) -> Any:
     """Make a list of any type, which the API cannot."""
     wanted = msgspec.convert(body, _NewList)
-    project = service.project
+    project = chosen(service, query)
     made = project.lists.create(wanted.name, wanted.description, wanted.listType, service.clock())
     return {"listId": made.id}
 
@@ -63,7 +63,7 @@ class _NewList(msgspec.Struct, forbid_unknown_fields=True):
 
 def catalogs(service: Service, query: dict[str, str], body: Any) -> Any:
     """Return the catalogs, how often each name was created and deleted; items with `items=1`."""
-    project = service.project
+    project = chosen(service, query)
     limit = _limit(query, "items")
     return {
         "catalogs": stored_catalogs(project, limit),

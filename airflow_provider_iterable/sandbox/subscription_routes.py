@@ -2,7 +2,7 @@
 
 from .answers import Answer, plain, refusal, success
 from .bodies import OptionalUser
-from .channels import CHANNEL_OF
+from .channels import channel_of
 from .identity import Claim, Refusal
 from .list_bodies import BulkSubscriptionUpdate, SubscriptionUpdate
 from .profiles import Profile
@@ -117,6 +117,7 @@ def _complaint(project: Project, update: SubscriptionUpdate) -> str | None:
         known = project.known(_user(update))
         left = known.fields.get("unsubscribedChannelIds") if isinstance(known, Profile) else None
     for number in wanted:
-        if isinstance(left, list) and CHANNEL_OF.get(number) in left:
-            return f"Message type {number} belongs to channel {CHANNEL_OF[number]}, which is unsubscribed"
+        channel = channel_of(project.options.project_id, number)
+        if isinstance(left, list) and channel in left:
+            return f"Message type {number} belongs to channel {channel}, which is unsubscribed"
     return None

@@ -94,6 +94,44 @@ def test_slow_answers_late(make: Make, clock: Clock) -> None:
     assert clock.now == START + 30
 
 
+POISONED = {"users": [{"email": "b@x.io", "dataFields": {"word": "p\u00f6ison"}}]}
+
+
+def test_poison_refuses_whatever_names_it(make: Make) -> None:
+    """Each request whose body or target holds the text is a 500, until the faults end; nothing of it is stored."""
+    client = make()
+    spoil(client, {"kind": "poison", "text": "b@x.io"})
+    for _ in range(30):
+        reply = client.post("users/bulkUpdate", {"users": [{"email": "a@x.io"}, {"email": "b@x.io"}]})
+        assert (reply.status, reply.code) == (500, "GenericError")
+    assert client.project.profiles.with_email("a@x.io") is None
+    assert last(client)["fault"] == "poison"
+    assert client.post("users/bulkUpdate", ONE).status == 200
+    targets = ["users/b@x.io", "users/b%40x.io", "users/getByEmail?email=b%40x.io", "users/a@x.io"]
+    assert [client.get(target).status for target in targets] == [500, 500, 500, 200]
+    ask(client, "DELETE", "/sandbox/faults")
+    assert client.post("users/bulkUpdate", POISONED).status == 200
+
+
+def test_poison_may_be_told_apart(make: Make) -> None:
+    """It takes a path, a status and a number of times as other faults do, and any fault takes a text."""
+    client = make()
+    spoil(client, {"kind": "poison", "text": "p\u00f6ison", "path": BULK, "status": 502, "times": 1})
+    sent = json.dumps(POISONED, ensure_ascii=False).encode()
+    replies = [client.get("users/p%C3%B6ison@x.io"), *(client.post("users/bulkUpdate", sent) for _ in range(2))]
+    assert [reply.status for reply in replies] == [200, 502, 200]
+    spoil(client, {"kind": "drop_after", "text": "a@x.io"})
+    assert [client.post("users/bulkUpdate", body).status for body in (POISONED, ONE, ONE)] == [200, 0, 200]
+
+
+def test_drip_is_the_true_answer(make: Make) -> None:
+    """The call is applied and answered as ever, only sent slowly."""
+    client = make()
+    spoil(client, {"kind": "drip", "seconds": 2})
+    reply = client.post("users/bulkUpdate", ONE)
+    assert (reply.json["successCount"], client.fields_of("a@x.io")) == (1, {"f": 1})
+
+
 def test_faults_are_counted(make: Make) -> None:
     """`after` lets calls pass, `times` ends a fault, -1 never does; then comes the next fault."""
     client = make()
@@ -150,7 +188,9 @@ def test_a_fault_of_no_times_never_comes(make: Make) -> None:
     assert client.clock.now == START + 1
 
 
-@pytest.mark.parametrize("fault", [{"kind": "none"}, {"kind": "slow", "second": 1}, {}, 5])
+@pytest.mark.parametrize(
+    "fault", [{"kind": "none"}, {"kind": "slow", "second": 1}, {"kind": ["slow"]}, {"kind": "poison"}, {}, 5]
+)
 def test_wrong_faults_are_refused(make: Make, fault: Any) -> None:
     """An unknown kind or member is an error, and no fault of the list is taken in."""
     client = make()
@@ -180,6 +220,7 @@ def test_calls_are_remembered_without_their_keys(make: Make) -> None:
         "bytes": len(body),
         "applied": True,
         "body_sha256": hashlib.sha256(body).hexdigest(),
+        "project": 10216,
         "started": START,
         "finished": START,
         "fault": None,

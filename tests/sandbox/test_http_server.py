@@ -144,6 +144,39 @@ def test_slow_uses_the_given_sleep() -> None:
     assert slept == [3600]
 
 
+def test_drip_sends_one_byte_at_a_time() -> None:
+    """The whole answer comes byte by byte, by the function the sandbox was given, and the next one at once."""
+    slept: list[float] = []
+    with Sandbox("hybrid", sleep=slept.append) as sandbox:
+        sandbox.faults({"kind": "drip", "seconds": 2})
+        with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as raw:
+            raw.sendall(b"GET /api/users/forgotten HTTP/1.1\r\nApi-Key: key\r\n\r\n")
+            received = b""
+            while not received.endswith(b'{"hashedEmails":[]}'):
+                received += raw.recv(65536)
+            assert slept == [2] * len(received)
+            raw.sendall(b"GET /api/users/forgotten HTTP/1.1\r\nApi-Key: key\r\n\r\n")
+            assert raw.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        assert slept == [2] * len(received)
+
+
+def test_a_client_need_not_wait_for_the_drip(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+    """The server goes on when a client gives up between two bytes, and when it ends itself."""
+    sandbox.faults({"kind": "drip", "seconds": 0.05, "times": -1})
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as raw:
+            raw.sendall(b"GET /api/channels HTTP/1.1\r\nApi-Key: key\r\n\r\n")
+            assert raw.recv(1) == b"H"
+    left = socket.create_connection(("127.0.0.1", sandbox.port), timeout=10)
+    left.sendall(b"GET /api/channels HTTP/1.1\r\nApi-Key: key\r\n\r\n")
+    assert left.recv(1) == b"H"
+    sandbox.stop()
+    time.sleep(0.2)
+    assert len(left.recv(65536)) < 20
+    left.close()
+    assert capfd.readouterr().err == ""
+
+
 def test_calls_may_come_at_once(sandbox: Sandbox) -> None:
     """Parallel connections are served, and no write is lost."""
 

@@ -205,9 +205,9 @@ def test_subscriptions_stay_as_they_are(make: Make) -> None:
     """Being put on a list changes no subscription that is there; every accepted call is a write of the profile."""
     client = make()
     number = new_list(client)
-    client.post("users/updateSubscriptions", {"email": "a@x.io", "unsubscribedChannelIds": [1003]})
+    client.post("users/updateSubscriptions", {"email": "a@x.io", "unsubscribedChannelIds": [102163]})
     subscribe(client, number, {"email": "a@x.io"})
-    assert client.fields_of("a@x.io") == {"emailListIds": [number], **EMPTY, "unsubscribedChannelIds": [1003]}
+    assert client.fields_of("a@x.io") == {"emailListIds": [number], **EMPTY, "unsubscribedChannelIds": [102163]}
     client.clock.pass_(60)
     unsubscribe(client, number, {"email": "a@x.io"})
     [profile] = client.project.profiles
@@ -344,7 +344,7 @@ def test_leaving_by_the_project_s_identifiers(make: Make) -> None:
         ({}, [], "absent"),
         ({"channelUnsubscribe": None}, [], "absent"),
         ({"channelUnsubscribe": False}, [], "false"),
-        ({"channelUnsubscribe": True, "campaignId": 5}, [1001], "true"),
+        ({"channelUnsubscribe": True, "campaignId": 5}, [102161], "true"),
     ],
 )
 def test_the_channel_is_left_only_on_demand(make: Make, rest: dict[str, Any], channels: list[int], said: str) -> None:

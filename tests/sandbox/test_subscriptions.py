@@ -33,14 +33,14 @@ def test_an_array_replaces_the_stored_one(make: Make) -> None:
     """Arrays that are absent or null stay, an empty one clears; other fields are left alone."""
     client = make()
     client.bulk({"email": "a@x.io", "dataFields": {"f": 1}})
-    reply = one(client, email="A@x.io", emailListIds=[1, 2], unsubscribedChannelIds=[1001])
+    reply = one(client, email="A@x.io", emailListIds=[1, 2], unsubscribedChannelIds=[102161])
     assert (reply.status, reply.code) == (200, "Success")
-    one(client, email="a@x.io", emailListIds=[3], unsubscribedChannelIds=None, unsubscribedMessageTypeIds=[2001])
+    one(client, email="a@x.io", emailListIds=[3], unsubscribedChannelIds=None, unsubscribedMessageTypeIds=[102165])
     assert client.fields_of("a@x.io") == {
         "f": 1,
         "emailListIds": [3],
-        "unsubscribedChannelIds": [1001],
-        "unsubscribedMessageTypeIds": [2001],
+        "unsubscribedChannelIds": [102161],
+        "unsubscribedMessageTypeIds": [102165],
     }
     one(client, email="a@x.io", emailListIds=[], campaignId=1, templateId=2)
     assert client.read("a@x.io")["user"]["dataFields"]["emailListIds"] == []
@@ -91,7 +91,7 @@ def test_unknown_users_by_project_type(make: Make) -> None:
         ({"email": "a@x.io", "userId": "2"}, 409, "ExternalKeyConflict"),
         ({}, 400, "BadParams"),
         ({"email": "a@x.io", "emailListIds": ["1"]}, 400, "BadJsonBody"),
-        ({"email": "a@x.io", "subscribedMessageTypeIds": [2001]}, 400, "BadParams"),
+        ({"email": "a@x.io", "subscribedMessageTypeIds": [102165]}, 400, "BadParams"),
     ],
 )
 def test_why_one_is_refused(make: Make, body: dict[str, Any], status: int, code: str) -> None:
@@ -107,14 +107,14 @@ def test_why_one_is_refused(make: Make, body: dict[str, Any], status: int, code:
 def test_opting_in_needs_the_feature_and_the_channel(make: Make) -> None:
     """With opt_in a message type is subscribed unless its channel is left, if validateChannelAlignment holds."""
     client = make(opt_in=True)
-    assert one(client, email="a@x.io", subscribedMessageTypeIds=[2001]).status == 200
-    one(client, email="a@x.io", unsubscribedChannelIds=[1001])
-    assert one(client, email="a@x.io", subscribedMessageTypeIds=[2002]).status == 200
-    assert one(client, email="a@x.io", subscribedMessageTypeIds=[2001]).code == "BadParams"
-    body = {"subscribedMessageTypeIds": [2002], "unsubscribedChannelIds": [1002]}
+    assert one(client, email="a@x.io", subscribedMessageTypeIds=[102165]).status == 200
+    one(client, email="a@x.io", unsubscribedChannelIds=[102161])
+    assert one(client, email="a@x.io", subscribedMessageTypeIds=[102166]).status == 200
+    assert one(client, email="a@x.io", subscribedMessageTypeIds=[102165]).code == "BadParams"
+    body = {"subscribedMessageTypeIds": [102166], "unsubscribedChannelIds": [102162]}
     assert one(client, email="b@x.io", **body).code == "BadParams"
     assert client.fields_of("b@x.io") is None
-    assert one(client, email="a@x.io", subscribedMessageTypeIds=[2001], unsubscribedChannelIds=[]).status == 200
+    assert one(client, email="a@x.io", subscribedMessageTypeIds=[102165], unsubscribedChannelIds=[]).status == 200
     assert one(client, email="b@x.io", **body, validateChannelAlignment=False).status == 200
 
 
@@ -125,11 +125,11 @@ def test_many_are_counted(make: Make) -> None:
     reply = many(
         client,
         {"email": "A@x.io", "emailListIds": [1]},
-        {"email": "FOO@", "subscribedMessageTypeIds": [2001]},
+        {"email": "FOO@", "subscribedMessageTypeIds": [102165]},
         {"userId": "x "},
         {"userId": "unknown"},
         {"email": "odd@x.io"},
-        {"email": "B@x.io", "subscribedMessageTypeIds": [2001]},
+        {"email": "B@x.io", "subscribedMessageTypeIds": [102165]},
         {},
     )
     assert (reply.status, reply.json) == (
