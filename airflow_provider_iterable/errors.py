@@ -17,6 +17,7 @@
         ├── LeaseHeld             another run of the sync is under way; nothing was read or sent
         ├── ModelUnavailable      the model could not be read; nothing was sent
         ├── Unfinished            rows were deferred
+        ├── Stopped               the task was stopped from outside
         └── StateUnavailable      the state could not be read or written; accepted batches in flight go again
 """
 
@@ -87,6 +88,10 @@ class ModelUnavailable(WorthRetrying):
 
 class Unfinished(WorthRetrying):
     """Rows were deferred."""
+
+
+class Stopped(WorthRetrying):
+    """The task was stopped from outside; what was accepted is remembered."""
 
 
 class StateUnavailable(WorthRetrying):
