@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -141,15 +142,19 @@ class IterableHook(BaseHook):
             )
         return url
 
-    def get_conn(self, on_call: OnCall | None = None, share: float = 1.0) -> Client:
+    def get_conn(
+        self, on_call: OnCall | None = None, share: float = 1.0, stopped: threading.Event | None = None
+    ) -> Client:
         """Return a new client for the connection; nothing is called yet.
 
         :param on_call: told about each request (default: nobody is).
         :param share: of the connection's ``rate_share``, for one of several clients at the same time.
+        :param stopped: stops the client from outside, when it is set.
         :raises ConfigurationError: when a setting of the connection makes no sense.
         """
         _ = self.project_type, self.update_only  # Nonsense is refused before the first call, not half way.
-        return Client(self.host, self.api_key, rate_share=self.rate_share * share, on_call=on_call)
+        share *= self.rate_share
+        return Client(self.host, self.api_key, rate_share=share, on_call=on_call, stopped=stopped)
 
     def get_fields(self, client: Client | None = None) -> dict[str, str]:
         """Return the project's profile fields and their types, nested ones with dots (3 calls per second).
