@@ -19,6 +19,7 @@ No message holds an email address: each is masked when the error is made.
         ├── LeaseHeld             another run of the sync is under way; nothing was read or sent
         ├── ModelUnavailable      the model could not be read; nothing was sent
         ├── Unfinished            rows were deferred
+        ├── Stopped               the task was stopped from outside
         └── StateUnavailable      the state could not be read or written; accepted batches in flight go again
 """
 
@@ -91,6 +92,10 @@ class ModelUnavailable(WorthRetrying):
 
 class Unfinished(WorthRetrying):
     """Rows were deferred."""
+
+
+class Stopped(WorthRetrying):
+    """The task was stopped from outside; what was accepted is remembered."""
 
 
 class StateUnavailable(WorthRetrying):

@@ -167,6 +167,8 @@ class TinyIterable:
         for raw, person in zip(raws, people, strict=True):
             email = person.email.strip().lower()
             if email in self.refused:
+                if self.refused[email] == "notFoundEmails":
+                    self.users.pop(email, None)  # or it would not be true
                 failed.setdefault(self.refused[email], []).append(email)
                 continue
             done += 1

@@ -33,7 +33,7 @@ from urllib.request import Request, urlopen
 
 import msgspec
 
-from airflow_provider_iterable.engine.deliver import Patience
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Gone, Sync
 from airflow_provider_iterable.state import ObjectState, TableState
 from airflow_provider_iterable.state.scope import Scope, Store

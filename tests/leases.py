@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_iterable.engine.deliver import Patience
+from airflow_provider_iterable.engine.tries import Patience
 from tests.kill import BULK, DEADLINE, SYNC_ID, Scene, email, scene
 
 SHORT = 2.0

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -186,13 +187,19 @@ class Heard:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response to give; without a length the connection is dropped in its midst."""
+    """A response to give; without a length the connection is dropped in its midst.
+
+    What drips comes byte by byte, and never ends: before the status line, among the headers, or in a body with or
+    without a length.
+    """
 
     status: int = 200
     body: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)
     truncated: bool = False
     dropped: bool = False
+    drips: Literal["", "at once", "headers", "body", "endless body"] = ""
+    late: float = 0.0
 
 
 class Answering:
@@ -203,6 +210,8 @@ class Answering:
         self.history: list[Heard] = []
         self.connections = 0
         self.url = ""
+        self.closing, self.hung_up = threading.Event(), threading.Event()
+        """Set at the end; and when a client has gone while it was dripped at."""
 
 
 @contextmanager
@@ -228,8 +237,12 @@ def answering() -> Iterator[Answering]:
             self.give(state.answers.popleft() if state.answers else Answer())
 
         def give(self, answer: Answer) -> None:
+            state.closing.wait(answer.late)
             if answer.dropped:
                 self.close_connection = True
+                return
+            if answer.drips:
+                self.drip(answer)
                 return
             self.send_response(answer.status)
             for name, value in answer.headers.items():
@@ -238,6 +251,20 @@ def answering() -> Iterator[Answering]:
             self.end_headers()
             self.wfile.write(answer.body)
             self.close_connection = self.close_connection or answer.truncated
+
+        def drip(self, answer: Answer) -> None:
+            self.close_connection = True
+            begun = {
+                "at once": b"",
+                "headers": b"HTTP/1.1 200 OK\r\nX-Long: ",
+                "body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+                "endless body": b"HTTP/1.0 200 OK\r\n\r\n",
+            }[answer.drips]
+            with suppress(OSError):
+                self.wfile.write(begun)
+                while not state.closing.wait(0.02):
+                    self.wfile.write(b"x")
+            state.hung_up.set()
 
         def log_message(self, format: str, *args: object) -> None:
             """Keep the test's output to itself."""
@@ -250,6 +277,7 @@ def answering() -> Iterator[Answering]:
     try:
         yield state
     finally:
+        state.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -2,7 +2,8 @@
 
 Every request of a task passes here, from whichever thread: tokens are reserved under a lock, waited for outside it,
 and a request that Iterable answers with 429 holds its endpoint for all the others. Nothing is retried, redirected or
-raised: an answer that never came is a :class:`Reply` too. Identifiers (in paths) and the key stay inside.
+raised: an answer that never came is a :class:`Reply` too, and so is one that takes too long, or is absurdly large.
+Identifiers (in paths) and the key stay inside.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, NewConnectionError
 
 from airflow_provider_iterable import __version__
+from airflow_provider_iterable.api.deadlines import POOLS, Deadlines
 from airflow_provider_iterable.api.pacing import Bucket
 from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Request
 from airflow_provider_iterable.errors import ConfigurationError
@@ -37,6 +39,13 @@ BURST_SECONDS = 0.75
 that travel faster than the first one did would come too early for a bucket that is used to the last token."""
 LONGEST_HOLD = 86_400.0
 """No documented limit counts over more than a day; a longer wait is not a number of seconds."""
+LONGEST_TURN = 10.0
+"""Seconds for which a batch waits here while its endpoint is held; whoever sends it decides about longer waits."""
+LONGEST_WAIT = 600.0
+"""Seconds for which any other request does; it is not sent if they are not enough."""
+LARGEST_ANSWER = 50_000_000
+"""Bytes; nothing that Iterable is asked here takes a hundredth of it."""
+CHUNK = 65_536
 
 
 class CallLog(Struct, frozen=True):
@@ -78,10 +87,12 @@ class Client:
     :param api_key: a server-side key of the project.
     :param rate_share: the share of each endpoint's documented rate that this client may use, above 0 and at most 1.
     :param timeout: seconds to wait for a connection, and for each read (default 5 and 60).
+    :param total: seconds that one request may take, from connecting to the last byte of its answer (default 120).
     :param connections: connections kept open, and so requests under way at once (default 8).
     :param clock: seconds that never run backwards.
     :param sleep: waits for some seconds; by default :meth:`stop` cuts it short.
     :param on_call: told about each request that was sent; an error it raises is logged and swallowed.
+    :param stopped: stops the client from outside, when it is set.
     :raises ConfigurationError: when the URL is not one of a host, the key cannot be an HTTP header, or ``rate_share``
         is out of range.
     """
@@ -93,10 +104,12 @@ class Client:
         *,
         rate_share: float = 1.0,
         timeout: tuple[float, float] = (5, 60),
+        total: float = 120,
         connections: int = 8,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
         on_call: OnCall | None = None,
+        stopped: threading.Event | None = None,
     ) -> None:
         _check(base_url, api_key, rate_share)
         self._base_url = base_url.rstrip("/")
@@ -111,10 +124,11 @@ class Client:
         self._timeout = timeout
         # The adapter without a session: no cookies, redirects or environment look-ups for each request, and nothing
         # that threads could write to. It opens no more connections than it may keep.
-        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0, pool_block=True)
+        self._adapter = _Adapter(pool_connections=1, pool_maxsize=connections, max_retries=0, pool_block=True)
         self._proxies, self._verify = _environment(self._base_url)
         self._clock = clock
-        self._stopped = threading.Event()
+        self._stopped = stopped or threading.Event()
+        self._deadlines = Deadlines(total, self._stopped)
         self._permitted: Callable[[], bool] = lambda: True
         self._room = threading.BoundedSemaphore(connections)
         self._sleep = sleep or self._stopped.wait
@@ -140,23 +154,26 @@ class Client:
         return urlsplit(self._base_url).netloc
 
     def send(self, batch: Batch) -> Reply:
-        """Send a batch in one request, when its endpoint's turn comes, and return whatever came back."""
+        """Send a batch in one request, when its endpoint's turn comes, and return whatever came back.
+
+        What would have to wait long for its endpoint comes back as a 429 that was not sent.
+        """
         call = batch.call
-        return self._pass(call.wrap(batch.operations), call.rate, len(batch.operations))
+        return self._pass(call.wrap(batch.operations), call.rate, len(batch.operations), LONGEST_TURN)
 
     def request(self, request: Request, rate: float) -> Reply:
         """Send one request, when its endpoint's turn comes, and return whatever came back.
 
         :param rate: requests per second that Iterable documents for the endpoint; 0 where it documents none.
         """
-        return self._pass(request, rate, 1)
+        return self._pass(request, rate, 1, LONGEST_WAIT)
 
     def pause(self, seconds: float) -> None:
         """Wait between tries; :meth:`stop` cuts it short."""
         self._sleep(seconds)
 
     def stop(self) -> None:
-        """Let no request start from now on; waiting ends at once, answers under way still arrive."""
+        """Let no request start from now on; waiting ends at once, answers under way have a few seconds to arrive."""
         self._stopped.set()
 
     def ask(self, permitted: Callable[[], bool]) -> None:
@@ -164,13 +181,16 @@ class Client:
         self._permitted = permitted
 
     def close(self) -> None:
-        """Stop, and close the idle connections."""
+        """Stop, hang up on whatever is under way, and close the connections."""
         self.stop()
+        self._deadlines.close()
         self._adapter.close()
 
-    def _pass(self, request: Request, rate: float, rows: int) -> Reply:
+    def _pass(self, request: Request, rate: float, rows: int, longest: float) -> Reply:
         bucket = self._bucket((request.method, request.template), rate)
-        self._wait_for_turn(bucket)
+        held = self._wait_for_turn(bucket, longest)
+        if held:
+            return Reply(status=429, retry_after=held, error="Held", sent=False)
         with self._room:  # here, and not where the adapter has no connection left: a permission is soon stale
             if not self._stopped.is_set() and not self._permitted():
                 self.stop()
@@ -193,38 +213,49 @@ class Client:
                 bucket = self._buckets[endpoint] = Bucket(own, max(1.0, own * BURST_SECONDS))
             return bucket
 
-    def _wait_for_turn(self, bucket: Bucket) -> None:
+    def _wait_for_turn(self, bucket: Bucket, longest: float) -> float:
+        """Wait for the next token; return for how long the endpoint is held, without waiting, if that is too long."""
         while not self._stopped.is_set():
             with self._lock:
                 now = self._clock()
+                held = bucket.held_until - now
+                if held > longest:
+                    return held
                 wait = bucket.reserve(now)
             if wait <= 0:
-                return
+                break
             self._sleep(wait)
             if bucket.held_until <= now + wait:
-                return
+                break
             # A 429 came in meanwhile and holds the endpoint beyond this turn: queue again.
+        return 0.0
 
     def _exchange(self, request: Request, started: float) -> Reply:
-        try:
-            prepared = requests.Request(
-                request.method,
-                self._base_url + request.path,
-                headers=self._headers,
-                params=dict(request.query) or None,
-                data=request.body,
-            ).prepare()
-            with self._adapter.send(
-                prepared, timeout=self._timeout, verify=self._verify, proxies=self._proxies
-            ) as response:
-                body = response.content
-        except (requests.RequestException, HTTPError, OSError) as error:
+        error: Exception | None = None
+        with self._deadlines.watching() as exchange:
+            try:
+                prepared = requests.Request(
+                    request.method,
+                    self._base_url + request.path,
+                    headers=self._headers,
+                    params=dict(request.query) or None,
+                    data=request.body,
+                ).prepare()
+                with self._adapter.send(
+                    prepared, stream=True, timeout=self._timeout, verify=self._verify, proxies=self._proxies
+                ) as response:
+                    body = _read(response)
+            except Exception as caught:
+                if not exchange.ended and not isinstance(caught, _UNANSWERED):
+                    raise
+                error = caught
+        if error is not None or exchange.ended:  # it may look complete when it was cut off
             # Only the class: messages of these exceptions hold the URL, and URLs hold email addresses.
             return Reply(
                 status=0,
                 milliseconds=self._since(started),
-                error=type(error).__name__,
-                sent=not _never_connected(error),
+                error=exchange.ended or type(error).__name__,
+                sent=error is None or not _never_connected(error),
             )
         return Reply(
             status=response.status_code,
@@ -252,6 +283,37 @@ class Client:
             on_call(entry)
         except Exception as error:  # What Iterable accepted stays accepted, whether or not it could be noted.
             log.warning("A call could not be recorded: %s", type(error).__name__)
+
+
+class AnswerTooLarge(OSError):
+    """An answer that goes on and on."""
+
+
+_UNANSWERED = (requests.RequestException, HTTPError, OSError)
+
+
+class _Adapter(HTTPAdapter):
+    """An adapter whose requests can be hung up on."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = POOLS
+        return manager
+
+
+def _read(response: requests.Response) -> bytes:
+    """Read an answer, up to a size that none has."""
+    parts, size = [], 0
+    for part in response.iter_content(CHUNK):
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            raise AnswerTooLarge
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _check(base_url: str, api_key: str, rate_share: float) -> None:

@@ -396,7 +396,7 @@ def judge_bulk_events(batch: Batch, reply: Reply) -> Verdict:
     documented: the answer is believed when it adds up in either way.
     """
     if not reply.sent:
-        return Again(Reason.RATE_LIMITED)
+        return Again(Reason.RATE_LIMITED, reply.retry_after)
     if reply.status != 200:
         return _one_name_at_a_time(batch, refusal(batch, reply))
     body = parsed(reply)
@@ -445,7 +445,7 @@ def judge_commerce(batch: Batch, reply: Reply) -> Verdict:
     """Judge ``commerce/trackPurchase`` and ``updateCart``: an event that is not tracked comes back as a 200 too."""
     (operation,) = batch.operations
     if not reply.sent:
-        return Again(Reason.RATE_LIMITED)
+        return Again(Reason.RATE_LIMITED, reply.retry_after)
     if 200 <= reply.status < 300 and parsed(reply):
         if _DISALLOWED in reply.body:
             return Settled({0: _told(operation, Reason.REFUSED, Fate.REJECTED, _NOT_TRACKED)})

@@ -1,23 +1,25 @@
-"""Batches out, outcomes back: patience, splitting, a few in flight; knows no endpoint and no store.
+"""Batches out, outcomes back: settling, splitting, a few in flight; knows no endpoint and no store.
 
-Packing and committing stay on the caller's thread; only requests run in the pool.
+Packing and committing stay on the caller's thread; only requests run in threads of their own.
 """
 
 from __future__ import annotations
 
+import random
 import threading
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, takewhile
 from operator import attrgetter
 from typing import Any, assert_never
 
-import tenacity
-
+from airflow_provider_iterable.engine.apart import Search
 from airflow_provider_iterable.engine.doubt import Doubts, patch_of
 from airflow_provider_iterable.engine.pack import Packer
+from airflow_provider_iterable.engine.tries import Attempted, Patience, attempt
 from airflow_provider_iterable.engine.vocabulary import (
     Accepted,
     Again,
@@ -32,12 +34,11 @@ from airflow_provider_iterable.engine.vocabulary import (
     Outcome,
     Patch,
     Reason,
-    Reply,
     Send,
     Settled,
     Split,
-    Verdict,
 )
+from airflow_provider_iterable.engine.workers import Workers
 
 Screen = Callable[[Operation], Operation | Outcome]
 Salvage = Callable[[Operation, Collection[str], str], Operation | None]
@@ -47,36 +48,18 @@ _RECEIPT = attrgetter("key", "remember")
 
 SILENT_AT_ONCE = 1000
 """Entries that need no call, committed in one go."""
-
-RESCUE_SECONDS = 4.0
-"""How long an interrupted delivery waits for the requests in flight."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long delivery tries.
-
-    :param tries: most tries of one batch
-    :param seconds: longest time spent on one batch
-    :param first_wait: first back-off in seconds; it doubles, with jitter
-    :param longest_wait: longest back-off in seconds
-    :param in_flight: bulk requests in flight; single-record calls have four times as many
-    :param unanswered: batches in a row without a usable answer after which the rest is deferred
-    :param splits: requests a run may spend on taking refused batches apart
-    :param commit_batches: batches whose outcomes are committed together
-    """
-
-    tries: int = 5
-    seconds: float = 600.0
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
-    in_flight: int = 4
-    unanswered: int = 3
-    splits: int = 500
-    commit_batches: int = 1
+RESCUE_SECONDS = 3.0
+"""How long a delivery that is stopped waits for the requests in flight."""
+LOOKS = 0.25
+"""Seconds between two looks at whether it is stopped."""
+PROBES = 3
+"""Rows that are sent alone to find out whether an endpoint that failed at whole batches answers at all."""
+ERRORS_OF_A_PART, ERRORS_OF_ONE = 1, 2
+"""Tries of a part of a batch that end with an error of the server. The batch had all tries before it was taken apart,
+and a part that fails by accident is only looked at more closely; what stands alone has a second chance."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Parcel:
     """A batch on its way: what it leaves behind if it is never answered, and whether the state knows that."""
 
@@ -86,20 +69,19 @@ class _Parcel:
     """Whether a request with these operations was sent and not answered."""
     intent: int | None = None
     """The number under which the state knows the doubts."""
+    search: Search | None = None
+    """Of what batch it is a part, if that is taken apart because the server failed at it; the state knows the whole."""
+    sample: bool = False
+    """Whether it is a row of a batch that is not settled, sent only to see whether anybody is there."""
+    answers: int | None = None
+    """How often its endpoint had answered when it was first sent."""
+    detail: str = ""
+    """How the server failed at it."""
 
     @property
     def ready(self) -> bool:
         """Whether it may be sent."""
         return self.intent is not None or not self.doubts
-
-
-@dataclass(frozen=True)
-class _Attempted:
-    """How the tries of a batch ended."""
-
-    verdict: Verdict
-    unanswered: bool
-    """Whether any of them was sent and not answered."""
 
 
 @dataclass
@@ -112,10 +94,16 @@ class _Tally:
     halted: str = ""
     commits: int = 0
     in_doubt: int = 0
+    answers: Counter[Call] = field(default_factory=Counter)
+    """How often each endpoint gave an answer that settles something."""
+    closed: dict[Call, tuple[Reason, str]] = field(default_factory=dict)
+    """Endpoints that ask for a longer wait than there is time for."""
+    probes: int = 0
+    """Rows sent alone since the last such answer."""
     patch: Patch = field(default_factory=dict)
     begun: dict[int, Sequence[Doubt]] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
-    outcomes: list[Outcome | Accepted] = field(default_factory=list)
+    outcomes: deque[Outcome | Accepted] = field(default_factory=deque)
 
 
 class Delivery:
@@ -154,12 +142,15 @@ class Delivery:
         self._sleep: Callable[[float], Any] = sleep or self._stop.wait
         self._packer = Packer(batch_size)
         self._ready: deque[_Parcel] = deque()
-        self._flying: dict[Future[_Attempted], _Parcel] = {}
+        self._flying: dict[_Parcel, None] = {}
+        self._parked: list[_Parcel] = []
+        """Batches that the server failed at, until it is known whether it answers others."""
         self._announced: set[int] = set()
         """Numbers of intents that the state has."""
         self._tally = _Tally()
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers = Workers(self._attempt, self._patience.in_flight * 4)
         self._committing = False
+        self._stopped_at: float | None = None
 
     @property
     def halted(self) -> str:
@@ -171,24 +162,35 @@ class Delivery:
         """Operations that were sent, not answered, and are remembered as in doubt."""
         return self._tally.in_doubt
 
-    def run(self, waves: Iterable[Iterable[Operation]]) -> Iterator[Outcome | Accepted]:
-        """Deliver wave after wave; yield outcomes once what they accepted is committed."""
-        pool = self._pool = ThreadPoolExecutor(self._patience.in_flight * 4, thread_name_prefix="iterable")
+    def run(self, waves: Iterable[Iterable[Operation]]) -> Generator[Outcome | Accepted, None, None]:
+        """Deliver wave after wave; yield outcomes once what they accepted is committed.
+
+        What is not packed yet when the delivery is stopped has no outcome.
+        """
         try:
             for wave in waves:
                 for operation in wave:
+                    if self._stop.is_set():
+                        break
                     self._take(operation)
                     if self._tally.outcomes:
                         yield from self._told()
                 yield from self._drain()
-        except BaseException:
+                if self._stop.is_set():
+                    break
+        except BaseException as error:
             # Not to be waited for at the end: a request may take longer than a task that was stopped has left.
             self._stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not self._committing:
-                self._rescue()
+            self._workers.close(wait=False)
+            if not self._committing or not isinstance(error, Exception):
+                with suppress(Exception):  # the state knows the intents, and the first error is the one to tell
+                    self._rescue()
             raise
-        pool.shutdown()
+        self._workers.close(wait=not self._stop.is_set())
+
+    def rescued(self) -> Iterator[Outcome | Accepted]:
+        """Yield the outcomes that a delivery which was interrupted has not told."""
+        yield from self._told()
 
     def _take(self, operation: Operation) -> None:
         """Pack one operation and send what is full."""
@@ -196,8 +198,8 @@ class Delivery:
         if call is None:
             self._settle_silently(operation)
             return
-        if self._tally.stopped_by is not None:
-            self._put_off([operation], self._tally.stopped_by)
+        if self._tally.stopped_by is not None or call in self._tally.closed:
+            self._put_off([operation], *self._ending(call))
             return
         if self._screen is not None:
             screened = self._screen(operation)
@@ -229,6 +231,10 @@ class Delivery:
             self._tally.stopped_by = Reason.STOPPED
         return self._tally.stopped_by is not None
 
+    def _ending(self, call: Call) -> tuple[Reason, str]:
+        """Return why operations of a call are not sent any more."""
+        return (self._tally.stopped_by, "") if self._tally.stopped_by else self._tally.closed[call]
+
     def _launch_ready(self, rest: bool = False) -> None:
         """Send what is packed, once the state knows of it.
 
@@ -236,21 +242,25 @@ class Delivery:
         """
         while self._ready:
             parcel = self._ready[0]
-            if self._full(parcel.batch.call) and not self._over():
-                self._collect(flush=parcel.ready)  # and perhaps parts of a batch come before this one
+            call = parcel.batch.call
+            if self._over() or call in self._tally.closed:
+                self._give_up(self._ready.popleft(), *self._ending(call))
                 continue
-            if self._over():
-                self._ready.popleft()
-                self._end(parcel)
-                self._defer(parcel, self._tally.stopped_by or Reason.STOPPED)
+            if self._suspicious and not parcel.sample:
+                self._find_out()
+                continue
+            if self._full(call):
+                self._collect(flush=not parcel.doubts)  # and perhaps parts of a batch come before this one
                 continue
             if not parcel.ready:
-                if not rest and len(self._ready) < self._announced_together(parcel.batch.call):
+                if not rest and len(self._ready) < self._announced_together(call):
                     return
                 self._announce()
             self._ready.popleft()
-            assert self._pool is not None
-            self._flying[self._pool.submit(self._attempt, parcel.batch)] = parcel
+            if parcel.answers is None:
+                parcel.answers = self._tally.answers[call]
+            self._flying[parcel] = None
+            self._workers.give(parcel)
 
     def _announce(self) -> None:
         """Commit what the next batches would leave behind, together with what earlier ones were answered.
@@ -258,15 +268,19 @@ class Delivery:
         Only the next one where a batch must not be sent twice: what is announced and not sent counts as sent.
         """
         together = takewhile(lambda parcel: parcel.batch.call.repeatable, self._ready)
+        self._begin(list(together) or [self._ready[0]])
+        self._flush()
+
+    def _begin(self, parcels: Iterable[_Parcel]) -> None:
+        """Have the next commit announce batches that are not announced."""
         numbers = (number for number in count() if number not in self._announced)
-        for parcel in list(together) or [self._ready[0]]:
+        for parcel in parcels:
             if not parcel.ready:
                 parcel.intent = next(numbers)
                 self._tally.begun[parcel.intent] = parcel.doubts
-        self._announced.update(self._tally.begun)
-        self._flush()
+                self._announced.add(parcel.intent)
 
-    def _end(self, parcel: _Parcel) -> None:
+    def _end(self, parcel: _Parcel | Search) -> None:
         """Have the next commit settle what a batch would have left behind."""
         if parcel.intent is not None:
             self._tally.ended.add(parcel.intent)
@@ -283,14 +297,16 @@ class Delivery:
         return self._patience.in_flight * (4 if call.max_items == 1 else 1)
 
     def _full(self, call: Call) -> bool:
-        return sum(1 for parcel in self._flying.values() if parcel.batch.call is call) >= self._most(call)
+        return sum(1 for parcel in self._flying if parcel.batch.call is call) >= self._most(call)
 
     def _drain(self) -> Iterator[Outcome | Accepted]:
         """Send what is packed and wait until everything is settled and committed."""
         while True:
             self._ready.extend(map(self._parcel, self._packer.flush()))
             if not self._ready and not self._flying:
-                break
+                if not self._parked:
+                    break
+                self._find_out()
             self._launch_ready(rest=True)
             if self._flying:
                 self._collect()
@@ -299,77 +315,69 @@ class Delivery:
         yield from self._told()
 
     def _collect(self, flush: bool = True) -> None:
-        """Wait for the next answer and settle it.
+        """Wait for the next answer and settle it; for what is stopped, only a few seconds.
 
-        :param flush: whether to commit what is due; otherwise a commit follows that announces the next batch
+        :param flush: whether to commit what is due; otherwise a commit follows soon that announces the next batches
         """
-        done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
-        for future in done:
-            attempted = future.result()
-            self._settle(self._flying.pop(future), attempted)
-        if flush and self._tally.commits >= self._patience.commit_batches:
+        while (done := self._workers.next(LOOKS)) is None:
+            if self._stop.is_set():
+                now = time.monotonic()
+                self._stopped_at = now if self._stopped_at is None else self._stopped_at
+                if now >= self._stopped_at + RESCUE_SECONDS:
+                    self._abandon_flying()
+                    return
+        self._receive(*done)
+        if self._tally.commits >= self._patience.commit_batches * (1 if flush else 2):
             self._flush()
+
+    def _receive(self, parcel: _Parcel, attempted: Attempted | BaseException) -> None:
+        """Settle what came back, unless it was given up meanwhile."""
+        if parcel not in self._flying:
+            return
+        del self._flying[parcel]
+        if isinstance(attempted, BaseException):
+            self._settle(parcel, _unheard(parcel))
+            raise attempted
+        self._settle(parcel, attempted)
+
+    def _abandon_flying(self) -> None:
+        """Take what is in flight for unanswered."""
+        for parcel in list(self._flying):
+            del self._flying[parcel]
+            self._settle(parcel, _unheard(parcel))
 
     def _rescue(self) -> None:
         """Interrupted: give what is in flight a few seconds, and commit what Iterable accepted and what is in doubt."""
-        wait([future for future in self._flying if not future.cancelled()], timeout=RESCUE_SECONDS)
-        for future, parcel in self._flying.items():
-            if future.cancelled():
-                self._end(parcel)
-            elif future.done() and future.exception() is None:
-                self._settle(parcel, future.result())
-            else:
-                self._settle(parcel, _Attempted(Again(Reason.STOPPED), unanswered=not parcel.batch.call.reads))
-        for parcel in self._ready:
-            self._end(parcel)
+        deadline = time.monotonic() + RESCUE_SECONDS
+        while self._flying and (done := self._workers.next(deadline - time.monotonic())) is not None:
+            parcel, attempted = done
+            self._receive(parcel, _unheard(parcel) if isinstance(attempted, BaseException) else attempted)
+        self._abandon_flying()
+        self._over()
+        for parcel in [*self._ready, *map(self._parcel, self._packer.flush()), *self._parked]:
+            self._give_up(parcel, *self._ending(parcel.batch.call))
+        self._ready.clear()
+        self._parked.clear()
         self._flush()
 
-    def _attempt(self, batch: Batch) -> _Attempted:
-        """Send a batch until its verdict is final or patience ends; runs in the pool."""
-        unanswered = False
+    def _attempt(self, parcel: _Parcel) -> Attempted:
+        """Send a batch until its verdict is final or patience ends; runs in a thread of its own."""
+        errors = None
+        if parcel.sample:
+            errors = ERRORS_OF_A_PART
+        elif parcel.search is not None:
+            errors = ERRORS_OF_ONE if len(parcel.batch.operations) == 1 else ERRORS_OF_A_PART
+        return attempt(self._send, parcel.batch, self._patience, self._stop, self._sleep, errors)
 
-        def attempt() -> Verdict:
-            nonlocal unanswered
-            reply = self._send(batch)
-            verdict = batch.call.judge(batch, reply)
-            if isinstance(verdict, Again) and not batch.call.reads:
-                unanswered = unanswered or (reply.sent and not _refused(reply))
-            return verdict
-
-        patience = self._patience
-        backoff = tenacity.wait_random_exponential(patience.first_wait, patience.longest_wait)
-
-        def pause(state: tenacity.RetryCallState) -> float:
-            verdict = state.outcome.result() if state.outcome else None
-            asked = verdict.after if isinstance(verdict, Again) else None
-            return backoff(state) if asked is None else asked
-
-        def last(state: tenacity.RetryCallState) -> Verdict:
-            assert state.outcome is not None
-            verdict: Verdict = state.outcome.result()
-            return verdict
-
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(patience.tries)
-            | tenacity.stop_before_delay(patience.seconds)
-            | tenacity.stop_when_event_set(self._stop),
-            wait=pause,
-            retry=tenacity.retry_if_result(
-                lambda verdict: isinstance(verdict, Again) and (batch.call.repeatable or not unanswered)
-            ),
-            sleep=lambda seconds: self._sleep(seconds),
-            retry_error_callback=last,
-        )
-        verdict: Verdict = retrying(attempt)
-        return _Attempted(verdict, unanswered)
-
-    def _settle(self, parcel: _Parcel, attempted: _Attempted) -> None:
+    def _settle(self, parcel: _Parcel, attempted: Attempted) -> None:
         tally, batch = self._tally, parcel.batch
-        self._end(parcel)
         parcel.doubtful = parcel.doubtful or attempted.unanswered
-        if not isinstance(attempted.verdict, Again):
-            tally.unanswered = 0
         match attempted.verdict:
+            case Again(reason):
+                self._settle_unanswered(parcel, attempted, reason)
+                return
+            case Settled() | Split() if parcel.sample:
+                pass  # somebody is there, and the row goes again with its batch
             case Settled(told, left_out):
                 tally.commits += 1
                 rest = [op for n, op in enumerate(batch.operations) if n not in told] if told else batch.operations
@@ -378,22 +386,127 @@ class Delivery:
                     if outcome.reason is Reason.UNATTRIBUTED and outcome.operation and not batch.call.repeatable:
                         tally.patch[outcome.key] = outcome.operation.remember
                     self._keep(outcome, parcel)
-            case Again(reason):
-                tally.unanswered += 1
-                if batch.call.repeatable or not parcel.doubtful:
-                    self._defer(parcel, reason)
-                else:
-                    self._presume(batch.operations)
-                if tally.unanswered >= self._patience.unanswered and not self._over():
-                    tally.stopped_by = reason
             case Split() as split:
                 self._split(parcel, split)
             case Halt(message):
                 tally.halted = tally.halted or message
                 tally.stopped_by = tally.stopped_by or Reason.HALTED
-                self._defer(parcel, Reason.HALTED)
+                self._give_up(parcel, Reason.HALTED)
             case _:
                 assert_never(attempted.verdict)
+        self._end(parcel)
+        self._heard_from(parcel)
+
+    def _heard_from(self, parcel: _Parcel) -> None:
+        """An endpoint answered: what the server failed at meanwhile is taken apart."""
+        tally, call = self._tally, parcel.batch.call
+        tally.unanswered = tally.probes = 0
+        tally.answers[call] += 1
+        if parcel.search is not None:
+            parcel.search.answered()
+            self._go_on(parcel.search, call)
+        parked, self._parked = self._parked, []
+        for broken in parked:
+            if broken.batch.call is call:
+                self._take_apart(broken)
+            else:
+                self._parked.append(broken)
+
+    def _settle_unanswered(self, parcel: _Parcel, attempted: Attempted, reason: Reason) -> None:
+        """Nothing usable came back in spite of all tries."""
+        tally, call = self._tally, parcel.batch.call
+        if self._stop.is_set():
+            self._give_up(parcel, Reason.STOPPED)
+            return
+        if attempted.wait is not None:
+            tally.closed[call] = reason, f"Iterable asks to come back in {attempted.wait:.0f} s"
+            self._give_up(parcel, *tally.closed[call])
+            return
+        if parcel.sample:
+            return
+        if attempted.broken and call.repeatable:
+            parcel.detail = f"HTTP {attempted.broken}"
+            self._settle_broken(parcel)
+            return
+        tally.unanswered += 1
+        if call.repeatable or not parcel.doubtful:
+            self._give_up(parcel, reason)
+        else:
+            self._end(parcel)
+            self._presume(parcel.batch.operations)
+        if tally.unanswered >= self._patience.unanswered and not self._parked and not self._over():
+            tally.stopped_by = reason
+
+    def _settle_broken(self, parcel: _Parcel) -> None:
+        """The server failed at a batch in all its tries: the batch is to blame if others were answered meanwhile."""
+        search, call = parcel.search, parcel.batch.call
+        lives = self._tally.answers[call] > (parcel.answers or 0)
+        if search is not None and (lives or not search.afresh):
+            culprit = search.failed()
+            if culprit is not None:
+                self._defer(parcel, Reason.SERVER_ERROR, parcel.detail)
+            self._go_on(search, call)
+        elif lives and len(parcel.batch.operations) == 1:
+            self._give_up(parcel, Reason.SERVER_ERROR, parcel.detail)
+        elif lives:
+            self._take_apart(parcel)
+        else:
+            if search is not None:
+                parcel.search, parcel.intent = None, search.intent
+            self._parked.append(parcel)
+            self._tally.unanswered += 1
+
+    def _take_apart(self, parcel: _Parcel) -> None:
+        """Look for whom the server fails at."""
+        call = parcel.batch.call
+        search = Search(parcel.batch.operations, parcel.intent, self._tally.answers[call])
+        parcel.intent = None
+        self._go_on(search, call)
+
+    def _go_on(self, search: Search, call: Call) -> None:
+        """Send what is to be sent next of a batch that is taken apart, within the budget."""
+        if not search.asked:
+            self._end(search)
+            return
+        part = _Parcel(Batch(call, search.asked), (), doubtful=not call.reads, search=search)
+        if search.afresh:  # whether anybody is there was seen while the last culprit was looked for
+            part.answers, search.answers = search.answers, self._tally.answers[call]
+        if self._tally.splits >= self._patience.splits:
+            self._give_up(part, Reason.SPLIT_BUDGET)
+            return
+        self._tally.splits += 1
+        self._ready.appendleft(part)
+
+    @property
+    def _suspicious(self) -> bool:
+        """Whether so much was not answered that perhaps nobody is there."""
+        limit = self._patience.unanswered
+        return len(self._parked) >= limit or (bool(self._parked) and self._tally.unanswered >= limit)
+
+    def _find_out(self) -> None:
+        """Find out whether an endpoint that failed at whole batches answers at all: send single rows of them.
+
+        If it answers none, nobody is there, and its batches are put off; after several batches in a row, everything is.
+        """
+        tally = self._tally
+        if any(parcel.sample for parcel in self._flying):
+            self._collect()
+            return
+        call = self._parked[0].batch.call
+        broken = [parcel for parcel in self._parked if parcel.batch.call is call]
+        rows = [op for parcel in broken if len(parcel.batch.operations) > 1 for op in parcel.batch.operations]
+        if rows and tally.probes < PROBES and not self._over() and call not in tally.closed:
+            row = random.choice(rows)
+            tally.probes += 1
+            self._ready.appendleft(_Parcel(Batch(call, [row]), (), doubtful=not call.reads, sample=True))
+            return
+        self._parked = [parcel for parcel in self._parked if parcel.batch.call is not call]
+        for parcel in broken:
+            ended = self._over() or call in tally.closed
+            self._give_up(parcel, *(self._ending(call) if ended else (Reason.NO_ANSWER, parcel.detail)))
+        tally.probes = 0
+        if tally.unanswered >= self._patience.unanswered and not self._over():
+            tally.stopped_by = Reason.NO_ANSWER
 
     def _accept(
         self, operations: Sequence[Operation], then: Call | None, left_out: frozenset[str] | None = None
@@ -464,13 +577,24 @@ class Delivery:
     def _refuse(self, operation: Operation, reason: Reason, detail: str, fate: Fate) -> None:
         self._tally.outcomes.append(Outcome(operation.key, operation.kind, fate, reason, detail, operation))
 
-    def _defer(self, parcel: _Parcel, reason: Reason) -> None:
-        self._leave_in_doubt(parcel, parcel.batch.operations)
-        self._put_off(parcel.batch.operations, reason)
+    def _give_up(self, parcel: _Parcel, reason: Reason, detail: str = "") -> None:
+        """Put off what is not sent, or not sent again, with all that is not settled of the batch it is a part of."""
+        self._end(parcel)
+        if parcel.sample:
+            return  # its batch is still to be settled
+        self._defer(parcel, reason, detail)
+        if parcel.search is not None:
+            rest = Batch(parcel.batch.call, parcel.search.rest)
+            self._defer(_Parcel(rest, (), parcel.doubtful), reason, detail)
+            self._end(parcel.search)
 
-    def _put_off(self, operations: Iterable[Operation], reason: Reason) -> None:
+    def _defer(self, parcel: _Parcel, reason: Reason, detail: str = "") -> None:
+        self._leave_in_doubt(parcel, parcel.batch.operations)
+        self._put_off(parcel.batch.operations, reason, detail)
+
+    def _put_off(self, operations: Iterable[Operation], reason: Reason, detail: str = "") -> None:
         for operation in operations:
-            self._refuse(operation, reason, "", Fate.DEFERRED)
+            self._refuse(operation, reason, detail, Fate.DEFERRED)
 
     def _settle_silently(self, operation: Operation) -> None:
         self._tally.patch[operation.key] = operation.remember
@@ -480,6 +604,7 @@ class Delivery:
     def _flush(self) -> None:
         """Commit what was accepted since the last commit, and what is announced and settled."""
         tally = self._tally
+        self._begin(parcel for parcel in self._ready if parcel.doubtful)
         if tally.patch or tally.begun or tally.ended:
             self._committing = True
             self._commit(tally.patch, Intents(tally.begun, tally.ended))
@@ -489,11 +614,10 @@ class Delivery:
 
     def _told(self) -> Iterator[Outcome | Accepted]:
         """Hand over outcomes whose patch is committed."""
-        if self._tally.outcomes and not self._tally.patch:
-            told, self._tally.outcomes = self._tally.outcomes, []
-            yield from told
+        while self._tally.outcomes and not self._tally.patch:
+            yield self._tally.outcomes.popleft()
 
 
-def _refused(reply: Reply) -> bool:
-    """Whether an answer says that nothing was applied; a 408 says that the request was not read to its end in time."""
-    return 400 <= reply.status < 500 and reply.status != 408
+def _unheard(parcel: _Parcel) -> Attempted:
+    """Return how the tries of a batch ended that nobody waits for any more."""
+    return Attempted(Again(Reason.STOPPED), unanswered=not parcel.batch.call.reads)

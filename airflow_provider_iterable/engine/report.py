@@ -85,6 +85,12 @@ class Report:
             detail = outcome.operation.partial
             self._explain(Outcome(outcome.key, outcome.kind, outcome.fate, Reason.PARTIAL, detail, outcome.operation))
 
+    def put_off(self, rows: int) -> None:
+        """Count rows that were not reached before the run was stopped."""
+        if rows > 0:
+            self.fates[Fate.DEFERRED] += rows
+            self.reasons[Reason.STOPPED] += rows
+
     def _explain(self, outcome: Outcome) -> None:
         assert outcome.reason is not None
         self.reasons[outcome.reason] += 1

@@ -8,11 +8,11 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from airflow_provider_iterable.engine.compare import GoesAgain, compare, recalled
-from airflow_provider_iterable.engine.deliver import Delivery, Patience
+from airflow_provider_iterable.engine.deliver import Delivery
 from airflow_provider_iterable.engine.doubt import doubts_of, in_doubt
 from airflow_provider_iterable.engine.left_out import LeftOut, Standing
 from airflow_provider_iterable.engine.pack import waves
@@ -21,6 +21,7 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import VOID, Resync, bend
 from airflow_provider_iterable.engine.shared import Shared
 from airflow_provider_iterable.engine.spool import Spool
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
     NO_INTENTS,
     Accepted,
@@ -30,6 +31,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Kind,
     Operation,
     Outcome,
+    Pair,
     Patch,
     Reason,
     Row,
@@ -41,6 +43,7 @@ from airflow_provider_iterable.errors import (
     GuardTripped,
     Halted,
     IterableSyncError,
+    Stopped,
     TooManyRejected,
     Unfinished,
 )
@@ -80,7 +83,7 @@ class Options:
     :param spool_dir: where the temporary file is made; ``None``: the system's temporary directory
     :param check: called with the plan before the first call; raises when the state could not hold the result
     :param prepare: called once when there is something to send, before the first operation is screened
-    :param stop: set from outside to end the run early
+    :param stop: set from outside to end the run early, within seconds
     :param resync: ``"full"`` sends every row, ``"baseline"`` records every row and sends none
     :param observe: told the plan before the first call, then each outcome once it is committed; never raises
     :param distrust: of a full resync that begins: voids every entry, before the first call; without it, the resync
@@ -105,6 +108,11 @@ class Options:
     left_out: LeftOut | None = None
     clock: Callable[[], float] = time.monotonic
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the run is to end."""
+        return self.stop is not None and self.stop.is_set()
+
 
 def run(sync: Sync, read: Read, state: State, send: Send, report: Report, options: Options) -> Report:
     """Bring Iterable up to the model, and account for it.
@@ -115,6 +123,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     :raises GuardTripped: before the first call
     :raises Halted: Iterable refused in a way that ends the run; what was accepted is committed
     :raises Unfinished: rows were deferred; what was accepted is committed
+    :raises Stopped: ``options.stop`` was set before the end; what was accepted is committed
     :raises TooManyRejected: after everything that can be delivered was
     """
     sync, state = bend(sync, state, options.resync, options.distrust is not None)
@@ -122,7 +131,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     try:
         with _collector_at_rest(), _phase(report, "plan", options.clock):
             again = options.left_out.goes_again if options.left_out and options.left_out.again else None
-            plan = _plan(Planner(sync, rows, removals, again), sync, read, state, again)
+            plan = _plan(Planner(sync, rows, removals, again), sync, read, state, options, again)
             _account(report, plan, state, options.resync)
             _account_for_fields(report, plan, options.left_out)
             if options.dry_run or options.approved_plan is not None:
@@ -144,9 +153,13 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             halted = _deliver(sync, plan, state, send, report, options)
         _conclude(report, options, halted)
         return report
-    except IterableSyncError as error:
-        report.status = "failed" if report.status == "running" else report.status
-        error.report = report.to_dict()
+    except BaseException as error:
+        if report.status == "running":
+            # What comes from outside, as Airflow's timeout does, is no ``Exception``.
+            outside = isinstance(error, Stopped) or not isinstance(error, Exception)
+            report.status = "stopped" if outside else "failed"
+        if isinstance(error, IterableSyncError):
+            error.report = report.to_dict()
         raise
     finally:
         rows.close()
@@ -157,8 +170,16 @@ def _look_away(told: Plan | Accepted | Outcome) -> None:
     """Nobody wants to know."""
 
 
-def _plan(planner: Planner, sync: Sync, read: Read, state: State, again: GoesAgain | None = None) -> Plan:
-    planner.take(recalled(state, compare(sync, state.pair(sync, _tidily(read())), again)))
+def _plan(
+    planner: Planner,
+    sync: Sync,
+    read: Read,
+    state: State,
+    options: Options | None = None,
+    again: GoesAgain | None = None,
+) -> Plan:
+    pairs = _unless_stopped(state.pair(sync, _tidily(read())), options or Options())
+    planner.take(recalled(state, compare(sync, pairs, again)))
     if planner.collapsing:
         log.info("%d keys are shared by several rows: reading the model once more", len(planner.collapsing))
         planner.collapse(read(), state)
@@ -201,6 +222,13 @@ def _tidily(chunks: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
     for chunk in chunks:
         yield chunk
         gc.collect(0)
+
+
+def _unless_stopped(pairs: Iterable[Pair], options: Options) -> Iterator[Pair]:
+    for pair in pairs:
+        yield pair
+        if options.stopped:
+            raise Stopped("The task was stopped while rows were compared. Nothing was sent. The next run begins anew.")
 
 
 def _account(report: Report, plan: Plan, state: State, resync: Resync) -> None:
@@ -277,7 +305,7 @@ def _approve(report: Report, options: Options) -> None:
 
 def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> str:
     if plan.sends and options.prepare is not None:
-        options.prepare()
+        _prepare(options.prepare, options)
     if options.distrust is not None:
         options.distrust()
     if plan.doubted:
@@ -323,21 +351,53 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
     )
     progress = _Progress(plan.sends, options.clock)
     observe = options.observe or _look_away
-    for told in delivery.run(waves(plan, sync.removals_first)):
+
+    def account(told: Accepted | Outcome) -> None:
         if isinstance(told, Accepted):
             report.accept(told.operations)
             shared.accept(told.operations)
             progress.more(len(told.operations))
         else:
             report.tell(told)
+            progress.more(1)
             if told.fate is not Fate.ACCEPTED:
                 remember(shared.refuse(told))
             elif told.operation is not None:
                 shared.accept([told.operation])
-            progress.more(1)
         observe(told)
+
+    outcomes = delivery.run(waves(plan, sync.removals_first))
+    try:
+        for told in outcomes:
+            account(told)
+    except BaseException as error:
+        with suppress(Exception):  # whatever comes of it, the first error is the one to tell
+            outcomes.close()  # where it was not the delivery that was interrupted, this commits what was answered
+            for told in delivery.rescued():
+                account(told)
+        if not isinstance(error, Exception):
+            report.put_off(plan.sends - progress.done)
+        raise
+    else:
+        if options.stopped:
+            report.put_off(plan.sends - progress.done)
+    finally:
+        _note(report, delivery, shared)
     if left_out is not None:
         left_out.write()
+    return delivery.halted
+
+
+def _prepare(prepare: Callable[[], None], options: Options) -> None:
+    try:
+        prepare()
+    except IterableSyncError:
+        if options.stopped:  # and so were its requests
+            raise Stopped("The task was stopped before the first row was sent. The next run begins anew.") from None
+        raise
+
+
+def _note(report: Report, delivery: Delivery, shared: Shared) -> None:
     if delivery.in_doubt:
         report.notes.append(
             f"{delivery.in_doubt} rows were sent and not answered, so Iterable may have them or not. They are "
@@ -349,7 +409,6 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
             f"{surplus} rows share their identity with another row, so Iterable holds that many records fewer than "
             "the model has rows; the row with the greatest key was written last."
         )
-    return delivery.halted
 
 
 def _void(plan: Plan, state: State) -> None:
@@ -385,6 +444,12 @@ def _conclude(report: Report, options: Options, halted: str) -> None:
             f"{rejected} of {report.read} rows were rejected ({_reasons(report)}); max_rejected={limit!r} allows "
             f"{math.floor(most)}. {rest}. Mend the rows or raise max_rejected; the rejected rows go again with the "
             "next run."
+        )
+    if deferred and options.stopped:
+        report.status = "stopped"
+        raise Stopped(
+            f"The task was stopped: {report.fates[Fate.ACCEPTED]} rows were accepted and are remembered, {deferred} "
+            "were not sent or not answered in time. A retry or the next run sends them."
         )
     if deferred:
         report.status = "unfinished"
@@ -455,16 +520,16 @@ class _Progress:
     def __init__(self, total: int, clock: Callable[[], float]) -> None:
         self._total, self._clock = total, clock
         self._start = self._last = clock()
-        self._done = self._next = 0
+        self.done = self._next = 0
 
     def more(self, rows: int) -> None:
-        self._done += rows
-        if self._done < self._next:
+        self.done += rows
+        if self.done < self._next:
             return
-        self._next = self._done + 100
+        self._next = self.done + 100
         now = self._clock()
         if now - self._last >= PROGRESS_SECONDS:
             self._last = now
-            rate = self._done / (now - self._start)
-            left = max(self._total - self._done, 0) / rate
-            log.info("%d of %d rows settled, %.0f rows/s, about %.0f s left", self._done, self._total, rate, left)
+            rate = self.done / (now - self._start)
+            left = max(self._total - self.done, 0) / rate
+            log.info("%d of %d rows settled, %.0f rows/s, about %.0f s left", self.done, self._total, rate, left)

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     PARTIAL = "partial"
     FIELDS_LEFT_OUT = "fields_left_out"
     NO_ANSWER = "no_answer"
+    SERVER_ERROR = "server_error"
     RATE_LIMITED = "rate_limited"
     SPLIT_BUDGET = "split_budget"
     HALTED = "halted"
@@ -92,10 +93,12 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.PARTIAL: "the record was accepted without the fields whose values have the wrong type",
     Reason.FIELDS_LEFT_OUT: "the record was accepted without fields that Iterable does not have",
     Reason.NO_ANSWER: "Iterable gave no usable answer after all tries; the row goes again with the next run",
+    Reason.SERVER_ERROR: "Iterable fails at this row with an error of its own, and answers others; the row goes again "
+    "with the next run",
     Reason.RATE_LIMITED: "Iterable's rate limit left no time; the row goes again with the next run",
     Reason.SPLIT_BUDGET: "too many batches had to be taken apart; the row goes again with the next run",
     Reason.HALTED: "the run was halted before this row was sent",
-    Reason.STOPPED: "the task was stopped before this row was sent",
+    Reason.STOPPED: "the task was stopped before this row was sent, or before it was answered",
     Reason.UNCONFIRMED: "Iterable may have taken it or not; it does not go again, or it might be there twice",
     Reason.REPEATED: "an answer was lost and the cart went again: its updateCart event may be at Iterable twice",
     Reason.NOT_MOVED: "the row has another identity now, which was not accepted, so the former one stays",

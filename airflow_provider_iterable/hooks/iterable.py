@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -168,16 +169,20 @@ class IterableHook(BaseHook):
             )
         return url
 
-    def get_conn(self, on_call: OnCall | None = None, share: float = 1.0) -> Client:
+    def get_conn(
+        self, on_call: OnCall | None = None, share: float = 1.0, stopped: threading.Event | None = None
+    ) -> Client:
         """Return a new client for the connection; nothing is called yet.
 
         :param on_call: told about each request (default: nobody is).
         :param share: of the connection's ``rate_share``, for one of several clients at the same time.
+        :param stopped: stops the client from outside, when it is set.
         :raises ConfigurationError: when a setting of the connection makes no sense.
         """
         # Nonsense is refused before the first call, not half way.
         _ = self.project_type, self.update_only, self.project
-        return Client(self.host, self.api_key, rate_share=self.rate_share * share, on_call=on_call)
+        share *= self.rate_share
+        return Client(self.host, self.api_key, rate_share=share, on_call=on_call, stopped=stopped)
 
     def get_channels(self, client: Client, tries: int = _TRIES) -> list[int]:
         """Return the IDs of the project's message channels; none where the key may not read them.

@@ -25,11 +25,11 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.api.client import Client
-from airflow_provider_iterable.engine.deliver import Patience
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.run import Options, run
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import Send, Sync
 from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
@@ -239,7 +239,6 @@ class IterableModelOperator(BaseOperator):
             self.inlets = [*(self.inlets or []), self.asset]
             self.outlets = [*(self.outlets or []), self.asset]
         self._stop: threading.Event | None = None
-        self._client: Client | None = None
         self._session: Session | None = None
         self._audit: Audit | None = None
         self._types: dict[str, str] | None = None
@@ -333,7 +332,7 @@ class IterableModelOperator(BaseOperator):
         report.identifying = self.identifying()
         audit = self._audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
-        self._stop = threading.Event()
+        stop = self._stop = threading.Event()
         self._types = None
         try:
             with audit:
@@ -343,18 +342,15 @@ class IterableModelOperator(BaseOperator):
                 part = self._part(context)
                 report.destination = self.destination(hook)
                 report.resync = self._checked_resync(hook)
-                with hook.get_conn(on_call=calls.note, share=1 / self._at_once(part)) as client:
-                    self._client = client
+                with hook.get_conn(on_call=calls.note, share=1 / self._at_once(part), stopped=stop) as client:
                     self._run(context, hook, client, report)
-        except IterableSyncError as error:
+        except BaseException as error:
             report.requests = calls.counts
-            if report.status in ("running", "succeeded", "planned"):  # before the plan, or after the last batch
-                report.status = "failed"
-            self._tell(report)
-            context["ti"].xcom_push(key=REPORT_KEY, value=report.to_dict())
-            raise (AirflowFailException if isinstance(error, CannotRetry) else AirflowException)(str(error)) from None
-        except Exception as error:
-            if (said := unforeseen(error)) is not error:
+            self._leave(context, report, error)
+            if isinstance(error, IterableSyncError):
+                kind = AirflowFailException if isinstance(error, CannotRetry) else AirflowException
+                raise kind(str(error)) from None
+            if isinstance(error, Exception) and (said := unforeseen(error)) is not error:
                 raise said from None
             raise
         report.requests = calls.counts
@@ -366,12 +362,20 @@ class IterableModelOperator(BaseOperator):
             context["outlet_events"][self.asset].extra = told
         return told
 
+    def _leave(self, context: Context, report: Report, error: BaseException) -> None:
+        """Say what became of a run that failed or was interrupted, in the log and in its report."""
+        if report.status in ("running", "succeeded", "planned"):  # before the plan, or after the last batch
+            report.status = "failed" if isinstance(error, Exception) else "stopped"
+        self._tell(report)
+        try:
+            context["ti"].xcom_push(key=REPORT_KEY, value=report.to_dict())
+        except Exception as failed:  # as when Airflow has ended the task already
+            log.warning("The report could not be left in XCom: %s", type(failed).__name__)
+
     def on_kill(self) -> None:
-        """Let no request start any more; what is in flight is finished and committed."""
+        """Let no request start any more; those under way have a few seconds, and what they did is committed."""
         if self._stop is not None:
             self._stop.set()
-        if self._client is not None:
-            self._client.stop()
 
     def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
         started, harm = time.monotonic(), self.cannot_resend(hook)

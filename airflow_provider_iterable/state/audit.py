@@ -31,7 +31,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Outcome,
     Reason,
 )
-from airflow_provider_iterable.errors import IterableSyncError, LeaseLost, Unfinished
+from airflow_provider_iterable.errors import IterableSyncError, LeaseLost, Stopped
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.audit_tables import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
 from airflow_provider_iterable.state.memory import tombstone
@@ -306,15 +306,21 @@ class Audit:
         self._flushed = self._clock()
         if not lines and not calls:
             return
+        try:
+            self._open().add(*self._whose, self._time(self._flushed), lines, calls)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # interrupted, and there is still the end of the run
+                self._lines[:0] = lines
+                with self._lock:
+                    self._calls[:0] = calls
+            raise
         self._written += len(lines)
-        self._open().add(*self._whose, self._time(self._flushed), lines, calls)
 
     def _end(self, error: BaseException | None) -> None:
         if error is None:
             status, words = "succeeded", None
         elif isinstance(error, IterableSyncError):
-            stopped = isinstance(error, Unfinished) and self._report.reasons[Reason.STOPPED]
-            status = "aborted" if stopped else "failed"
+            status = "aborted" if isinstance(error, Stopped) else "failed"
             words = str(error)
         else:
             status, words = ("failed" if isinstance(error, Exception) else "aborted"), type(error).__name__

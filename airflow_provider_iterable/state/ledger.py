@@ -195,7 +195,7 @@ class Quota:
         with self._lock:
             admitted = not self._exhausted and not self._stop.is_set() and self._admitted()
             if self._stop.is_set():
-                return Reply(0, error="Stopped")
+                return Reply(0, error="Stopped", sent=False)
             if not admitted:
                 self._exhausted = True
                 return Reply(0, error=NO_QUOTA)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import gzip
 import logging
 import socket
 import threading
+import time as real
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,8 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from airflow_provider_iterable import __version__
+from airflow_provider_iterable.api import client as clients
+from airflow_provider_iterable.api import deadlines
 from airflow_provider_iterable.api.client import CallLog, Client, is_loopback
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Kind, Operation, Reply, Request, Settled
 from airflow_provider_iterable.errors import ConfigurationError
@@ -177,6 +181,95 @@ def test_only_the_class_of_an_exception_gets_out(monkeypatch: pytest.MonkeyPatch
     assert EMAIL not in repr((reply, heard))
 
 
+@pytest.mark.parametrize("drips", ["at once", "headers", "body", "endless body"])
+def test_a_request_has_an_end(server: Answering, drips: Any) -> None:
+    """However slowly an answer comes, byte by byte, it is given up after a while; the next one has a new connection."""
+    server.answers.append(Answer(drips=drips))
+    with Client(server.url, KEY, total=0.5, connections=1) as client:
+        started = real.monotonic()
+        reply = client.request(UPDATE, 0)
+        assert real.monotonic() - started < 20
+        assert (reply.status, reply.error, reply.sent) == (0, "ReadTimeout", True)
+        assert server.hung_up.wait(20), "nobody goes on reading"
+        assert client.request(UPDATE, 0).status == 200
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_request_through_a_proxy_has_an_end(server: Answering, monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
+    """Also while the proxy still says whether it lets it through."""
+    monkeypatch.setenv("HTTPS_PROXY" if secure else "HTTP_PROXY", server.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    server.answers.append(Answer(drips="headers"))
+    with Client("https://iterable.test" if secure else "http://iterable.test", KEY, total=0.5) as client:
+        assert client.request(UPDATE, 0).error == "ReadTimeout"
+    assert server.hung_up.wait(20)
+    gc.collect()  # Python itself closes no socket that breaks before its TLS begins
+
+
+def test_an_answer_has_a_largest_size(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressed or not, it is not read to its end; a large one that is below is."""
+    monkeypatch.setattr(clients, "LARGEST_ANSWER", 1_000_000)
+    large = b" " * 1_000_000
+    zipped = Answer(headers={"Content-Encoding": "gzip"}, body=gzip.compress(large + b" "))
+    server.answers.extend([Answer(body=large), Answer(body=large + b" "), zipped, Answer()])
+    with Client(server.url, KEY, connections=1) as client:
+        replies = [client.request(UPDATE, 0) for _ in range(4)]
+    assert [(reply.status, reply.error) for reply in replies] == [
+        (200, ""),
+        (0, "AnswerTooLarge"),
+        (0, "AnswerTooLarge"),
+        (200, ""),
+    ]
+    assert replies[0].body == large
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_stop_leaves_requests_under_way_a_few_seconds(
+    server: Answering, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    """What hangs is hung up on; when the client is closed, at once."""
+    monkeypatch.setattr(deadlines, "STOP_SECONDS", 60.0 if closed else 0.3)
+    server.answers.append(Answer(drips="body"))
+    stopped = threading.Event()
+    replies: list[Reply] = []
+    client = Client(server.url, KEY, stopped=stopped)
+    waiting = threading.Thread(target=lambda: replies.append(client.request(UPDATE, 0)))
+    waiting.start()
+    while not server.history:
+        real.sleep(0.01)
+    if closed:
+        client.close()
+    else:
+        stopped.set()
+    waiting.join(20)
+    assert [(reply.error, reply.sent) for reply in replies] == [("Stopped", True)]
+    assert client.request(UPDATE, 0) == Reply(status=0, error="Stopped", sent=False)
+    client.close()
+
+
+def test_requests_under_way_are_answered_after_a_stop(server: Answering) -> None:
+    """A stop cuts nothing off that comes in time."""
+    server.answers.append(Answer(body=b'{"a":1}', late=0.6))
+    stopped = threading.Event()
+    with Client(server.url, KEY, stopped=stopped) as client:
+        threading.Timer(0.2, stopped.set).start()
+        assert client.request(UPDATE, 0).body == b'{"a":1}'
+    assert stopped.is_set()
+
+
+def test_nobody_looks_after_a_client_at_rest(server: Answering) -> None:
+    """The thread ends when nothing is under way, and begins anew."""
+    with Client(server.url, KEY) as client:
+        for _ in range(2):
+            client.request(UPDATE, 0)
+            threads = [thread for thread in threading.enumerate() if thread.name == "deadlines"]
+            assert threads
+            for thread in threads:
+                thread.join(20)
+                assert not thread.is_alive()
+
+
 def test_gzip_is_undone(server: Answering, client: Client) -> None:
     """A compressed answer is read as what it says."""
     server.answers.append(Answer(headers={"Content-Encoding": "gzip"}, body=gzip.compress(b'{"a":1}')))
@@ -253,6 +346,21 @@ def test_a_hold_reaches_those_who_wait_already(server: Answering, time: Time) ->
         assert held.request(UPDATE, 1).status == 200
     assert time.sleeps[:2] == [1, 1]
     assert time.now >= 112
+
+
+def test_a_batch_does_not_wait_long_for_a_held_endpoint(server: Answering, time: Time) -> None:
+    """Whoever sends it learns how long it would be, and decides; nothing is sent. Other requests wait, for minutes."""
+    call = Call("POST", UPDATE.template, 1, 1000, lambda operations: UPDATE, lambda batch, reply: Settled(), 0)
+    server.answers.extend([Answer(429, headers={"Retry-After": "900"}), Answer(429, headers={"Retry-After": "300"})])
+    with Client(server.url, KEY, clock=time.clock, sleep=time.sleep) as client:
+        assert client.send(Batch(call, [])).retry_after == 900
+        held = Reply(429, retry_after=900, error="Held", sent=False)
+        assert [client.send(Batch(call, [])), client.request(UPDATE, 0)] == [held, held]
+        assert (time.sleeps, len(server.history)) == ([], 1)
+        time.now += 895
+        assert client.send(Batch(call, [])).retry_after == 300
+        assert client.request(UPDATE, 0).status == 200
+    assert time.sleeps == [5, 300]
 
 
 def test_nothing_starts_after_a_stop(server: Answering, client: Client) -> None:

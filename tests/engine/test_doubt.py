@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_iterable.engine.deliver import Delivery, Patience
+from airflow_provider_iterable.engine.deliver import Delivery
 from airflow_provider_iterable.engine.doubt import doubts_of
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
     NO_INTENTS,

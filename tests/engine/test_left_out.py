@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from airflow_provider_iterable.engine import left_out as module
-from airflow_provider_iterable.engine.deliver import Patience
 from airflow_provider_iterable.engine.left_out import LeftOut, Standing, decode, joined
 from airflow_provider_iterable.engine.resync import VOID
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
     Added,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_iterable.engine.deliver import Patience
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
     NO_INTENTS,
@@ -30,7 +30,14 @@ from airflow_provider_iterable.engine.vocabulary import (
     Settled,
     Verdict,
 )
-from airflow_provider_iterable.errors import GuardTripped, Halted, IterableSyncError, TooManyRejected, Unfinished
+from airflow_provider_iterable.errors import (
+    GuardTripped,
+    Halted,
+    IterableSyncError,
+    Stopped,
+    TooManyRejected,
+    Unfinished,
+)
 from airflow_provider_iterable.state.memory import MemoryState
 from tests.fakes import Killed, PlainSync, Sender, a_call, in_chunks, remembering
 
@@ -360,14 +367,77 @@ def test_a_halt_ends_the_run_with_its_message() -> None:
     )
 
 
-def test_a_stopped_run_is_unfinished() -> None:
-    """A stop that comes before sending defers everything."""
+def test_a_run_that_is_stopped_before_it_sends() -> None:
+    """It ends while rows are compared, and sends nothing."""
     stop = threading.Event()
     stop.set()
     stage = Stage()
-    with pytest.raises(Unfinished, match="stopped 5"):
+    with pytest.raises(Stopped, match="Nothing was sent"):
         stage.run(*PEOPLE, stop=stop)
-    assert [] == stage.sender.history
+    assert ([], "stopped") == (stage.sender.history, stage.report.status)
+
+
+def test_a_run_that_is_stopped_accounts_for_every_row() -> None:
+    """What was not reached counts as put off, without looking at it."""
+    stop = threading.Event()
+    stage = Stage()
+    send = stage.sender
+
+    def stopping(batch: Batch) -> Reply:
+        stop.set()
+        return send(batch)
+
+    stage.sender = stopping  # type: ignore[assignment]
+    people = [(str(number), f"{number}@x.io", 1) for number in range(100)]
+    with pytest.raises(Stopped, match=r"The task was stopped: (\d+) rows were accepted and are remembered"):
+        stage.run(*people, stop=stop)
+    told = stage.report.to_dict()
+    assert told["status"] == "stopped"
+    assert told["accepted"] == len(stage.state.entries) > 0
+    assert told["accepted"] + told["deferred"] == 100
+    assert told["reasons"] == {"stopped": told["deferred"]}
+
+
+class TimedOut(BaseException):
+    """What Airflow raises in the midst of anything when the time is over."""
+
+
+@pytest.mark.parametrize("where", ["send", "commit", "observe"])
+def test_a_run_that_is_interrupted_accounts_for_every_row(where: str) -> None:
+    """What was answered is committed and told; the interruption comes out as it is."""
+    stage, met = Stage(), list[str]()
+    state, send = stage.state, stage.sender
+
+    def interrupt(place: str) -> None:
+        met.append(place)
+        if place == where and met.count(place) == 3:
+            raise TimedOut
+
+    commit = state.commit
+
+    def committing(patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        interrupt("commit")
+        commit(patch, intents)
+
+    def sending(batch: Batch) -> Reply:
+        interrupt("send")
+        return send(batch)
+
+    def observe(told: object) -> None:
+        interrupt("observe")
+
+    state.commit = committing  # type: ignore[method-assign]
+    stage.sender = sending  # type: ignore[assignment]
+    people = [(str(number), f"{number}@x.io", 1) for number in range(100)]
+    with pytest.raises(TimedOut):
+        stage.run(*people, observe=observe)
+    told = stage.report.to_dict()
+    accepted = {key for key, entry in state.entries.items() if entry.fingerprint != NEVER_EQUAL}
+    assert told["status"] == "stopped"
+    assert 0 < told["accepted"] == len(accepted) < 100
+    assert told["accepted"] + told["deferred"] == 100
+    sent = {key for keys in send.history for key in keys}
+    assert sent <= state.entries.keys(), "what was sent is remembered, accepted or in doubt"
 
 
 def test_a_failing_commit_ends_the_run() -> None:

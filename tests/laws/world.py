@@ -11,10 +11,10 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.engine.deliver import Patience
 from airflow_provider_iterable.engine.plan import Guards, Plan
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, NO_INTENTS, Entry, Intents, Patch
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.mapping import Mapper

@@ -18,7 +18,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.api.client import Client
-from airflow_provider_iterable.engine.deliver import Patience
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL
 from airflow_provider_iterable.hooks import iterable as hooks
 from airflow_provider_iterable.operators import IterableUserSyncOperator, base

@@ -47,7 +47,7 @@ def told(world: World, error: BaseException | None, heard: Callable[[], str], **
     """Return everything that a run told: log, exceptions with their causes, XComs, and how things print."""
     exception = "" if error is None else "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__)
     operator = world.operator
-    things = [operator, vars(operator) if operator else None, operator._client if operator else None, *kept.values()]
+    things = [operator, vars(operator) if operator else None, *kept.values()]
     return "\n".join([heard(), exception, json.dumps([*world.xcoms.values()]), *map(repr, things)])
 
 

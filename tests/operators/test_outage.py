@@ -19,7 +19,7 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
 from airflow_provider_iterable import model as models
-from airflow_provider_iterable.engine.deliver import Patience
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.state import ObjectState, TableState
 from airflow_provider_iterable.state import lease as leases
 from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession

@@ -277,7 +277,7 @@ def planned(sync: Users, model: Model, state: State, again: str | None = None) -
         sync.expect([again])
         names = frozenset([again])
         carries = lambda body: bool(sync.carried(body, names))  # noqa: E731
-    return _plan(Planner(sync, a_spool(), a_spool(), carries), sync, model.chunks, state, carries)
+    return _plan(Planner(sync, a_spool(), a_spool(), carries), sync, model.chunks, state, again=carries)
 
 
 def said(plan: Plan) -> set[tuple[Any, ...]]:
