@@ -240,8 +240,12 @@ def _builder(names: Sequence[str]) -> Callable[[list[Sequence[Any]], int], list[
 
 
 def _struct(names: Sequence[str]) -> Any:
+    """Return what makes an object of values in the order of these names."""
     slots = {f"f{number}": name for number, name in enumerate(names)}
-    struct: Any = msgspec.defstruct("Fields", [(slot, Any) for slot in slots], rename=slots, gc=False)
+    try:
+        struct: Any = msgspec.defstruct("Fields", [(slot, Any) for slot in slots], rename=slots, gc=False)
+    except ValueError:  # a name with quotes, backslashes or control characters, which structs do not have
+        return lambda *values: {name: value for name, value in zip(names, values, strict=True) if value is not UNSET}
     return struct
 
 

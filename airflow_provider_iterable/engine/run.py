@@ -455,9 +455,15 @@ def _conclude(report: Report, options: Options, halted: str) -> None:
         report.status = "unfinished"
         raise Unfinished(
             f"{deferred} rows were deferred ({_reasons(report)}); {report.fates[Fate.ACCEPTED]} were accepted and are "
-            "remembered. A retry or the next run sends what is left."
+            f"remembered. A retry or the next run sends what is left.{_later(report)}"
         )
     report.status = "succeeded"
+
+
+def _later(report: Report) -> str:
+    """Return what Iterable said about when to come back, as a sentence."""
+    details = [outcome.detail for outcome in report.examples.get(Reason.RATE_LIMITED, ()) if outcome.detail]
+    return f" {details[0]}." if details else ""
 
 
 def _reasons(report: Report) -> str:

@@ -94,3 +94,15 @@ def test_a_poisonous_removal_stops_no_other(scene: Scene) -> None:  # noqa: F811
     scene.sandbox.service.faults.clear()
     scene.run(sql=f"{MODEL.format(rows=20)} WHERE i > 10", max_removed=None)
     assert scene.held.keys() == set(range(11, 21))
+
+
+@pytest.mark.parametrize("scene", ["sqlite, database"], indirect=True)
+def test_a_rate_limit_that_asks_for_a_longer_wait_than_there_is_time(scene: Scene) -> None:  # noqa: F811
+    """All rows are put off at once, and the task's message says for how long Iterable wants to be left alone."""
+    scene.sandbox.faults({"kind": "429", "path": WRITES["users"], "times": 1, "seconds": 900})
+    message, report = fail(scene, 80)
+    accepted = report["accepted"]
+    assert f"{80 - accepted} rows were deferred (rate_limited {80 - accepted})" in message
+    assert "Iterable asks to come back in 900 s." in message
+    assert report["seconds"]["deliver"] < 60
+    assert writes(scene) <= Patience().in_flight
