@@ -35,34 +35,34 @@ MUTATIONS = (
     Mutation(
         "rejected outcomes are committed",
         "engine/deliver.py",
-        "if outcome.fate is Fate.ACCEPTED and outcome.operation is not None:",
-        "if outcome.fate in (Fate.ACCEPTED, Fate.REJECTED) and outcome.operation is not None:",
+        "            if outcome.fate is Fate.ACCEPTED:\n",
+        "            if outcome.fate in (Fate.ACCEPTED, Fate.REJECTED):\n",
     ),
     Mutation(
         "skipped outcomes are committed",
         "engine/deliver.py",
-        "if outcome.fate is Fate.ACCEPTED and outcome.operation is not None:",
-        "if outcome.fate in (Fate.ACCEPTED, Fate.SKIPPED) and outcome.operation is not None:",
+        "            if outcome.fate is Fate.ACCEPTED:\n",
+        "            if outcome.fate in (Fate.ACCEPTED, Fate.SKIPPED):\n",
     ),
     Mutation(
         "deferred operations are remembered",
         "engine/deliver.py",
-        '            self._refuse(operation, reason, "", Fate.DEFERRED)',
-        '            self._refuse(operation, reason, "", Fate.DEFERRED)\n'
+        "            self._refuse(operation, reason, detail, Fate.DEFERRED)",
+        "            self._refuse(operation, reason, detail, Fate.DEFERRED)\n"
         "            self._tally.patch[operation.key] = operation.remember",
     ),
     Mutation(
         "a refused batch counts as accepted",
         "engine/deliver.py",
-        "            case Split():\n                self._split(batch, verdict)",
-        "            case Split():\n                for operation in batch.operations:\n"
+        "            case Split() as split:\n                self._split(parcel, split)",
+        "            case Split() as split:\n                for operation in batch.operations:\n"
         "                    self._tally.patch[operation.key] = operation.remember",
     ),
     Mutation(
         "an unanswered batch counts as accepted",
         "engine/deliver.py",
-        "                if _may_go_again(batch.call, reason):\n",
-        "                if not batch.call:\n",
+        "        if call.repeatable or not parcel.doubtful:\n            self._give_up(parcel, reason)",
+        "        if not call.repeatable:\n            self._give_up(parcel, reason)",
     ),
     Mutation(
         "half of a split batch is dropped",
@@ -79,15 +79,59 @@ MUTATIONS = (
     Mutation(
         "a patch is dropped instead of committed",
         "engine/deliver.py",
-        "            self._commit(tally.patch)\n",
-        "            self._commit({})\n",
+        "            self._commit(tally.patch, Intents(",
+        "            self._commit({}, Intents(",
     ),
     Mutation(
         "a killed run commits what was in flight",
         "engine/deliver.py",
-        "            if future.done() and not future.cancelled() and future.exception() is None:\n"
-        "                self._settle(batch, future.result())",
-        "            self._tally.patch.update({op.key: op.remember for op in batch.operations})",
+        "        self._abandon_flying()\n        self._over()\n",
+        "        for parcel in self._flying:\n"
+        "            self._tally.patch.update({op.key: op.remember for op in parcel.batch.operations})\n"
+        "        self._over()\n",
+    ),
+    Mutation(
+        "what was not answered leaves its entry as it was",
+        "engine/deliver.py",
+        "            self._tally.patch.update(left)\n",
+        "",
+    ),
+    Mutation(
+        "a request is sent before its doubts are stored",
+        "engine/deliver.py",
+        "            self._flying[parcel] = None\n            self._workers.give(parcel)\n",
+        "            self._flying[parcel] = None\n            self._workers.give(parcel)\n"
+        "            self._tally.ended.update(self._announced)\n            self._flush()\n",
+    ),
+    Mutation(
+        "what is announced is not stored",
+        "engine/deliver.py",
+        "Intents(tally.begun, tally.ended))",
+        "Intents({}, ()))",
+    ),
+    Mutation(
+        "an answered try makes up for one that was lost",
+        "engine/deliver.py",
+        "parcel.doubtful = parcel.doubtful or attempted.unanswered",
+        "parcel.doubtful = isinstance(attempted.verdict, Again) and attempted.unanswered",
+    ),
+    Mutation(
+        "a new row leaves no doubt",
+        "engine/doubt.py",
+        "            if operation.kind is Kind.ADDED and forgets_new:\n",
+        "            if operation.kind is Kind.ADDED:\n",
+    ),
+    Mutation(
+        "a removal leaves no doubt",
+        "engine/doubt.py",
+        "            if remember is None:\n                left.append((operation.key, _NEVER_EQUAL, before))\n",
+        "            if remember is None:\n                pass\n",
+    ),
+    Mutation(
+        "rows that may be overwritten are not in doubt",
+        "engine/shared.py",
+        "                due[key] = Entry(NEVER_EQUAL, entry.ref)\n",
+        "                pass\n",
     ),
     Mutation(
         "an identity may be twice in a batch",
@@ -231,7 +275,7 @@ MUTATIONS = (
     Mutation(
         "everything counts as changed",
         "engine/compare.py",
-        "    if pair.before == records.fingerprints:\n",
+        "    if again is None and pair.before == records.fingerprints:\n",
         "    pair = Present(pair.keys, pair.rows, [before and b'?' for before in pair.before])\n"
         "    if not pair.keys:\n",
     ),
@@ -328,7 +372,7 @@ def copy(to: Path) -> None:
     """Copy what the laws need."""
     ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
     shutil.copytree(ROOT / PACKAGE, to / PACKAGE, ignore=ignore)
-    for name in ("laws", "fakes.py", "conftest.py"):
+    for name in ("laws", "fakes.py", "histories.py", "conftest.py"):
         source = ROOT / "tests" / name
         (to / "tests").mkdir(exist_ok=True)
         if source.is_dir():
