@@ -232,23 +232,25 @@ class Client:
 
     def _exchange(self, request: Request, started: float) -> Reply:
         error: Exception | None = None
-        with self._deadlines.watching() as exchange:
-            try:
-                prepared = requests.Request(
-                    request.method,
-                    self._base_url + request.path,
-                    headers=self._headers,
-                    params=dict(request.query) or None,
-                    data=request.body,
-                ).prepare()
-                with self._adapter.send(
-                    prepared, stream=True, timeout=self._timeout, verify=self._verify, proxies=self._proxies
-                ) as response:
-                    body = _read(response)
-            except Exception as caught:
-                if not exchange.ended and not isinstance(caught, _UNANSWERED):
-                    raise
-                error = caught
+        exchange = self._deadlines.begin()
+        try:
+            prepared = requests.Request(
+                request.method,
+                self._base_url + request.path,
+                headers=self._headers,
+                params=dict(request.query) or None,
+                data=request.body,
+            ).prepare()
+            with self._adapter.send(
+                prepared, stream=True, timeout=self._timeout, verify=self._verify, proxies=self._proxies
+            ) as response:
+                body = _read(response)
+        except Exception as caught:
+            if not exchange.ended and not isinstance(caught, _UNANSWERED):
+                raise
+            error = caught
+        finally:
+            self._deadlines.end(exchange)
         if error is not None or exchange.ended:  # it may look complete when it was cut off
             # Only the class: messages of these exceptions hold the URL, and URLs hold email addresses.
             return Reply(

@@ -10,8 +10,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -60,22 +59,20 @@ class Deadlines:
         """When all requests end, of a client that is stopped."""
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def watching(self) -> Iterator[Exchange]:
-        """Look after the request that this thread makes."""
-        exchange = Exchange(time.monotonic() + self._seconds)
+    def begin(self) -> Exchange:
+        """Look after the request that this thread makes, until it has ended."""
+        exchange = _current.exchange = Exchange(time.monotonic() + self._seconds)
         with self._lock:
             self._under_way[exchange] = None
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="deadlines", daemon=True)
                 self._thread.start()
-        _current.exchange = exchange
-        try:
-            yield exchange
-        finally:
-            _current.exchange = None
-            with self._lock:
-                del self._under_way[exchange]
+        return exchange
+
+    def end(self, exchange: Exchange) -> None:
+        """Look after it no more."""
+        with self._lock:
+            self._under_way.pop(exchange, None)
 
     def close(self) -> None:
         """Hang up on everybody."""
@@ -109,19 +106,14 @@ class _Watched:
     sock: Any
 
     def connect(self) -> None:
-        _note(connection=self)
+        _current.exchange.connection = self
         super().connect()  # type: ignore[misc]
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _note(connection=self)
+        exchange = _current.exchange
+        exchange.connection = self
         super().request(*args, **kwargs)  # type: ignore[misc]
-        _note(sock=self.sock)  # which the connection forgets when the answer is the last one on it
-
-
-def _note(**noted: Any) -> None:
-    exchange = getattr(_current, "exchange", None)
-    for name, value in noted.items() if exchange is not None else ():
-        setattr(exchange, name, value)
+        exchange.sock = self.sock  # which the connection forgets when the answer is the last one on it
 
 
 class _Connection(_Watched, HTTPConnection):
