@@ -35,7 +35,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Request,
     Settled,
 )
-from airflow_provider_iterable.errors import ConfigurationError, TooManyRejected, Unfinished
+from airflow_provider_iterable.errors import ConfigurationError, Stopped, TooManyRejected, Unfinished
 from airflow_provider_iterable.state import TableState, audit, audit_tables
 from airflow_provider_iterable.state.audit import Audit
 from airflow_provider_iterable.state.audit_tables import COUNTS, OPERATIONS
