@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from operator import attrgetter
 
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Call, Doubt, Entry, Kind, Operation, Patch, Sync
 
 _NEVER_EQUAL = NEVER_EQUAL.hex()
+_BEFORE = attrgetter("before")
 
 Doubts = Callable[[Call, Sequence[Operation]], Sequence[Doubt]]
 """Says what operations leave behind of which a request is never answered."""
@@ -30,6 +32,8 @@ def doubts_of(sync: Sync) -> Doubts:
                 for operation in operations
                 if operation.remember is not None
             ]
+        if not forgets_new and not any(map(_BEFORE, operations)):  # as in all of a first sync
+            return [(one.key, _NEVER_EQUAL, one.remember.ref if one.remember else "") for one in operations]
         left: list[Doubt] = []
         for operation in operations:
             remember, before = operation.remember, operation.before

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_iterable.engine.vocabulary import Kind
 from airflow_provider_iterable.state.layout import Layout, establish
 from airflow_provider_iterable.state.memory import tombstone
-from airflow_provider_iterable.state.table import Tables, TableState, encode, pieces
+from airflow_provider_iterable.state.table import Tables, TableState, encode, encoded, pieces
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -144,10 +144,10 @@ class AuditTables(Tables):
             lines = [(*line[:-1], line[-1] and tombstone(line[-1])) for line in lines]
         latest = {line[0]: line for line in lines if line[0]}
         most = self._dialect.most
-        told = [(encode(some), len(some)) for some in pieces(list(lines), most)]
+        told = list(encoded(lines, most))
         last = told
         if len(latest) < len(lines):
-            last = [(encode(some), len(some)) for some in pieces(list(latest.values()), most)]
+            last = list(encoded(list(latest.values()), most))
 
         def work() -> None:
             for some, count in told:

@@ -450,8 +450,8 @@ class TableSession(Tables):
         self._execute(gone, (sync_id, *numbers))
         statement = "INSERT INTO {intents} (sync_id, number, part, doubts) VALUES ({p}, {p}, {p}, {p})"
         for number, doubts in intents.begun.items():
-            for part, some in enumerate(pieces(list(doubts), self._dialect.most)):
-                self._counted(statement, (sync_id, number, part, encode(some)), 1)
+            for part, (text, _) in enumerate(encoded(doubts, self._dialect.most)):
+                self._counted(statement, (sync_id, number, part, text), 1)
 
     def settle_intents(self, sync_id: str) -> None:
         """Take what an earlier run announced and did not settle for entries in doubt: it was killed.
@@ -488,8 +488,8 @@ class TableSession(Tables):
 
     def _put(self, sync_id: str, entries: list[tuple[str, str, str]]) -> None:
         values = {"sync_id": "{p}", "record_key": "k", "fingerprint": "f", "ref": "r"}
-        for some in pieces(entries, self._dialect.most):
-            self._replace("state", values, ("sync_id", "record_key"), (sync_id, encode(some)), "{rows}", len(some))
+        for text, rows in encoded(entries, self._dialect.most):
+            self._replace("state", values, ("sync_id", "record_key"), (sync_id, text), "{rows}", rows)
 
     def drop(self, sync_id: str, keys: list[str]) -> int:
         """Forget some keys, in the transaction; return how many there were, or something negative."""
@@ -687,9 +687,20 @@ class _Stored(Model):
         return error
 
 
-def encode(parameter: list[Any]) -> str:
+def encode(parameter: Sequence[Any]) -> str:
     """Return a list as the one JSON parameter in which it travels."""
     return msgspec.json.encode(parameter).decode()
+
+
+def encoded(items: Sequence[Any], most: int) -> Iterator[tuple[str, int]]:
+    """Return a list as JSON, in texts of so many characters at most, and how many items are in each."""
+    text = encode(items)
+    if len(text) <= most:
+        if items:
+            yield text, len(items)
+        return
+    for some in pieces(list(items), most):
+        yield encode(some), len(some)
 
 
 def pieces(items: list[T], most: int) -> Iterator[list[T]]:

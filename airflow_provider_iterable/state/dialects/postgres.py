@@ -112,6 +112,12 @@ def _cursor(connection: Any) -> Any:
         _refuse(connection.info.parameter_status("server_encoding"))
         if connection.info.parameter_status("client_encoding") != _UTF8:
             connection.execute(f"SET client_encoding TO '{_UTF8}'")
+        from psycopg import Cursor
+        from psycopg.rows import tuple_row
+
+        connection.prepare_threshold = None
+        # Parameters travel beside the statement: quoting a batch's entries would cost as much as everything else.
+        return Cursor(connection, row_factory=tuple_row)
     return plain_cursor(connection)
 
 
