@@ -198,13 +198,14 @@ class Delivery:
         if call is None:
             self._settle_silently(operation)
             return
-        if self._tally.stopped_by is not None or call in self._tally.closed:
+        tally = self._tally
+        if tally.stopped_by is not None or (tally.closed and call in tally.closed):
             self._put_off([operation], *self._ending(call))
             return
         if self._screen is not None:
             screened = self._screen(operation)
             if isinstance(screened, Outcome):
-                self._tally.outcomes.append(screened)
+                tally.outcomes.append(screened)
                 return
             operation = screened
         self._pack(operation, call)

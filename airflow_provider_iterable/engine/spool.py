@@ -84,7 +84,8 @@ class Spool:
                         line.body,
                         line.handles,
                         None if fingerprint is None else Entry(fingerprint, line.ref),
-                        before=line.before,
+                        "",
+                        line.before,
                     ),
                 )
                 position += 1

@@ -415,7 +415,7 @@ class TableSession(Tables):
         :raises LeaseLost: another run has the sync, and nothing is stored
         """
         kept = [(key, entry.fingerprint.hex(), entry.ref) for key, entry in patch.items() if entry is not None]
-        dropped = [key for key, entry in patch.items() if entry is None]
+        dropped = [key for key, entry in patch.items() if entry is None] if len(kept) < len(patch) else []
         sync_id = self._scope.sync_id
 
         def write() -> None:
