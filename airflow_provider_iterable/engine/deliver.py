@@ -53,7 +53,7 @@ RESCUE_SECONDS = 3.0
 LOOKS = 0.25
 """Seconds between two looks at whether it is stopped."""
 PROBES = 3
-"""Rows that are sent alone to find out whether an endpoint that failed at whole batches answers at all."""
+"""Rows that are sent alone to find out whether an endpoint that failed at all others answers at all."""
 ERRORS_OF_A_PART, ERRORS_OF_ONE = 1, 2
 """Tries of a part of a batch that end with an error of the server. The batch had all tries before it was taken apart,
 and a part that fails by accident is only looked at more closely; what stands alone has a second chance."""
@@ -73,6 +73,8 @@ class _Parcel:
     """Of what batch it is a part, if that is taken apart because the server failed at it; the state knows the whole."""
     sample: bool = False
     """Whether it is a row of a batch that is not settled, sent only to see whether anybody is there."""
+    trial: bool = False
+    """Whether it goes although its endpoint seems to be down, to see whether that is so."""
     answers: int | None = None
     """How often its endpoint had answered when it was first sent."""
     detail: str = ""
@@ -247,7 +249,7 @@ class Delivery:
             if self._over() or call in self._tally.closed:
                 self._give_up(self._ready.popleft(), *self._ending(call))
                 continue
-            if self._suspicious and not parcel.sample:
+            if self._suspicious and not parcel.sample and not parcel.trial:
                 self._find_out()
                 continue
             if self._full(call):
@@ -364,7 +366,7 @@ class Delivery:
     def _attempt(self, parcel: _Parcel) -> Attempted:
         """Send a batch until its verdict is final or patience ends; runs in a thread of its own."""
         errors = None
-        if parcel.sample:
+        if parcel.sample or parcel.trial:
             errors = ERRORS_OF_A_PART
         elif parcel.search is not None:
             errors = ERRORS_OF_ONE if len(parcel.batch.operations) == 1 else ERRORS_OF_A_PART
@@ -487,19 +489,25 @@ class Delivery:
     def _find_out(self) -> None:
         """Find out whether an endpoint that failed at whole batches answers at all: send single rows of them.
 
-        If it answers none, nobody is there, and its batches are put off; after several batches in a row, everything is.
+        Where each row has a request of its own, others are sent, which were not tried yet. If it answers none, nobody
+        is there, and its batches are put off; after several batches in a row, everything is.
         """
-        tally = self._tally
-        if any(parcel.sample for parcel in self._flying):
+        tally, call = self._tally, self._parked[0].batch.call
+        if any(parcel.sample or parcel.batch.call is call for parcel in self._flying):
             self._collect()
             return
-        call = self._parked[0].batch.call
         broken = [parcel for parcel in self._parked if parcel.batch.call is call]
         rows = [op for parcel in broken if len(parcel.batch.operations) > 1 for op in parcel.batch.operations]
-        if rows and tally.probes < PROBES and not self._over() and call not in tally.closed:
-            row = random.choice(rows)
+        untried = [parcel for parcel in self._ready if parcel.batch.call is call and parcel.answers is None]
+        if (rows or untried) and tally.probes < PROBES and not self._over() and call not in tally.closed:
             tally.probes += 1
-            self._ready.appendleft(_Parcel(Batch(call, [row]), (), doubtful=not call.reads, sample=True))
+            if rows:
+                row = random.choice(rows)
+                self._ready.appendleft(_Parcel(Batch(call, [row]), (), doubtful=not call.reads, sample=True))
+            else:
+                self._ready.remove(untried[0])
+                self._ready.appendleft(untried[0])
+                untried[0].trial = True
             return
         self._parked = [parcel for parcel in self._parked if parcel.batch.call is not call]
         for parcel in broken:

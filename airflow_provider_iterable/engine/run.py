@@ -305,7 +305,12 @@ def _approve(report: Report, options: Options) -> None:
 
 def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> str:
     if plan.sends and options.prepare is not None:
-        _prepare(options.prepare, options)
+        try:
+            _prepare(options.prepare, options)
+        except BaseException as error:
+            if isinstance(error, Stopped) or not isinstance(error, Exception):
+                report.put_off(plan.sends)
+            raise
     if options.distrust is not None:
         options.distrust()
     if plan.doubted:

@@ -50,6 +50,7 @@ from airflow_provider_iterable.operators.parameters import (
     KEY,
     LIMIT,
     LIMIT_OR_NONE,
+    NOTHING,
     OPTIONAL_TEXT,
     PATH,
     PLAN_HASH,
@@ -60,6 +61,7 @@ from airflow_provider_iterable.operators.parameters import (
     Form,
     check_literals,
     choice,
+    is_nothing,
     is_template,
     rendered,
 )
@@ -487,7 +489,8 @@ class IterableModelOperator(BaseOperator):
         if isinstance(content, Column | Json):
             return replace(content, name=self.render_template(content.name, *args, **kwargs))
         if isinstance(content, Constant):
-            return replace(content, value=self.render_template(content.value, *args, **kwargs))
+            value = self.render_template(content.value, *args, **kwargs)
+            return replace(content, value=NOTHING if is_template(content.value) and is_nothing(value) else value)
         return super().render_template(content, *args, **kwargs)
 
     def model_name(self) -> str | None:

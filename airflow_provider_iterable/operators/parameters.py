@@ -262,6 +262,15 @@ def check_literals(forms: Mapping[str, Form], templated: Collection[str], given:
     return read
 
 
+NOTHING = object()
+"""What stands for the value of a constant whose template gave none."""
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a template gave nothing: ``None``, which Jinja also writes as a text, or blanks."""
+    return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
+
+
 def rendered(name: str, form: Form, value: Any, was_template: bool) -> Any:
     """Return what became of a templated parameter, in the form that the sync uses.
 
@@ -274,6 +283,12 @@ def rendered(name: str, form: Form, value: Any, was_template: bool) -> Any:
             "template, have it rendered: Jinja inside of what Jinja gives is not. If it is meant as it stands, put the "
             "braces together where they are used, in SQL as '{' || '{', or let a column of the model hold them."
         )
+    for field, source in value.items() if isinstance(value, Mapping) else ():
+        if getattr(source, "value", None) is NOTHING:
+            raise ConfigurationError(
+                f"The template of the constant in {name}[{field!r}] gave nothing. Nothing was read or sent: every row "
+                "would have been given that. Have it give a value, or leave the field out."
+            )
     if value is None and was_template and not form.none:
         raise ConfigurationError(
             f"The template of {name} became None. Nothing was read or sent. Have it give a value, or leave {name} out."

@@ -79,7 +79,7 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
         if not tables.reached:
             tables.transact(lambda: None, patiently=True)
     try:
-        _make_patiently(tables, layouts)
+        _make_as_far_as_allowed(tables, layouts, whose, outcome)
     except _Later as later:
         raise ConfigurationError(
             f"The tables of {whose} are of version {later.found} (part {later.layout.part!r} in "
@@ -87,6 +87,15 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
             f"a later version of the provider was here. {outcome} Install that version, or a later one: tables do not "
             "go back."
         ) from None
+
+
+def _make_as_far_as_allowed(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
+    """Make what is missing, or tell what somebody else is to make.
+
+    :raises ConfigurationError: the connection may not make it
+    """
+    try:
+        _make_patiently(tables, layouts)
     except _Denied as denied:
         raise ConfigurationError(
             f"The tables of {whose} are not there, or not as this version of the provider needs them, and the "

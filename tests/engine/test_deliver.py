@@ -643,6 +643,27 @@ def test_a_single_poisonous_row_among_single_calls() -> None:
     assert {reason: len(keys) for reason, keys in found.items()} == {None: 39, Reason.SERVER_ERROR: 1}
 
 
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("culprits", [3, 16])
+@pytest.mark.parametrize("first", [0, 30])
+def test_neighbours_that_are_poisonous_among_single_calls(first: int, culprits: int, reads: bool) -> None:
+    """However many are in flight at once: others are tried before the endpoint counts as dead."""
+    call = replace(a_call(judge, items=1), reads=reads)
+    wrong = [str(number) for number in range(first, first + culprits)]
+    found, _ = deliver(Poisoned(wrong), 200, call)
+    assert sorted(found[Reason.SERVER_ERROR]) == sorted(wrong)
+    assert len(found[None]) == 200 - culprits
+
+
+def test_a_dead_endpoint_of_single_calls_ends_the_delivery() -> None:
+    """After the tries of what was in flight, and three of others."""
+    send = Poisoned([], dies_after=0)
+    found, _ = deliver(send, 500, a_call(judge, items=1))
+    assert found.keys() == {Reason.NO_ANSWER}
+    tried = Patience().in_flight * 4 + Patience().unanswered - 1
+    assert len(send.history) <= tried * Patience().tries + PROBES
+
+
 def test_a_look_up_that_the_server_fails_at_leaves_nothing_in_doubt() -> None:
     """It changes nothing."""
     call = replace(a_call(judge, items=1), reads=True)

@@ -402,6 +402,19 @@ class TimedOut(BaseException):
     """What Airflow raises in the midst of anything when the time is over."""
 
 
+def test_a_run_that_is_interrupted_while_it_prepares_accounts_for_every_row() -> None:
+    """Nothing was sent yet, and all that would have been counts as put off."""
+    stage = Stage()
+
+    def prepare() -> None:
+        raise TimedOut
+
+    with pytest.raises(TimedOut):
+        stage.run(*PEOPLE, prepare=prepare)
+    told = stage.report.to_dict()
+    assert (told["deferred"], told["reasons"], stage.sender.history) == (5, {"stopped": 5}, [])
+
+
 @pytest.mark.parametrize("where", ["send", "commit", "observe"])
 def test_a_run_that_is_interrupted_accounts_for_every_row(where: str) -> None:
     """What was answered is committed and told; the interruption comes out as it is."""

@@ -289,6 +289,19 @@ def test_fields_are_rendered(dag: DAG) -> None:
     assert fields["constant"] == Constant("run of {{ params.day }}")
 
 
+@pytest.mark.parametrize("day", [None, "", " \n"])
+def test_a_constant_whose_template_gave_nothing_is_refused(dag: DAG, day: str | None) -> None:
+    """Every row would be given it; a constant that was written as nothing is as its author wants it."""
+    made = make(
+        IterableUserSyncOperator, fields={"a": "b", "when": Constant("{{ params.day }}"), "none": Constant(None)}
+    )
+    render(made, day=day)
+    with pytest.raises(
+        ConfigurationError, match=r"constant in fields\['when'\] gave nothing. Nothing was read or sent"
+    ):
+        read(made)
+
+
 def test_what_jinja_gives_is_not_rendered_again(dag: DAG) -> None:
     """A template in a value that a template took from somewhere is refused."""
     made = make(IterableListOperator, list_name="{{ params.name }}")

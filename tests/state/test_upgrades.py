@@ -338,6 +338,21 @@ def test_who_may_not_make_tables_is_told_what_to_run(old: Old, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("old", ["postgres"], indirect=True)
+def test_newer_tables_are_told_to_who_may_not_make_tables(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script would be of no use: it is another version of the provider that is missing, and not a right."""
+    old.load(VERSIONS[-1])
+    old.session().close()
+    execute(old.hook, "UPDATE iterable_sync_version SET version = 9 WHERE part = 'state'")
+    grants = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
+    hook, role = limited_postgres(old, monkeypatch, "GRANT USAGE ON SCHEMA {schema} TO {role}", grants)
+    try:
+        with pytest.raises(ConfigurationError, match="are of version 9"):
+            old.session(hook)
+    finally:
+        drop_role(old, role)
+
+
+@pytest.mark.parametrize("old", ["postgres"], indirect=True)
 def test_the_statements_of_the_page_make_what_runs_need(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables and indexes are those that runs make, and who may read and write them needs no other right."""
     found = re.search(r"```sql\n(CREATE SCHEMA iterable_sync;.*?);\n```", PAGE, re.DOTALL)
