@@ -100,8 +100,8 @@ class _Tally:
     """How often each endpoint gave an answer that settles something."""
     closed: dict[Call, tuple[Reason, str]] = field(default_factory=dict)
     """Endpoints that ask for a longer wait than there is time for."""
-    probes: int = 0
-    """Rows sent alone since the last such answer."""
+    probed: set[str] = field(default_factory=set)
+    """Keys of rows that were sent to find out whether anybody is there."""
     patch: Patch = field(default_factory=dict)
     begun: dict[int, Sequence[Doubt]] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
@@ -403,7 +403,8 @@ class Delivery:
     def _heard_from(self, parcel: _Parcel) -> None:
         """An endpoint answered: what the server failed at meanwhile is taken apart."""
         tally, call = self._tally, parcel.batch.call
-        tally.unanswered = tally.probes = 0
+        tally.unanswered = 0
+        tally.probed.clear()
         tally.answers[call] += 1
         if parcel.search is not None:
             parcel.search.answered()
@@ -497,14 +498,16 @@ class Delivery:
             self._collect()
             return
         broken = [parcel for parcel in self._parked if parcel.batch.call is call]
-        rows = [op for parcel in broken if len(parcel.batch.operations) > 1 for op in parcel.batch.operations]
+        batches = [parcel.batch.operations for parcel in broken if len(parcel.batch.operations) > 1]
+        rows = [operation for batch in batches for operation in batch if operation.key not in tally.probed]
         untried = [parcel for parcel in self._ready if parcel.batch.call is call and parcel.answers is None]
-        if (rows or untried) and tally.probes < PROBES and not self._over() and call not in tally.closed:
-            tally.probes += 1
+        if (rows or untried) and len(tally.probed) < PROBES and not self._over() and call not in tally.closed:
             if rows:
                 row = random.choice(rows)
+                tally.probed.add(row.key)
                 self._ready.appendleft(_Parcel(Batch(call, [row]), (), doubtful=not call.reads, sample=True))
             else:
+                tally.probed.add(untried[0].batch.operations[0].key)
                 self._ready.remove(untried[0])
                 self._ready.appendleft(untried[0])
                 untried[0].trial = True
@@ -513,7 +516,7 @@ class Delivery:
         for parcel in broken:
             ended = self._over() or call in tally.closed
             self._give_up(parcel, *(self._ending(call) if ended else (Reason.NO_ANSWER, parcel.detail)))
-        tally.probes = 0
+        tally.probed.clear()
         if tally.unanswered >= self._patience.unanswered and not self._over():
             tally.stopped_by = Reason.NO_ANSWER
 
