@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Call, Doubt, Entry, Kind, Operation, Patch, Sync
 
-_NEVER_EQUAL = NEVER_EQUAL.hex()
+_NEVER_EQUAL = ""
+"""As short as can be: each request's doubts are stored before it is sent."""
 _BEFORE = attrgetter("before")
 
 Doubts = Callable[[Call, Sequence[Operation]], Sequence[Doubt]]
@@ -53,7 +54,13 @@ def doubts_of(sync: Sync) -> Doubts:
 
 def patch_of(doubts: Iterable[Doubt]) -> Patch:
     """Return doubts as entries."""
-    return {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in doubts}
+    return {key: Entry(bytes.fromhex(fingerprint) or NEVER_EQUAL, ref) for key, fingerprint, ref in doubts}
+
+
+def lines_of(doubts: Iterable[Doubt]) -> Iterator[tuple[str, str, str]]:
+    """Yield doubts as stores write entries: key, fingerprint in hexadecimal digits, reference."""
+    for key, fingerprint, ref in doubts:
+        yield key, fingerprint or NEVER_EQUAL.hex(), ref
 
 
 def in_doubt(entry: Entry) -> bool:

@@ -467,7 +467,10 @@ Verdict = Settled | Again | Split | Halt
 Patch = dict[str, Entry | None]
 
 Doubt = tuple[str, str, str]
-"""What a request that is never answered leaves behind: key, fingerprint in hexadecimal digits, reference."""
+"""What a request that is never answered leaves behind: key, fingerprint in hexadecimal digits, reference.
+
+Without a fingerprint it is in doubt.
+"""
 
 
 class Intents(Discreet, frozen=True):

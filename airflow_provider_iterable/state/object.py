@@ -18,6 +18,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 import tenacity
 
+from airflow_provider_iterable.engine.doubt import lines_of
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Doubt, Entry, Intents, Pair, Patch, Row, Sync
@@ -188,7 +189,7 @@ class ObjectSession:
         """Take what earlier runs announced and did not settle for entries in doubt: they were killed."""
         if not self._begun:
             return
-        lines: list[Line] = [doubt for doubts in self._begun.values() for doubt in doubts]
+        lines: list[Line] = [line for doubts in self._begun.values() for line in lines_of(doubts)]
         head = msgspec.structs.replace(self._said(), ended=list(self._begun))
         self._write(head, lines, "Nothing was read or sent.")
         log.info(

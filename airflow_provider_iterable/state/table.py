@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 import msgspec
 import tenacity
 
+from airflow_provider_iterable.engine.doubt import lines_of
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
@@ -462,7 +463,7 @@ class TableSession(Tables):
         found = self._read(lambda: self._fetch(query, (sync_id,)))
         if not found:
             return
-        doubts = {key: doubt for (text,) in found for doubt in json.loads(text) for key in doubt[:1]}
+        doubts = {line[0]: line for (text,) in found for line in lines_of(json.loads(text))}
         keys = list(doubts)
 
         def write() -> None:
