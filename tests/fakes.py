@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote
@@ -95,6 +96,8 @@ class TinyIterable:
     """Digests of all records that were ever written."""
     dead: bool = False
     """Whether whoever sends has died: nothing reaches Iterable from there, until the next run begins."""
+    run: int = 0
+    """The run whose requests arrive; threads of one that has ended reach nobody."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -105,11 +108,23 @@ class TinyIterable:
         self.refused.clear()
         self.typed = False
 
-    def send(self, batch: Batch) -> Reply:
+    def begin(self) -> Callable[[Batch], Reply]:
+        """Let a run begin, and return what answers its requests until it ends."""
+        with self._lock:
+            self.run += 1
+            self.dead = False
+        return partial(self.send, run=self.run)
+
+    def end(self) -> None:
+        """Let nothing arrive any more from the run."""
+        with self._lock:
+            self.run += 1
+
+    def send(self, batch: Batch, run: int | None = None) -> Reply:
         """Answer one request."""
         request = batch.call.wrap(batch.operations)
         with self._lock:
-            if self.dead:
+            if self.dead or run not in (None, self.run):
                 raise Killed
             self.history.append(request)
             fault = self.faults.popleft() if self.faults else ""

@@ -157,14 +157,16 @@ class World:
             check=self._plans.append,
         )
         self._plans.clear()
-        self.iterable.dead = False
+        send = self.iterable.begin()
         failed: Exception | None = None
         try:
-            run(self.sync(), lambda: in_chunks(self.model), self.state, self.iterable.send, self.report, options)
+            run(self.sync(), lambda: in_chunks(self.model), self.state, send, self.report, options)
         except Killed as error:
             return error
         except IterableSyncError as error:
             failed = error
+        finally:
+            self.iterable.end()
         self.check_report()
         return failed
 
