@@ -395,6 +395,7 @@ class Delivery:
                 tally.halted = tally.halted or message
                 tally.stopped_by = tally.stopped_by or Reason.HALTED
                 self._give_up(parcel, Reason.HALTED)
+                parcel.search = None  # the rest of its batch was put off with it
             case _:
                 assert_never(attempted.verdict)
         self._end(parcel)
