@@ -480,6 +480,9 @@ class Planner:
         """Return the keys of rows that are refused, and of those with another say about a contested identity."""
         plan = self.plan
         keys = {outcome.key for outcome in plan.invalid if outcome.key}
+        if plan.borne:
+            borne = plan.borne
+            keys.update(op.key for _, op in plan.removals.read() if op.handles and hash(op.handles[0]) in borne)
         if contested:
             moved_from = dict(zip(self._moved_at, self._moved_from, strict=True))
             for position, operation in plan.rows.read():

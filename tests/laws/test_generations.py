@@ -214,3 +214,16 @@ def test_a_row_that_cannot_be_sent_keeps_its_person(broken: Person) -> None:
     assert world.run() is None
     assert {A: {"n": 1}} == world.iterable.users
     assert {key: entry for key, entry in remembered.items() if key == broken.key} == world.state.entries
+
+
+def test_a_row_that_left_another_one_and_comes_back_after_a_kill_has_its_word_again() -> None:
+    """What was remembered of it was overwritten, and that it left could not be stored any more."""
+    world = World(batch_size=1)
+    world.model = [Person(1, A, 1), Person(5, A, 2)]
+    world.settle()
+    world.model = [Person(1, A, 0)]
+    world.state.faults.extend(["", "", "", "kill"])
+    world.run()
+    world.model = [Person(1, A, 0), Person(5, A, 2)]
+    world.settle()
+    assert world.iterable.users == {A: {"n": 2}}
