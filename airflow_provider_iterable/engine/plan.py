@@ -477,7 +477,8 @@ class Planner:
         }
 
     def _doubtful(self, contested: set[int]) -> set[str]:
-        """Return the keys of rows that are refused, and of those with another say about a contested identity."""
+        """Return the keys of rows that are refused, of those with another say about a contested identity, and of rows that
+        left an identity which another row bears."""
         plan = self.plan
         keys = {outcome.key for outcome in plan.invalid if outcome.key}
         if plan.borne:
