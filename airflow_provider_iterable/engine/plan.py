@@ -477,8 +477,10 @@ class Planner:
         }
 
     def _doubtful(self, contested: set[int]) -> set[str]:
-        """Return the keys of rows that are refused, of those with another say about a contested identity, and of rows that
-        left an identity which another row bears."""
+        """Return the keys of rows whose memory others may overwrite.
+
+        They are refused, have another say about a contested identity, or left one that another row bears.
+        """
         plan = self.plan
         keys = {outcome.key for outcome in plan.invalid if outcome.key}
         if plan.borne:
