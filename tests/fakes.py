@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     NO_INTENTS,
@@ -301,7 +302,7 @@ class Committer:
         error = self.errors.popleft() if self.errors else None
         if error is not None:
             raise error
-        self.history.append(dict(patch))
+        self.history.append(dict(with_receipts(patch, intents)))
         self.intents.append(intents)
 
     @property

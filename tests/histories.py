@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
+from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Intents, Patch
 from tests.laws.test_unseen import UnseenState
 from tests.laws.world import PEOPLE, OnRemoved, Person, WatchedState, World
@@ -36,7 +37,7 @@ class ForgetfulState(WatchedState):
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch alone."""
-        super().commit(patch)
+        super().commit(with_receipts(patch, intents))
 
 
 class Unequal(AssertionError):

@@ -212,7 +212,7 @@ class Scene:
         else:
             entries = self._stored(f"SELECT record_key, fingerprint FROM {{}} WHERE sync_id = '{SYNC_ID}'", "state")
             found = self._stored(f"SELECT doubts FROM {{}} WHERE sync_id = '{SYNC_ID}'", "intents")
-            announced = [key for (doubts,) in found for key, _, _ in json.loads(doubts)]
+            announced = [key for (doubts,) in found for key, *_ in json.loads(doubts)]
         doubtful = {email(int(key[1:-1])) for key, digest in entries if digest == NEVER_EQUAL.hex()}
         remembered = {email(int(key[1:-1])) for key, _ in entries} - doubtful
         return remembered, doubtful | {email(int(key[1:-1])) for key in announced}

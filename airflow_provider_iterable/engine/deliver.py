@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any, assert_never
 
 from airflow_provider_iterable.engine.apart import Search
-from airflow_provider_iterable.engine.doubt import Doubts, patch_of
+from airflow_provider_iterable.engine.doubt import Doubts, has_receipts, patch_of
 from airflow_provider_iterable.engine.pack import Packer
 from airflow_provider_iterable.engine.tries import Attempted, Patience, attempt
 from airflow_provider_iterable.engine.vocabulary import (
@@ -52,6 +52,8 @@ RESCUE_SECONDS = 3.0
 """How long a delivery that is stopped waits for the requests in flight."""
 LOOKS = 0.25
 """Seconds between two looks at whether it is stopped."""
+ANNOUNCED_TOGETHER = 2
+"""Fewest batches that a commit announces if it can: each commit costs a transaction."""
 PROBES = 3
 """Rows that are sent alone to find out whether an endpoint that failed at all others answers at all."""
 ERRORS_OF_A_PART, ERRORS_OF_ONE = 1, 2
@@ -105,6 +107,8 @@ class _Tally:
     patch: Patch = field(default_factory=dict)
     begun: dict[int, Sequence[Doubt]] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
+    accepted: dict[int, Sequence[Doubt]] = field(default_factory=dict)
+    """Batches that were accepted as they were announced, with what was."""
     outcomes: deque[Outcome | Accepted] = field(default_factory=deque)
 
 
@@ -210,20 +214,22 @@ class Delivery:
                 tally.outcomes.append(screened)
                 return
             operation = screened
-        self._pack(operation, call)
-        if self._ready:
+        if self._pack(operation, call):
             self._launch_ready()
 
-    def _pack(self, operation: Operation, call: Call) -> None:
+    def _pack(self, operation: Operation, call: Call) -> bool:
+        """Pack one operation; return whether that made a batch ready."""
         if len(operation.body) + call.envelope > call.max_bytes:
             detail = f"{len(operation.body)} bytes"
             self._tally.outcomes.append(
                 Outcome(operation.key, operation.kind, Fate.REJECTED, Reason.TOO_LARGE, detail, operation)
             )
-            return
+            return False
         closed = self._packer.add(operation, call)
-        if closed is not None:
-            self._ready.append(self._parcel(closed))
+        if closed is None:
+            return False
+        self._ready.append(self._parcel(closed))
+        return True
 
     def _parcel(self, batch: Batch, doubtful: bool = False) -> _Parcel:
         """Return a batch with what it leaves behind if it is never answered: a look-up changes nothing."""
@@ -252,13 +258,16 @@ class Delivery:
             if self._suspicious and not parcel.sample and not parcel.trial:
                 self._find_out()
                 continue
-            if self._full(call):
-                self._collect(flush=not parcel.doubts)  # and perhaps parts of a batch come before this one
+            flying, most = self._in_flight(call), self._most(call)
+            if flying >= most:
+                self._collect()  # and perhaps parts of a batch come before this one
                 continue
             if not parcel.ready:
                 if not rest and len(self._ready) < self._announced_together(call):
                     return
                 self._announce()
+            elif self._tally.commits and flying + self._tally.commits >= most + self._patience.commit_batches - 1:
+                self._flush()  # what a kill would have sent again is no more than may be in flight
             self._ready.popleft()
             if parcel.answers is None:
                 parcel.answers = self._tally.answers[call]
@@ -293,14 +302,14 @@ class Delivery:
         """Return how many batches are announced by one commit; those of one record would make one commit for each."""
         if not call.repeatable:
             return 1
-        return max(self._patience.commit_batches, self._most(call) if call.max_items == 1 else 1)
+        return max(self._patience.commit_batches, self._most(call) if call.max_items == 1 else ANNOUNCED_TOGETHER)
 
     def _most(self, call: Call) -> int:
         """Return how many requests may be in flight."""
         return self._patience.in_flight * (4 if call.max_items == 1 else 1)
 
-    def _full(self, call: Call) -> bool:
-        return sum(1 for parcel in self._flying if parcel.batch.call is call) >= self._most(call)
+    def _in_flight(self, call: Call) -> int:
+        return sum(1 for parcel in self._flying if parcel.batch.call is call)
 
     def _drain(self) -> Iterator[Outcome | Accepted]:
         """Send what is packed and wait until everything is settled and committed."""
@@ -313,15 +322,14 @@ class Delivery:
             self._launch_ready(rest=True)
             if self._flying:
                 self._collect()
+                if self._tally.commits >= self._patience.commit_batches:
+                    self._flush()
             yield from self._told()
         self._flush()
         yield from self._told()
 
-    def _collect(self, flush: bool = True) -> None:
-        """Wait for the next answer and settle it; for what is stopped, only a few seconds.
-
-        :param flush: whether to commit what is due; otherwise a commit follows soon that announces the next batches
-        """
+    def _collect(self) -> None:
+        """Wait for the next answer, and settle it and those that are there by then; if stopped, only a few seconds."""
         while (done := self._workers.next(LOOKS)) is None:
             if self._stop.is_set():
                 now = time.monotonic()
@@ -329,9 +337,9 @@ class Delivery:
                 if now >= self._stopped_at + RESCUE_SECONDS:
                     self._abandon_flying()
                     return
-        self._receive(*done)
-        if self._tally.commits >= self._patience.commit_batches * (1 if flush else 2):
-            self._flush()
+        while done is not None:
+            self._receive(*done)
+            done = self._workers.next(0)
 
     def _receive(self, parcel: _Parcel, attempted: Attempted | BaseException) -> None:
         """Settle what came back, unless it was given up meanwhile."""
@@ -384,7 +392,7 @@ class Delivery:
             case Settled(told, left_out):
                 tally.commits += 1
                 rest = [op for n, op in enumerate(batch.operations) if n not in told] if told else batch.operations
-                self._accept(rest, batch.call.then, left_out)
+                self._accept(parcel, rest, left_out)
                 for outcome in told.values():
                     if outcome.reason is Reason.UNATTRIBUTED and outcome.operation and not batch.call.repeatable:
                         tally.patch[outcome.key] = outcome.operation.remember
@@ -521,18 +529,21 @@ class Delivery:
         if tally.unanswered >= self._patience.unanswered and not self._over():
             tally.stopped_by = Reason.NO_ANSWER
 
-    def _accept(
-        self, operations: Sequence[Operation], then: Call | None, left_out: frozenset[str] | None = None
-    ) -> None:
-        if then is not None:
+    def _accept(self, parcel: _Parcel, operations: Sequence[Operation], left_out: frozenset[str] | None) -> None:
+        """Remember what was accepted of a batch: where that is all, by what was announced."""
+        tally, batch = self._tally, parcel.batch
+        if batch.call.then is not None:
             for operation in operations:
-                self._pack(operation, then)
+                self._pack(operation, batch.call.then)
         elif operations:
-            self._tally.patch.update(map(_RECEIPT, operations))
+            if parcel.intent is not None and has_receipts(parcel.doubts) and len(operations) == len(batch.operations):
+                tally.accepted[parcel.intent] = parcel.doubts
+            else:
+                tally.patch.update(map(_RECEIPT, operations))
             if left_out is not None and self._part is not None:
                 operations, told = self._part(operations, left_out)
-                self._tally.outcomes.extend(told)
-            self._tally.outcomes.append(Accepted(operations))
+                tally.outcomes.extend(told)
+            tally.outcomes.append(Accepted(operations))
 
     def _presume(self, operations: Iterable[Operation]) -> None:
         """Remember operations that must not go twice, and of which nobody knows whether they arrived."""
@@ -620,14 +631,14 @@ class Delivery:
         self._begin(parcel for parcel in self._ready if parcel.doubtful)
         if tally.patch or tally.begun or tally.ended:
             self._committing = True
-            self._commit(tally.patch, Intents(tally.begun, tally.ended))
+            self._commit(tally.patch, Intents(tally.begun, tally.ended, tally.accepted))
             self._committing = False
         self._announced -= tally.ended
-        tally.patch, tally.begun, tally.ended, tally.commits = {}, {}, set(), 0
+        tally.patch, tally.begun, tally.ended, tally.accepted, tally.commits = {}, {}, set(), {}, 0
 
     def _told(self) -> Iterator[Outcome | Accepted]:
         """Hand over outcomes whose patch is committed."""
-        while self._tally.outcomes and not self._tally.patch:
+        while self._tally.outcomes and not self._tally.patch and not self._tally.accepted:
             yield self._tally.outcomes.popleft()
 
 

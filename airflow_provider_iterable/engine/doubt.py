@@ -4,49 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import chain
 from operator import attrgetter
 
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Call, Doubt, Entry, Kind, Operation, Patch, Sync
+from airflow_provider_iterable.engine.vocabulary import (
+    NEVER_EQUAL,
+    Call,
+    Doubt,
+    Entry,
+    Intents,
+    Kind,
+    Operation,
+    Patch,
+    Sync,
+)
 
 _NEVER_EQUAL = ""
 """As short as can be: each request's doubts are stored before it is sent."""
-_BEFORE = attrgetter("before")
+_BEFORE, _REMEMBER, _RECEIPT = attrgetter("before"), attrgetter("remember"), attrgetter("key", "remember")
 
 Doubts = Callable[[Call, Sequence[Operation]], Sequence[Doubt]]
 """Says what operations leave behind of which a request is never answered."""
 
 
-def doubts_of(sync: Sync) -> Doubts:
+def doubts_of(sync: Sync, receipts: bool = True) -> Doubts:
     """Return what says what operations of a sync leave behind.
 
     An entry in doubt equals no row and has what a removal needs: with its row it is a change, without it a removal.
     A row whose identity changed leaves two, for either identity may be at Iterable. A new row of a sync that
     remembers its keys for ever leaves nothing: without an entry it is sent again. What must not be sent twice is
     remembered as if it had been accepted.
+
+    :param receipts: whether doubts also say what is remembered once all is accepted, so that it need not be listed
+        and encoded once more; not where more than the answer decides about that
     """
     forgets_new = sync.keeps_leavers
 
     def doubts(call: Call, operations: Sequence[Operation]) -> Sequence[Doubt]:
         if not call.repeatable:
             return [
-                (operation.key, operation.remember.fingerprint.hex(), operation.remember.ref)
+                (operation.key, operation.remember.fingerprint.hex(), operation.remember.ref, "")
                 for operation in operations
                 if operation.remember is not None
             ]
         if not forgets_new and not any(map(_BEFORE, operations)):  # as in all of a first sync
-            return [(one.key, _NEVER_EQUAL, one.remember.ref if one.remember else "") for one in operations]
+            if receipts and all(map(_REMEMBER, operations)):
+                return [
+                    (key, _NEVER_EQUAL, entry.ref, entry.fingerprint.hex()) for key, entry in map(_RECEIPT, operations)
+                ]
+            return [(one.key, _NEVER_EQUAL, one.remember.ref if one.remember else "", "") for one in operations]
         left: list[Doubt] = []
         for operation in operations:
             remember, before = operation.remember, operation.before
             if operation.kind is Kind.ADDED and forgets_new:
                 continue
             if remember is None:
-                left.append((operation.key, _NEVER_EQUAL, before))
+                left.append((operation.key, _NEVER_EQUAL, before, ""))
             elif before and sync.exclusive:
-                left.append((operation.key, _NEVER_EQUAL, before))
-                left.append((_other_key(operation.key, remember.ref), _NEVER_EQUAL, remember.ref))
+                left.append((operation.key, _NEVER_EQUAL, before, ""))
+                left.append((_other_key(operation.key, remember.ref), _NEVER_EQUAL, remember.ref, ""))
             else:
-                left.append((operation.key, _NEVER_EQUAL, remember.ref))
+                left.append((operation.key, _NEVER_EQUAL, remember.ref, ""))
         return left
 
     return doubts
@@ -54,12 +72,25 @@ def doubts_of(sync: Sync) -> Doubts:
 
 def patch_of(doubts: Iterable[Doubt]) -> Patch:
     """Return doubts as entries."""
-    return {key: Entry(bytes.fromhex(fingerprint) or NEVER_EQUAL, ref) for key, fingerprint, ref in doubts}
+    return {key: Entry(bytes.fromhex(fingerprint) or NEVER_EQUAL, ref) for key, fingerprint, ref, _ in doubts}
 
 
-def lines_of(doubts: Iterable[Doubt]) -> Iterator[tuple[str, str, str]]:
+def has_receipts(doubts: Sequence[Doubt]) -> bool:
+    """Whether doubts say what is remembered once all is accepted."""
+    return bool(doubts and doubts[0][3])
+
+
+def with_receipts(patch: Patch, intents: Intents) -> Patch:
+    """Return a patch with what is remembered of requests that were accepted as they were announced."""
+    if not intents.accepted:
+        return patch
+    lines = chain.from_iterable(intents.accepted.values())
+    return {**patch, **{key: Entry(bytes.fromhex(fingerprint), ref) for key, _, ref, fingerprint in lines}}
+
+
+def lines_of(doubts: Iterable[Sequence[str]]) -> Iterator[tuple[str, str, str]]:
     """Yield doubts as stores write entries: key, fingerprint in hexadecimal digits, reference."""
-    for key, fingerprint, ref in doubts:
+    for key, fingerprint, ref, *_ in doubts:
         yield key, fingerprint or NEVER_EQUAL.hex(), ref
 
 

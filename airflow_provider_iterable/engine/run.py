@@ -349,7 +349,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         screen=screen,
         salvage=sync.salvage,
         part=None if left_out is None else left_out.part,
-        doubts=doubts_of(sync),
+        doubts=doubts_of(sync, receipts=not plan.shared and not plan.trails),
         patience=options.patience,
         batch_size=options.batch_size,
         stop=options.stop,

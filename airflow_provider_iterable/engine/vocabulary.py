@@ -466,10 +466,11 @@ class Halt(Struct, frozen=True):
 Verdict = Settled | Again | Split | Halt
 Patch = dict[str, Entry | None]
 
-Doubt = tuple[str, str, str]
-"""What a request that is never answered leaves behind: key, fingerprint in hexadecimal digits, reference.
+Doubt = tuple[str, str, str, str]
+"""What a request that is never answered leaves behind: key, fingerprint in hexadecimal digits, reference; and the
+fingerprint that is remembered once it is accepted.
 
-Without a fingerprint it is in doubt.
+Without the first fingerprint it is in doubt. The second is there for all operations of a request or for none.
 """
 
 
@@ -483,6 +484,9 @@ class Intents(Discreet, frozen=True):
     begun: Mapping[int, Sequence[Doubt]] = {}
     """By a number that the run may use again once the request has ended."""
     ended: Collection[int] = ()
+    accepted: Mapping[int, Sequence[Doubt]] = {}
+    """Those of them of which every operation was accepted, with what was announced: that is remembered now. None of it
+    is in the patch."""
 
 
 NO_INTENTS = Intents()

@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Patch
 from airflow_provider_iterable.state.audit_tables import AUDIT, PERSON_INDEXES
 from airflow_provider_iterable.state.layout import Layout
@@ -46,11 +47,13 @@ class ErasingSession(TableSession):
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch, and erase the people it is about, all or nothing."""
+        patch = with_receipts(patch, intents)
         self._refs = sorted({entry.ref for entry in patch.values() if entry is not None and entry.ref})
         if self._scope.resync == "baseline":
             self._refs = []  # who was erased long ago may be back
+        nameless = {key: entry and Entry(entry.fingerprint) for key, entry in patch.items()}
         try:
-            super().commit({key: entry and Entry(entry.fingerprint) for key, entry in patch.items()}, intents)
+            super().commit(nameless, Intents(intents.begun, intents.ended))
         finally:
             self._refs = []
         self.touched, self._touched = self.touched + self._touched, 0
@@ -94,7 +97,7 @@ class ErasingSession(TableSession):
             self._sql("SELECT sync_id, number, part, doubts FROM {intents}"), ()
         ):
             doubts = json.loads(text)
-            found = [(key, ref) for key, _, ref in doubts if ref in refs]
+            found = [(key, ref) for key, _, ref, _ in doubts if ref in refs]
             if not found:
                 continue
             self._touched += len(found)

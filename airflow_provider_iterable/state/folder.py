@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.engine.vocabulary import Doubt
 from airflow_provider_iterable.errors import ConfigurationError
 
 Line = tuple[str, str | None, str]
@@ -103,7 +102,7 @@ class Head(msgspec.Struct, frozen=True):
     """Marker: digest of the snapshot."""
     holds: dict[str, int] = {}
     """Marker: how many journal objects of which runs the snapshot holds."""
-    begun: dict[str, list[Doubt]] = {}
+    begun: dict[str, list[tuple[str, str, str]]] = {}
     """Requests that are announced, by run and number; marker: all that are not settled."""
     ended: list[str] = []
     """Journal: announced requests that are settled."""

@@ -161,6 +161,7 @@ def _statements(
     for name, statement in _tables(layouts).items():
         if there is None or name not in there:
             yield dialect.make(statement) + dialect.storage
+            yield from dialect.tuned.get(name, ())
     known = dict(tables.find(_LOOK)) if there is None or "version" in there else {}
     for layout in layouts:
         before = known.get(layout.part, 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import repeat
 
-from airflow_provider_iterable.engine.doubt import patch_of
+from airflow_provider_iterable.engine.doubt import patch_of, with_receipts
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import (
@@ -132,7 +132,7 @@ class MemoryState:
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch and intents."""
-        apply(self.entries, patch)
+        apply(self.entries, with_receipts(patch, intents))
         for number in intents.ended:
             self.intents.pop(number, None)
         self.intents.update(intents.begun)

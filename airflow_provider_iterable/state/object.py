@@ -21,7 +21,7 @@ import tenacity
 from airflow_provider_iterable.engine.doubt import lines_of
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import VOID
-from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Doubt, Entry, Intents, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.folder import (
@@ -122,7 +122,7 @@ class ObjectSession:
         """Journal objects of each run that are known here."""
         self._objects = self._lines = 0
         """Journal objects, and entries in them, since the snapshot."""
-        self._begun: dict[str, list[Doubt]] = {}
+        self._begun: dict[str, list[tuple[str, str, str]]] = {}
         """Requests that are announced and not settled."""
         self._torn: list[str] = []
         """Journal objects that were being written when their runs were killed."""
@@ -167,15 +167,17 @@ class ObjectSession:
             (key, None, "") if entry is None else (key, entry.fingerprint.hex(), entry.ref)
             for key, entry in patch.items()
         ]
+        for doubts in intents.accepted.values():
+            lines.extend((key, fingerprint, ref) for key, _, ref, fingerprint in doubts)
         head = msgspec.structs.replace(
             self._said(),
-            begun={self._intent(number): list(doubts) for number, doubts in intents.begun.items()},
+            begun={self._intent(number): [line[:3] for line in doubts] for number, doubts in intents.begun.items()},
             ended=list(map(self._intent, intents.ended)),
         )
         self._write(
             head,
             lines,
-            f"{len(patch)} rows that Iterable accepted are not remembered; they and the batches in flight go again "
+            f"{len(lines)} rows that Iterable accepted are not remembered; they and the batches in flight go again "
             "with the next try.",
         )
         if self._objects >= MOST_OBJECTS_MEANWHILE and self._lines * 2 >= self._count():

@@ -229,7 +229,8 @@ class Tables:
         p, dialect = self._placeholder, self._dialect
         statement = statement.replace("<time>", dialect.time)
         rows = dialect.rows(("k", "f", "r")).format(p=p)
-        return statement.format(p=p, rows=rows, keys=keys, text=dialect.text, **self._names)
+        doubts = dialect.rows(("k", "d", "r", "f")).format(p=p)
+        return statement.format(p=p, rows=rows, doubts=doubts, keys=keys, text=dialect.text, **self._names)
 
     def _about(self, statement: str, *parameters: Any) -> tuple[str, tuple[Any, ...]]:
         """Return a statement and its parameters; a list, as the last one, is what ``{keys}`` stands for."""
@@ -289,6 +290,8 @@ class TableSession(Tables):
         """Whether the header is still to be written, with the first entries."""
         self._moved = False
         """Whether the header is about another destination or project, until the state is taken to the run's."""
+        self._announced: dict[int, list[tuple[str, int]]] = {}
+        """What was announced and is not settled, as it is in the database."""
         self._lapsed: list[str] = []
         """Tombstones of people who have left the model."""
         longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
@@ -417,7 +420,8 @@ class TableSession(Tables):
         """
         kept = [(key, entry.fingerprint.hex(), entry.ref) for key, entry in patch.items() if entry is not None]
         dropped = [key for key, entry in patch.items() if entry is None] if len(kept) < len(patch) else []
-        sync_id = self._scope.sync_id
+        begun = {number: list(encoded(doubts, self._dialect.most)) for number, doubts in intents.begun.items()}
+        sync_id, announced = self._scope.sync_id, self._announced
 
         def write() -> None:
             if self._new:
@@ -426,32 +430,44 @@ class TableSession(Tables):
                 self._put(sync_id, kept)
             if dropped:
                 self.drop(sync_id, dropped)
-            if intents.begun or intents.ended:
-                self._write_intents(intents)
+            for number in intents.accepted:
+                self._put_announced(sync_id, announced[number])
+            if begun or intents.ended:
+                self._write_intents(begun, intents.ended)
             self._write_along()
 
         try:
             self._store(write)
             self._new = False
+            for number in intents.ended:
+                announced.pop(number, None)
+            announced.update(begun)
         except IterableSyncError:
             raise
         except Exception as error:
+            rows = len(patch) + sum(map(len, intents.accepted.values()))
             raise StateUnavailable(
                 f"The state of sync {sync_id!r} could not be written for {self._patience:.0f} s "
-                f"({type(error).__name__}). {len(patch)} rows that Iterable accepted are not remembered; they and "
+                f"({type(error).__name__}). {rows} rows that Iterable accepted are not remembered; they and "
                 "the batches in flight go again with the next try."
             ) from None
 
-    def _write_intents(self, intents: Intents) -> None:
+    def _put_announced(self, sync_id: str, texts: Iterable[tuple[str, int]]) -> None:
+        """Remember what was announced with its receipts: by the text that is in the database already."""
+        values = {"sync_id": "{p}", "record_key": "k", "fingerprint": "f", "ref": "r"}
+        for text, rows in texts:
+            self._replace("state", values, ("sync_id", "record_key"), (sync_id, text), "{doubts}", rows)
+
+    def _write_intents(self, begun: Mapping[int, Iterable[tuple[str, int]]], ended: Iterable[int]) -> None:
         """Store the requests that are announced in place of those that are settled."""
         sync_id = self._scope.sync_id
-        numbers = [*intents.ended, *intents.begun]  # a commit that is tried again may have stored what it announces
+        numbers = [*ended, *begun]  # a commit that is tried again may have stored what it announces
         numbered = ", ".join([self._placeholder] * len(numbers))
         gone = self._sql(f"DELETE FROM {{intents}} WHERE sync_id = {{p}} AND number IN ({numbered})")
         self._execute(gone, (sync_id, *numbers))
         statement = "INSERT INTO {intents} (sync_id, number, part, doubts) VALUES ({p}, {p}, {p}, {p})"
-        for number, doubts in intents.begun.items():
-            for part, (text, _) in enumerate(encoded(doubts, self._dialect.most)):
+        for number, texts in begun.items():
+            for part, (text, _) in enumerate(texts):
                 self._counted(statement, (sync_id, number, part, text), 1)
 
     def settle_intents(self, sync_id: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
@@ -76,7 +77,7 @@ class XComSession:
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Take a patch; it is stored when the run finishes. Of intents a run that does not finish leaves nothing."""
-        apply(self._entries, patch)
+        apply(self._entries, with_receipts(patch, intents))
 
     def note(self, name: str, value: str) -> None:
         """Take a note; it is stored when the run finishes."""

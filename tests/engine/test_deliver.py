@@ -574,7 +574,7 @@ def deliver(
         committer,
         patience=how,
         batch_size=batch_size,
-        doubts=lambda call, operations: [(op.key, NEVER_EQUAL.hex(), "") for op in operations],
+        doubts=lambda call, operations: [(op.key, NEVER_EQUAL.hex(), "", "") for op in operations],
     )
     found: dict[Reason | None, list[str]] = {}
     for outcome in outcomes_of(delivery.run([people(call, rows)])):
@@ -757,7 +757,7 @@ def test_a_stopped_delivery_does_not_wait_for_slow_answers(monkeypatch: pytest.M
         patience=ONE_BY_ONE,
         batch_size=1,
         stop=stop,
-        doubts=lambda call, operations: [(op.key, NEVER_EQUAL.hex(), "") for op in operations],
+        doubts=lambda call, operations: [(op.key, NEVER_EQUAL.hex(), "", "") for op in operations],
     )
     told = list(outcomes_of(delivery.run([people(CALL, 9)])))
     assert not released.is_set()

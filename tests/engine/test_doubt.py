@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_iterable.engine.deliver import Delivery
-from airflow_provider_iterable.engine.doubt import doubts_of
+from airflow_provider_iterable.engine.doubt import doubts_of, with_receipts
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
@@ -84,6 +84,7 @@ class Story:
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Keep what is stored."""
+        patch = with_receipts(patch, intents)
         self.told.append(("commit", (sorted(patch), [key for some in intents.begun.values() for key, *_ in some])))
         self.entries |= patch
         for number in intents.ended:
@@ -108,13 +109,13 @@ class Story:
 
 
 def test_a_request_is_announced_before_it_is_sent_and_settled_with_its_receipts() -> None:
-    """The commit that announces a request stores the receipts of the one before, so it costs no commit of its own."""
+    """Commits that announce requests store receipts, too; a kill has no more sent again than may be in flight."""
     story = Story()
     story.run(*story.people(6))
     assert story.told == [
-        ("commit", ([], ["0", "1"])),
+        ("commit", ([], ["0", "1", "2", "3"])),
         ("send", ["0", "1"]),
-        ("commit", (["0", "1"], ["2", "3"])),
+        ("commit", (["0", "1"], [])),
         ("send", ["2", "3"]),
         ("commit", (["2", "3"], ["4", "5"])),
         ("send", ["4", "5"]),
@@ -186,7 +187,7 @@ def test_what_must_not_go_twice_is_announced_as_sent_and_alone() -> None:
         ["2", "3"],
         ["4", "5"],
     ]
-    assert doubts_of(PlainSync(once, once))(once, [an_operation("a", once)]) == [("a", b"a".hex(), "a@x.io")]
+    assert doubts_of(PlainSync(once, once))(once, [an_operation("a", once)]) == [("a", b"a".hex(), "a@x.io", "")]
 
 
 def test_what_is_remembered_for_ever_is_sent_again_as_new() -> None:
@@ -203,7 +204,7 @@ def test_a_row_with_another_identity_leaves_two_entries() -> None:
     """Either may be at Iterable: the former under its key, the new one under a key that no row has."""
     doubts = doubts_of(PlainSync(CALL, CALL))
     moved = replace_before(an_operation("a", CALL, kind=Kind.CHANGED, identity="new@x.io"), "old@x.io")
-    (first, nothing, old), (second, _, new) = doubts(CALL, [moved])
+    (first, nothing, old, _), (second, _, new, _) = doubts(CALL, [moved])
     assert (first, nothing, old, new) == ("a", "", "old@x.io", "new@x.io")
     assert not second.startswith("[")
     assert second != doubts(CALL, [replace_before(moved, "old@x.io"), an_operation("b", CALL)])[0][0]
@@ -212,7 +213,7 @@ def test_a_row_with_another_identity_leaves_two_entries() -> None:
 def test_a_removal_is_in_doubt_with_what_is_remembered() -> None:
     """So that it is tried again if the row stays away."""
     removal = replace_before(an_operation("a", CALL, kind=Kind.REMOVED, forget=True), "who")
-    assert doubts_of(PlainSync(CALL, CALL))(CALL, [removal]) == [("a", "", "who")]
+    assert doubts_of(PlainSync(CALL, CALL))(CALL, [removal]) == [("a", "", "who", "")]
 
 
 def replace_before(operation: Operation, before: str) -> Operation:

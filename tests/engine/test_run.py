@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
@@ -68,10 +69,11 @@ class ListeningState(MemoryState):
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch and intents."""
-        if self.errors and patch:
+        remembered = with_receipts(patch, intents)
+        if self.errors and remembered:
             raise self.errors.popleft()
-        if patch:
-            self.patches.append(dict(patch))
+        if remembered:
+            self.patches.append(dict(remembered))
         super().commit(patch, intents)
 
 

@@ -73,8 +73,8 @@ MUTATIONS = (
     Mutation(
         "what is packed is committed before it is sent",
         "engine/deliver.py",
-        "        self._pack(operation, call)\n",
-        "        self._commit({operation.key: operation.remember})\n        self._pack(operation, call)\n",
+        "        if self._pack(operation, call):\n",
+        "        self._commit({operation.key: operation.remember})\n        if self._pack(operation, call):\n",
     ),
     Mutation(
         "a patch is dropped instead of committed",
@@ -106,8 +106,8 @@ MUTATIONS = (
     Mutation(
         "what is announced is not stored",
         "engine/deliver.py",
-        "Intents(tally.begun, tally.ended))",
-        "Intents({}, ()))",
+        "Intents(tally.begun, tally.ended, tally.accepted))",
+        "Intents({}, (), tally.accepted))",
     ),
     Mutation(
         "an answered try makes up for one that was lost",

@@ -11,6 +11,7 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.plan import Guards, Plan
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
@@ -106,7 +107,7 @@ class WatchedState(MemoryState):
         """Check a patch, then store it, dying before or after if that is queued; the dead store nothing."""
         if self._world.iterable.dead:
             raise Killed
-        for key, entry in patch.items():
+        for key, entry in with_receipts(patch, intents).items():
             self._world.check(key, entry)
         fault = self.faults.popleft() if self.faults else ""
         if fault == "kill":

@@ -423,7 +423,7 @@ def test_what_a_killed_partition_announced_moves_as_well(small: Shop) -> None:
     small.people(range(1, 61))
     small.run(FOUR)
     small.world.create(61)
-    doubts = json.dumps([[f"[{number}]", "", f'["email","{email(number)}"]'] for number in (1, 61)])
+    doubts = json.dumps([[f"[{number}]", "", f'["email","{email(number)}"]', ""] for number in (1, 61)])
     small.sql(f"INSERT INTO iterable_sync_intents VALUES ('{SYNC}[1]', 0, 0, '{doubts}')")
     reports = small.run(SIX, repartition=True)
     assert [total(reports, name) for name in ("changed", "unchanged", "removed")] == [1, 59, 0]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.vocabulary import Intents, Patch
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Constant, Json
@@ -721,7 +722,7 @@ def test_where_a_transaction_takes_long_several_batches_are_committed_together(
     commit = TableSession.commit
 
     def counted(session: TableSession, patch: Patch, intents: Intents) -> None:
-        patches.append(patch)
+        patches.append(with_receipts(patch, intents))
         commit(session, patch, intents)
 
     monkeypatch.setitem(DIALECTS, "sqlite", replace(DIALECTS["sqlite"], batches=3))

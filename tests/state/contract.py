@@ -343,7 +343,7 @@ class StoreContract(StateContract):
         keep(place, sync_id, {"[1]": entry(1), "[2]": entry(2), "[3]": entry(3)})
         session = place.open(sync_id)
         drain(session, [])
-        doubts = {number: (f"[{number}]", NEVER_EQUAL.hex(), entry(0, f"{number}").ref) for number in range(1, 6)}
+        doubts = {number: (f"[{number}]", NEVER_EQUAL.hex(), entry(0, f"{number}").ref, "") for number in range(1, 6)}
         session.commit({}, Intents({0: [doubts[1]], 1: [doubts[2]]}))
         session.commit({"[2]": entry(7)}, Intents({2: [doubts[3], doubts[4]]}, [1]))
         session.commit({"[5]": entry(5)}, Intents({1: [doubts[5]]}))
@@ -361,20 +361,37 @@ class StoreContract(StateContract):
     def test_what_is_announced_in_a_first_run_is_in_doubt(self, place: Place) -> None:
         """Nothing else was stored by then; texts of any kind and size survive."""
         sync_id = fresh()
-        announced = [(key_of(text), "", json.dumps(["email", text])) for text in NASTY]
-        announced += [(f"[{number}]", "", entry(0, "x" * 900).ref) for number in range(100)]
+        announced = [(key_of(text), "", json.dumps(["email", text]), "") for text in NASTY]
+        announced += [(f"[{number}]", "", entry(0, "x" * 900).ref, "") for number in range(100)]
         session = place.open(sync_id)
         drain(session, [])
         session.commit({}, Intents({0: announced}))
         session.close()
-        found = {key: Entry(NEVER_EQUAL, ref) for key, _, ref in announced}
+        found = {key: Entry(NEVER_EQUAL, ref) for key, _, ref, _ in announced}
         assert kept(place, sync_id) == (found if self.writes_ahead else {})
+
+    def test_what_was_accepted_as_announced_is_remembered(self, place: Place) -> None:
+        """With the receipts of the announcement, of any kind and size, in place of what was there; the rest stays."""
+        sync_id = fresh()
+        keep(place, sync_id, {"[1]": entry(1), "[2]": entry(2)})
+        receipts = {key_of(text): entry(number, text) for number, text in enumerate(NASTY)}
+        receipts |= {"[1]": entry(7, "x" * 900), "[3]": entry(3)}
+        announced = [(key, "", kept.ref, kept.fingerprint.hex()) for key, kept in receipts.items()]
+        session = place.open(sync_id)
+        drain(session, [])
+        session.commit({}, Intents({0: announced, 1: [("[2]", "", entry(2).ref, entry(9).fingerprint.hex())]}))
+        session.commit({"[4]": entry(4)}, Intents({}, [0], {0: announced}))
+        session.commit({}, Intents({0: [("[5]", "", entry(5).ref, entry(5).fingerprint.hex())]}, [1]))
+        session.finish(delivered=True)
+        session.close()
+        in_doubt = {"[5]": Entry(NEVER_EQUAL, entry(5).ref)} if self.writes_ahead else {}
+        assert kept(place, sync_id) == {"[2]": entry(2), "[4]": entry(4), **receipts, **in_doubt}
 
     def test_doubts_belong_to_one_sync(self, place: Place) -> None:
         """Another one finds none of them."""
         one, other = fresh(), fresh()
         session = place.open(one)
-        session.commit({}, Intents({0: [("[1]", NEVER_EQUAL.hex(), entry(1).ref)]}))
+        session.commit({}, Intents({0: [("[1]", NEVER_EQUAL.hex(), entry(1).ref, "")]}))
         session.close()
         assert kept(place, other) == {}
         assert len(kept(place, one)) == self.writes_ahead

@@ -98,7 +98,9 @@ def test_entries_become_tombstones(tables: Tables) -> None:  # noqa: F811
 def test_what_was_being_sent_becomes_tombstones(tables: Tables) -> None:  # noqa: F811
     """A run that announced a person and was killed leaves nothing readable of them; others stay in doubt."""
     sync_id = fresh()
-    announced = [(f"[{number}]", NEVER_EQUAL.hex(), about(who).ref) for number, who in enumerate([ANN, BOB, ANN], 1)]
+    announced = [
+        (f"[{number}]", NEVER_EQUAL.hex(), about(who).ref, "") for number, who in enumerate([ANN, BOB, ANN], 1)
+    ]
     session = tables.open(sync_id)
     session.commit({"[1]": about(ANN, 1)}, Intents({0: announced[:2], 1: announced[2:]}))
     session.close()
@@ -121,7 +123,7 @@ def test_who_was_erased_is_not_in_doubt(tables: Tables) -> None:  # noqa: F811
     keep(tables, sync_id, {"[1]": about(ANN)})
     erase(tables, {"hash": PRIVATE})
     session = tables.open(sync_id)
-    session.commit({}, Intents({0: [("[1]", NEVER_EQUAL.hex(), about(ANN).ref)]}))
+    session.commit({}, Intents({0: [("[1]", NEVER_EQUAL.hex(), about(ANN).ref, "")]}))
     session.close()
     assert kept(tables, sync_id) == {}
     assert set(stored(tables, sync_id)) == {digest("[1]")}

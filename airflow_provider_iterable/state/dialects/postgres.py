@@ -148,9 +148,11 @@ POSTGRES = Dialect(
         "SELECT pg_advisory_xact_lock(hashtext('iterable_sync'))",
     ),
     denied=_denied,
-    rows=parts(lambda number: f"e->>{number}", "json_array_elements({p}::json) AS t(e)"),
+    rows=parts(lambda number: f"e->>{number}", "jsonb_array_elements({p}::jsonb) AS t(e)"),
     keys="SELECT k FROM json_array_elements_text({p}::json) AS t(k)",
     now="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+    # A request's doubts live for as long as its answer takes: compressing them costs more than anything else there.
+    tuned={"intents": ("ALTER TABLE {intents} ALTER COLUMN doubts SET STORAGE EXTERNAL",)},
     idle=" AND set_config('idle_in_transaction_session_timeout', '<ms>', true) <> ''",
     taking=("SET LOCAL lock_timeout = '5s'",),
     beating=("SET LOCAL lock_timeout = '5s'",),

@@ -166,6 +166,7 @@ class Dialect:
     :param prefixes: columns of which an index holds the beginning
     :param text: the type of texts of any length
     :param storage: what follows the columns of a new table
+    :param tuned: by table, statements after it is made
     :param cursor: opens a cursor on a new connection, and makes that fit
     :param idle: a condition that is always met, and lets the database end a transaction in whose midst its client
         stopped for ``<ms>``: such a client would lock out who takes over a lease
@@ -204,6 +205,7 @@ class Dialect:
     prefixes: Mapping[str, str] = field(default_factory=dict)
     text: str = "TEXT"
     storage: str = ""
+    tuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cursor: Callable[[Any], Any] = lambda connection: connection.cursor()
     idle: str = ""
     taking: tuple[str, ...] = ()
