@@ -118,13 +118,14 @@ MUTATIONS = (
     Mutation(
         "a new row leaves no doubt",
         "engine/doubt.py",
-        "            if operation.kind is Kind.ADDED and forgets_new:\n",
-        "            if operation.kind is Kind.ADDED:\n",
+        "            if receipts and all(map(_REMEMBER, operations)):\n",
+        "            if all(one.kind is Kind.ADDED for one in operations):\n                return []\n"
+        "            if receipts and all(map(_REMEMBER, operations)):\n",
     ),
     Mutation(
         "a removal leaves no doubt",
         "engine/doubt.py",
-        "            if remember is None:\n                left.append((operation.key, _NEVER_EQUAL, before))\n",
+        '            if remember is None:\n                left.append((operation.key, _NEVER_EQUAL, before, ""))\n',
         "            if remember is None:\n                pass\n",
     ),
     Mutation(
@@ -226,8 +227,20 @@ MUTATIONS = (
     Mutation(
         "removals of borne identities are called",
         "engine/plan.py",
-        "if operation.call and hash(operation.handles[0]) in self.borne:",
-        "if False:",
+        "bears = operation.call is not None and hash(operation.handles[0]) in self.borne",
+        "bears = False",
+    ),
+    Mutation(
+        "a row that left is forgotten although the one that bears its identity was not accepted",
+        "engine/plan.py",
+        "            if hash(operation.handles[0]) in self.borne_and_accepted:\n",
+        "            if True:\n",
+    ),
+    Mutation(
+        "two removals of one record do not doubt each other",
+        "engine/plan.py",
+        "plan.borne | self._removed_again:",
+        "plan.borne:",
     ),
     Mutation(
         "invalid rows bear no identity",
