@@ -15,7 +15,7 @@ import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
-from airflow_provider_iterable.model import Model, select_all, single_statement
+from airflow_provider_iterable.sql.model import Model, select_all, single_statement
 from tests.services import mysql_uri, postgres_uri
 
 

@@ -1,8 +1,6 @@
 """Knows a SQL model as a stream of rows, whatever the driver; refuses to know what the rows mean.
 
-Drivers buffer whole results unless asked not to: Postgres needs a named cursor inside a transaction, MySQL an
-unbuffered one, the others are lazy or page by themselves. Rows are handed on as the driver made them, a chunk at a
-time, so that a model of any size costs one chunk of memory.
+Rows are handed on as the driver made them, a chunk at a time, so that a model of any size costs one chunk of memory.
 """
 
 from __future__ import annotations
@@ -11,34 +9,23 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from copy import copy
-from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.engine.vocabulary import Row
-from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, ModelError, ModelUnavailable
+from airflow_provider_iterable.errors import ConfigurationError, ModelError
+from airflow_provider_iterable.sql.drivers import (
+    closing_steps,
+    connect,
+    plain_cursor,
+    returns_rows,
+    streaming_cursor,
+    wrap_error,
+)
 
-_DRIVERS = frozenset({"Error", "DatabaseError", "InterfaceError", "ConnectionError", "TimeoutError"})
-"""What errors of drivers descend from, by name."""
-_OF_THE_QUERY = frozenset({"ParserException", "BinderException", "CatalogException", "SyntaxException"})
-"""DuckDB's, whose messages name tables and columns."""
-_SQLITE_SQL = ("SQLITE_ERROR", "SQLITE_SCHEMA")
-"""SQLite's: about the statement, the latter if another connection has made a table since."""
-_SQLITE_NAMES = ("no such ", "near ", "ambiguous ", "wrong number of arguments", "incomplete input")
-"""How SQLite's messages begin that name tables and columns."""
-_MYSQL_VALUES = (1242, 1365, 1690)
-"""MySQL's that mysqlclient takes for operational ones: several rows for one value, division by zero, out of range."""
-_MYSQL_NAMES = (1054, 1146)
-"""MySQL's: a column or a table that is not there."""
-_NO_TABLE = re.compile(r"no such table|Table '?[\w.]+'? doesn't exist|Catalog Error: Table").match
-"""How SQLite, MySQL and DuckDB say that a table is not there."""
-_VALUE = re.compile(r"'[^']*'?|[^\s\"']*@[^\s\"']*")
 _TABLE = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*)*")
-_CURSOR_NAME = "airflow_provider_iterable"
-_MYSQL_DRIVERS = frozenset({"MySQLdb", "pymysql", "mysql"})
 
 
 def select_all(table: str) -> str:
@@ -92,7 +79,7 @@ class Model:
     :param hook: any common-sql ``DbApiHook``; its ``log_sql`` is turned off, so that parameters stay out of the log.
     :param sql: one query; closing semicolons and comments are dropped.
     :param parameters: bind parameters in the driver's style (default: none).
-    :param chunk_size: rows fetched at a time (default 5000).
+    :param chunk_size: rows fetched at a time (default 2000).
     :raises ConfigurationError: when ``sql`` is not one statement or ``chunk_size`` is below 1.
     """
 
@@ -113,7 +100,7 @@ class Model:
         """Column names in the order of each row's values; empty until opened."""
         self._described = False
         self._chunks: Iterator[Sequence[Row]] | None = None
-        self._closers: tuple[Callable[[], Any], ...] = ()
+        self._closing_steps: tuple[Callable[[], Any], ...] = ()
         hook.log_sql = False
 
     def __enter__(self) -> Self:
@@ -137,8 +124,8 @@ class Model:
             assert self._chunks is not None
             yield from self._chunks
         except Exception as error:
-            if (said := self._told(error)) is not error:
-                raise said from None
+            if (wrapped := self._wrap_error(error)) is not error:
+                raise wrapped from None
             raise
         finally:
             self.close()
@@ -156,8 +143,8 @@ class Model:
             self._chunks = self._run()
         except BaseException as error:
             self.close()
-            if isinstance(error, Exception) and (said := self._told(error)) is not error:
-                raise said from None
+            if isinstance(error, Exception) and (wrapped := self._wrap_error(error)) is not error:
+                raise wrapped from None
             raise
 
     def describe(self, learn: Callable[[Any], None]) -> None:
@@ -166,7 +153,7 @@ class Model:
         :param learn: called with a cursor whose description is that of the columns
         :raises ModelError: as :meth:`open`
         """
-        connection = _connect(self.hook)
+        connection = connect(self.hook)
         try:
             cursor = plain_cursor(connection)
             arguments = (self.parameters,) if self.parameters else ()
@@ -179,25 +166,25 @@ class Model:
 
     def close(self) -> None:
         """Close cursor and connection, undoing whatever the statement may have changed; may be repeated."""
-        closers, self._closers, self._chunks = self._closers, (), None
-        for closer in closers:
+        steps, self._closing_steps, self._chunks = self._closing_steps, (), None
+        for step in steps:
             # A connection that breaks while it is closed has no news about rows that arrived, and must not hide
             # the error that closed it.
             with suppress(Exception):
-                closer()
+                step()
 
     def _run(self) -> Iterator[Sequence[Row]]:
-        connection = _connect(self.hook)
-        self._closers = (connection.close,)
-        cursor = _streaming_cursor(connection)
-        self._closers = _closers(connection, cursor)
+        connection = connect(self.hook)
+        self._closing_steps = (connection.close,)
+        cursor = streaming_cursor(connection)
+        self._closing_steps = closing_steps(connection, cursor)
         self._prepare(connection, cursor)
         if self.parameters:
             cursor.execute(self.sql, self.parameters)
         else:  # Without parameters a percent sign is a percent sign.
             cursor.execute(self.sql)
         # psycopg2 tells the columns of a named cursor only after the first fetch.
-        first = cursor.fetchmany(self.chunk_size) if _returns_rows(cursor) else ()
+        first = cursor.fetchmany(self.chunk_size) if returns_rows(cursor) else ()
         self.columns = _column_names(cursor.description)
         if first and isinstance(first[0], Mapping):
             raise ModelError("The connection's cursor returns dictionaries; remove its cursor setting.")
@@ -206,14 +193,9 @@ class Model:
     def _prepare(self, connection: Any, cursor: Any) -> None:
         """Do what is to be done on the connection before the query runs: nothing here."""
 
-    def _told(self, error: Exception) -> Exception:
+    def _wrap_error(self, error: Exception) -> Exception:
         """Return what is raised instead of a driver's error."""
-        return told(error)
-
-
-def _connect(hook: DbApiHook) -> Any:
-    """Open a connection; by a copy of the hook, for some hand out the one that they opened first, closed or not."""
-    return copy(hook).get_conn()
+        return wrap_error(error)
 
 
 def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[Row]]:
@@ -222,63 +204,6 @@ def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[R
     while chunk:
         yield list(map(tuple, chunk)) if lists else chunk
         chunk = cursor.fetchmany(size)
-
-
-def _driver(connection: Any) -> str:
-    return type(connection).__module__.partition(".")[0]
-
-
-def _streaming_cursor(connection: Any) -> Any:
-    """Open a cursor that leaves the result in the database and returns plain tuples."""
-    match _driver(connection):
-        case "psycopg":
-            from psycopg.rows import tuple_row
-
-            connection.autocommit = False
-            return connection.cursor(name=_CURSOR_NAME, row_factory=tuple_row)
-        case "psycopg2":
-            from psycopg2.extensions import cursor  # type: ignore[import-untyped,unused-ignore]  # stubs are optional
-
-            connection.autocommit = False
-            return connection.cursor(name=_CURSOR_NAME, cursor_factory=cursor)
-        case "MySQLdb" | "pymysql" as driver:
-            return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
-        case "mysql":  # mysql-connector-python
-            return connection.cursor(buffered=False, dictionary=False)
-    return connection.cursor()
-
-
-def plain_cursor(connection: Any) -> Any:
-    """Open a cursor that fetches a small result at once, as plain tuples, binding parameters as streaming ones do."""
-    match _driver(connection):
-        case "psycopg":
-            from psycopg import ClientCursor
-            from psycopg.rows import tuple_row
-
-            return ClientCursor(connection, row_factory=tuple_row)
-        case "psycopg2":
-            from psycopg2.extensions import cursor  # type: ignore[import-untyped,unused-ignore]  # stubs are optional
-
-            return connection.cursor(cursor_factory=cursor)
-        case "MySQLdb" | "pymysql" as driver:
-            return connection.cursor(import_module(f"{driver}.cursors").Cursor)
-    return connection.cursor()
-
-
-def _closers(connection: Any, cursor: Any) -> tuple[Callable[[], Any], ...]:
-    if _driver(connection) in _MYSQL_DRIVERS:
-        # Closing an unbuffered MySQL cursor first would read the rest of the result: minutes, for rows nobody wants.
-        return (connection.close, cursor.close)
-    return tuple(
-        closer
-        for closer in (cursor.close, getattr(connection, "rollback", None), connection.close)
-        if closer is not None
-    )
-
-
-def _returns_rows(cursor: Any) -> bool:
-    """Whether fetching makes sense: a named psycopg2 cursor has no description yet, others without one have no rows."""
-    return cursor.description is not None or getattr(cursor, "name", None) == _CURSOR_NAME
 
 
 def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...]:
@@ -291,51 +216,3 @@ def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...
     if twice:
         raise ModelError(f"The model has several columns named {', '.join(twice)}; tell them apart with AS.")
     return names
-
-
-def of_a_driver(error: BaseException) -> bool:
-    """Whether an error is what a driver says, which may hold values."""
-    return not isinstance(error, IterableSyncError) and any(kind.__name__ in _DRIVERS for kind in type(error).__mro__)
-
-
-def told(error: Exception) -> Exception:
-    """Say what a driver's error means, without the values that its message may hold; any other error is as it is."""
-    lineage = {kind.__name__ for kind in type(error).__mro__}
-    if not of_a_driver(error):
-        return error
-    state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
-    what = f"{type(error).__name__}, SQLSTATE {state}" if state else type(error).__name__
-    message = _names(error, state)
-    if message and (state == "42P01" or _NO_TABLE(message)):
-        return ModelUnavailable(
-            f"A table of the model is not there ({what}): {message}. Nothing was sent. The next try begins anew: "
-            "whatever makes the table may be at it."
-        )
-    if message:
-        return ModelError(f"The model's query is wrong ({what}): {message}. Nothing was sent.")
-    general = getattr(error, "sqlite_errorname", None) in _SQLITE_SQL or _errno(error) in _MYSQL_VALUES
-    if state[:2] in ("0A", "22", "42") or general or lineage & {"DataError", "ProgrammingError", "NotSupportedError"}:
-        return ModelError(
-            f"The model's query failed ({what}). Nothing was sent. What the database said may hold values, and is not "
-            "repeated here: run the query there."
-        )
-    return ModelUnavailable(f"The model could not be read ({what}). Nothing was sent. The next try begins anew.")
-
-
-def _errno(error: Exception) -> Any:
-    """Return MySQL's number of an error."""
-    return getattr(error, "errno", None) or next(iter(error.args), None)
-
-
-def _names(error: Exception, state: str) -> str:
-    """Return the first line of a message that names tables and columns; nothing if it may be about values."""
-    kind, line = type(error).__name__, str(error).partition("\n")[0].rstrip(". ")
-    if _errno(error) in _MYSQL_NAMES:
-        return str(getattr(error, "msg", None) or error.args[-1])
-    if (
-        state[:2] == "42"
-        or kind in _OF_THE_QUERY
-        or (getattr(error, "sqlite_errorname", None) in _SQLITE_SQL and line.startswith(_SQLITE_NAMES))
-    ):
-        return _VALUE.sub("...", line)
-    return ""

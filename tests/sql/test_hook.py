@@ -13,7 +13,7 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.operators.connection import sql_hook
+from airflow_provider_iterable.sql.hook import sql_hook
 
 
 class JobsHook(BaseHook):
