@@ -1,16 +1,17 @@
 """Knows what a user of the sandbox may see and change behind Iterable's back; imitates nothing."""
 
 from collections.abc import Callable
+from importlib.resources import files
 from itertools import islice
 from typing import Any
 
 import msgspec
 
+from ..options import Options
+from ..project.project import Project
+from ..service import Service, chosen
+from ..shapes.answers import Answer, plain
 from . import history, stock
-from .answers import Answer, plain
-from .options import Options
-from .project import Project
-from .service import Service, chosen
 
 Inspect = Callable[[Service, dict[str, str], Any], Any]
 
@@ -149,6 +150,11 @@ def inspect(service: Service, method: str, path: str, query: dict[str, str], bod
             return plain(action(service, query, value))
     except (ValueError, msgspec.DecodeError, RecursionError) as error:
         return _error(400, str(error))
+
+
+def page() -> str:
+    """Return the page that shows the inspections in a browser."""
+    return files(__package__).joinpath("page.html").read_text("utf-8")
 
 
 def _error(status: int, message: str) -> Answer:

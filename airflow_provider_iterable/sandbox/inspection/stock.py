@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from .lists import ListType
-from .project import Project
-from .service import Service, chosen
+from ..project.lists import ListType
+from ..project.project import Project
+from ..service import Service, chosen
 
 
 def lists(service: Service, query: dict[str, str], body: Any) -> Any:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .answers import Answer, refusal
-from .identity import Refusal
-from .options import Options
-from .project import Project
-from .schema import Mismatch, Ruling
+from ..options import Options
+from ..project.identity import Refusal
+from ..project.project import Project
+from ..project.schema import Mismatch, Ruling
+from ..shapes.answers import Answer, refusal
 
 _TYPES_DIFFER = "The request does not have the same data types as the data previously submitted"
 _OR_RANGE = ", or the input value is not within the correct range"

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from .answers import Answer, plain, refusal, success
-from .catalog_bodies import Documents, ItemIds, Mappings, Patch, Replacement
-from .catalogs import FIELD_TYPES, Catalog, Item, fields_with_period
-from .project import Project
-from .request import Request
-from .values import number_in
+from ..project.catalogs import FIELD_TYPES, Catalog, Item, fields_with_period
+from ..project.project import Project
+from ..shapes.answers import Answer, plain, refusal, success
+from ..shapes.catalogs import Documents, ItemIds, Mappings, Patch, Replacement
+from ..shapes.request import Request
+from ..shapes.values import number_in
 
 PAGE_SIZE = 10
 LARGEST_PAGE = 1000

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .values import normal_date
+from ..shapes.values import normal_date
 
 FIELD_TYPES = ("boolean", "date", "geo_location", "long", "double", "object", "string")
 _GEO_MEMBERS = {"lat", "lon"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from .options import ProjectType
+from ..options import ProjectType
 
 
 class Profile(msgspec.Struct, gc=False, eq=False):

@@ -1,12 +1,12 @@
 """Knows what the commerce endpoints take and answer; keeps nothing itself."""
 
-from .answers import Answer, refusal, success
-from .commerce import Traded, purchase, update_cart
-from .event_bodies import CartUpdate, Purchase
-from .events import is_purchase_id
-from .project import Project
+from ..project.commerce import Traded, purchase, update_cart
+from ..project.events import is_purchase_id
+from ..project.project import Project
+from ..shapes.answers import Answer, refusal, success
+from ..shapes.events import CartUpdate, Purchase
+from ..shapes.request import Request
 from .refusals import refused, ruled_out
-from .request import Request
 
 
 def track_purchase(project: Project, request: Request[Purchase]) -> Answer:

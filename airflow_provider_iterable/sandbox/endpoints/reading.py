@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from .events import Event
-from .profiles import Profile
-from .project import Project
-from .values import date_of
+from ..project.events import Event
+from ..project.profiles import Profile
+from ..project.project import Project
+from ..shapes.values import date_of
 
 
 def user_of(profile: Profile, project: Project) -> dict[str, Any]:

@@ -3,21 +3,21 @@
 import contextlib
 from collections.abc import Iterable
 
-from . import answers
-from .answers import Answer, plain, refusal, success
-from .bodies import OptionalUser
-from .channels import channels
-from .identity import Refusal
-from .list_bodies import NewList, Subscribe, Unsubscribe
-from .lists import MailingList
-from .profiles import Profile
-from .project import Project, Update, identifiers
+from ..project.channels import channels
+from ..project.identity import Refusal
+from ..project.lists import MailingList
+from ..project.profiles import Profile
+from ..project.project import Project, Update, identifiers
+from ..project.schema import Ruling
+from ..shapes import answers
+from ..shapes.answers import Answer, plain, refusal, success
+from ..shapes.lists import NewList, Subscribe, Unsubscribe
+from ..shapes.request import Request
+from ..shapes.users import OptionalUser
+from ..shapes.values import number_in
 from .reading import is_visible
 from .refusals import ruled_out
-from .request import Request
-from .schema import Ruling
-from .user_routes import counted
-from .values import number_in
+from .users import counted
 
 PREVIEW_SIZE = 1000
 LARGEST_PREVIEW = 5000
@@ -76,7 +76,7 @@ def subscribe(project: Project, request: Request[Subscribe]) -> Answer:
         update_only=body.update_existing_users_only is True and project.type != "email",
         also=lambda profile: project.lists.subscribe(profile, found),
     )
-    return ruled_out(project, done.ruling, bulk=True) if done.ruling.refused else _told(done)
+    return ruled_out(project, done.ruling, bulk=True) if done.ruling.refused else _result(done)
 
 
 def unsubscribe(project: Project, request: Request[Unsubscribe]) -> Answer:
@@ -94,7 +94,7 @@ def unsubscribe(project: Project, request: Request[Unsubscribe]) -> Answer:
             if body.channel_unsubscribe is True:
                 _leave_channel(profile, project)
         _count(done, profile)
-    return _told(done)
+    return _result(done)
 
 
 def _leave_channel(profile: Profile, project: Project) -> None:
@@ -115,7 +115,7 @@ def _count(done: Update, outcome: Profile | Refusal) -> None:
         done.written += identifiers(outcome)
 
 
-def _told(done: Update) -> Answer:
+def _result(done: Update) -> Answer:
     answer = plain(counted(done), applied=done.applied)
     answer.identifiers = done.written
     return answer

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from .bodies import UserUpdate
-from .event_bodies import CartUpdate, CommerceItem, Purchase, Track
+from ..shapes.events import CartUpdate, CommerceItem, Purchase, Track
+from ..shapes.users import UserUpdate
 from .event_schema import Draft, EventSchema
 from .identity import Refusal
 from .profiles import Profile

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from .events import Event, Events
-from .reading import purchase_parts
-from .service import Service, chosen
-from .values import date_of
+from ..endpoints.reading import purchase_parts
+from ..project.events import Event, Events
+from ..service import Service, chosen
+from ..shapes.values import date_of
 
 Row = dict[str, Any]
 

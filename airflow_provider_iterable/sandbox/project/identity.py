@@ -5,9 +5,9 @@ from typing import Literal
 
 import msgspec
 
-from .options import ProjectType
+from ..options import ProjectType
+from ..shapes.values import is_email, is_user_id
 from .profiles import Profile, Profiles
-from .values import is_email, is_user_id
 
 Kind = Literal["email", "user_id"]
 Reason = Literal["invalid", "notFound", "invalidData", "conflict", "forgotten", "skipped", "unnamed"]

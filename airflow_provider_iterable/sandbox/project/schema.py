@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .values import normal_date
+from ..shapes.values import normal_date
 
 CART_FIELDS = {
     "shoppingCartItems": "object",

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from .limits import Excess
-from .options import Options
+from ..limits import Excess
+from ..options import Options
 
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"

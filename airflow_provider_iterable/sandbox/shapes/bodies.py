@@ -1,4 +1,4 @@
-"""Knows which JSON each endpoint takes and how a body of another shape is refused; reads no project."""
+"""Knows how a body is read in the shape that its endpoint takes, and what is wrong with one of another shape."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -20,45 +20,6 @@ _WORDS: dict[type, str] = {
     dict: "Object",
     list: "Array",
 }
-
-
-class OptionalUser(msgspec.Struct, rename="camel"):
-    """A user in a bulk call."""
-
-    email: str | None = None
-    user_id: str | None = None
-    data_fields: dict[str, Any] | None = None
-    merge_nested_objects: bool | None = None
-    prefer_user_id: bool | None = None
-
-
-class UserUpdate(OptionalUser, rename="camel"):
-    """A user in a single call."""
-
-    create_new_fields: bool | None = None
-
-
-class BulkUpdate(msgspec.Struct, rename="camel"):
-    """The body of bulkUpdate; `updateOnly` is undocumented, so any value may stand there."""
-
-    users: list[OptionalUser]
-    create_new_fields: bool | None = None
-    update_only: Any = None
-
-
-class EmailChange(msgspec.Struct, rename="camel"):
-    """The body of updateEmail."""
-
-    new_email: str
-    current_email: str | None = None
-    current_user_id: str | None = None
-
-
-class Named(msgspec.Struct, rename="camel"):
-    """The body of forget and unforget."""
-
-    email: str | None = None
-    user_id: str | None = None
 
 
 class BadBodyError(Exception):

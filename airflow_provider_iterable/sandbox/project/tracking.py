@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from .bodies import OptionalUser
-from .event_bodies import Purchase, Track
+from ..options import Options
+from ..shapes.events import Purchase, Track
+from ..shapes.users import OptionalUser
 from .event_schema import Draft
 from .events import Event, Events, is_event_id, moment
 from .identity import Found, Refusal
-from .options import Options
 from .profiles import Profile
 from .project import Project, identifiers
 from .schema import Ruling

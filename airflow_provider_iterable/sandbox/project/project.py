@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from .bodies import OptionalUser
+from ..options import Options, ProjectType
+from ..shapes.users import OptionalUser
 from .catalogs import Catalogs
 from .event_schema import EventSchema
 from .events import Events
 from .identity import FIND, Claim, Found, Kind, Refusal, malformed
 from .lists import Lists
-from .options import Options, ProjectType
 from .profiles import Profile, Profiles, write_fields
 from .schema import CART_FIELDS, Ruling, Schema
 

@@ -3,17 +3,17 @@
 import heapq
 from typing import Any
 
-from .answers import Answer, plain, refusal, success
-from .event_bodies import Track, TrackBulk
-from .events import is_event_id
-from .identity import Refusal
-from .profiles import Profile
-from .project import Project
+from ..project.events import is_event_id
+from ..project.identity import Refusal
+from ..project.profiles import Profile
+from ..project.project import Project
+from ..project.tracking import Tracked, track, track_one
+from ..shapes.answers import Answer, plain, refusal, success
+from ..shapes.events import Track, TrackBulk
+from ..shapes.request import Request
+from ..shapes.values import is_email, number_in
 from .reading import event_of, is_event_visible
 from .refusals import bad_email, refused, ruled_out, wrong_project
-from .request import Request
-from .tracking import Tracked, track, track_one
-from .values import is_email, number_in
 
 USUAL_LIMIT, HIGHEST_LIMIT = 30, 200
 _REASONS = ("invalid", "notFound", "forgotten")

@@ -6,20 +6,14 @@ from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 
-from . import catalog_routes as catalogs
-from . import channels as stock
-from . import commerce_routes as commerce
-from . import event_routes as events
-from . import list_routes as lists
-from . import subscription_routes as subscriptions
-from . import user_routes as users
-from .answers import Answer, plain
-from .bodies import BulkUpdate, EmailChange, Named, UserUpdate
-from .catalog_bodies import Documents, ItemIds, Mappings, Patch, Replacement
-from .event_bodies import CartUpdate, Purchase, Track, TrackBulk
-from .list_bodies import BulkSubscriptionUpdate, NewList, Subscribe, SubscriptionUpdate, Unsubscribe
-from .project import Project
-from .request import Request
+from ..project.project import Project
+from ..shapes.answers import Answer
+from ..shapes.catalogs import Documents, ItemIds, Mappings, Patch, Replacement
+from ..shapes.events import CartUpdate, Purchase, Track, TrackBulk
+from ..shapes.lists import BulkSubscriptionUpdate, NewList, Subscribe, SubscriptionUpdate, Unsubscribe
+from ..shapes.request import Request
+from ..shapes.users import BulkUpdate, EmailChange, Named, UserUpdate
+from . import catalogs, channels, commerce, events, lists, subscriptions, users
 
 Action = Callable[[Project, Request[Any]], Answer]
 
@@ -48,16 +42,6 @@ class Route(msgspec.Struct, frozen=True):
     def endpoint(self) -> str:
         """The method and the path template, by which rates are counted."""
         return f"{self.method} {self.template}"
-
-
-def channels(project: Project, request: Request[None]) -> Answer:
-    """List the message channels."""
-    return plain({"channels": stock.channels(project.options.project_id)})
-
-
-def message_types(project: Project, request: Request[None]) -> Answer:
-    """List the message types."""
-    return plain({"messageTypes": stock.message_types(project.options.project_id)})
 
 
 ROUTES = (
@@ -111,8 +95,8 @@ ROUTES = (
     Route("PUT", "/api/catalogs/{name}/items/{itemId}", catalogs.put_item, 1000, Replacement, per_key=True),
     Route("PATCH", "/api/catalogs/{name}/items/{itemId}", catalogs.patch_item, None, Patch),
     Route("DELETE", "/api/catalogs/{name}/items/{itemId}", catalogs.delete_item),
-    Route("GET", "/api/channels", channels, 100, open=True),
-    Route("GET", "/api/messageTypes", message_types, 100, open=True),
+    Route("GET", "/api/channels", channels.get_channels, 100, open=True),
+    Route("GET", "/api/messageTypes", channels.get_message_types, 100, open=True),
 )
 
 

@@ -1,15 +1,15 @@
 """Knows what the calls about a user's subscriptions take and answer; keeps nothing itself."""
 
-from .answers import Answer, plain, refusal, success
-from .bodies import OptionalUser
-from .channels import channel_of
-from .identity import Claim, Refusal
-from .list_bodies import BulkSubscriptionUpdate, SubscriptionUpdate
-from .profiles import Profile
-from .project import Project, Update
+from ..project.channels import channel_of
+from ..project.identity import Claim, Refusal
+from ..project.profiles import Profile
+from ..project.project import Project, Update
+from ..project.schema import Ruling
+from ..shapes.answers import Answer, plain, refusal, success
+from ..shapes.lists import BulkSubscriptionUpdate, SubscriptionUpdate
+from ..shapes.request import Request
+from ..shapes.users import OptionalUser
 from .refusals import refused
-from .request import Request
-from .schema import Ruling
 
 _WHOLE = ("forgotten", "conflict")
 

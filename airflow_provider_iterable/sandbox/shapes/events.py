@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from .bodies import Int32, Int64, UserUpdate
+from .bodies import Int32, Int64
+from .users import UserUpdate
 
 
 class Track(msgspec.Struct, rename="camel"):

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from . import answers
-from .answers import Answer, plain, refusal, success
-from .bodies import BulkUpdate, EmailChange, Named, UserUpdate
-from .identity import Refusal
-from .profiles import Profile
-from .project import Project, Update, identifiers
+from ..project.identity import Refusal
+from ..project.profiles import Profile
+from ..project.project import Project, Update, identifiers
+from ..shapes import answers
+from ..shapes.answers import Answer, plain, refusal, success
+from ..shapes.request import Request
+from ..shapes.users import BulkUpdate, EmailChange, Named, UserUpdate
+from ..shapes.values import is_email, is_user_id, number_in
 from .reading import is_visible, user_of
 from .refusals import bad_email, bad_user_id, forgotten, refused, ruled_out, wrong_project
-from .request import Request
-from .values import is_email, is_user_id, number_in
 
 MOST_MESSAGES = 1000
 _REASONS = ("invalid", "notFound", "invalidData", "conflict", "forgotten")

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from .bodies import Int64, Named, OptionalUser
+from .bodies import Int64
+from .users import Named, OptionalUser
 
 
 class NewList(msgspec.Struct, rename="camel"):
