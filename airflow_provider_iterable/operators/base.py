@@ -35,9 +35,7 @@ from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, It
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Column, Constant, Fields, Json, Nulls
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.model import Model, select_all
 from airflow_provider_iterable.operators import left_out as fields_left_out
-from airflow_provider_iterable.operators.connection import sql_hook
 from airflow_provider_iterable.operators.failures import unforeseen
 from airflow_provider_iterable.operators.parameters import (
     AS_IT_IS,
@@ -68,6 +66,8 @@ from airflow_provider_iterable.operators.parameters import (
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
 from airflow_provider_iterable.operators.project import note_channels, recognise
 from airflow_provider_iterable.operators.summary import CallCounts, summary
+from airflow_provider_iterable.sql.hook import sql_hook
+from airflow_provider_iterable.sql.model import Model, select_all
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.audit import Audit
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project

@@ -24,7 +24,7 @@ from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT, Dialect
 from airflow_provider_iterable.state.layout import Layout, establish
 from airflow_provider_iterable.state.lease import CREATE as _CREATE_LEASE
@@ -700,7 +700,7 @@ class _Stored(Model):
     def _prepare(self, connection: Any, cursor: Any) -> None:
         DIALECTS[str(self.hook.conn_type)].cursor(connection).close()
 
-    def _told(self, error: Exception) -> Exception:
+    def _wrap_error(self, error: Exception) -> Exception:
         return error
 
 

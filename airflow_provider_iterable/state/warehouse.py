@@ -30,7 +30,8 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.model import Model, told
+from airflow_provider_iterable.sql.drivers import wrap_error
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.dialects import DIALECTS, Comparing, NotInSql
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
@@ -193,7 +194,7 @@ class WarehouseSession(TableSession):
         except ModelError:
             raise
         except Exception as error:
-            if isinstance(away := told(error), ModelUnavailable):
+            if isinstance(away := wrap_error(error), ModelUnavailable):
                 raise away from None
             # What is wrong with the model itself is told when it is read.
             self._why_not = f"the query cannot stand inside another one ({type(error).__name__})"

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_iterable.errors import LeaseHeld, StateUnavailable
 from airflow_provider_iterable.mapping import Mapper
-from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state import table as state_tables
 from airflow_provider_iterable.state.erasure import ErasingSession
