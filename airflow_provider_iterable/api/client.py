@@ -135,7 +135,7 @@ class Client:
         self._on_call = on_call
         self._lock = threading.Lock()
         self._buckets: dict[tuple[str, str], Bucket] = {}
-        _hush_urllib3(self._base_url)
+        silence_urllib3(self._base_url)
 
     def __repr__(self) -> str:
         return f"Client({self.host})"
@@ -176,7 +176,7 @@ class Client:
         """Let no request start from now on; waiting ends at once, answers under way have a few seconds to arrive."""
         self._stopped.set()
 
-    def ask(self, permitted: Callable[[], bool]) -> None:
+    def require(self, permitted: Callable[[], bool]) -> None:
         """Ask before each request, when there is nothing left to wait for; once it is refused, stop."""
         self._permitted = permitted
 
@@ -381,21 +381,23 @@ def _decoded(body: bytes, kind: type[T]) -> T | None:
         return None
 
 
-class _Discretion(logging.Filter):
-    """Drops what urllib3 says about our hosts: at DEBUG, and with unreadable headers, it writes whole URLs."""
+class HostFilter(logging.Filter):
+    """Drops what a logger says about some hosts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hosts: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record names none of the hosts."""
         message = record.getMessage()
         return not any(host in message for host in self.hosts)
 
 
-_discretion = _Discretion()
+_host_filter = HostFilter()
 
 
-def _hush_urllib3(base_url: str) -> None:
-    _discretion.hosts.add(urlsplit(base_url).hostname or "")
-    logging.getLogger("urllib3.connectionpool").addFilter(_discretion)
+def silence_urllib3(base_url: str) -> None:
+    """Keep urllib3 from writing about a host: at DEBUG, and with unreadable headers, it writes whole URLs."""
+    _host_filter.hosts.add(urlsplit(base_url).hostname or "")
+    logging.getLogger("urllib3.connectionpool").addFilter(_host_filter)

@@ -387,7 +387,7 @@ class IterableModelOperator(BaseOperator):
         session = self._session = self._open_state(scope, hook)
         assert self._audit is not None
         lease, left_out = session.lease, None
-        client.ask(self._permitting(lease))
+        client.require(self._permitting(lease))
         try:
             self._audit.begin(session.recall)
             project = recognise(hook, client, session, report)

@@ -6,7 +6,6 @@ import logging
 import socket
 import threading
 import time as real
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,49 +18,12 @@ from airflow_provider_iterable.api import deadlines
 from airflow_provider_iterable.api.client import CallLog, Client, is_loopback
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Kind, Operation, Reply, Request, Settled
 from airflow_provider_iterable.errors import ConfigurationError
-from tests.services import Answer, Answering, answering
+from tests.api.conftest import KEY, Time
+from tests.services import Answer, Answering
 
-KEY = "0123456789abcdef0123456789abcdef"
 EMAIL = "ada.lovelace@example.com"
 UPDATE = Request("POST", "/api/users/bulkUpdate", "/api/users/bulkUpdate", body=b'{"users":[]}')
 DELETE = Request("DELETE", f"/api/users/{EMAIL}", "/api/users/{email}")
-
-
-class Time:
-    """A clock that only sleeping moves, and a history of the sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.sleeps: list[float] = []
-
-    def clock(self) -> float:
-        """Return the present moment."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass at once."""
-        self.sleeps.append(round(seconds, 6))
-        self.now += seconds
-
-
-@pytest.fixture
-def server() -> Iterator[Answering]:
-    """Serve queued answers on the loopback address."""
-    with answering() as state:
-        yield state
-
-
-@pytest.fixture
-def time() -> Time:
-    """Time as a parameter."""
-    return Time()
-
-
-@pytest.fixture
-def client(server: Answering, time: Time) -> Iterator[Client]:
-    """Talk to the server, and live in the test's time."""
-    with Client(server.url, KEY, clock=time.clock, sleep=time.sleep) as opened:
-        yield opened
 
 
 def test_a_request_arrives_with_key_type_and_version(server: Answering, client: Client) -> None:
@@ -398,7 +360,7 @@ def test_each_request_is_permitted_when_its_turn_has_come(server: Answering, cli
         asked.append(time.clock())
         return len(asked) < 3
 
-    client.ask(permitted)
+    client.require(permitted)
     replies = [client.request(UPDATE, 1) for _ in range(4)]
     assert asked == [100.0, 101.0, 102.0]
     assert [reply.error for reply in replies] == ["", "", "Stopped", "Stopped"]
@@ -429,7 +391,7 @@ def test_a_request_is_permitted_when_there_is_a_connection_for_it(
 
     monkeypatch.setattr(HTTPAdapter, "send", slowly)
     with Client(server.url, KEY, connections=1) as opened:
-        opened.ask(permitted)
+        opened.require(permitted)
         opened.request(DELETE, 0)
         threads[0].join()
     assert events == ["may", "sends", "sent", "may", "sends", "sent"]
