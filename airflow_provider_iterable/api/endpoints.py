@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from airflow_provider_iterable.api.verdicts import (
+from airflow_provider_iterable.api.email_verdicts import (
     judge_address_of,
     judge_before_change,
     judge_bulk_change_email,
+    judge_old_address,
+    judge_update_email,
+)
+from airflow_provider_iterable.api.verdicts import (
     judge_bulk_events,
     judge_bulk_users,
     judge_carts,
@@ -18,11 +22,9 @@ from airflow_provider_iterable.api.verdicts import (
     judge_delete,
     judge_forget,
     judge_lookup,
-    judge_old_address,
     judge_subscribe,
     judge_unforget,
     judge_unsubscribe,
-    judge_update_email,
     judge_update_only,
 )
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Operation, Reply, Request, Verdict
@@ -80,6 +82,9 @@ LISTS_SUBSCRIBE = BatchEndpoint("POST", "/api/lists/subscribe", 0, judge_subscri
 LISTS_UNSUBSCRIBE = BatchEndpoint("POST", "/api/lists/unsubscribe", 0, judge_unsubscribe, BULK_ITEMS)
 CATALOG_WRITE_ITEMS = BatchEndpoint("POST", "/api/catalogs/{name}/items", 100, judge_catalog, BULK_ITEMS)
 CATALOG_DELETE_ITEMS = BatchEndpoint("DELETE", "/api/catalogs/{name}/items", 0, judge_catalog, BULK_ITEMS)
+
+LOOKED_UP_FIRST = f"is looked up first ({min(USERS_GET_BY_EMAIL.rate, USERS_GET_BY_USER_ID.rate):g} a second)"
+"""What syncs say that do not know whether a user exists."""
 
 # What is asked, or made, before rows go: api/project.py reads the answers.
 CHANNELS_GET = Endpoint("GET", "/api/channels", 100)

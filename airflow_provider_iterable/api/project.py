@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 import tenacity
 
+from airflow_provider_iterable.api.answers import is_missing_catalog, not_enabled, parsed
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.endpoints import (
     CATALOG_CREATE,
@@ -25,7 +26,7 @@ from airflow_provider_iterable.api.endpoints import (
     USERS_GET_FIELDS,
     Endpoint,
 )
-from airflow_provider_iterable.api.verdicts import in_words, is_missing_catalog, not_enabled, parsed
+from airflow_provider_iterable.api.refusals import in_words
 from airflow_provider_iterable.engine.vocabulary import Reply, Request
 from airflow_provider_iterable.errors import ConfigurationError, Halted, IterableSyncError, WorthRetrying
 from airflow_provider_iterable.masking import word

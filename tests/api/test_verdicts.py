@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.api.answers import values_at
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.api.quota import NO_QUOTA
 from airflow_provider_iterable.api.values import shape
-from airflow_provider_iterable.api.verdicts import NO_QUOTA, values_at
 from airflow_provider_iterable.engine.vocabulary import (
     Again,
     Batch,
