@@ -9,6 +9,7 @@ Identifiers (in paths) and the key stay inside.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ import requests
 from msgspec import Struct
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.util.retry import Retry
 
 from airflow_provider_iterable import __version__
 from airflow_provider_iterable.api.deadlines import POOLS, Deadlines
@@ -349,8 +351,9 @@ def _retry_after(status: int, headers: Mapping[str, str], body: bytes) -> float 
     if status < 400:
         return None
     reset = _decoded(body, _Limited) if status == 429 else None
-    said = (reset.params.rateLimitReset if reset and reset.params else None), headers.get("Retry-After")
-    return next((seconds for seconds in map(_seconds, said) if seconds is not None), None)
+    header = headers.get("Retry-After")
+    said = (_seconds(reset.params.rateLimitReset if reset and reset.params else None), _seconds(header), _until(header))
+    return next((seconds for seconds in said if seconds is not None), None)
 
 
 def _seconds(value: Any) -> float | None:
@@ -360,6 +363,19 @@ def _seconds(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return seconds if 0 <= seconds <= LONGEST_HOLD else None
+
+
+def _until(header: str | None) -> float | None:
+    """Read a date as the seconds until then; None when it is over, for clocks differ, or is no date."""
+    try:
+        seconds = _DATES.parse_retry_after(header or "")
+    except (HTTPError, ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds <= LONGEST_HOLD else None
+
+
+_DATES = Retry()
+_DATES.retry_after_max = sys.maxsize  # else urllib3 makes six hours of a whole day, and of any nonsense
 
 
 def _never_connected(error: Exception) -> bool:

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time as real
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -47,6 +48,22 @@ def test_an_answer_is_handed_on_as_plain_values(server: Answering, client: Clien
     server.answers.append(Answer(409, b'{"code":"Conflict"}', {"Iterable-Request-Id": "r-1"}))
     reply = client.request(UPDATE, 0)
     assert (reply.status, reply.body, reply.request_id, reply.error) == (409, b'{"code":"Conflict"}', "r-1", "")
+
+
+def test_a_request_waits_as_long_as_is_configured(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a connection, and for each read: by default 5 and 60 seconds."""
+    waits: list[Any] = []
+    send = HTTPAdapter.send
+
+    def noting(self: HTTPAdapter, *arguments: Any, **options: Any) -> requests.Response:
+        waits.append(options["timeout"])
+        return send(self, *arguments, **options)
+
+    monkeypatch.setattr(HTTPAdapter, "send", noting)
+    for client in (Client(server.url, KEY), Client(server.url, KEY, timeout=(2.5, 7.0))):
+        with client:
+            assert client.request(UPDATE, 0).status == 200
+    assert waits == [(5, 60), (2.5, 7.0)]
 
 
 def test_requests_share_a_connection(server: Answering, client: Client) -> None:
@@ -268,7 +285,14 @@ def test_endpoints_are_paced_apart(client: Client, time: Time) -> None:
         (Answer(429, b'{"params":{"rateLimitReset":"2.5"}}', {"Retry-After": "9"}), 2.5, 2.5),
         (Answer(429, b"Too many requests", {"Retry-After": "3"}), 3, 3),
         (Answer(429, b'{"code":"RateLimitExceeded","params":{}}'), None, 1),
-        (Answer(429, b'{"params":null}', {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "Wed, 21 Oct 2915 07:28:00 GMT"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "Wed, 99 Oct 99999 07:28:00 GMT"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "1.5"}), 1.5, 1.5),
+        (Answer(429, b'{"params":null}', {"Retry-After": "-3"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "99999999999"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "nan"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "tomorrow"}), None, 1),
         (Answer(429, b'{"params":{"rateLimitReset":1790000000000}}'), None, 1),
         (Answer(429, b'{"params":{"rateLimitReset":-1}}'), None, 1),
     ],
@@ -283,6 +307,19 @@ def test_a_429_holds_its_endpoint(
     assert time.sleeps == []
     client.request(UPDATE, 0)
     assert time.sleeps == [held]
+
+
+@pytest.mark.parametrize("wait", [90, 80_000])
+def test_a_wait_may_be_told_as_a_date(server: Answering, client: Client, time: Time, wait: int) -> None:
+    """Of a day at most, and in whole seconds; the endpoint rests until then."""
+    server.answers.append(Answer(429, headers={"Retry-After": formatdate(real.time() + wait, usegmt=True)}))
+    asked = client.request(UPDATE, 0).retry_after
+    assert asked is not None
+    assert wait - 30 < asked <= wait
+    call = Call("POST", UPDATE.template, 1, 100, lambda operations: UPDATE, lambda batch, reply: Settled(), 0)
+    held = client.send(Batch(call, []))
+    assert (held.status, held.sent) == (429, False)
+    assert held.retry_after == pytest.approx(asked)
 
 
 def test_a_503_may_say_how_long_to_wait(server: Answering, client: Client, time: Time) -> None:
