@@ -196,7 +196,7 @@ class IterableListOperator(IterableModelOperator):
             log.info("The list %r has the ID %d.", name, found)
             return found
         create = partial(project.create_list, client, name, self.list_description)
-        steps = chain([create], repeat(partial(self._look_up, hook, client, name)))  # never is it created twice
+        steps = chain([create], repeat(partial(self._look_up, hook, client, name)))  # created once, then looked for
         made = project.tried(client, lambda: next(steps)(), lambda made: made is not None, tries=1 + LOOKS)
         if made is None:
             raise WorthRetrying(
