@@ -25,6 +25,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.api.project import get_fields
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
@@ -387,7 +388,7 @@ class IterableModelOperator(BaseOperator):
         session = self._session = self._open_state(scope, hook)
         assert self._audit is not None
         lease, left_out = session.lease, None
-        client.ask(self._permitting(lease))
+        client.require(self._permitting(lease))
         try:
             self._audit.begin(session.recall)
             project = recognise(hook, client, session, report)
@@ -400,7 +401,7 @@ class IterableModelOperator(BaseOperator):
                 left_out = fields_left_out.left_out_of(sync, session, report.resync == "baseline" or bool(distrust))
                 if left_out is not None and report.resync == "changes":
                     dry, approved = self.dry_run, self.approved_plan is not None
-                    look_for = partial(self._there, hook, client)
+                    look_for = partial(self._there, client)
                     fields_left_out.look(left_out, sync, look_for, harm, dry=dry, approved=approved)
                 report.seconds["open"] = time.monotonic() - started
                 options = Options(
@@ -558,26 +559,26 @@ class IterableModelOperator(BaseOperator):
         """Return how the sync learns that Iterable has fields that it left out, and what can be done about them."""
         return ""
 
-    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+    def _there(self, client: Client, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now, as far as it tells."""
         return ()
 
-    def _profile_fields(self, hook: IterableHook, client: Client) -> dict[str, str]:
+    def _profile_fields(self, client: Client) -> dict[str, str]:
         """Return the types of Iterable's profile fields, read once in a run.
 
         :raises IterableSyncError: Iterable did not answer with fields
         """
         if self._types is None:
-            self._types = hook.get_fields(client)
+            self._types = get_fields(client)
         return self._types
 
-    def _having(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+    def _having(self, client: Client, fields: Collection[str]) -> Collection[str]:
         """Return those of some profile fields that Iterable has by now; none where it does not tell.
 
         :raises CannotRetry: it refused the key
         """
         try:
-            return fields_left_out.having(self._profile_fields(hook, client), fields)
+            return fields_left_out.having(self._profile_fields(client), fields)
         except CannotRetry:
             raise
         except IterableSyncError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
+from airflow_provider_iterable.api import project
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.values import CATALOG_OFFSET
 from airflow_provider_iterable.engine.plan import Guards
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-TRIES = 5
-"""How often a catalog is looked for, and its types are set, before the run gives up."""
+FIRST_WAIT = 2.0
+"""Seconds before a catalog that was created is looked for once more, and before types are set once more."""
 
 
 class IterableCatalogOperator(IterableModelOperator):
@@ -132,33 +133,34 @@ class IterableCatalogOperator(IterableModelOperator):
         catalogs = sync
 
         def prepare() -> None:
-            found = self._with_types(hook, client, self._found(hook, client))
+            found = self._with_types(client, self._found(client))
             if self.check_types:
                 catalogs.learn_types(found)
 
         return prepare
 
-    def _found(self, hook: IterableHook, client: Client) -> dict[str, str]:
+    def _found(self, client: Client) -> dict[str, str]:
         """Return the types of the catalog's fields; create the catalog if it is missing.
 
         An answer to the creation may get lost, and a new catalog may take a moment to be seen: it is looked for again
         before it is created again.
         """
-        found, refusal = hook.get_catalog_types(client, self.catalog_name), "none"
-        for attempt in range(TRIES):
-            if found is not None:
-                return found
-            if attempt == 0:
-                self._may_create()
-            else:
-                client.pause(2.0**attempt)
+        found, refusal = project.get_catalog_types(client, self.catalog_name), "none"
+        if found is not None:
+            return found
+        self._may_create()
+
+        def made() -> dict[str, str] | None:
+            nonlocal refusal
             if refusal:
-                refusal = hook.create_catalog(client, self.catalog_name)
-            found = hook.get_catalog_types(client, self.catalog_name)
+                refusal = project.create_catalog(client, self.catalog_name)
+            return project.get_catalog_types(client, self.catalog_name)
+
+        found = project.tried(client, made, lambda found: found is not None, first=FIRST_WAIT)
         if found is not None:
             return found
         raise WorthRetrying(
-            f"The catalog {self.catalog_name} is not there after {TRIES} tries to create it (last answer: "
+            f"The catalog {self.catalog_name} is not there after {project.TRIES} tries to create it (last answer: "
             f"{refusal or 'created'}). Nothing was sent. A retry tries again; if that does not help, create the "
             "catalog at Iterable."
         )
@@ -184,29 +186,18 @@ class IterableCatalogOperator(IterableModelOperator):
             )
         log.info("The catalog %s is missing and is created.", self.catalog_name)
 
-    def _with_types(self, hook: IterableHook, client: Client, found: dict[str, str]) -> dict[str, str]:
+    def _with_types(self, client: Client, found: dict[str, str]) -> dict[str, str]:
         """Give declared fields that have no type theirs; return the types of all fields.
 
         :raises ConfigurationError: a field has another type at Iterable than was declared
         """
-        declared = self.field_types or {}
-        for attempt in range(TRIES):
-            others = [
-                f"{name} ({kind} declared, {found[name]} there)"
-                for name, kind in declared.items()
-                if found.get(name, kind) != kind
-            ]
-            if others:
-                raise ConfigurationError(
-                    f"field_types contradicts the catalog {self.catalog_name}: {', '.join(others)}. Nothing was sent. "
-                    "Iterable never changes a field's type: declare the type that is there, or send another field."
-                )
-            missing = {name: kind for name, kind in declared.items() if name not in found}
-            if not missing:
-                return found
-            if attempt:
-                client.pause(2.0**attempt)
-            if hook.set_catalog_types(client, self.catalog_name, missing):
+        missing = self._missing(found)
+        if not missing:
+            return found
+
+        def given() -> dict[str, str] | None:
+            nonlocal found, missing
+            if project.set_catalog_types(client, self.catalog_name, missing):
                 log.info(
                     "Catalog %s: types were given to %s. Items that were sent before are found by these fields once "
                     "they are sent again.",
@@ -214,8 +205,32 @@ class IterableCatalogOperator(IterableModelOperator):
                     ", ".join(missing),
                 )
                 return {**found, **missing}
-            found = hook.get_catalog_types(client, self.catalog_name) or {}
+            found = project.get_catalog_types(client, self.catalog_name) or {}
+            missing = self._missing(found)
+            return None if missing else found
+
+        known = project.tried(client, given, lambda known: known is not None, first=FIRST_WAIT)
+        if known is not None:
+            return known
         raise WorthRetrying(
-            f"The types of {', '.join(declared)} could not be set in catalog {self.catalog_name}: Iterable gave no "
-            f"usable answer {TRIES} times. No item was sent. A retry tries again."
+            f"The types of {', '.join(self.field_types or {})} could not be set in catalog {self.catalog_name}: "
+            f"Iterable gave no usable answer {project.TRIES} times. No item was sent. A retry tries again."
         )
+
+    def _missing(self, found: Mapping[str, str]) -> dict[str, str]:
+        """Return the declared types of fields that have none.
+
+        :raises ConfigurationError: a field has another type at Iterable than was declared
+        """
+        declared: Mapping[str, str] = self.field_types or {}
+        others = [
+            f"{name} ({kind} declared, {found[name]} there)"
+            for name, kind in declared.items()
+            if found.get(name, kind) != kind
+        ]
+        if others:
+            raise ConfigurationError(
+                f"field_types contradicts the catalog {self.catalog_name}: {', '.join(others)}. Nothing was sent. "
+                "Iterable never changes a field's type: declare the type that is there, or send another field."
+            )
+        return {name: kind for name, kind in declared.items() if name not in found}

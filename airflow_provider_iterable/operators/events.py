@@ -197,7 +197,7 @@ class IterableEventOperator(IterableModelOperator):
 
         def learn() -> None:
             try:
-                events.learn_types(self._profile_fields(hook, client))
+                events.learn_types(self._profile_fields(client))
             except WorthRetrying as error:
                 log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
@@ -211,6 +211,6 @@ class IterableEventOperator(IterableModelOperator):
             "run; a field that is not wanted there is left out of fields."
         )
 
-    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+    def _there(self, client: Client, fields: Collection[str]) -> Collection[str]:
         """Return all fields, if Iterable is to create them: of events it tells none."""
         return fields if self.create_new_fields else ()

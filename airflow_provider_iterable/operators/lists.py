@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
+from itertools import chain, repeat
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
+from airflow_provider_iterable.api import project
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.endpoints import MailingList
 from airflow_provider_iterable.engine.vocabulary import Sync
@@ -37,8 +40,8 @@ log = logger(__name__)
 
 FRESH_SECONDS = 300.0
 """How long a list that was just made may refuse members before it counts as gone."""
-LOOKS = (1.0, 2.0, 4.0)
-"""Waits, in seconds, before each look for a list that may have been made by a request without an answer."""
+LOOKS = 3
+"""How often a list is looked for that may have been made by a request without an answer."""
 NUMBER, MADE, SHARED = "list_id", "list_created", "shared_list"
 """Notes: the list's ID, when the sync made it, and whether other syncs may use it too."""
 
@@ -169,7 +172,7 @@ class IterableListOperator(IterableModelOperator):
                 self._remember(target)
             if self.check_types and self.fields:
                 try:
-                    members.learn_types(self._profile_fields(hook, client))
+                    members.learn_types(self._profile_fields(client))
                 except WorthRetrying as error:
                     log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
@@ -192,12 +195,9 @@ class IterableListOperator(IterableModelOperator):
         if found is not None:
             log.info("The list %r has the ID %d.", name, found)
             return found
-        made = hook.create_list(client, name, self.list_description)
-        for seconds in LOOKS if made is None else ():
-            client.pause(seconds)
-            made = self._look_up(hook, client, name)
-            if made is not None:
-                break
+        create = partial(project.create_list, client, name, self.list_description)
+        steps = chain([create], repeat(partial(self._look_up, hook, client, name)))  # created once, then looked for
+        made = project.tried(client, lambda: next(steps)(), lambda made: made is not None, tries=1 + LOOKS)
         if made is None:
             raise WorthRetrying(
                 f"Iterable gave no usable answer to the creation of the list {name!r}, and does not show it yet. No "
@@ -208,7 +208,7 @@ class IterableListOperator(IterableModelOperator):
         return made
 
     def _look_up(self, hook: IterableHook, client: Client, name: str) -> int | None:
-        found = hook.get_lists(client, name)
+        found = project.get_lists(client, name)
         if len(found) > 1:
             raise ConfigurationError(
                 f"Several lists have the name {name!r}: {', '.join(map(str, found))}. No member was sent. Set list_id "
@@ -246,9 +246,9 @@ class IterableListOperator(IterableModelOperator):
             "with create_new_fields=True creates them; a field that is not wanted there is left out of fields."
         )
 
-    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+    def _there(self, client: Client, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now."""
-        return self._having(hook, client, fields)
+        return self._having(client, fields)
 
     def identifying(self) -> Collection[int]:
         """The key is the member's identifier."""

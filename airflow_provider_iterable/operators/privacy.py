@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.api.quota import Quota
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Reason, Send, Sync
@@ -17,7 +18,7 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
 from airflow_provider_iterable.state.erasure import ErasingSession
-from airflow_provider_iterable.state.ledger import Ledger, Quota, project_of
+from airflow_provider_iterable.state.ledger import Ledger, project_of
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import Scope, Session
 from airflow_provider_iterable.state.table import TableState

@@ -210,7 +210,7 @@ class IterableUserSyncOperator(IterableModelOperator):
 
         def learn() -> None:
             try:
-                users.learn_types(self._profile_fields(hook, client))
+                users.learn_types(self._profile_fields(client))
             except WorthRetrying as error:
                 log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
@@ -224,6 +224,6 @@ class IterableUserSyncOperator(IterableModelOperator):
             "fields."
         )
 
-    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
+    def _there(self, client: Client, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now, or is to create."""
-        return fields if self.create_new_fields else self._having(hook, client, fields)
+        return fields if self.create_new_fields else self._having(client, fields)

@@ -87,7 +87,7 @@ class ChangeEmail(BaseSync):
             profile: Any = msgspec.defstruct("Profile", [FIELD_NAMES[options.match], "dataFields"], gc=False)
             self._payload = lambda identifier, email: profile(identifier, fields(email))
             self._call = endpoints.bulk_change_email(options.match)
-            self.way = "each user is looked up first (100 a second), then changed in bulk"
+            self.way = f"each user {endpoints.LOOKED_UP_FIRST}, then changed in bulk"
 
     def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: the identifier that selects the profile, and the new address; nothing else is sent."""

@@ -147,5 +147,5 @@ def _subscribing(options: ListOptions, target: endpoints.MailingList) -> tuple[C
         )
     return (
         endpoints.look_up_user(options.match, endpoints.subscribe_to_list(target, existing_only=True)),
-        "each new or changed member is looked up first (100 a second), for unknown users are to be skipped",
+        f"each new or changed member {endpoints.LOOKED_UP_FIRST}, for unknown users are to be skipped",
     )

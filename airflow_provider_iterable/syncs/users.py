@@ -149,7 +149,7 @@ class Users(BaseSync):
             )
         return (
             endpoints.look_up_user(options.match, bulk),
-            "each user is looked up first (100 a second); faster with Iterable's updateOnly switch and update_only "
+            f"each user {endpoints.LOOKED_UP_FIRST}; faster with Iterable's updateOnly switch and update_only "
             'in the connection, or with recheck_known_users="never"',
         )
 
