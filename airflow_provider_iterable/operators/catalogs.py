@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
-from airflow_provider_iterable.api import project
-from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.values import CATALOG_OFFSET
 from airflow_provider_iterable.engine.plan import Guards
-from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import Sync
-from airflow_provider_iterable.errors import ConfigurationError, Halted, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
@@ -26,15 +21,14 @@ from airflow_provider_iterable.operators.parameters import (
     Form,
     choice,
 )
-from airflow_provider_iterable.syncs.catalogs import CatalogOptions, Catalogs, FieldType, OnRemoved
+from airflow_provider_iterable.runs.catalogs import CatalogRun
+from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.syncs.catalogs import CatalogOptions, FieldType, OnRemoved
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    pass
 
 log = logger(__name__)
-
-FIRST_WAIT = 2.0
-"""Seconds before a catalog that was created is looked for once more, and before types are set once more."""
 
 
 class IterableCatalogOperator(IterableModelOperator):
@@ -88,7 +82,6 @@ class IterableCatalogOperator(IterableModelOperator):
         self.replace_uploaded_fields_only = replace_uploaded_fields_only
         self.create_catalog, self.field_types = create_catalog, field_types
         self.max_deletes, self.salvage = max_deletes, salvage
-        self._report: Report | None = None
         super().__init__(**kwargs)
 
     def _check_parameters(self) -> None:
@@ -110,7 +103,7 @@ class IterableCatalogOperator(IterableModelOperator):
         """Return host, sync type and catalog, whose name is the same in upper and lower case."""
         return {"host": hook.host, "type": "catalogs", "catalog": self.catalog_name.lower()}
 
-    def guards(self) -> Guards:
+    def guards(self, hook: IterableHook) -> Guards:
         """Return the guards; deletions have one of their own."""
         return Guards(
             allow_empty=self.allow_empty,
@@ -118,119 +111,9 @@ class IterableCatalogOperator(IterableModelOperator):
             max_deletes=self.max_deletes if self.on_removed == "delete" else None,
         )
 
-    def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
-        """Return the catalog sync bound to the model's columns."""
+    def kind(self, hook: IterableHook) -> Kind:
+        """Return the catalog sync for one run."""
         used = frozenset({*self.primary_key, *([self.item_id_column] if self.item_id_column else [])})
         mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), used, CATALOG_OFFSET)
-        return Catalogs(self._options(self.catalog_name), mapper, columns)
-
-    def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
-        self._report = report
-        super()._run(context, hook, client, report)
-
-    def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
-        assert isinstance(sync, Catalogs)
-        catalogs = sync
-
-        def prepare() -> None:
-            found = self._with_types(client, self._found(client))
-            if self.check_types:
-                catalogs.learn_types(found)
-
-        return prepare
-
-    def _found(self, client: Client) -> dict[str, str]:
-        """Return the types of the catalog's fields; create the catalog if it is missing.
-
-        An answer to the creation may get lost, and a new catalog may take a moment to be seen: it is looked for again
-        before it is created again.
-        """
-        found, refusal = project.get_catalog_types(client, self.catalog_name), "none"
-        if found is not None:
-            return found
-        self._may_create()
-
-        def made() -> dict[str, str] | None:
-            nonlocal refusal
-            if refusal:
-                refusal = project.create_catalog(client, self.catalog_name)
-            return project.get_catalog_types(client, self.catalog_name)
-
-        found = project.tried(client, made, lambda found: found is not None, first=FIRST_WAIT)
-        if found is not None:
-            return found
-        raise WorthRetrying(
-            f"The catalog {self.catalog_name} is not there after {project.TRIES} tries to create it (last answer: "
-            f"{refusal or 'created'}). Nothing was sent. A retry tries again; if that does not help, create the "
-            "catalog at Iterable."
-        )
-
-    def _may_create(self) -> None:
-        """Refuse to create a catalog that must exist, or has existed.
-
-        :raises ConfigurationError: the catalog is not to be created
-        :raises Halted: the sync remembers items in it
-        """
-        if not self.create_catalog:
-            raise ConfigurationError(
-                f"There is no catalog {self.catalog_name} at Iterable, and create_catalog is False. Nothing was sent. "
-                "Create it at Iterable, set create_catalog=True, or mend catalog_name."
-            )
-        assert self._report is not None
-        remembered = self._report.remembered
-        if remembered and self._report.resync != "full":
-            raise Halted(
-                f"The catalog {self.catalog_name} has vanished from Iterable, and sync {self.sync_id} remembers "
-                f"{remembered} items in it. Nothing was sent. If it was deleted on purpose, run once with "
-                'resync="full": the catalog is created anew and every row is sent. If not, find out who deleted it.'
-            )
-        log.info("The catalog %s is missing and is created.", self.catalog_name)
-
-    def _with_types(self, client: Client, found: dict[str, str]) -> dict[str, str]:
-        """Give declared fields that have no type theirs; return the types of all fields.
-
-        :raises ConfigurationError: a field has another type at Iterable than was declared
-        """
-        missing = self._missing(found)
-        if not missing:
-            return found
-
-        def given() -> dict[str, str] | None:
-            nonlocal found, missing
-            if project.set_catalog_types(client, self.catalog_name, missing):
-                log.info(
-                    "Catalog %s: types were given to %s. Items that were sent before are found by these fields once "
-                    "they are sent again.",
-                    self.catalog_name,
-                    ", ".join(missing),
-                )
-                return {**found, **missing}
-            found = project.get_catalog_types(client, self.catalog_name) or {}
-            missing = self._missing(found)
-            return None if missing else found
-
-        known = project.tried(client, given, lambda known: known is not None, first=FIRST_WAIT)
-        if known is not None:
-            return known
-        raise WorthRetrying(
-            f"The types of {', '.join(self.field_types or {})} could not be set in catalog {self.catalog_name}: "
-            f"Iterable gave no usable answer {project.TRIES} times. No item was sent. A retry tries again."
-        )
-
-    def _missing(self, found: Mapping[str, str]) -> dict[str, str]:
-        """Return the declared types of fields that have none.
-
-        :raises ConfigurationError: a field has another type at Iterable than was declared
-        """
-        declared: Mapping[str, str] = self.field_types or {}
-        others = [
-            f"{name} ({kind} declared, {found[name]} there)"
-            for name, kind in declared.items()
-            if found.get(name, kind) != kind
-        ]
-        if others:
-            raise ConfigurationError(
-                f"field_types contradicts the catalog {self.catalog_name}: {', '.join(others)}. Nothing was sent. "
-                "Iterable never changes a field's type: declare the type that is there, or send another field."
-            )
-        return {name: kind for name, kind in declared.items() if name not in found}
+        options = self._options(self.catalog_name)
+        return CatalogRun(options, mapper, create=self.create_catalog, check_types=self.check_types)

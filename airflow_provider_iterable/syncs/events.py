@@ -164,7 +164,7 @@ class Events(BaseSync):
         columns: Sequence[str],
         zone: tzinfo = UTC,
     ) -> None:
-        self._options, self._match, self._mapper, self._user_mapper = options, match, mapper, user_mapper
+        self._options, self.match, self._mapper, self._user_mapper = options, match, mapper, user_mapper
         self.keys = namer(columns, primary_key)
         self._columns, self._zone, self._render = columns, zone, Renderer(zone)
         self._identifier = position(columns, identifier_column)
@@ -184,7 +184,7 @@ class Events(BaseSync):
     def _recipe(self, primary_key: Sequence[str]) -> Recipe:
         columns, mappers = self._columns, (self._mapper, self._user_mapper)
         read = [position(columns, name) for name in self._options.columns]
-        who = (self._match, columns[self._identifier], self._project_type)
+        who = (self.match, columns[self._identifier], self._project_type)
         said = (replace(self._options, retry_unsafe=False), *who, str(self._zone), *(mapper.text for mapper in mappers))
         return Recipe(
             key=tuple(position(columns, name) for name in primary_key),
@@ -216,7 +216,7 @@ class Events(BaseSync):
         makers: dict[str, Callable[[_Rows], Sequence[Any]]] = {}
         constants: dict[str, Any] = {}
         if options.event_type == "custom":
-            makers[FIELD_NAMES[self._match]] = lambda rows: rows.users
+            makers[FIELD_NAMES[self.match]] = lambda rows: rows.users
             if options.event_name is not None:
                 constants["eventName"] = options.event_name
             if options.create_new_fields is not None:
@@ -251,11 +251,11 @@ class Events(BaseSync):
         flags = {}
         if mapper.nests:
             flags["mergeNestedObjects"] = True
-        if self._match == "user_id" and self._project_type in ("email", None):
+        if self.match == "user_id" and self._project_type in ("email", None):
             flags["preferUserId"] = True
         if options.create_new_fields is not None:
             flags["createNewFields"] = options.create_new_fields
-        user = _struct([FIELD_NAMES[self._match], *(["dataFields"] if mapper.names else [])], flags)
+        user = _struct([FIELD_NAMES[self.match], *(["dataFields"] if mapper.names else [])], flags)
 
         def users(rows: _Rows) -> Sequence[Any]:
             parts = [rows.users]
@@ -270,9 +270,9 @@ class Events(BaseSync):
         chunk = Chunk(keys, rows, fingerprints)
         ids: Sequence[Any] = keys
         if self._options.event_type == "cart":
-            users: Sequence[Any] = chunk.identify(self._match, self._identifier)
+            users: Sequence[Any] = chunk.identify(self.match, self._identifier)
         else:
-            users = chunk.identify_user_only(self._match, self._identifier)
+            users = chunk.identify_user_only(self.match, self._identifier)
             ids = self._ids(chunk)
             chunk.name("event", ids, Reason.INVALID_EVENT)
         all_of_it = _Rows(chunk, users, ids)

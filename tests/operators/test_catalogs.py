@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Reply
 from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
+from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import IterableCatalogOperator
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -621,12 +623,12 @@ class SlowIterable:
 
     def prepare(self, shop: Shop, **parameters: Any) -> None:
         """Do what an operator does before the first item goes."""
-        operator: Any = shop.make(**parameters)
-        operator._report = Report("sync", "run", {})
+        kind: Any = shop.make(**parameters).kind(IterableHook())
+        run: Any = SimpleNamespace(client=self, report=Report("sync", "run", {}))
         with pytest.MonkeyPatch.context() as patched:
             for name in ("get_catalog_types", "create_catalog", "set_catalog_types"):
                 patched.setattr(project, name, getattr(self, name))
-            operator._with_types(self, operator._found(self))
+            kind._with_types(run, kind._found(run))
 
 
 def test_a_catalog_that_was_created_is_waited_for(shop: Shop) -> None:

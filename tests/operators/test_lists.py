@@ -13,7 +13,7 @@ from jinja2 import DictLoader, Environment
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableListOperator
-from airflow_provider_iterable.operators import lists as module
+from airflow_provider_iterable.runs import lists as module
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
 from tests.operators.conftest import CHANNELS, FIELDS, MATCH, Make, World, email, identifier, person, uid

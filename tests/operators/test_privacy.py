@@ -19,7 +19,8 @@ from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.quota import Quota
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks import iterable as hooks
-from airflow_provider_iterable.operators import IterablePrivacyOperator, privacy
+from airflow_provider_iterable.operators import IterablePrivacyOperator
+from airflow_provider_iterable.runs import privacy
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.sandbox.project.project import digest
 from airflow_provider_iterable.state import TableState, XComState

@@ -19,8 +19,8 @@ from airflow_provider_iterable.operators import (
     IterableListOperator,
     IterablePrivacyOperator,
 )
-from airflow_provider_iterable.operators import project as projects
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.runs import project as projects
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.scope import Store
 from tests.operators.conftest import CHANNELS, KEY, Make, World, email, person
