@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -31,6 +31,7 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Column, Constant, Fields, Json, Nulls
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.failures import unforeseen
+from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.parameters import (
     AS_IT_IS,
     BATCH_SIZE,
@@ -58,6 +59,7 @@ from airflow_provider_iterable.operators.parameters import (
     rendered,
 )
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
+from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.operators.summary import CallCounts, summary
 from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.run import Kind
@@ -137,6 +139,7 @@ class IterableModelOperator(BaseOperator):
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "parameters": "json"}
+    __signature__ = FullSignature()
     ui_color = "#f0e6ff"
     sync_type: ClassVar[str] = ""
     changes_requests: ClassVar[tuple[str, ...]] = ()
@@ -206,7 +209,7 @@ class IterableModelOperator(BaseOperator):
         commit_batches: int | None = None,
         spool_dir: str | None = None,
         iterable_conn_id: str = IterableHook.default_conn_name,
-        **kwargs: Any,
+        **kwargs: Unpack[TaskKeywords],
     ) -> None:
         if partition is None:
             kwargs.setdefault("max_active_tis_per_dag", 1)

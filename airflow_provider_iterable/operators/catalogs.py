@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.values import CATALOG_OFFSET
@@ -12,6 +12,7 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.keywords import ModelKeywords
 from airflow_provider_iterable.operators.parameters import (
     CATALOG,
     COUNT,
@@ -76,7 +77,7 @@ class IterableCatalogOperator(IterableModelOperator):
         field_types: Mapping[str, FieldType] | None = None,
         max_deletes: int | str | None = 1000,
         salvage: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[ModelKeywords],
     ) -> None:
         self.catalog_name, self.item_id_column, self.on_removed = catalog_name, item_id_column, on_removed
         self.replace_uploaded_fields_only = replace_uploaded_fields_only

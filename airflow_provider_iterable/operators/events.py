@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.engine.plan import Guards
@@ -15,6 +15,7 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields, Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.keywords import ModelKeywords
 from airflow_provider_iterable.operators.parameters import (
     FIELDS,
     FLAG,
@@ -107,7 +108,7 @@ class IterableEventOperator(IterableModelOperator):
         derive_ids: bool = True,
         retry_unsafe: bool = False,
         create_new_fields: bool | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[ModelKeywords],
     ) -> None:
         self.event_type: EventType = event_type
         self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by

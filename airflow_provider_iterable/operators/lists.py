@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.errors import ConfigurationError
@@ -12,6 +12,7 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.keywords import RowKeywords
 from airflow_provider_iterable.operators.parameters import (
     COLUMNS,
     DESCRIPTION,
@@ -97,7 +98,7 @@ class IterableListOperator(IterableModelOperator):
         update_existing_users_only: bool = False,
         shared_list: bool = False,
         salvage: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[RowKeywords],
     ) -> None:
         self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
         self.list_id, self.list_name, self.list_description = list_id, list_name, list_description

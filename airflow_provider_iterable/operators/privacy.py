@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.engine.plan import Guards
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.keywords import ModelKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
 from airflow_provider_iterable.runs.privacy import PrivacyRun
 from airflow_provider_iterable.runs.run import Kind
@@ -62,7 +63,7 @@ class IterablePrivacyOperator(IterableModelOperator):
         requested_at_column: str | None = None,
         max_actions: int | str | None = None,
         allow_shared_user_id: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[ModelKeywords],
     ) -> None:
         self.action: Action = action
         self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.engine.plan import Guards
@@ -12,6 +12,7 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.keywords import ModelKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, OPTIONAL_FLAG, Form, choice
 from airflow_provider_iterable.runs.run import Kind
 from airflow_provider_iterable.runs.users import EmailChangeRun, UserRun
@@ -105,7 +106,7 @@ class IterableUserSyncOperator(IterableModelOperator):
         max_deletes: int | str | None = 1000,
         allow_shared_user_id: bool = False,
         salvage: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[ModelKeywords],
     ) -> None:
         self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
         self.mode, self.on_removed, self.new_email_column = mode, on_removed, new_email_column

@@ -497,7 +497,7 @@ def test_a_killed_first_run_finds_its_list(world: ListWorld, monkeypatch: pytest
 
     world.people(1)
     with monkeypatch.context() as patch:
-        patch.setattr(IterableListOperator, "_remember", killed)
+        patch.setattr(module.ListRun, "_remember", killed)
         with pytest.raises(KeyboardInterrupt):
             world.run(list_name="VIP")
     world.run(list_name="VIP")
