@@ -77,7 +77,7 @@ from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_iterable.state.lease import Lease
+    from airflow_provider_iterable.state.tables.lease import Lease
 
 log = logger(__name__)
 

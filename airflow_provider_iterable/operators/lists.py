@@ -27,7 +27,7 @@ from airflow_provider_iterable.operators.parameters import (
     choice,
 )
 from airflow_provider_iterable.state.scope import Header, Session
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables.session import TableSession
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.lists import ListOptions, Lists
 

@@ -16,11 +16,11 @@ from airflow_provider_iterable.errors import ConfigurationError, StateUnavailabl
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
-from airflow_provider_iterable.state.erasure import ErasingSession
-from airflow_provider_iterable.state.ledger import Ledger, Quota, project_of
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import Scope, Session
-from airflow_provider_iterable.state.table import TableState
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.ledger import Ledger, Quota, project_of
+from airflow_provider_iterable.state.tables.session import TableState
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.privacy import Action, Privacy, PrivacyOptions, check
 

@@ -33,9 +33,9 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import IterableSyncError, LeaseLost, Stopped
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.state.audit_tables import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
 from airflow_provider_iterable.state.memory import tombstone
-from airflow_provider_iterable.state.table import TableState
+from airflow_provider_iterable.state.tables.audit import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
+from airflow_provider_iterable.state.tables.session import TableState
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     from airflow_provider_iterable.model import Model
-    from airflow_provider_iterable.state.lease import Lease
+    from airflow_provider_iterable.state.tables.lease import Lease
 
 
 RESYNC_NOTE = "resync"

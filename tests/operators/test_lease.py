@@ -18,8 +18,8 @@ from airflow_provider_iterable.engine.vocabulary import Intents, Patch
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable, Unfinished
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state import lease as leases
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables import lease as leases
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.operators.conftest import BULK, KEY, Make, World, person
 from tests.services import postgres_uri
 from tests.state.test_table import execute

@@ -19,9 +19,9 @@ from airflow_provider_iterable.operators import (
     IterableListOperator,
     IterablePrivacyOperator,
 )
-from airflow_provider_iterable.state.lease import Lease
-from airflow_provider_iterable.state.partitions import Partitions
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables.lease import Lease
+from airflow_provider_iterable.state.tables.partitions import Partitions
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.operators.conftest import BULK, email
 from tests.operators.test_partitions import (
     DELETE,

@@ -28,9 +28,9 @@ from airflow_provider_iterable.operators import (
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.partitions import summed
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
-from airflow_provider_iterable.state import partitions as partitioning
-from airflow_provider_iterable.state.lease import Lease
-from airflow_provider_iterable.state.table import Tables
+from airflow_provider_iterable.state.tables import partitions as partitioning
+from airflow_provider_iterable.state.tables.lease import Lease
+from airflow_provider_iterable.state.tables.session import Tables
 from tests.kill import connect
 from tests.operators.conftest import BULK, Make, World, email
 from tests.services import postgres_uri

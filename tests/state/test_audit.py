@@ -36,12 +36,13 @@ from airflow_provider_iterable.engine.vocabulary import (
     Settled,
 )
 from airflow_provider_iterable.errors import ConfigurationError, Stopped, TooManyRejected, Unfinished
-from airflow_provider_iterable.state import TableState, audit, audit_tables
+from airflow_provider_iterable.state import TableState, audit
 from airflow_provider_iterable.state.audit import Audit
-from airflow_provider_iterable.state.audit_tables import COUNTS, OPERATIONS
-from airflow_provider_iterable.state.erasure import ErasingSession
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import Auditing
+from airflow_provider_iterable.state.tables import audit as audit_tables
+from airflow_provider_iterable.state.tables.audit import COUNTS, OPERATIONS
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.session import Auditing
 from tests.state.contract import HERE, MAPPING, fresh
 from tests.state.test_table import Tables, Unsteady, execute, tables  # noqa: F401 (a fixture)
 

@@ -22,13 +22,13 @@ from sqlglot import exp
 from airflow_provider_iterable.engine.vocabulary import Recipe
 from airflow_provider_iterable.errors import StateUnavailable
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.dialects import NotInSql
-from airflow_provider_iterable.state.dialects.databricks import DATABRICKS, Databricks
-from airflow_provider_iterable.state.erasure import ErasingSession
-from airflow_provider_iterable.state.ledger import Ledger
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import TableSession
-from airflow_provider_iterable.state.warehouse import Comparison
+from airflow_provider_iterable.state.tables.dialects import NotInSql
+from airflow_provider_iterable.state.tables.dialects.databricks import DATABRICKS, Databricks
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.ledger import Ledger
+from airflow_provider_iterable.state.tables.session import TableSession
+from airflow_provider_iterable.state.tables.warehouse import Comparison
 from tests.state import test_warehouse
 from tests.state.contract import HERE, MAPPING, NASTY, StoreContract, entry, fresh, keep, kept, key_of
 from tests.state.test_audit import Book, accepted, call, refused

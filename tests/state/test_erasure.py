@@ -26,9 +26,9 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import StateUnavailable
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.erasure import ErasingSession
 from airflow_provider_iterable.state.memory import pair_with, tombstone
 from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from tests.fakes import in_chunks
 from tests.state.contract import HERE, KEYED, MAPPING, drain, fresh, keep, kept, one
 from tests.state.test_table import Tables, Unsteady, execute, tables  # noqa: F401 (a fixture)

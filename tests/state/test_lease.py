@@ -14,11 +14,11 @@ from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, LeaseHeld, LeaseLost, StateUnavailable
 from airflow_provider_iterable.model import Model
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state import lease as leases
-from airflow_provider_iterable.state import table as state_tables
-from airflow_provider_iterable.state.lease import PATIENCE, Lease
 from airflow_provider_iterable.state.scope import Holder, Scope
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables import lease as leases
+from airflow_provider_iterable.state.tables import session as state_tables
+from airflow_provider_iterable.state.tables.lease import PATIENCE, Lease
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.state.contract import HERE, MAPPING, entry, fresh, kept
 from tests.state.test_table import (  # the fixtures too
     Tables,

@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_iterable.engine.vocabulary import Batch, Reply
 from airflow_provider_iterable.errors import StateUnavailable
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.ledger import TRAVEL, Ledger, Quota, project_of
+from airflow_provider_iterable.state.tables.ledger import TRAVEL, Ledger, Quota, project_of
 from tests.fakes import a_call, an_operation
 from tests.state.test_table import DATABASES, duckdb_hook, mysql_tables, postgres_hook, postgres_tables, sqlite_hook
 

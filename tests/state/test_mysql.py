@@ -13,10 +13,10 @@ from airflow_provider_iterable.errors import LeaseHeld, StateUnavailable
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.model import Model
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state import table as state_tables
-from airflow_provider_iterable.state.erasure import ErasingSession
 from airflow_provider_iterable.state.scope import Holder, Scope
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables import session as state_tables
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.session import TableSession
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 from tests.fakes import close_spools
 from tests.state.contract import HERE, MAPPING, NASTY, entry, fresh, keep, kept, key_of

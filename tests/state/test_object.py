@@ -19,9 +19,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_iterable.engine.resync import VOID, Resync
 from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, DestinationChanged, StateUnavailable
-from airflow_provider_iterable.state import ObjectState, folder, object
-from airflow_provider_iterable.state.folder import Folder, Head, Torn, decode, encode, folder_of
-from airflow_provider_iterable.state.object import PATIENCE, ObjectSession
+from airflow_provider_iterable.state import ObjectState
+from airflow_provider_iterable.state.objects import folder
+from airflow_provider_iterable.state.objects import session as object
+from airflow_provider_iterable.state.objects.folder import Folder, Head, Torn, decode, encode, folder_of
+from airflow_provider_iterable.state.objects.session import PATIENCE, ObjectSession
 from airflow_provider_iterable.state.scope import Header, Scope, Session
 from tests.state.contract import (
     HERE,

@@ -16,10 +16,10 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.audit_tables import AuditTables
-from airflow_provider_iterable.state.ledger import Ledger
-from airflow_provider_iterable.state.table import Compare, TableSession
-from airflow_provider_iterable.state.table import Tables as Connected
+from airflow_provider_iterable.state.tables.audit import AuditTables
+from airflow_provider_iterable.state.tables.ledger import Ledger
+from airflow_provider_iterable.state.tables.session import Compare, TableSession
+from airflow_provider_iterable.state.tables.session import Tables as Connected
 from tests.services import postgres_uri
 from tests.state.contract import NASTY, entry, fresh, keep, kept, key_of, memories
 from tests.state.test_table import Tables, execute, postgres_hook, postgres_tables

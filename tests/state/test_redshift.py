@@ -25,12 +25,12 @@ from airflow_provider_iterable.engine.vocabulary import Recipe
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import key_text
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.dialects import DIALECTS, NotInSql
-from airflow_provider_iterable.state.dialects.redshift import Redshift
-from airflow_provider_iterable.state.erasure import ErasingSession
-from airflow_provider_iterable.state.ledger import Ledger
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.warehouse import Comparison
+from airflow_provider_iterable.state.tables.dialects import DIALECTS, NotInSql
+from airflow_provider_iterable.state.tables.dialects.redshift import Redshift
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.ledger import Ledger
+from airflow_provider_iterable.state.tables.warehouse import Comparison
 from tests.services import postgres_uri
 from tests.state import test_warehouse
 from tests.state.contract import HERE, MAPPING, NASTY, StoreContract, entry, fresh, keep, kept

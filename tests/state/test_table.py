@@ -26,10 +26,10 @@ from airflow_provider_iterable.errors import ConfigurationError, DestinationChan
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state import table as state_table
-from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT
 from airflow_provider_iterable.state.scope import Header, Scope, Session
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, MAX_SYNC_ID, TableSession
+from airflow_provider_iterable.state.tables import session as state_table
+from airflow_provider_iterable.state.tables.dialects import DIALECTS, UNFIT
+from airflow_provider_iterable.state.tables.session import COMMIT_PATIENCE, MAX_SYNC_ID, TableSession
 from tests.services import mysql_uri, postgres_uri
 from tests.state.contract import HERE, MAPPING, StoreContract, drain, entry, fresh, keep, kept, memories
 
@@ -665,7 +665,7 @@ PAIR_MANY = """
 import sys
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from airflow_provider_iterable.engine.vocabulary import Entry
-from airflow_provider_iterable.state.table import TableState
+from airflow_provider_iterable.state.tables.session import TableState
 from airflow_provider_iterable.state.scope import Scope
 
 class Keyed:

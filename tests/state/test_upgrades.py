@@ -23,14 +23,16 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
 from airflow_provider_iterable.sandbox import Sandbox
-from airflow_provider_iterable.state import ObjectState, TableState, XComState, audit_tables, ledger
-from airflow_provider_iterable.state.audit_tables import AUDIT
-from airflow_provider_iterable.state.erasure import ERASURE, ErasingSession
-from airflow_provider_iterable.state.folder import FORMAT
-from airflow_provider_iterable.state.layout import Addition, Layout, Step
-from airflow_provider_iterable.state.ledger import LEDGER, Ledger, project_of
+from airflow_provider_iterable.state import ObjectState, TableState, XComState
+from airflow_provider_iterable.state.objects.folder import FORMAT
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import STATE, TableSession
+from airflow_provider_iterable.state.tables import audit as audit_tables
+from airflow_provider_iterable.state.tables import ledger
+from airflow_provider_iterable.state.tables.audit import AUDIT
+from airflow_provider_iterable.state.tables.erasure import ERASURE, ErasingSession
+from airflow_provider_iterable.state.tables.layout import Addition, Layout, Step
+from airflow_provider_iterable.state.tables.ledger import LEDGER, Ledger, project_of
+from airflow_provider_iterable.state.tables.session import STATE, TableSession
 from tests.services import mysql_uri, postgres_uri
 from tests.state.contract import memories
 from tests.state.test_table import Unsteady, execute, needs_duckdb

@@ -7,7 +7,14 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.state.dialects.vocabulary import MERGE_LEASE, Dialect, Typed, merge, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import (
+    MERGE_LEASE,
+    Dialect,
+    Typed,
+    merge,
+    parts,
+    refused,
+)
 
 _KINDS = (
     *("fixed", "real", "text", "date", "timestamp", "variant", "timestamp_ltz", "timestamp_tz", "timestamp_ntz"),

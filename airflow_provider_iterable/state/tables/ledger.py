@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_iterable.api.verdicts import NO_QUOTA, QUOTA_PATIENCE
 from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Send
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
-from airflow_provider_iterable.state.layout import Layout, establish
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, Tables, TableState
+from airflow_provider_iterable.state.tables.layout import Layout, establish
+from airflow_provider_iterable.state.tables.session import COMMIT_PATIENCE, Tables, TableState
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook

@@ -33,8 +33,8 @@ from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import LEFT_OUT_NOTE, RESYNC_NOTE, Part, Scope
 
 if TYPE_CHECKING:
-    from airflow_provider_iterable.state.lease import Lease
-    from airflow_provider_iterable.state.table import TableSession
+    from airflow_provider_iterable.state.tables.lease import Lease
+    from airflow_provider_iterable.state.tables.session import TableSession
 
 log = logger(__name__)
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.state.dialects import DIALECTS
+from airflow_provider_iterable.state.tables.dialects import DIALECTS
 
 if TYPE_CHECKING:
-    from airflow_provider_iterable.state.table import Tables
+    from airflow_provider_iterable.state.tables.session import Tables
 
 log = logger(__name__)
 

@@ -13,7 +13,14 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.state.dialects.vocabulary import MERGE_LEASE, Dialect, Typed, merge, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import (
+    MERGE_LEASE,
+    Dialect,
+    Typed,
+    merge,
+    parts,
+    refused,
+)
 
 _WHOLE = frozenset({"tinyint", "smallint", "int", "bigint"})
 _TEXT = frozenset({"string", "varchar", "char"})

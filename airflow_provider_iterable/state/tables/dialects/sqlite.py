@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, key_text
-from airflow_provider_iterable.state.dialects.vocabulary import Dialect, NotInSql, Typed, parts
+from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, NotInSql, Typed, parts
 
 _encode = msgspec.json.Encoder().encode
 _pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode

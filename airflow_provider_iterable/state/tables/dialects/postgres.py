@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.model import plain_cursor
-from airflow_provider_iterable.state.dialects.vocabulary import Dialect, Typed, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
 
 _UTF8 = "UTF8"
 _DENIED = ("42501", "25006")

@@ -31,15 +31,15 @@ from airflow_provider_iterable.errors import ConfigurationError, ModelError, Mod
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.model import Model, told
-from airflow_provider_iterable.state.dialects import DIALECTS, Comparing, NotInSql
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession
+from airflow_provider_iterable.state.tables.dialects import DIALECTS, Comparing, NotInSql
+from airflow_provider_iterable.state.tables.session import COMMIT_PATIENCE, TableSession
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    from airflow_provider_iterable.state.table import TableState
+    from airflow_provider_iterable.state.tables.session import TableState
 
 log = logger(__name__)
 

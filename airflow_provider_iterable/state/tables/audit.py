@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_iterable.engine.vocabulary import Kind
-from airflow_provider_iterable.state.layout import Layout, establish
 from airflow_provider_iterable.state.memory import tombstone
-from airflow_provider_iterable.state.table import Tables, TableState, encode, encoded, pieces
+from airflow_provider_iterable.state.tables.layout import Layout, establish
+from airflow_provider_iterable.state.tables.session import Tables, TableState, encode, encoded, pieces
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook

@@ -25,14 +25,14 @@ from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Inten
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.model import Model
-from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT, Dialect
-from airflow_provider_iterable.state.layout import Layout, establish
-from airflow_provider_iterable.state.lease import CREATE as _CREATE_LEASE
-from airflow_provider_iterable.state.lease import MIN_SECONDS, Lease
 from airflow_provider_iterable.state.memory import pair_with, tombstone
-from airflow_provider_iterable.state.partitions import Partitions, grouped
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
+from airflow_provider_iterable.state.tables.dialects import DIALECTS, UNFIT, Dialect
+from airflow_provider_iterable.state.tables.layout import Layout, establish
+from airflow_provider_iterable.state.tables.lease import CREATE as _CREATE_LEASE
+from airflow_provider_iterable.state.tables.lease import MIN_SECONDS, Lease
+from airflow_provider_iterable.state.tables.partitions import Partitions, grouped
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -113,7 +113,7 @@ class TableState:
             raise ConfigurationError(f"audit_retention_days must be at least 1, not {self.audit_retention_days}")
         if self.lease_seconds < MIN_SECONDS:
             raise ConfigurationError(f"lease_seconds must be at least {MIN_SECONDS:.0f}, not {self.lease_seconds}")
-        from airflow_provider_iterable.state.warehouse import WarehouseSession  # it builds on this module
+        from airflow_provider_iterable.state.tables.warehouse import WarehouseSession  # it builds on this module
 
         return WarehouseSession(self, scope, scope.hook(self.conn_id))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.state.dialects.vocabulary import Dialect, Typed, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
 
 
 class DuckDB(Typed):

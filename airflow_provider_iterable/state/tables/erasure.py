@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Patch
-from airflow_provider_iterable.state.audit_tables import AUDIT, PERSON_INDEXES
-from airflow_provider_iterable.state.layout import Layout
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, STATE, TableSession, TableState, encode
+from airflow_provider_iterable.state.tables.audit import AUDIT, PERSON_INDEXES
+from airflow_provider_iterable.state.tables.layout import Layout
+from airflow_provider_iterable.state.tables.session import COMMIT_PATIENCE, STATE, TableSession, TableState, encode
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
