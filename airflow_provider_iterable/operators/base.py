@@ -71,13 +71,13 @@ from airflow_provider_iterable.operators.summary import CallCounts, summary
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.audit import Audit
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
-from airflow_provider_iterable.state.scope import RESYNC_NOTE, Holder, Part, Scope, Session, Store
+from airflow_provider_iterable.state.scope import RESYNC_NOTE, Holder, Part, Scope
+from airflow_provider_iterable.state.store import Hold, Session, Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_iterable.state.tables.lease import Lease
 
 log = logger(__name__)
 
@@ -618,7 +618,7 @@ class IterableModelOperator(BaseOperator):
             label=f"task {self.dag_id}.{self.task_id}{which}, run {run_id}, try {number}, on {socket.gethostname()}",
         )
 
-    def _permitting(self, lease: Lease | None) -> Callable[[], bool]:
+    def _permitting(self, lease: Hold | None) -> Callable[[], bool]:
         """Return what tells whether a request may start, and ends the delivery when none may."""
         stop = self._stop
         assert stop is not None

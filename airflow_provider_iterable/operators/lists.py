@@ -26,7 +26,7 @@ from airflow_provider_iterable.operators.parameters import (
     Form,
     choice,
 )
-from airflow_provider_iterable.state.scope import Header, Session
+from airflow_provider_iterable.state.store import Header, Session
 from airflow_provider_iterable.state.tables.session import TableSession
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.lists import ListOptions, Lists

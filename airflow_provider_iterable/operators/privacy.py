@@ -17,10 +17,11 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
-from airflow_provider_iterable.state.scope import Scope, Session
+from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.store import Session
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from airflow_provider_iterable.state.tables.ledger import Ledger, Quota, project_of
-from airflow_provider_iterable.state.tables.session import TableState
+from airflow_provider_iterable.state.tables.store import TableState
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.privacy import Action, Privacy, PrivacyOptions, check
 
@@ -152,11 +153,13 @@ class IterablePrivacyOperator(IterableModelOperator):
         store = self.state
         assert isinstance(store, TableState)
         assert scope.hook is not None
-        self._erasing = ErasingSession(store, scope, scope.hook(store.conn_id), lifts=self.action == "unforget")
+        self._erasing = ErasingSession(
+            scope, scope.hook(store.conn_id), store.schema, store.lease_seconds, lifts=self.action == "unforget"
+        )
         if self.action != "delete":
             try:
                 project = project_of(hook.host, hook.api_key)
-                self._ledger = Ledger(store, scope.hook(store.conn_id), project, self.action, DAILY, clock)
+                self._ledger = Ledger(scope.hook(store.conn_id), store.schema, project, self.action, DAILY, clock)
             except BaseException:
                 self._erasing.close()
                 raise

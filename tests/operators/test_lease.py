@@ -199,7 +199,7 @@ def test_a_plan_beside_another_run_is_none(
         steal(world)
         away()
         assert operator._session is not None
-        assert operator._session.lease is not None
+        assert isinstance(operator._session.lease, leases.Lease)
         operator._session.lease.beat()
         return guards(operator)
 

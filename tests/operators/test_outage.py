@@ -22,7 +22,8 @@ from airflow_provider_iterable import model as models
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.state import ObjectState, TableState
 from airflow_provider_iterable.state.tables import lease as leases
-from airflow_provider_iterable.state.tables.session import COMMIT_PATIENCE, TableSession
+from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE
+from airflow_provider_iterable.state.tables.session import TableSession
 from airflow_provider_iterable.state.tables.warehouse import WarehouseSession
 from tests.operators.conftest import BULK, Make, email, person
 from tests.services import Line, postgres_uri

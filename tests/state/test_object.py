@@ -24,7 +24,8 @@ from airflow_provider_iterable.state.objects import folder
 from airflow_provider_iterable.state.objects import session as object
 from airflow_provider_iterable.state.objects.folder import Folder, Head, Torn, decode, encode, folder_of
 from airflow_provider_iterable.state.objects.session import PATIENCE, ObjectSession
-from airflow_provider_iterable.state.scope import Header, Scope, Session
+from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.store import Header, Session
 from tests.state.contract import (
     HERE,
     MAPPING,

@@ -26,11 +26,11 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import key_text
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.tables.comparison import Comparison
 from airflow_provider_iterable.state.tables.dialects import DIALECTS, NotInSql
 from airflow_provider_iterable.state.tables.dialects.redshift import Redshift
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from airflow_provider_iterable.state.tables.ledger import Ledger
-from airflow_provider_iterable.state.tables.warehouse import Comparison
 from tests.services import postgres_uri
 from tests.state import test_warehouse
 from tests.state.contract import HERE, MAPPING, NASTY, StoreContract, entry, fresh, keep, kept
@@ -356,12 +356,12 @@ def test_a_parser_understands_all_that_a_run_sends(warehouse: Warehouse) -> None
         session.others()
     book = Book(Tables(hook))
     book.run(accepted(1, 2), refused(2), calls=[call(1)])
-    with closing(Ledger(TableState(), hook, "project", "forget", 3, lambda: 1e9)) as ledger:
+    with closing(Ledger(hook, None, "project", "forget", 3, lambda: 1e9)) as ledger:
         ledger.admit()
         ledger.attempts()
     for lifts in (False, True):
         scope = Scope(fresh(), {**HERE, "type": "privacy"}, MAPPING)
-        with closing(ErasingSession(TableState(), scope, hook, lifts)) as erasing:
+        with closing(ErasingSession(scope, hook, lifts=lifts)) as erasing:
             erasing.commit({"[1]": entry(1, "a@x.io")})
     kinds = {type(parsed(statement)): statement for statement in SENT}
     assert {exp.Create, exp.Insert, exp.Update, exp.Delete, exp.Select, exp.Commit, exp.Set, exp.Command} == set(kinds)

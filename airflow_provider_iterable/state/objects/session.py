@@ -24,7 +24,6 @@ from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.state.memory import pair_with
 from airflow_provider_iterable.state.objects.folder import (
     Contents,
     Folder,
@@ -41,7 +40,9 @@ from airflow_provider_iterable.state.objects.folder import (
     last_head,
     number_of,
 )
-from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
+from airflow_provider_iterable.state.pairing import pair_with
+from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
+from airflow_provider_iterable.state.store import Header
 
 log = logger(__name__)
 

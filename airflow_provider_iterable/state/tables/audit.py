@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_iterable.engine.vocabulary import Kind
-from airflow_provider_iterable.state.memory import tombstone
+from airflow_provider_iterable.state.pairing import tombstone
+from airflow_provider_iterable.state.tables.connection import Tables, encode, encoded, pieces
 from airflow_provider_iterable.state.tables.layout import Layout, establish
-from airflow_provider_iterable.state.tables.session import Tables, TableState, encode, encoded, pieces
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+T = TypeVar("T")
 DELETED_AT_ONCE = 10_000
 CREATION_PATIENCE = 2.0
 """Seconds for which the tables are made again: of two runs that make them at once, one may lose."""
@@ -90,8 +91,8 @@ Line = tuple[str, Kind, str, str | None, str | None, str | None, str | None]
 class AuditTables(Tables):
     """The audit tables of one database; each transaction is tried once."""
 
-    def __init__(self, store: TableState, hook: DbApiHook) -> None:
-        super().__init__(store, hook, CREATION_PATIENCE)
+    def __init__(self, hook: DbApiHook, schema: str | None = None) -> None:
+        super().__init__(hook, schema, CREATION_PATIENCE)
 
     def create(self) -> None:
         """See that the tables are there.
@@ -100,50 +101,51 @@ class AuditTables(Tables):
         """
         establish(self, (AUDIT,), "the audit", "The sync does without them.")
 
-    def _transact(self, work: Callable[[], Any]) -> Any:
-        def limited() -> Any:
-            for statement in self._dialect.limits:
-                self._execute(statement)
+    def transact(self, work: Callable[[], T]) -> T:
+        """Do the work in one transaction, in which nothing is waited for for long."""
+
+        def limited() -> T:
+            for statement in self.dialect.limits:
+                self.execute(statement)
             return work()
 
-        return super()._transact(limited)
+        return super().transact(limited)
 
     def _moment(self, value: str = "{p}") -> str:
-        return self._dialect.moment.replace("{value}", value)
+        return self.dialect.moment.replace("{value}", value)
 
     def lose(self, sync_id: str, run_id: str, error: str) -> None:
         """Write that earlier runs which still seem to run do not."""
-        statement = self._sql(
+        statement = (
             "UPDATE {runs} SET status = 'aborted', error = {p} "
             "WHERE sync_id = {p} AND sync_run_id <> {p} AND status = 'running'"
         )
-        self._transact(lambda: self._execute(statement, (error, sync_id, run_id)))
+        self.transact(lambda: self.change(statement, (error, sync_id, run_id)))
 
     def run(self, *values: Any) -> None:
         """Write what there is to say of a run, in place of what was said of it before."""
         marks = {name: self._moment() if name.endswith("_at") else "{p}" for name in _RUN_COLUMNS}
-        self._transact(lambda: self._replace("runs", marks, ("sync_id", "sync_run_id"), values))
+        self.transact(lambda: self.replace("runs", marks, ("sync_id", "sync_run_id"), values))
 
     def failing(self, sync_id: str) -> set[str]:
         """Return the rows that were not accepted when they were last written about."""
-        statement = self._sql("SELECT row_id FROM {snapshot} WHERE sync_id = {p} AND status <> 'succeeded'")
-        found: list[tuple[str]] = self._transact(lambda: self._fetch(statement, (sync_id,)))
-        return {key for (key,) in found}
+        query = "SELECT row_id FROM {snapshot} WHERE sync_id = {p} AND status <> 'succeeded'"
+        return {key for (key,) in self.transact(lambda: self.find(query, (sync_id,)))}
 
     def add(
         self, sync_id: str, run_id: str, moment: str, lines: Sequence[Line], calls: Sequence[tuple[Any, ...]]
     ) -> None:
         """Write rows and requests in one transaction, with a statement for each table."""
-        rows = self._dialect.rows(("k", "o", "s", "r", "d", "f", "w"))
-        parts = ("{p}", "{p}", *"kosrdf", self._dialect.digests or "w", self._moment())
+        rows = self.dialect.rows(("k", "o", "s", "r", "d", "f", "w"))
+        parts = ("{p}", "{p}", *"kosrdf", self.dialect.digests or "w", self._moment())
         changelog = (
             f"INSERT INTO {{changelog}} ({', '.join(_ROW_COLUMNS)}) SELECT {', '.join(parts)} FROM ({rows}) AS told"
         )
         snapshot = dict(zip(_ROW_COLUMNS, parts, strict=True))
-        if not self._dialect.digests:
+        if not self.dialect.digests:
             lines = [(*line[:-1], line[-1] and tombstone(line[-1])) for line in lines]
         latest = {line[0]: line for line in lines if line[0]}
-        most = self._dialect.most
+        most = self.dialect.most
         told = list(encoded(lines, most))
         last = told
         if len(latest) < len(lines):
@@ -151,27 +153,27 @@ class AuditTables(Tables):
 
         def work() -> None:
             for some, count in told:
-                self._counted(changelog, (sync_id, run_id, moment, some), count)
+                self.change(changelog, (sync_id, run_id, moment, some), count)
             for some, count in last:
-                self._replace("snapshot", snapshot, _ROW_KEY, (sync_id, run_id, moment, some), rows, count)
+                self.replace("snapshot", snapshot, _ROW_KEY, (sync_id, run_id, moment, some), rows, count)
             if calls:
                 self._add_calls(sync_id, run_id, calls)
 
-        self._transact(work)
+        self.transact(work)
 
     def _add_calls(self, sync_id: str, run_id: str, calls: Sequence[tuple[Any, ...]]) -> None:
-        rows = self._dialect.rows(("m", "t", "s", "c", "n", "b", "ms", "i", "z"))
+        rows = self.dialect.rows(("m", "t", "s", "c", "n", "b", "ms", "i", "z"))
         status, number, size, taken = (
-            self._dialect.cast.format(value=value, type=kind)
+            self.dialect.cast.format(value=value, type=kind)
             for value, kind in (("s", "INTEGER"), ("n", "INTEGER"), ("b", "BIGINT"), ("ms", "DOUBLE PRECISION"))
         )
-        statement = self._sql(
+        statement = (
             "INSERT INTO {requests} (sync_id, sync_run_id, method, path_template, status, code, num_rows, num_bytes, "
             f"milliseconds, request_id, recorded_at) SELECT {{p}}, {{p}}, m, t, {status}, c, {number}, {size}, "
             f"{taken}, i, {self._moment('z')} FROM ({rows}) AS told"
         )
-        for some in pieces(list(calls), self._dialect.most):
-            self._execute(statement, (sync_id, run_id, encode(some)))
+        for some in pieces(list(calls), self.dialect.most):
+            self.change(statement, (sync_id, run_id, encode(some)))
 
     def forget(self, sync_id: str, before: str, complete: bool, batches: int) -> None:
         """Delete old rows of a sync, some at a time.
@@ -183,18 +185,16 @@ class AuditTables(Tables):
         for table in ("changelog", "snapshot", "requests", "runs"):
             column = "started_at" if table == "runs" else "recorded_at"
             where = f"sync_id = {{p}} AND {column} < {self._moment()}" + (stale if table == "snapshot" else "")
-            some = self._dialect.some.format(table=f"{{{table}}}", where=where, limit=DELETED_AT_ONCE)
-            statement = self._sql(f"DELETE FROM {{{table}}} WHERE {some}")
-            count = self._sql(
-                f"SELECT count(*) FROM (SELECT 1 FROM {{{table}}} WHERE {where} LIMIT {DELETED_AT_ONCE}) AS old"
-            )
+            some = self.dialect.some.format(table=f"{{{table}}}", where=where, limit=DELETED_AT_ONCE)
+            statement = f"DELETE FROM {{{table}}} WHERE {some}"
+            count = f"SELECT count(*) FROM (SELECT 1 FROM {{{table}}} WHERE {where} LIMIT {DELETED_AT_ONCE}) AS old"
             for _ in range(batches):
-                if self._transact(partial(self._delete, count, statement, (sync_id, before))) < DELETED_AT_ONCE:
+                if self.transact(partial(self._delete, count, statement, (sync_id, before))) < DELETED_AT_ONCE:
                     break
 
     def _delete(self, count: str, statement: str, parameters: tuple[Any, ...]) -> int:
         """Delete rows and return how many; drivers differ about counting what is deleted."""
-        ((old,),) = self._fetch(count, parameters)
+        ((old,),) = self.find(count, parameters)
         if old:
-            self._execute(statement, parameters)
+            self.change(statement, parameters)
         return int(old)

@@ -13,18 +13,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_iterable.errors import IterableSyncError, LeaseHeld, LeaseLost, StateUnavailable
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.state.tables.dialects import DIALECTS
-
-if TYPE_CHECKING:
-    from airflow_provider_iterable.state.scope import Holder
-    from airflow_provider_iterable.state.tables.session import Tables
+from airflow_provider_iterable.state.scope import Holder
+from airflow_provider_iterable.state.tables.connection import Tables
 
 log = logger(__name__)
 
+SECONDS = 300.0
+"""How long a lease lasts unless it is renewed."""
 MIN_SECONDS = 1.0
 BEATS = 3
 """Renewals in the time a lease lasts, when nothing is committed."""
@@ -81,7 +80,7 @@ class Lease:
         self._sync_id, self._holder, self._seconds = sync_id, holder, seconds
         self._clock = clock or elapsing
         self._token = uuid.uuid4().hex
-        self._db = DIALECTS[tables.kind]
+        self._db = tables.dialect
         self._lasts = round(seconds * 1000)
         self.failure: IterableSyncError | None = None
         """Why the run may not go on."""
@@ -99,7 +98,7 @@ class Lease:
         :raises StateUnavailable: the table could not be written
         """
         try:
-            held = self._tables.transact(self._take, patiently=True)
+            held = self._tables.patiently(self._take)
         except Exception as error:
             raise StateUnavailable(
                 f"The lease of sync {self._sync_id!r} could not be taken ({type(error).__name__}). Nothing was read or "
