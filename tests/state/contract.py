@@ -53,6 +53,7 @@ NASTY = [
     "100%",
     "%s %(name)s %%",
     "{p} {} {state} {{",
+    ":sync_id :keys ::json",
     "$1 :name ? ?1 @p",
     "'; DROP TABLE sync_state; --",
     "Zoë Ωμέγα 名前 \u202eright to left",

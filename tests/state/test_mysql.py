@@ -194,10 +194,8 @@ def test_who_loses_the_lease_sees_who_won(monkeypatch: pytest.MonkeyPatch) -> No
         assert isinstance(session, TableSession)
 
         def look() -> list[int]:
-            return [
-                count
-                for (count,) in session.tables.find("SELECT count(*) FROM {lease} WHERE sync_id = {p}", ("other",))
-            ]
+            query = "SELECT count(*) FROM {lease} WHERE sync_id = :sync_id"
+            return [count for (count,) in session.tables.find(query, sync_id="other")]
 
         def work() -> list[int]:
             before = look()

@@ -302,10 +302,10 @@ def test_a_lease_lasts_a_second_longer_than_it_says(redshift: RedshiftHook) -> N
         execute(redshift, insert + f"SELECT '{sync_id}', 'x', '', 1, 'somebody', {now} + 500 - {ago}")
         execute(redshift, f"UPDATE iterable_sync_lease SET expires_at = {now} - {ago} WHERE sync_id = '{sync_id}'")
         statement = DIALECTS["redshift"].takes[0]
-        bound = statement.replace("{lease}", "iterable_sync_lease").replace("<now>", now)
+        bound = statement.replace("{lease}", "iterable_sync_lease").replace("{now}", now)
         for name, value in (("sync_id", f"'{sync_id}'"), ("attempt", "1"), ("lasts", "1000")):
-            bound = bound.replace(f"<{name}>", value)
-        bound = re.sub(r"<\w+>", "'me'", bound)
+            bound = bound.replace(f":{name}", value)
+        bound = re.sub(r":\w+", "'me'", bound)
         execute(redshift, bound)
         found = execute(redshift, f"SELECT holder FROM iterable_sync_lease WHERE sync_id = '{sync_id}'")
         assert [("me" if taken else "x",)] == found

@@ -124,7 +124,7 @@ def next_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
     state = with_column(STATE, "state", "sent_at", "BIGINT", "UPDATE {state} SET sent_at = 7 WHERE sent_at IS NULL")
     state = with_column(state, "header", "project", "{text}")
     audit = with_column(AUDIT, "runs", "dag_id", "VARCHAR(250)")
-    audit = with_column(audit, "changelog", "checked_at", "<time>")
+    audit = with_column(audit, "changelog", "checked_at", "{time}")
     monkeypatch.setattr(TableSession, "layouts", (state,))
     monkeypatch.setattr(ErasingSession, "layouts", (state, audit, ERASURE))
     monkeypatch.setattr(audit_tables, "AUDIT", audit)

@@ -28,7 +28,7 @@ COUNTS = tuple(
 _ROW = (
     "sync_id VARCHAR(250) NOT NULL, sync_run_id VARCHAR(300) NOT NULL, row_id VARCHAR(500) NOT NULL, "
     "op_type VARCHAR(20) NOT NULL, status VARCHAR(20) NOT NULL, failure_reason {text}, failure_detail {text}, "
-    "fields {text}, person VARCHAR(64), recorded_at <time> NOT NULL"
+    "fields {text}, person VARCHAR(64), recorded_at {time} NOT NULL"
 )
 _ROW_COLUMNS = (
     "sync_id",
@@ -48,7 +48,7 @@ _SNAPSHOT = "CREATE TABLE IF NOT EXISTS {snapshot} (" + _ROW + ", PRIMARY KEY (s
 _RUNS = (
     "CREATE TABLE IF NOT EXISTS {runs} (sync_id VARCHAR(250) NOT NULL, sync_run_id VARCHAR(300) NOT NULL, "
     "primary_key {text}, destination {text}, model_name {text}, error {text}, status VARCHAR(20) NOT NULL, "
-    "started_at <time> NOT NULL, finished_at <time>, "
+    "started_at {time} NOT NULL, finished_at {time}, "
     + "".join(f"{name} BIGINT NOT NULL, " for name in COUNTS)
     + "PRIMARY KEY (sync_id, sync_run_id))"
 )
@@ -68,7 +68,7 @@ _REQUESTS = (
     "CREATE TABLE IF NOT EXISTS {requests} (sync_id VARCHAR(250) NOT NULL, sync_run_id VARCHAR(300) NOT NULL, "
     "method VARCHAR(10) NOT NULL, path_template VARCHAR(200) NOT NULL, status INTEGER NOT NULL, code VARCHAR(200), "
     "num_rows INTEGER NOT NULL, num_bytes BIGINT NOT NULL, milliseconds DOUBLE PRECISION NOT NULL, "
-    "request_id VARCHAR(200), recorded_at <time> NOT NULL)"
+    "request_id VARCHAR(200), recorded_at {time} NOT NULL)"
 )
 _INDEXES = (
     ("{prefix}changelog_row", "changelog", "sync_id", "row_id"),
@@ -111,33 +111,35 @@ class AuditTables(Tables):
 
         return super().transact(limited)
 
-    def _moment(self, value: str = "{p}") -> str:
+    def _moment(self, value: str) -> str:
         return self.dialect.moment.replace("{value}", value)
 
     def lose(self, sync_id: str, run_id: str, error: str) -> None:
         """Write that earlier runs which still seem to run do not."""
         statement = (
-            "UPDATE {runs} SET status = 'aborted', error = {p} "
-            "WHERE sync_id = {p} AND sync_run_id <> {p} AND status = 'running'"
+            "UPDATE {runs} SET status = 'aborted', error = :error "
+            "WHERE sync_id = :sync_id AND sync_run_id <> :run_id AND status = 'running'"
         )
-        self.transact(lambda: self.change(statement, (error, sync_id, run_id)))
+        self.transact(lambda: self.change(statement, error=error, sync_id=sync_id, run_id=run_id))
 
     def run(self, *values: Any) -> None:
         """Write what there is to say of a run, in place of what was said of it before."""
-        marks = {name: self._moment() if name.endswith("_at") else "{p}" for name in _RUN_COLUMNS}
-        self.transact(lambda: self.replace("runs", marks, ("sync_id", "sync_run_id"), values))
+        columns = {name: self._moment(f":{name}") if name.endswith("_at") else f":{name}" for name in _RUN_COLUMNS}
+        named = dict(zip(_RUN_COLUMNS, values, strict=True))
+        self.transact(lambda: self.replace("runs", columns, ("sync_id", "sync_run_id"), named))
 
     def failing(self, sync_id: str) -> set[str]:
         """Return the rows that were not accepted when they were last written about."""
-        query = "SELECT row_id FROM {snapshot} WHERE sync_id = {p} AND status <> 'succeeded'"
-        return {key for (key,) in self.transact(lambda: self.find(query, (sync_id,)))}
+        query = "SELECT row_id FROM {snapshot} WHERE sync_id = :sync_id AND status <> 'succeeded'"
+        return {key for (key,) in self.transact(lambda: self.find(query, sync_id=sync_id))}
 
     def add(
         self, sync_id: str, run_id: str, moment: str, lines: Sequence[Line], calls: Sequence[tuple[Any, ...]]
     ) -> None:
         """Write rows and requests in one transaction, with a statement for each table."""
         rows = self.dialect.rows(("k", "o", "s", "r", "d", "f", "w"))
-        parts = ("{p}", "{p}", *"kosrdf", self.dialect.digests or "w", self._moment())
+        parts = (":sync_id", ":run_id", *"kosrdf", self.dialect.digests or "w", self._moment(":moment"))
+        whose = {"sync_id": sync_id, "run_id": run_id, "moment": moment}
         changelog = (
             f"INSERT INTO {{changelog}} ({', '.join(_ROW_COLUMNS)}) SELECT {', '.join(parts)} FROM ({rows}) AS told"
         )
@@ -153,9 +155,9 @@ class AuditTables(Tables):
 
         def work() -> None:
             for some, count in told:
-                self.change(changelog, (sync_id, run_id, moment, some), count)
+                self.change(changelog, count, json=some, **whose)
             for some, count in last:
-                self.replace("snapshot", snapshot, _ROW_KEY, (sync_id, run_id, moment, some), rows, count)
+                self.replace("snapshot", snapshot, _ROW_KEY, {**whose, "json": some}, rows, count)
             if calls:
                 self._add_calls(sync_id, run_id, calls)
 
@@ -169,11 +171,11 @@ class AuditTables(Tables):
         )
         statement = (
             "INSERT INTO {requests} (sync_id, sync_run_id, method, path_template, status, code, num_rows, num_bytes, "
-            f"milliseconds, request_id, recorded_at) SELECT {{p}}, {{p}}, m, t, {status}, c, {number}, {size}, "
+            f"milliseconds, request_id, recorded_at) SELECT :sync_id, :run_id, m, t, {status}, c, {number}, {size}, "
             f"{taken}, i, {self._moment('z')} FROM ({rows}) AS told"
         )
         for some in pieces(list(calls), self.dialect.most):
-            self.change(statement, (sync_id, run_id, encode(some)))
+            self.change(statement, sync_id=sync_id, run_id=run_id, json=encode(some))
 
     def forget(self, sync_id: str, before: str, complete: bool, batches: int) -> None:
         """Delete old rows of a sync, some at a time.
@@ -184,17 +186,19 @@ class AuditTables(Tables):
         stale = " AND (status <> 'succeeded' OR op_type = 'removed')" if complete else ""
         for table in ("changelog", "snapshot", "requests", "runs"):
             column = "started_at" if table == "runs" else "recorded_at"
-            where = f"sync_id = {{p}} AND {column} < {self._moment()}" + (stale if table == "snapshot" else "")
+            where = f"sync_id = :sync_id AND {column} < {self._moment(':before')}"
+            where += stale if table == "snapshot" else ""
             some = self.dialect.some.format(table=f"{{{table}}}", where=where, limit=DELETED_AT_ONCE)
             statement = f"DELETE FROM {{{table}}} WHERE {some}"
             count = f"SELECT count(*) FROM (SELECT 1 FROM {{{table}}} WHERE {where} LIMIT {DELETED_AT_ONCE}) AS old"
+            delete = partial(self._delete, count, statement, sync_id=sync_id, before=before)
             for _ in range(batches):
-                if self.transact(partial(self._delete, count, statement, (sync_id, before))) < DELETED_AT_ONCE:
+                if self.transact(delete) < DELETED_AT_ONCE:
                     break
 
-    def _delete(self, count: str, statement: str, parameters: tuple[Any, ...]) -> int:
+    def _delete(self, count: str, statement: str, **values: Any) -> int:
         """Delete rows and return how many; drivers differ about counting what is deleted."""
-        ((old,),) = self.find(count, parameters)
+        ((old,),) = self.find(count, **values)
         if old:
-            self.change(statement, parameters)
+            self.change(statement, **values)
         return int(old)

@@ -1,4 +1,6 @@
-"""A connection to the state tables: transactions and statements, each value apart from its statement.
+"""A connection to the state tables: transactions, and statements that are written in one notation.
+
+In a statement ``{name}`` stands for a table, a type or words of the database's own, and ``:name`` for a value.
 
 Writes are this module's own statements: a hook's ``insert_rows`` and ``run`` log their parameters, and parameters
 are people.
@@ -31,6 +33,9 @@ TABLES = (
     *("runs", "changelog", "snapshot", "requests"),
 )
 """The tables that there may be; each of them has a layout in the file that fills it."""
+
+_VALUE = re.compile(r"(?<![:\w]):([a-z]\w*)")
+"""What stands for a value in a statement; unlike ``::text``, or ``:MI`` in ``HH24:MI``."""
 
 
 class Miscounted(Exception):
@@ -115,29 +120,30 @@ class Tables:
         except Exception as error:
             raise StateUnavailable(f"{failure} for {self.patience:.0f} s ({type(error).__name__}). {outcome}") from None
 
-    def find(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Run a query in the transaction; a list, as the last parameter, is what ``{keys}`` stands for."""
-        if not parameters or not isinstance(parameters[-1], list):
-            return self._fetch(statement, parameters)
+    def find(self, statement: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a query in the transaction; one value may be a list of keys, of any length."""
+        several = [name for name, value in values.items() if isinstance(value, list)]
+        if not several:
+            return self._fetch(statement, values)
+        (name,) = several
         return [
             row
-            for some in pieces(parameters[-1], self.dialect.most)
-            for row in self._fetch(statement, (*parameters[:-1], some))
+            for some in pieces(values[name], self.dialect.most)
+            for row in self._fetch(statement, {**values, name: some})
         ]
 
-    def stream(self, statement: str, parameters: tuple[Any, ...]) -> Iterator[Sequence[Row]]:
+    def stream(self, statement: str, /, **values: Any) -> Iterator[Sequence[Row]]:
         """Run a query on a connection of its own, and yield its rows in chunks."""
-        return _Stored(self._hook, self.written(statement), parameters).chunks()
+        return _Stored(self._hook, *self._bound(statement, values)).chunks()
 
-    def change(self, statement: str, parameters: tuple[Any, ...] = (), rows: int | None = None) -> int:
+    def change(self, statement: str, /, rows: int | None = None, **values: Any) -> int:
         """Run a statement in the transaction, and return how many rows it changed; -1 for what changes none.
 
-        A list, as the last parameter, is what ``{keys}`` stands for.
-
         :param rows: how many it has to change
+        :param values: what is bound, by name; a list of keys has to be a short one
         :raises Miscounted: it changed another number, where the database can be trusted to count
         """
-        self._execute(*self._about(statement, *parameters))
+        self._execute(*self._bound(statement, values))
         count = int(self._cursor.rowcount)
         if count < 0 and self._cursor.description:  # so some versions of DuckDB tell it
             ((count,),) = self._cursor.fetchall()
@@ -148,46 +154,44 @@ class Tables:
     def replace(
         self,
         table: str,
-        values: Mapping[str, str],
+        columns: Mapping[str, str],
         key: Sequence[str],
-        parameters: tuple[Any, ...],
+        values: Mapping[str, Any],
         source: str = "",
         rows: int = 1,
     ) -> None:
         """Store rows in place of those with the same key.
 
-        :param values: expressions, by column
+        :param columns: the expression of each
         :param key: the columns of the table's key
-        :param source: a table expression of which the values are; empty: they are one row
+        :param values: what is bound
+        :param source: a table expression of which the expressions are; empty: they are one row
         :param rows: how many the source has
         :raises Miscounted: the database stored another number, where it can be trusted to count
         """
         name = f"{{{table}}}"
         if self.dialect.clears is not None:
-            bound = sum("{p}" in values[column] for column in key)
-            given = parameters[-1:] if source else ()
-            self.change(self.dialect.clears(name, values, key, source), (*parameters[:bound], *given))
-        self.change(self.dialect.upsert(name, values, key, source), parameters, rows)
+            self.change(self.dialect.clears(name, columns, key, source), **values)
+        self.change(self.dialect.upsert(name, columns, key, source), rows, **values)
 
     def execute(self, statement: str) -> None:
         """Run a statement in the transaction whose outcome is of no interest."""
         self._execute(self.written(statement))
 
-    def written(self, statement: str, keys: str = "") -> str:
-        """Return a statement as the database is told it."""
-        p, dialect = self._placeholder, self.dialect
-        statement = statement.replace("<time>", dialect.time)
-        rows = dialect.rows(("k", "f", "r")).format(p=p)
-        doubts = dialect.rows(("k", "d", "r", "f")).format(p=p)
-        return statement.format(p=p, rows=rows, doubts=doubts, keys=keys, text=dialect.text, **self.names)
+    def written(self, statement: str) -> str:
+        """Return a statement with the names of tables and what else the database has words of its own for."""
+        dialect = self.dialect
+        rows, doubts = dialect.rows(("k", "f", "r")), dialect.rows(("k", "d", "r", "f"))
+        types = {"text": dialect.text, "time": dialect.time}
+        return statement.format(now=dialect.now, rows=rows, doubts=doubts, **types, **self.names)
 
     def columns(self, table: str) -> set[str]:
         """Return the names of a table's columns, in the transaction."""
         self.find(f"SELECT * FROM {{{table}}} WHERE 1 = 0")
         return {str(column[0]).lower() for column in self._cursor.description}
 
-    def _fetch(self, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        self._execute(*self._about(statement, *parameters))
+    def _fetch(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        self._execute(*self._bound(statement, values))
         return list(self._cursor.fetchall())
 
     def _execute(self, statement: str, parameters: tuple[Any, ...] = ()) -> None:
@@ -196,14 +200,25 @@ class Tables:
         else:
             self._cursor.execute(statement)
 
-    def _about(self, statement: str, *parameters: Any) -> tuple[str, tuple[Any, ...]]:
-        """Return a statement and its parameters; a list, as the last one, is what ``{keys}`` stands for."""
-        if not parameters or not isinstance(parameters[-1], list):
-            return self.written(statement), parameters
-        *others, keys = parameters
-        if self.dialect.keys:
-            return self.written(statement, self.dialect.keys.format(p=self._placeholder)), (*others, encode(keys))
-        return self.written(statement, ", ".join([self._placeholder] * len(keys)) or "NULL"), (*others, *keys)
+    def _bound(self, statement: str, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+        """Return a statement as the database is told it, and the parameters in their order.
+
+        A list stands for its members, as one parameter where the database can unfold it.
+        """
+        parameters: list[Any] = []
+
+        def mark(found: re.Match[str]) -> str:
+            value = values[found[1]]
+            if not isinstance(value, list):
+                parameters.append(value)
+                return self._placeholder
+            if self.dialect.keys:
+                parameters.append(encode(value))
+                return _VALUE.sub(self._placeholder, self.dialect.keys)
+            parameters.extend(value)
+            return ", ".join([self._placeholder] * len(value)) or "NULL"
+
+        return _VALUE.sub(mark, self.written(statement)), tuple(parameters)
 
 
 class _Stored(Model):

@@ -34,7 +34,7 @@ STATE = Layout(
     steps=((),),
 )
 
-ENTRY: Mapping[str, str] = {"sync_id": "{p}", "record_key": "k", "fingerprint": "f", "ref": "r"}
+ENTRY: Mapping[str, str] = {"sync_id": ":sync_id", "record_key": "k", "fingerprint": "f", "ref": "r"}
 """The columns of an entry, and what they are in a list of entries."""
 ENTRY_KEY = ("sync_id", "record_key")
 
@@ -83,46 +83,47 @@ class Entries:
 
     def fingerprints(self) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
         """Yield keys and fingerprints of the sync, on a connection of their own."""
-        query = "SELECT record_key, fingerprint FROM {state} WHERE sync_id = {p}"
-        for entries in self.tables.stream(query, (self.sync_id,)):
+        query = "SELECT record_key, fingerprint FROM {state} WHERE sync_id = :sync_id"
+        for entries in self.tables.stream(query, sync_id=self.sync_id):
             keys, fingerprints = zip(*entries, strict=True)
             yield keys, fingerprints
 
     def find(self, sync_id: str, keys: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return keys, fingerprints and references that are remembered of some keys, in the transaction."""
-        query = "SELECT record_key, fingerprint, ref FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
-        return self.tables.find(query, (sync_id, list(keys)))
+        query = "SELECT record_key, fingerprint, ref FROM {state} WHERE sync_id = :sync_id AND record_key IN (:keys)"
+        return self.tables.find(query, sync_id=sync_id, keys=list(keys))
 
     def bearers(self, sync_id: str, refs: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return keys that remember one of some references, and which, in the transaction."""
-        query = "SELECT record_key, ref FROM {state} WHERE sync_id = {p} AND fingerprint <> '' AND ref IN ({keys})"
-        return self.tables.find(query, (sync_id, list(refs)))
+        query = "SELECT record_key, ref FROM {state} WHERE sync_id = :sync_id AND fingerprint <> '' AND ref IN (:refs)"
+        return self.tables.find(query, sync_id=sync_id, refs=list(refs))
 
     def keys(self, sync_id: str, erased: bool = False) -> list[str]:
         """Return all keys, or those of tombstones, in the transaction."""
-        query = "SELECT record_key FROM {state} WHERE sync_id = {p}" + (" AND fingerprint = ''" if erased else "")
-        return [key for (key,) in self.tables.find(query, (sync_id,))]
+        query = "SELECT record_key FROM {state} WHERE sync_id = :sync_id" + (" AND fingerprint = ''" if erased else "")
+        return [key for (key,) in self.tables.find(query, sync_id=sync_id)]
 
     def count(self, sync_id: str) -> int:
         """Return how many entries there are without tombstones, in the transaction."""
-        query = "SELECT count(*) FROM {state} WHERE sync_id = {p} AND fingerprint <> ''"
-        ((count,),) = self.tables.find(query, (sync_id,))
+        query = "SELECT count(*) FROM {state} WHERE sync_id = :sync_id AND fingerprint <> ''"
+        ((count,),) = self.tables.find(query, sync_id=sync_id)
         return int(count)
 
     def remembers(self, sync_id: str) -> bool:
         """Tell whether there are entries, in the transaction."""
-        return self.tables.find("SELECT min(record_key) FROM {state} WHERE sync_id = {p}", (sync_id,)) != [(None,)]
+        query = "SELECT min(record_key) FROM {state} WHERE sync_id = :sync_id"
+        return self.tables.find(query, sync_id=sync_id) != [(None,)]
 
     def put(self, sync_id: str, entries: list[tuple[str, str, str]]) -> None:
         """Remember entries: keys, fingerprints and references, in the transaction."""
         for text, rows in encoded(entries, self.tables.dialect.most):
-            self.tables.replace("state", ENTRY, ENTRY_KEY, (sync_id, text), "{rows}", rows)
+            self.tables.replace("state", ENTRY, ENTRY_KEY, {"sync_id": sync_id, "json": text}, "{rows}", rows)
 
     def drop(self, sync_id: str, keys: list[str]) -> int:
         """Forget some keys, in the transaction; return how many there were, or something negative."""
-        statement = "DELETE FROM {state} WHERE sync_id = {p} AND record_key IN ({keys})"
+        statement = "DELETE FROM {state} WHERE sync_id = :sync_id AND record_key IN (:keys)"
         most = self.tables.dialect.most
-        return sum(self.tables.change(statement, (sync_id, some)) for some in pieces(keys, most))
+        return sum(self.tables.change(statement, sync_id=sync_id, keys=some) for some in pieces(keys, most))
 
     def drop_known(self, sync_id: str, keys: list[str]) -> None:
         """Forget keys that were found in this transaction.
@@ -143,48 +144,56 @@ class Entries:
 
     def lift(self, tombstones: list[str]) -> None:
         """Forget tombstones, in the transaction."""
-        gone = "DELETE FROM {state} WHERE sync_id = {p} AND fingerprint = '' AND record_key IN ({keys})"
-        self.tables.change(gone, (self.sync_id, tombstones))
+        gone = "DELETE FROM {state} WHERE sync_id = :sync_id AND fingerprint = '' AND record_key IN (:keys)"
+        self.tables.change(gone, sync_id=self.sync_id, keys=tombstones)
 
     def void(self) -> None:
         """Void every fingerprint, in the transaction."""
-        voided = "UPDATE {state} SET fingerprint = {p} WHERE sync_id = {p} AND fingerprint <> ''"
-        self.tables.change(voided, (VOID.hex(), self.sync_id))
+        voided = "UPDATE {state} SET fingerprint = :void WHERE sync_id = :sync_id AND fingerprint <> ''"
+        self.tables.change(voided, void=VOID.hex(), sync_id=self.sync_id)
 
     def header(self, sync_id: str) -> StoredHeader | None:
         """Return a header, in the transaction; ``None``: there is none."""
-        found = self.tables.find("SELECT destination, mapping, notes FROM {header} WHERE sync_id = {p}", (sync_id,))
+        query = "SELECT destination, mapping, notes FROM {header} WHERE sync_id = :sync_id"
+        found = self.tables.find(query, sync_id=sync_id)
         return StoredHeader(*found[0]) if found else None
 
     def headers(self) -> list[tuple[Any, ...]]:
         """Return ``sync_id``, destination and notes of all other headers, in the transaction."""
-        query = "SELECT sync_id, destination, notes FROM {header} WHERE sync_id <> {p}"
-        return self.tables.find(query, (self.sync_id,))
+        query = "SELECT sync_id, destination, notes FROM {header} WHERE sync_id <> :sync_id"
+        return self.tables.find(query, sync_id=self.sync_id)
 
     def write_header(self, destination: Mapping[str, Any], mapping: str, notes: Mapping[str, str]) -> None:
         """Store the sync's header, in the transaction."""
-        marks = dict.fromkeys(("sync_id", "destination", "mapping", "notes"), "{p}")
-        values = (self.sync_id, written(destination), mapping, json.dumps(dict(notes)))
-        self.tables.replace("header", marks, ("sync_id",), values)
+        values = {
+            "sync_id": self.sync_id,
+            "destination": written(destination),
+            "mapping": mapping,
+            "notes": json.dumps(dict(notes)),
+        }
+        self.tables.replace("header", {name: f":{name}" for name in values}, ("sync_id",), values)
 
     def add_header(self, sync_id: str, header: StoredHeader) -> None:
         """Store a header where there is none, in the transaction."""
-        statement = "INSERT INTO {header} (sync_id, destination, mapping, notes) VALUES ({p}, {p}, {p}, {p})"
-        self.tables.change(statement, (sync_id, *header))
+        columns = ("sync_id", *header._fields)
+        marks = ", ".join(f":{name}" for name in columns)
+        statement = f"INSERT INTO {{header}} ({', '.join(columns)}) VALUES ({marks})"
+        self.tables.change(statement, sync_id=sync_id, **header._asdict())
 
     def drop_header(self, sync_id: str) -> None:
         """Forget a header, in the transaction."""
-        self.tables.change("DELETE FROM {header} WHERE sync_id = {p}", (sync_id,))
+        self.tables.change("DELETE FROM {header} WHERE sync_id = :sync_id", sync_id=sync_id)
 
     def write_notes(self, sync_id: str, notes: Mapping[str, str]) -> None:
         """Store the notes of a header alone, in the transaction."""
-        statement = "UPDATE {header} SET notes = {p} WHERE sync_id = {p}"
-        self.tables.change(statement, (json.dumps(dict(notes)), sync_id), rows=1)
+        statement = "UPDATE {header} SET notes = :notes WHERE sync_id = :sync_id"
+        self.tables.change(statement, rows=1, notes=json.dumps(dict(notes)), sync_id=sync_id)
 
     def lead(self, destination: Mapping[str, Any], notes: Mapping[str, str]) -> None:
         """Take the sync's header to a destination, in the transaction."""
-        statement = "UPDATE {header} SET destination = {p}, notes = {p} WHERE sync_id = {p}"
-        self.tables.change(statement, (written(destination), json.dumps(dict(notes)), self.sync_id), rows=1)
+        statement = "UPDATE {header} SET destination = :destination, notes = :notes WHERE sync_id = :sync_id"
+        led = {"destination": written(destination), "notes": json.dumps(dict(notes))}
+        self.tables.change(statement, rows=1, sync_id=self.sync_id, **led)
 
 
 def written(destination: Mapping[str, Any]) -> str:

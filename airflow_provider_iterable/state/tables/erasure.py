@@ -76,26 +76,26 @@ class ErasingSession(TableSession):
             self._bury()
 
     def _lift(self, refs: list[str]) -> None:
-        where = " FROM {state} WHERE fingerprint = '' AND ref IN ({keys})"
-        self._touched = sum(count for (count,) in self.tables.find("SELECT count(*)" + where, (refs,)))
+        where = " FROM {state} WHERE fingerprint = '' AND ref IN (:refs)"
+        self._touched = sum(count for (count,) in self.tables.find("SELECT count(*)" + where, refs=refs))
         if self._touched:
-            self.tables.change("DELETE" + where, (refs,))
+            self.tables.change("DELETE" + where, refs=refs)
 
-    def _strike(self, where: str, *parameters: Any) -> None:
+    def _strike(self, where: str, **values: Any) -> None:
         """Delete what the audit tables have of a person."""
         for table in ("{changelog}", "{snapshot}"):
-            self.tables.change(f"DELETE FROM {table} WHERE {where}", parameters)
+            self.tables.change(f"DELETE FROM {table} WHERE {where}", **values)
 
     def _bury(self) -> None:
-        self._strike("person IN ({keys})", list(map(tombstone, self._refs)))
-        query = "SELECT sync_id, record_key, ref FROM {state} WHERE ref IN ({keys}) AND fingerprint <> ''"
+        self._strike("person IN (:people)", people=list(map(tombstone, self._refs)))
+        query = "SELECT sync_id, record_key, ref FROM {state} WHERE ref IN (:refs) AND fingerprint <> ''"
         entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for sync_id, key, ref in self.tables.find(query, (self._refs,)):
+        for sync_id, key, ref in self.tables.find(query, refs=self._refs):
             entries[sync_id].append((key, ref))
             self._touched += 1
         for sync_id, found in entries.items():
             keys = [key for key, _ in found]
-            self._strike("sync_id = {p} AND row_id IN ({keys})", sync_id, keys)
+            self._strike("sync_id = :sync_id AND row_id IN (:keys)", sync_id=sync_id, keys=keys)
             self._entries.drop_known(sync_id, keys)
             self._entries.put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
         self._bury_intents()
@@ -111,6 +111,9 @@ class ErasingSession(TableSession):
             self._touched += len(found)
             self._entries.put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
             self.tables.change(
-                "UPDATE {intents} SET doubts = {p} WHERE sync_id = {p} AND number = {p} AND part = {p}",
-                (encode([doubt for doubt in doubts if doubt[2] not in refs]), sync_id, number, part),
+                "UPDATE {intents} SET doubts = :doubts WHERE sync_id = :sync_id AND number = :number AND part = :part",
+                doubts=encode([doubt for doubt in doubts if doubt[2] not in refs]),
+                sync_id=sync_id,
+                number=number,
+                part=part,
             )

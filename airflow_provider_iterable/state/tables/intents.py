@@ -39,16 +39,18 @@ class Announced:
         for number in intents.accepted:
             # By the text that is in the database already: it holds the receipts.
             for text, rows in self._texts[number]:
-                tables.replace("state", ENTRY, ENTRY_KEY, (sync_id, text), "{doubts}", rows)
+                tables.replace("state", ENTRY, ENTRY_KEY, {"sync_id": sync_id, "json": text}, "{doubts}", rows)
         numbers = [*intents.ended, *begun]  # a commit that is tried again may have stored what it announces
         if numbers:
-            marks = ", ".join(["{p}"] * len(numbers))
-            gone = f"DELETE FROM {{intents}} WHERE sync_id = {{p}} AND number IN ({marks})"
-            tables.change(gone, (sync_id, *numbers))
-        statement = "INSERT INTO {intents} (sync_id, number, part, doubts) VALUES ({p}, {p}, {p}, {p})"
+            named = {f"number_{place}": number for place, number in enumerate(numbers)}
+            marks = ", ".join(f":{name}" for name in named)
+            tables.change(
+                f"DELETE FROM {{intents}} WHERE sync_id = :sync_id AND number IN ({marks})", sync_id=sync_id, **named
+            )
+        statement = "INSERT INTO {intents} (sync_id, number, part, doubts) VALUES (:sync_id, :number, :part, :doubts)"
         for number, texts in begun.items():
             for part, (text, _) in enumerate(texts):
-                tables.change(statement, (sync_id, number, part, text), rows=1)
+                tables.change(statement, rows=1, sync_id=sync_id, number=number, part=part, doubts=text)
 
     def written(self, begun: Texts, intents: Intents) -> None:
         """Take it that what was to be written is."""
@@ -63,8 +65,8 @@ def settle(entries: Entries, sync_id: str) -> None:
     :raises StateUnavailable: it could not be read or stored
     """
     tables = entries.tables
-    query = "SELECT doubts FROM {intents} WHERE sync_id = {p} ORDER BY number, part"
-    found = entries.read(lambda: tables.find(query, (sync_id,)))
+    query = "SELECT doubts FROM {intents} WHERE sync_id = :sync_id ORDER BY number, part"
+    found = entries.read(lambda: tables.find(query, sync_id=sync_id))
     if not found:
         return
     doubts = {line[0]: line for (text,) in found for line in lines_of(json.loads(text))}
@@ -73,7 +75,7 @@ def settle(entries: Entries, sync_id: str) -> None:
     def write() -> None:
         erased = {key for key, _, _ in entries.find(sync_id, list(map(tombstone, keys)))}
         entries.put(sync_id, [doubts[key] for key in keys if tombstone(key) not in erased])
-        tables.change("DELETE FROM {intents} WHERE sync_id = {p}", (sync_id,))
+        tables.change("DELETE FROM {intents} WHERE sync_id = :sync_id", sync_id=sync_id)
 
     with tables.telling(
         f"What was being sent when a run of sync {sync_id!r} was killed could not be written",

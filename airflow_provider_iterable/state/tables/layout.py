@@ -196,8 +196,8 @@ def _index(tables: Tables, name: str, table: str, *columns: str) -> Iterator[str
     dialect = tables.dialect
     if not dialect.indexes:
         return
-    whole = (tables.written(f"{{{table}}}").rpartition(".")[2], tables.written(name))
-    if dialect.indexed and tables.find(dialect.indexed, (tables.schema, *whole)):
+    whole = {"table": tables.written(f"{{{table}}}").rpartition(".")[2], "index": tables.written(name)}
+    if dialect.indexed and tables.find(dialect.indexed, schema=tables.schema, **whole):
         return
     there = "" if dialect.indexed else "IF NOT EXISTS "
     indexed = ", ".join(dialect.prefixes.get(column, column) for column in columns)

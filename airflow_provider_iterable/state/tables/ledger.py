@@ -36,7 +36,6 @@ LEDGER = Layout(
         "attempt VARCHAR(32) NOT NULL, attempted_at BIGINT NOT NULL, PRIMARY KEY (project, action, attempt))"
     },
 )
-_WHERE = "WHERE project = {p} AND action = {p} AND attempted_at > {p}"
 
 
 def project_of(host: str, api_key: str) -> str:
@@ -145,25 +144,30 @@ class _LedgerTables(Tables):
         establish(self, (LEDGER,), "the ledger of Iterable's daily quota", "Nothing was sent.")
 
     def attempts(self, project: str, action: str, since: int) -> list[int]:
-        query = "SELECT attempted_at FROM {ledger} " + _WHERE + " ORDER BY attempted_at"
-        return [moment for (moment,) in self.patiently(lambda: self.find(query, (project, action, since)))]
+        query = (
+            "SELECT attempted_at FROM {ledger} "
+            "WHERE project = :project AND action = :action AND attempted_at > :since ORDER BY attempted_at"
+        )
+        found = self.patiently(lambda: self.find(query, project=project, action=action, since=since))
+        return [moment for (moment,) in found]
 
     def add(self, project: str, action: str, attempt: str, moment: int) -> None:
-        columns = ("project", "action", "attempt", "attempted_at")
-        values = dict.fromkeys(columns, "{p}")
-        self.patiently(lambda: self.replace("ledger", values, columns[:3], (project, action, attempt, moment)))
+        values = {"project": project, "action": action, "attempt": attempt, "attempted_at": moment}
+        columns = {name: f":{name}" for name in values}
+        self.patiently(lambda: self.replace("ledger", columns, ("project", "action", "attempt"), values))
 
     def withdraw(self, project: str, action: str, attempt: str) -> None:
-        statement = "DELETE FROM {ledger} WHERE project = {p} AND action = {p} AND attempt = {p}"
-        self.patiently(lambda: self.change(statement, (project, action, attempt)))
+        statement = "DELETE FROM {ledger} WHERE project = :project AND action = :action AND attempt = :attempt"
+        self.patiently(lambda: self.change(statement, project=project, action=action, attempt=attempt))
 
     def rename(self, former: str, name: str) -> None:
-        statement = "UPDATE {ledger} SET project = {p} WHERE project = {p}"
-        self.patiently(lambda: self.change(statement, (name, former)))
+        statement = "UPDATE {ledger} SET project = :name WHERE project = :former"
+        self.patiently(lambda: self.change(statement, name=name, former=former))
 
     def forget(self, before: int) -> None:
         """Drop attempts that count no more, of whatever project."""
-        self.patiently(lambda: self.change("DELETE FROM {ledger} WHERE attempted_at < {p}", (before,)))
+        statement = "DELETE FROM {ledger} WHERE attempted_at < :before"
+        self.patiently(lambda: self.change(statement, before=before))
 
 
 class Quota:

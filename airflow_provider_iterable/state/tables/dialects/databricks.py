@@ -144,9 +144,9 @@ class _Cursor:
 DATABRICKS = Dialect(
     rows=parts(
         lambda number: f"e[{number}]",
-        "(SELECT EXPLODE(FROM_JSON({p}, 'ARRAY<ARRAY<STRING>>')) AS e) AS parts",
+        "(SELECT EXPLODE(FROM_JSON(:json, 'ARRAY<ARRAY<STRING>>')) AS e) AS parts",
     ),
-    keys="SELECT EXPLODE(FROM_JSON({p}, 'ARRAY<STRING>')) AS k",
+    keys="SELECT EXPLODE(FROM_JSON(:json, 'ARRAY<STRING>')) AS k",
     upsert=merge,
     takes=MERGE_LEASE,
     seeds=(

@@ -96,8 +96,8 @@ class DuckDB(Typed):
 
 
 DUCKDB = Dialect(
-    rows=parts(lambda number: f"e[{number + 1}]", "(SELECT unnest(from_json({p}::JSON, '[[\"VARCHAR\"]]')) AS e)"),
-    keys="SELECT unnest(from_json({p}::JSON, '[\"VARCHAR\"]')) AS k",
+    rows=parts(lambda number: f"e[{number + 1}]", "(SELECT unnest(from_json(:json::JSON, '[[\"VARCHAR\"]]')) AS e)"),
+    keys="SELECT unnest(from_json(:json::JSON, '[\"VARCHAR\"]')) AS k",
     begins=True,
     indexes=False,
     now="epoch_ms(now())",
