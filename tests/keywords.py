@@ -26,7 +26,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 from airflow_provider_iterable.mapping import Fields, Nulls
-from airflow_provider_iterable.state.scope import Store
+from airflow_provider_iterable.state.store import Store
 '''
 
 

@@ -36,7 +36,8 @@ import msgspec
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Gone, Sync
 from airflow_provider_iterable.state import ObjectState, TableState
-from airflow_provider_iterable.state.scope import Scope, Store
+from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.store import Store
 from tests.services import postgres_uri
 
 BULK = "/api/users/bulkUpdate"

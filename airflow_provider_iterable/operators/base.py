@@ -67,7 +67,8 @@ from airflow_provider_iterable.runs.runner import Job, carry_out
 from airflow_provider_iterable.sql.hook import sql_hook
 from airflow_provider_iterable.sql.model import Model, select_all
 from airflow_provider_iterable.state import TableState, XComState
-from airflow_provider_iterable.state.scope import Holder, Part, Scope, Store
+from airflow_provider_iterable.state.scope import Holder, Part, Scope
+from airflow_provider_iterable.state.store import Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:

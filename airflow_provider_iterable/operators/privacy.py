@@ -14,7 +14,7 @@ from airflow_provider_iterable.operators.keywords import ModelKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
 from airflow_provider_iterable.runs.privacy import PrivacyRun
 from airflow_provider_iterable.runs.run import Kind
-from airflow_provider_iterable.state.table import TableState
+from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.privacy import Action, PrivacyOptions, check
 

@@ -33,9 +33,9 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import IterableSyncError, LeaseLost, Stopped
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.state.audit_tables import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
-from airflow_provider_iterable.state.memory import tombstone
-from airflow_provider_iterable.state.table import TableState
+from airflow_provider_iterable.state.pairing import tombstone
+from airflow_provider_iterable.state.tables.audit import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
+from airflow_provider_iterable.state.tables.store import TableState
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -181,7 +181,7 @@ class Audit:
     def _open(self) -> AuditTables:
         if self._tables is None:
             assert self._store is not None
-            self._tables = AuditTables(self._store, self._hook())
+            self._tables = AuditTables(self._hook(), self._store.schema)
             self._tables.create()
         return self._tables
 

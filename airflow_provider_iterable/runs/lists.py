@@ -16,8 +16,8 @@ from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs.run import Kind, Run
-from airflow_provider_iterable.state.scope import Header
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.store import Header
+from airflow_provider_iterable.state.tables.session import TableSession
 from airflow_provider_iterable.syncs.lists import ListOptions, Lists
 
 clock: Callable[[], float] = time.time

@@ -12,11 +12,12 @@ from airflow_provider_iterable.engine.vocabulary import Reason, Send, Sync
 from airflow_provider_iterable.errors import StateUnavailable
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.runs.run import Kind, Run
-from airflow_provider_iterable.state.erasure import ErasingSession
-from airflow_provider_iterable.state.ledger import Ledger, project_of
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
-from airflow_provider_iterable.state.scope import Scope, Session, Store
-from airflow_provider_iterable.state.table import TableState
+from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.store import Session, Store
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.ledger import Ledger, project_of
+from airflow_provider_iterable.state.tables.store import TableState
 from airflow_provider_iterable.syncs.privacy import Privacy, PrivacyOptions
 
 DAILY = 1000
@@ -40,12 +41,12 @@ class PrivacyRun(Kind):
         """Open the state and the ledger of the quota."""
         assert isinstance(store, TableState)
         assert scope.hook is not None
-        action = self._options.action
-        self._erasing = ErasingSession(store, scope, scope.hook(store.conn_id), lifts=action == "unforget")
+        action, lifts = self._options.action, self._options.action == "unforget"
+        self._erasing = ErasingSession(scope, scope.hook(store.conn_id), store.schema, store.lease_seconds, lifts=lifts)
         if action != "delete":
             try:
                 project = project_of(self._hook.host, self._hook.api_key)
-                self._ledger = Ledger(store, scope.hook(store.conn_id), project, action, DAILY, clock)
+                self._ledger = Ledger(scope.hook(store.conn_id), store.schema, project, action, DAILY, clock)
             except BaseException:
                 self._erasing.close()
                 raise

@@ -11,7 +11,7 @@ from airflow_provider_iterable.errors import DestinationChanged, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project, differing, key_digest
-from airflow_provider_iterable.state.scope import Session
+from airflow_provider_iterable.state.store import Session
 
 log = logger(__name__)
 

@@ -16,7 +16,8 @@ from airflow_provider_iterable.errors import CannotRetry, IterableSyncError, Wor
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs import left_out
-from airflow_provider_iterable.state.scope import Scope, Session, Store
+from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.store import Session, Store
 
 log = logger(__name__)
 

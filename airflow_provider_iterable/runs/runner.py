@@ -22,9 +22,9 @@ from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.project import note_channels, recognise
 from airflow_provider_iterable.runs.run import Kind, Run
 from airflow_provider_iterable.sql.model import Model
-from airflow_provider_iterable.state.lease import Lease
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
-from airflow_provider_iterable.state.scope import RESYNC_NOTE, Scope, Session, Store
+from airflow_provider_iterable.state.scope import RESYNC_NOTE, Scope
+from airflow_provider_iterable.state.store import Hold, Session, Store
 
 log = logger(__name__)
 
@@ -123,7 +123,7 @@ def _carry_out(
         session.close()
 
 
-def permitting(lease: Lease | None, stop: threading.Event) -> Callable[[], bool]:
+def permitting(lease: Hold | None, stop: threading.Event) -> Callable[[], bool]:
     """Return what tells whether a request may start, and ends the delivery when none may."""
 
     def permitted() -> bool:

@@ -1,30 +1,26 @@
-"""What a store is told about the sync it remembers for, and what a run asks of it; stores nothing."""
+"""What a store is told about the run that it is opened for."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.resync import Resync
-from airflow_provider_iterable.engine.vocabulary import State
 from airflow_provider_iterable.errors import DestinationChanged
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     from airflow_provider_iterable.sql.model import Model
-    from airflow_provider_iterable.state.lease import Lease
 
 
 RESYNC_NOTE = "resync"
 """Note that holds the run whose full resync has begun and not ended."""
-
-
 LEFT_OUT_NOTE = "left_out"
 """Note that holds the fields that were left out of accepted rows, and how it stands with each."""
+MAPPING_CHANGED = "the mapping changed, so rows whose payload differs go again"
 
 
 @dataclass(frozen=True)
@@ -94,86 +90,6 @@ class Scope:
     part: Part | None = None
 
 
-@dataclass(frozen=True)
-class Header:
-    """What is remembered of a sync itself, beside its entries."""
-
-    destination: Mapping[str, Any]
-    notes: Mapping[str, str]
-
-
-class Session(State, Protocol):
-    """A store opened for one run."""
-
-    resend_reason: str | None
-    """Why unchanged rows would go again, if they do."""
-
-    @property
-    def notes(self) -> Mapping[str, str]:
-        """What runs of the sync noted about it, such as the ID of a list they made."""
-        ...
-
-    @property
-    def lease(self) -> Lease | None:
-        """The run's hold on the sync; none where the store cannot give one."""
-        ...
-
-    def note(self, name: str, value: str) -> None:
-        """Store a note at once, as far as the store can, whatever becomes of the run.
-
-        :raises StateUnavailable: it could not be stored
-        """
-        ...
-
-    def note_along(self, name: str, value: str) -> None:
-        """Store a note at once where the state is the run's already, otherwise with the first entries.
-
-        :raises StateUnavailable: it could not be stored
-        """
-        ...
-
-    def move(self) -> None:
-        """Have the state be about another project, once a resync stores something: its notes are left behind."""
-        ...
-
-    def void(self, name: str, value: str) -> None:
-        """Void every entry's fingerprint, take the state to the run's destination and store a note, all or nothing.
-
-        :raises StateUnavailable: it could not be stored
-        """
-        ...
-
-    def others(self) -> Mapping[str, Header]:
-        """Return the other syncs that the same store remembers, by ``sync_id``; none where it cannot know."""
-        ...
-
-    def check(self, plan: Plan) -> None:
-        """Refuse a plan whose result the store could not hold, before the first call.
-
-        :raises StateTooLarge: the message names the store that could
-        """
-        ...
-
-    def finish(self, delivered: bool) -> None:
-        """End the run; ``delivered`` says that it came to its end, with or without rejected rows."""
-        ...
-
-    def close(self) -> None:
-        """Give connections back."""
-        ...
-
-
-class Store(Protocol):
-    """Where a sync remembers, as DAG authors name it."""
-
-    def open(self, scope: Scope) -> Session:
-        """Open the store for one run.
-
-        :raises DestinationChanged: the state belongs to another destination
-        """
-        ...
-
-
 def same_destination(scope: Scope, remembered: Mapping[str, Any]) -> bool:
     """Tell whether state belongs to the run's destination; refuse it when not, unless the run resyncs it.
 
@@ -193,6 +109,3 @@ def same_destination(scope: Scope, remembered: Mapping[str, Any]) -> bool:
             'resync="baseline" if Iterable holds the rows there already; or restore the former destination.'
         )
     return not differing
-
-
-MAPPING_CHANGED = "the mapping changed, so rows whose payload differs go again"

@@ -17,8 +17,10 @@ from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
-from airflow_provider_iterable.state.memory import apply, pair_with, void
-from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination
+from airflow_provider_iterable.state.memory import apply, void
+from airflow_provider_iterable.state.pairing import pair_with
+from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
+from airflow_provider_iterable.state.store import Header
 
 XCOM_KEY = "iterable_state"
 EVENTS_LOOKED_AT = 50

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_iterable.api.quota import Quota
 from airflow_provider_iterable.engine.vocabulary import Batch, Reply
-from airflow_provider_iterable.state.ledger import TRAVEL
+from airflow_provider_iterable.state.tables.ledger import TRAVEL
 from tests.fakes import a_call, an_operation
 from tests.state.test_ledger import DAY, Clock, Place
 from tests.state.test_table import sqlite_hook

@@ -268,14 +268,14 @@ MUTATIONS = (
     ),
     Mutation(
         "an invalid row counts as removed",
-        "state/memory.py",
+        "state/pairing.py",
         "        known.update(zip(packed, repeat(_SEEN)))\n",
         "        known.update((k, _SEEN) for k, f in zip(packed, sync.records(keys, rows).fingerprints)\n"
         "                     if not isinstance(f, Invalid))\n",
     ),
     Mutation(
         "rows that left are not noticed",
-        "state/memory.py",
+        "state/pairing.py",
         "        if fingerprint is not _SEEN:\n",
         "        if False:\n",
     ),

@@ -17,10 +17,11 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow_provider_iterable.engine.vocabulary import SENTENCES, Reason
 from airflow_provider_iterable.operators import IterableListOperator, IterablePrivacyOperator
 from airflow_provider_iterable.runs.audit import Audit
-from airflow_provider_iterable.state import TableState, audit_tables
-from airflow_provider_iterable.state.audit_tables import COUNTS
-from airflow_provider_iterable.state.dialects import DIALECTS
-from airflow_provider_iterable.state.table import Auditing
+from airflow_provider_iterable.state import TableState
+from airflow_provider_iterable.state.tables import audit as audit_tables
+from airflow_provider_iterable.state.tables.audit import COUNTS
+from airflow_provider_iterable.state.tables.dialects import DIALECTS
+from airflow_provider_iterable.state.tables.store import Auditing
 from tests.operators.conftest import BULK, CHANNELS, FIELDS, Make, World, email, person
 from tests.state.test_table import execute, postgres_hook, postgres_tables
 
@@ -351,7 +352,7 @@ def test_an_audit_that_breaks_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
 def test_a_locked_table_holds_nobody_up_for_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where somebody else holds the table, the run goes on without it."""
     short = replace(DIALECTS["postgres"], limits=("SET LOCAL lock_timeout = '50ms'",))
-    monkeypatch.setattr("airflow_provider_iterable.state.table.DIALECTS", {"postgres": short})
+    monkeypatch.setattr("airflow_provider_iterable.state.tables.connection.DIALECTS", {"postgres": short})
     desk.world.people(1)
     desk.run()
     connection = desk.hook.get_conn()

@@ -20,7 +20,7 @@ from airflow_provider_iterable.operators import (
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.state import ObjectState, TableState
-from airflow_provider_iterable.state.scope import Store
+from airflow_provider_iterable.state.store import Store
 from tests.operators.conftest import Make, World
 from tests.services import postgres_uri
 

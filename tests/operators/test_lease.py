@@ -19,8 +19,8 @@ from airflow_provider_iterable.runs.run import Run
 from airflow_provider_iterable.runs.runner import permitting
 from airflow_provider_iterable.runs.users import UserRun
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state import lease as leases
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables import lease as leases
+from airflow_provider_iterable.state.tables.session import TableSession
 from airflow_provider_iterable.syncs.users import Users
 from tests.operators.conftest import BULK, KEY, Make, World, person
 from tests.services import postgres_uri
@@ -199,7 +199,7 @@ def test_a_plan_beside_another_run_is_none(
     def late(kind: UserRun, run: Run, columns: Sequence[str]) -> Users:
         steal(world)
         away()
-        assert run.session.lease is not None
+        assert isinstance(run.session.lease, leases.Lease)
         run.session.lease.beat()
         return build(kind, run, columns)
 

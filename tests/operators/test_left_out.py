@@ -20,7 +20,7 @@ from airflow_provider_iterable.operators import IterableEventOperator, IterableL
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.runs import run
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
-from airflow_provider_iterable.state.scope import Store
+from airflow_provider_iterable.state.store import Store
 from tests.operators.conftest import BULK, FIELDS, KEY, Make, World, email, person
 from tests.operators.test_resync import Dead, Deaths
 

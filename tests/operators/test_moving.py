@@ -13,8 +13,8 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_iterable.engine.run import NOTHING_REMEMBERED
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
-from airflow_provider_iterable.state.scope import Store
-from airflow_provider_iterable.state.warehouse import BY_THE_DATABASE, BY_THE_WORKER
+from airflow_provider_iterable.state.store import Store
+from airflow_provider_iterable.state.tables.warehouse import BY_THE_DATABASE, BY_THE_WORKER
 from tests.operators.conftest import World, email
 from tests.services import postgres_uri
 from tests.state.test_table import execute

@@ -21,9 +21,10 @@ from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.sql import model as models
 from airflow_provider_iterable.state import ObjectState, TableState
-from airflow_provider_iterable.state import lease as leases
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession
-from airflow_provider_iterable.state.warehouse import WarehouseSession
+from airflow_provider_iterable.state.tables import lease as leases
+from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE
+from airflow_provider_iterable.state.tables.session import TableSession
+from airflow_provider_iterable.state.tables.warehouse import WarehouseSession
 from tests.operators.conftest import BULK, Make, email, person
 from tests.services import Line, postgres_uri
 from tests.state.test_table import Time, execute

@@ -19,9 +19,10 @@ from airflow_provider_iterable.operators import (
     IterableListOperator,
     IterablePrivacyOperator,
 )
-from airflow_provider_iterable.state.lease import Lease
-from airflow_provider_iterable.state.partitions import Partitions
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables.entries import Entries
+from airflow_provider_iterable.state.tables.lease import Lease
+from airflow_provider_iterable.state.tables.partitions import Partitions
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.operators.conftest import BULK, email
 from tests.operators.test_partitions import (
     DELETE,
@@ -144,7 +145,7 @@ def test_a_change_that_was_begun_too_long_ago_is_not_written(
     """A partition that stood still in the midst of a change finds what it held with others, and begins anew."""
     large.people(range(1, 41))
     large.run(FOUR)
-    monkeypatch.setattr(Partitions, "_store", _before_renewal(Partitions._store, large, monkeypatch))
+    monkeypatch.setattr(Partitions, "store", _before_renewal(Partitions.store, large, monkeypatch))
     large.runs += 1
     with pytest.raises(AirflowException, match="were just changed by another run") as failed:
         large.task(5, SIX, repartition=True)
@@ -157,7 +158,7 @@ def _before_renewal(store: Callable[..., None], shop: Shop, monkeypatch: pytest.
     """Let an old partition be run before the first write of a change, for which what was held has run out."""
 
     def late(partitions: Partitions, work: Callable[[], object]) -> None:
-        monkeypatch.setattr(Partitions, "_store", store)
+        monkeypatch.setattr(Partitions, "store", store)
         shop.sql(f"UPDATE {shop.schema}.sync_lease SET expires_at = 1 WHERE sync_id <> '{SYNC}[5]'")
         assert shop.task(1, FOUR)["unchanged"] == 10
         store(partitions, work)
@@ -304,23 +305,23 @@ def test_whoever_is_erased_while_entries_move_stays_erased(
     large.run(FOUR)
     large.sql("CREATE TABLE requests AS SELECT * FROM users WHERE id = 4")
     erase: Any = {"sql": f"SELECT * FROM {large.schema}.requests", "sync_id": "erase"}
-    entries, later = TableSession.entries, [True]
+    find, later = Entries.find, [True]
 
-    def interrupted(session: TableSession, sync_id: str, keys: Any) -> Any:
-        found = entries(session, sync_id, keys)
+    def interrupted(entries: Entries, sync_id: str, keys: Any) -> Any:
+        found = find(entries, sync_id, keys)
         if later and sync_id == f"{SYNC}[0]" and any(key == "[4]" for key, _, _ in found) and moving:
             later.clear()
             large.task(None, (), operator=IterablePrivacyOperator, **erase)
         return found
 
-    take_over, moving = TableSession.take_over, []
+    take_over, moving = Entries.take_over, []
 
-    def moved(session: TableSession, *given: Any) -> None:
+    def moved(entries: Entries, *given: Any) -> None:
         moving.append(True)
-        take_over(session, *given)
+        take_over(entries, *given)
 
-    monkeypatch.setattr(TableSession, "entries", interrupted)
-    monkeypatch.setattr(TableSession, "take_over", moved)
+    monkeypatch.setattr(Entries, "find", interrupted)
+    monkeypatch.setattr(Entries, "take_over", moved)
     large.runs += 1
     report = large.task(4, SIX, repartition=True)
     assert not later
@@ -337,14 +338,14 @@ def test_whose_entry_moves_while_they_are_erased_is_erased(
     large.people(range(1, 13))
     large.run(FOUR)
     large.sql("CREATE TABLE requests AS SELECT * FROM users WHERE id = 4")
-    drop = TableSession.drop_known
+    drop = Entries.drop_known
 
-    def late(session: TableSession, sync_id: str, keys: list[str]) -> None:
-        monkeypatch.setattr(TableSession, "drop_known", drop)
+    def late(entries: Entries, sync_id: str, keys: list[str]) -> None:
+        monkeypatch.setattr(Entries, "drop_known", drop)
         assert large.task(4, SIX, repartition=True)["unchanged"] == 2
-        drop(session, sync_id, keys)
+        drop(entries, sync_id, keys)
 
-    monkeypatch.setattr(TableSession, "drop_known", late)
+    monkeypatch.setattr(Entries, "drop_known", late)
     large.runs += 1
     erase: Any = {"sql": f"SELECT * FROM {large.schema}.requests", "sync_id": "erase"}
     large.task(None, (), operator=IterablePrivacyOperator, **erase)

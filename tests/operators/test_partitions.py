@@ -28,9 +28,9 @@ from airflow_provider_iterable.operators import (
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.partitions import summed
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
-from airflow_provider_iterable.state import partitions as partitioning
-from airflow_provider_iterable.state.lease import Lease
-from airflow_provider_iterable.state.table import Tables
+from airflow_provider_iterable.state.tables import partitions as partitioning
+from airflow_provider_iterable.state.tables.connection import Tables
+from airflow_provider_iterable.state.tables.lease import Lease
 from tests.kill import connect
 from tests.operators.conftest import BULK, Make, World, email
 from tests.services import postgres_uri
@@ -456,7 +456,7 @@ class Transactions:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self._at, self._after = 0, 0, False
-        transact = Tables._transact
+        transact = Tables.transact
 
         def interrupted(tables: Tables, work: Callable[[], Any]) -> Any:
             self.count += 1
@@ -468,7 +468,7 @@ class Transactions:
                 raise Killed
             return result
 
-        monkeypatch.setattr(Tables, "_transact", interrupted)
+        monkeypatch.setattr(Tables, "transact", interrupted)
 
     @contextmanager
     def killing(self, number: int, after: bool) -> Iterator[None]:

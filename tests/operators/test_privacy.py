@@ -24,7 +24,7 @@ from airflow_provider_iterable.runs import privacy
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.sandbox.project.project import digest
 from airflow_provider_iterable.state import TableState, XComState
-from airflow_provider_iterable.state.ledger import project_of
+from airflow_provider_iterable.state.tables.ledger import project_of
 from tests.operators.conftest import BULK, CHANNELS, KEY, MATCH, Make, World, email, identifier, person, uid
 from tests.state.test_table import execute, postgres_hook, postgres_tables
 

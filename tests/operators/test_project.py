@@ -22,7 +22,7 @@ from airflow_provider_iterable.operators import (
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.runs import project as projects
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
-from airflow_provider_iterable.state.scope import Store
+from airflow_provider_iterable.state.store import Store
 from tests.operators.conftest import CHANNELS, KEY, Make, World, email, person
 
 ROTATED, OTHER = "rotated-key-of-the-project", "key-of-another-project"

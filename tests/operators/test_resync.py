@@ -18,7 +18,7 @@ from airflow_provider_iterable.operators import IterableEventOperator, IterableU
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.runs.run import Kind
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
-from airflow_provider_iterable.state.scope import Store
+from airflow_provider_iterable.state.store import Store
 from tests.operators.conftest import BULK, FIELDS, Make, World, email, person
 
 TRACK = "POST /api/events/trackBulk"

@@ -15,8 +15,8 @@ from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import base
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
-from airflow_provider_iterable.state.dialects import DIALECTS
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables.dialects import DIALECTS
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.operators.conftest import BULK, CHANNELS, FIELDS, Make, World, email, identifier, person, uid
 
 PROJECTS: tuple[ProjectType, ...] = ("email", "user_id", "hybrid")

@@ -36,7 +36,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import DestinationChanged
 from airflow_provider_iterable.mapping import Mapper, key_text
 from airflow_provider_iterable.state.memory import MemoryState
-from airflow_provider_iterable.state.scope import Session
+from airflow_provider_iterable.state.store import Session
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 from tests.fakes import in_chunks
 
@@ -53,6 +53,7 @@ NASTY = [
     "100%",
     "%s %(name)s %%",
     "{p} {} {state} {{",
+    ":sync_id :keys ::json",
     "$1 :name ? ?1 @p",
     "'; DROP TABLE sync_state; --",
     "Zoë Ωμέγα 名前 \u202eright to left",

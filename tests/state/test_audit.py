@@ -38,11 +38,12 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import ConfigurationError, Stopped, TooManyRejected, Unfinished
 from airflow_provider_iterable.runs import audit
 from airflow_provider_iterable.runs.audit import Audit
-from airflow_provider_iterable.state import TableState, audit_tables
-from airflow_provider_iterable.state.audit_tables import COUNTS, OPERATIONS
-from airflow_provider_iterable.state.erasure import ErasingSession
+from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import Auditing
+from airflow_provider_iterable.state.tables import audit as audit_tables
+from airflow_provider_iterable.state.tables.audit import COUNTS, OPERATIONS
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.store import Auditing
 from tests.state.contract import HERE, MAPPING, fresh
 from tests.state.test_table import Tables, Unsteady, execute, tables  # noqa: F401 (a fixture)
 
@@ -637,7 +638,7 @@ def test_keys_as_odd_as_they_come(book: Book) -> None:
 def erase(book: Book, *numbers: int, sync_id: str = "") -> None:
     """Let a privacy sync erase people."""
     scope = Scope(sync_id or fresh(), {**HERE, "type": "privacy"}, MAPPING)
-    session = ErasingSession(TableState(schema=book.tables.schema), scope, book.tables.hook, lifts=False)
+    session = ErasingSession(scope, book.tables.hook, book.tables.schema, lifts=False)
     session.commit({f"h{n}": Entry(b"f" * 12, f'["email","person{n}@example.com"]') for n in numbers})
     session.close()
 

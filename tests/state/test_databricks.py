@@ -21,14 +21,13 @@ from sqlglot import exp
 
 from airflow_provider_iterable.engine.vocabulary import Recipe
 from airflow_provider_iterable.errors import StateUnavailable
-from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.dialects import NotInSql
-from airflow_provider_iterable.state.dialects.databricks import DATABRICKS, Databricks
-from airflow_provider_iterable.state.erasure import ErasingSession
-from airflow_provider_iterable.state.ledger import Ledger
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import TableSession
-from airflow_provider_iterable.state.warehouse import Comparison
+from airflow_provider_iterable.state.tables.comparison import Comparison
+from airflow_provider_iterable.state.tables.dialects import NotInSql
+from airflow_provider_iterable.state.tables.dialects.databricks import DATABRICKS, Databricks
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.ledger import Ledger
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.state import test_warehouse
 from tests.state.contract import HERE, MAPPING, NASTY, StoreContract, entry, fresh, keep, kept, key_of
 from tests.state.test_audit import Book, accepted, call, refused
@@ -331,7 +330,7 @@ def test_where_there_are_no_transactions_no_state_is_kept(tmp_path: Path, monkey
     scope = Scope(fresh(), HERE, MAPPING)
     SENT.clear()
     with pytest.raises(StateUnavailable, match=r"could not be opened for 0 s \(RuntimeError\)"):
-        TableSession(TableState(), scope, lake(tmp_path, plain=True), patience=0.0)
+        TableSession(scope, lake(tmp_path, plain=True), patience=0.0)
     assert {statement.split()[0] for statement in SENT} == {"CREATE", "BEGIN"}
 
 
@@ -382,12 +381,12 @@ def test_a_parser_understands_all_that_a_run_sends(warehouse: Warehouse) -> None
         session.void("resync", "run")
         session.others()
     Book(Tables(hook)).run(accepted(1, 2), refused(2), calls=[call(1)])
-    with closing(Ledger(TableState(), hook, "project", "forget", 3, lambda: 1e9)) as ledger:
+    with closing(Ledger(hook, None, "project", "forget", 3, lambda: 1e9)) as ledger:
         ledger.admit()
         ledger.attempts()
     for lifts in (False, True):
         scope = Scope(fresh(), {**HERE, "type": "privacy"}, MAPPING)
-        with closing(ErasingSession(TableState(), scope, hook, lifts)) as erasing:
+        with closing(ErasingSession(scope, hook, lifts=lifts)) as erasing:
             erasing.commit({"[1]": entry(1, "a@x.io")})
     SENT.extend(others(warehouse))
     for statement in SENT:

@@ -25,10 +25,9 @@ from airflow_provider_iterable.engine.vocabulary import (
     Sync,
 )
 from airflow_provider_iterable.errors import StateUnavailable
-from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.erasure import ErasingSession
-from airflow_provider_iterable.state.memory import pair_with, tombstone
+from airflow_provider_iterable.state.pairing import pair_with, tombstone
 from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from tests.fakes import in_chunks
 from tests.state.contract import HERE, KEYED, MAPPING, drain, fresh, keep, kept, one
 from tests.state.test_table import Tables, Unsteady, execute, tables  # noqa: F401 (a fixture)
@@ -51,7 +50,7 @@ def about(who: str, number: int = 0) -> Entry:
 def erasing(tables: Tables, sync_id: str, lifts: bool = False, **options: Any) -> ErasingSession:  # noqa: F811
     """Open the state of a privacy sync."""
     scope = Scope(sync_id, {**HERE, "type": "privacy"}, MAPPING)
-    return ErasingSession(TableState(schema=tables.schema), scope, options.pop("hook", tables.hook), lifts, **options)
+    return ErasingSession(scope, options.pop("hook", tables.hook), tables.schema, lifts=lifts, **options)
 
 
 def erase(tables: Tables, patch: Patch, lifts: bool = False) -> int:  # noqa: F811
@@ -287,5 +286,5 @@ def test_pairing_without_the_erased_is_pairing_without_their_rows(
 
 def test_without_tombstones_no_key_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual run pays nothing for them."""
-    monkeypatch.setattr("airflow_provider_iterable.state.memory.sha256", None)
+    monkeypatch.setattr("airflow_provider_iterable.state.pairing.sha256", None)
     assert pairs({}, [("[1]", 1)], {}, 1) == [one("[1]", ("[1]", 1), None)]

@@ -14,11 +14,11 @@ from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, LeaseHeld, LeaseLost, StateUnavailable
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state import lease as leases
-from airflow_provider_iterable.state import table as state_tables
-from airflow_provider_iterable.state.lease import PATIENCE, Lease
 from airflow_provider_iterable.state.scope import Holder, Scope
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables import connection as state_tables
+from airflow_provider_iterable.state.tables import lease as leases
+from airflow_provider_iterable.state.tables.lease import PATIENCE, Lease
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.state.contract import HERE, MAPPING, entry, fresh, kept
 from tests.state.test_table import (  # the fixtures too
     Tables,
@@ -46,7 +46,7 @@ def opened(
 ) -> TableSession:
     """Open the tables as a run does."""
     scope = Scope(sync_id, HERE, MAPPING, holder=holder)
-    session = TableSession(TableState(schema=tables.schema), scope, hook or tables.hook, patience)
+    session = TableSession(scope, hook or tables.hook, tables.schema, patience=patience)
     _sessions.append(session)
     return session
 
@@ -286,7 +286,7 @@ def contend(tables: Tables) -> None:  # noqa: F811
                     session = opened(tables, sync_id, Holder("one instance", 1, f"run {who}"), hook, patience=60.0)
                 except LeaseHeld:
                     return False
-                state_tables.Tables.close(session)  # and keep the lease
+                session.tables.close()  # and keep the lease
                 return True
 
             assert sorted(pool.map(run, range(6))) == [False] * 5 + [True]
@@ -343,10 +343,10 @@ def test_postgres_ends_transactions_of_those_who_stopped(monkeypatch: pytest.Mon
 
             def work() -> str:
                 renew()
-                return str(session.find(asked)[0][0])
+                return str(session.tables.find(asked)[0][0])
 
-            assert session.transact(work) in ("300s", "5min")
-        assert session.transact(lambda: session.find(asked)) == [("0",)]
+            assert session.tables.transact(work) in ("300s", "5min")
+        assert session.tables.transact(lambda: session.tables.find(asked)) == [("0",)]
         session.close()
 
 
@@ -357,9 +357,8 @@ class At:
         self.place, self.sync_id, self.now = place, fresh(), 1000.0
         opened(place, self.sync_id).close()  # there are tables
         self.hook = Unsteady(place.hook)
-        store = TableState(schema=place.schema)
-        self.tables = state_tables.Tables(store, self.hook, patience=30.0)  # type: ignore[arg-type]  # as good as one
-        apart = state_tables.Tables(store, self.hook, patience=0.0)  # type: ignore[arg-type]
+        self.tables = state_tables.Tables(self.hook, place.schema, patience=30.0)  # type: ignore[arg-type]  # as good as one
+        apart = state_tables.Tables(self.hook, place.schema, patience=0.0)  # type: ignore[arg-type]
         self.lease = Lease(self.tables, apart, self.sync_id, FIRST, SECONDS, lambda: self.now, beating)
         self.hook.breaks.extend(breaks)
         before = set(threading.enumerate())

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_iterable.errors import StateUnavailable
-from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.ledger import TRAVEL, Ledger, project_of
+from airflow_provider_iterable.state.tables.ledger import TRAVEL, Ledger, project_of
 from tests.state.test_table import DATABASES, duckdb_hook, mysql_tables, postgres_hook, postgres_tables, sqlite_hook
 
 DAY = 86_400.0
@@ -48,7 +47,7 @@ class Place:
     @contextmanager
     def ledger(self, project: str = "one", action: str = "forget", limit: int = 3, **options: Any) -> Iterator[Ledger]:
         """Open a ledger."""
-        ledger = Ledger(TableState(schema=self.schema), self.hook, project, action, limit, self.clock, **options)
+        ledger = Ledger(self.hook, self.schema, project, action, limit, self.clock, **options)
         try:
             yield ledger
         finally:
@@ -176,7 +175,7 @@ def test_a_ledger_that_cannot_be_written_stops_everything(beside: Place, monkeyp
             raise OSError("secret")
 
     with pytest.raises(StateUnavailable, match=r"could not be read or written \(OSError\)") as failed:
-        Ledger(TableState(), BrokenHook(), "one", "forget", 3, beside.clock, patience=0.0)  # type: ignore[arg-type]
+        Ledger(BrokenHook(), None, "one", "forget", 3, beside.clock, patience=0.0)  # type: ignore[arg-type]
     assert "secret" not in str(failed.value)
     assert failed.value.__cause__ is None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ledger")]

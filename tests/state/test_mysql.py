@@ -12,11 +12,9 @@ import pytest
 from airflow_provider_iterable.errors import LeaseHeld, StateUnavailable
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.sql.model import Model
-from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state import table as state_tables
-from airflow_provider_iterable.state.erasure import ErasingSession
 from airflow_provider_iterable.state.scope import Holder, Scope
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.session import TableSession
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 from tests.fakes import close_spools
 from tests.state.contract import HERE, MAPPING, NASTY, entry, fresh, keep, kept, key_of
@@ -106,7 +104,7 @@ def test_many_syncs_may_write_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def erase() -> None:
             scope = Scope(fresh(), {**HERE, "type": "privacy"}, MAPPING)
-            session = ErasingSession(TableState(), scope, type(tables.hook)("state"), lifts=False)
+            session = ErasingSession(scope, type(tables.hook)("state"), lifts=False)
             session.commit({"hash": entry(1, "199@x.io")})
             session.close()
 
@@ -134,7 +132,7 @@ def test_of_many_who_try_at_once_one_gets_the_lease(monkeypatch: pytest.MonkeyPa
             sync_id, barrier = fresh(), threading.Barrier(5)
             if number % 2:
                 lost = session_of(tables, sync_id, Holder("lost", 0))
-                state_tables.Tables.close(lost)
+                lost.tables.close()
                 execute(tables.hook, "UPDATE iterable_sync_lease SET expires_at = 1")
             with ThreadPoolExecutor(5) as pool:
                 trying = [pool.submit(taken, tables, sync_id, who, barrier) for who in range(5)]
@@ -149,14 +147,14 @@ def taken(tables: Tables, sync_id: str, who: int, barrier: threading.Barrier) ->
         session = session_of(tables, sync_id, Holder(f"instance {who}", 1, f"run {who}"))
     except LeaseHeld:
         return False
-    state_tables.Tables.close(session)
+    session.tables.close()
     return True
 
 
 def session_of(tables: Tables, sync_id: str, holder: Holder) -> TableSession:
     """Open the state for a run that has a lease of which no thread takes care."""
     scope = Scope(sync_id, HERE, MAPPING, holder=holder)
-    session = TableSession(TableState(), scope, type(tables.hook)("state"))
+    session = TableSession(scope, type(tables.hook)("state"))
     session.lease._over = True
     session.lease._wake.set()
     return session
@@ -181,10 +179,12 @@ def test_the_server_ends_transactions_of_those_who_stopped(monkeypatch: pytest.M
     with mysql_tables(monkeypatch) as tables:
         session = tables.open(fresh())
         assert isinstance(session, TableSession)
-        ((version, waits),) = session.transact(lambda: session.find("SELECT VERSION(), @@innodb_lock_wait_timeout"))
+        ((version, waits),) = session.tables.transact(
+            lambda: session.tables.find("SELECT VERSION(), @@innodb_lock_wait_timeout")
+        )
         assert waits == 5
         if "MariaDB" in version:
-            assert session.transact(lambda: session.find("SELECT @@idle_transaction_timeout")) == [(60,)]
+            assert session.tables.transact(lambda: session.tables.find("SELECT @@idle_transaction_timeout")) == [(60,)]
         session.close()
 
 
@@ -194,7 +194,8 @@ def test_who_loses_the_lease_sees_who_won(monkeypatch: pytest.MonkeyPatch) -> No
         assert isinstance(session, TableSession)
 
         def look() -> list[int]:
-            return [count for (count,) in session.find("SELECT count(*) FROM {lease} WHERE sync_id = {p}", ("other",))]
+            query = "SELECT count(*) FROM {lease} WHERE sync_id = :sync_id"
+            return [count for (count,) in session.tables.find(query, sync_id="other")]
 
         def work() -> list[int]:
             before = look()
@@ -202,7 +203,7 @@ def test_who_loses_the_lease_sees_who_won(monkeypatch: pytest.MonkeyPatch) -> No
             execute(tables.hook, f"INSERT INTO iterable_sync_lease VALUES {values}")
             return [*before, *look()]
 
-        assert session.transact(work) == [0, 1]
+        assert session.tables.transact(work) == [0, 1]
 
 
 def test_what_is_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,9 +222,9 @@ def test_a_renewal_in_the_same_millisecond_is_one(monkeypatch: pytest.MonkeyPatc
         with session.lease.written() as renew:
 
             def work() -> None:
-                session.change("SET timestamp = 1700000000")  # and time stands still
+                session.tables.change("SET timestamp = 1700000000")  # and time stands still
                 renew()
                 renew()
 
-            session.transact(work)
+            session.tables.transact(work)
         assert session.lease.failure is None

@@ -19,10 +19,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_iterable.engine.resync import VOID, Resync
 from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, DestinationChanged, StateUnavailable
-from airflow_provider_iterable.state import ObjectState, folder, object
-from airflow_provider_iterable.state.folder import Folder, Head, Torn, decode, encode, folder_of
-from airflow_provider_iterable.state.object import PATIENCE, ObjectSession
-from airflow_provider_iterable.state.scope import Header, Scope, Session
+from airflow_provider_iterable.state import ObjectState
+from airflow_provider_iterable.state.objects import folder, journal
+from airflow_provider_iterable.state.objects.folder import Folder, Head, Torn, decode, encode, folder_of
+from airflow_provider_iterable.state.objects.session import PATIENCE, ObjectSession
+from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.store import Header, Session
 from tests.state.contract import (
     HERE,
     MAPPING,
@@ -61,9 +63,9 @@ class TestFilesPutTogether(StoreContract):
     @pytest.fixture
     def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         """Return a folder in which each run leaves a snapshot, written in small blocks."""
-        monkeypatch.setattr(object, "MOST_OBJECTS", 1)
-        monkeypatch.setattr(object, "MOST_OBJECTS_MEANWHILE", 2)
-        monkeypatch.setattr(object, "AT_ONCE", 3)
+        monkeypatch.setattr(journal, "MOST_OBJECTS", 1)
+        monkeypatch.setattr(journal, "MOST_OBJECTS_MEANWHILE", 2)
+        monkeypatch.setattr(journal, "AT_ONCE", 3)
         monkeypatch.setattr(folder, "CHUNK", 100)
         return Objects(tmp_path)
 
@@ -223,7 +225,7 @@ def remembered(storage: Unsteady) -> dict[str, Entry]:
 
 def put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every run that ends leave a snapshot."""
-    monkeypatch.setattr(object, "MOST_OBJECTS", 1)
+    monkeypatch.setattr(journal, "MOST_OBJECTS", 1)
 
 
 SECRETS = ['["a secret key"]', "secret@example.com"]
@@ -338,7 +340,7 @@ def test_small_changes_are_kept_in_the_journal(storage: Unsteady) -> None:
 
 def test_a_long_run_puts_its_journal_together(storage: Unsteady, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is under way, and so that the work doubles at most: when the journal holds half of the state."""
-    monkeypatch.setattr(object, "MOST_OBJECTS_MEANWHILE", 4)
+    monkeypatch.setattr(journal, "MOST_OBJECTS_MEANWHILE", 4)
     session = storage.open_session()
     for number in range(64):
         session.commit({key_of(number): entry(number)})
@@ -382,7 +384,7 @@ def test_torn_and_foreign_objects_are_refused(
     storage: Unsteady, monkeypatch: pytest.MonkeyPatch, kind: str, harm: str
 ) -> None:
     """The error names the sync, the object and the way out, and shows nothing of what is in it."""
-    monkeypatch.setattr(object, "MOST_OBJECTS", 3)
+    monkeypatch.setattr(journal, "MOST_OBJECTS", 3)
     secret = Entry(b"1" * 12, '["email","secret@example.com"]')
     for _ in range(2):
         run(storage, {"[1]": secret}, {"[2]": secret}, {"[3]": secret})
@@ -440,7 +442,7 @@ def test_a_state_without_its_beginning_is_refused(
     storage: Unsteady, monkeypatch: pytest.MonkeyPatch, taken: tuple[str, ...]
 ) -> None:
     """What is left is not taken for everything."""
-    monkeypatch.setattr(object, "MOST_OBJECTS", 2)
+    monkeypatch.setattr(journal, "MOST_OBJECTS", 2)
     for number in range(5):
         run(storage, {key_of(number): entry(number)})
     for name in [name for kind in taken for name in storage.names(kind)]:
@@ -548,13 +550,13 @@ def test_two_snapshots_at_once_lose_nothing(storage: Unsteady, monkeypatch: pyte
     one, other = storage.open_session(), storage.open_session()
     one.commit({"[1]": entry(1)})
     other.commit({"[2]": entry(2)})
-    make = one._marker
+    make = one._journal._marker
 
     def marker(digest: str) -> Head:
         other.finish(True)
         return make(digest)
 
-    monkeypatch.setattr(one, "_marker", marker)
+    monkeypatch.setattr(one._journal, "_marker", marker)
     one.finish(True)
     one.close()
     other.close()

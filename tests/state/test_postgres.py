@@ -16,10 +16,11 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.audit_tables import AuditTables
-from airflow_provider_iterable.state.ledger import Ledger
-from airflow_provider_iterable.state.table import Compare, TableSession
-from airflow_provider_iterable.state.table import Tables as Connected
+from airflow_provider_iterable.state.tables.audit import AuditTables
+from airflow_provider_iterable.state.tables.connection import Tables as Connected
+from airflow_provider_iterable.state.tables.ledger import Ledger
+from airflow_provider_iterable.state.tables.session import TableSession
+from airflow_provider_iterable.state.tables.warehouse import Compare
 from tests.services import postgres_uri
 from tests.state.contract import NASTY, entry, fresh, keep, kept, key_of, memories
 from tests.state.test_table import Tables, execute, postgres_hook, postgres_tables
@@ -41,7 +42,6 @@ def prepared(tables: Connected) -> list[tuple[str, ...]]:
 def test_nothing_is_prepared_under_a_name(monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
     """Behind a pooler the name may be that of another client's statement: state, lease, audit and ledger do without."""
     with postgres_tables(postgres_hook(monkeypatch, driver)) as tables:
-        store = TableState("state", tables.schema)
         session = tables.open(fresh())
         assert isinstance(session, TableSession)
         with closing(session):
@@ -49,8 +49,8 @@ def test_nothing_is_prepared_under_a_name(monkeypatch: pytest.MonkeyPatch, drive
                 session.commit({f"[{number}]": entry(number), f"[{number - 2}]": None})
                 session.note("list_id", str(number))
                 session.recall([f"[{number}]"])
-            assert prepared(session) == []
-        audit = AuditTables(store, tables.hook)
+            assert prepared(session.tables) == []
+        audit = AuditTables(tables.hook, tables.schema)
         audit.create()
         with closing(audit):
             for number in range(MANY):
@@ -59,7 +59,7 @@ def test_nothing_is_prepared_under_a_name(monkeypatch: pytest.MonkeyPatch, drive
                 audit.add("s", "r", moment, [(f"[{number}]", "added", "succeeded", None, None, None, None)], [call])  # type: ignore[list-item]
                 audit.failing("s")
             assert prepared(audit) == []
-        with closing(Ledger(store, tables.hook, "one", "forget", MANY, lambda: 1e9)) as ledger:
+        with closing(Ledger(tables.hook, tables.schema, "one", "forget", MANY, lambda: 1e9)) as ledger:
             assert [ledger.admit() for _ in range(MANY)] == [None] * MANY
             assert ledger._do(lambda: prepared(ledger._tables)) == []
 

@@ -25,12 +25,12 @@ from airflow_provider_iterable.engine.vocabulary import Recipe
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import key_text
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.dialects import DIALECTS, NotInSql
-from airflow_provider_iterable.state.dialects.redshift import Redshift
-from airflow_provider_iterable.state.erasure import ErasingSession
-from airflow_provider_iterable.state.ledger import Ledger
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.warehouse import Comparison
+from airflow_provider_iterable.state.tables.comparison import Comparison
+from airflow_provider_iterable.state.tables.dialects import DIALECTS, NotInSql
+from airflow_provider_iterable.state.tables.dialects.redshift import Redshift
+from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.ledger import Ledger
 from tests.services import postgres_uri
 from tests.state import test_warehouse
 from tests.state.contract import HERE, MAPPING, NASTY, StoreContract, entry, fresh, keep, kept
@@ -302,10 +302,10 @@ def test_a_lease_lasts_a_second_longer_than_it_says(redshift: RedshiftHook) -> N
         execute(redshift, insert + f"SELECT '{sync_id}', 'x', '', 1, 'somebody', {now} + 500 - {ago}")
         execute(redshift, f"UPDATE iterable_sync_lease SET expires_at = {now} - {ago} WHERE sync_id = '{sync_id}'")
         statement = DIALECTS["redshift"].takes[0]
-        bound = statement.replace("{lease}", "iterable_sync_lease").replace("<now>", now)
+        bound = statement.replace("{lease}", "iterable_sync_lease").replace("{now}", now)
         for name, value in (("sync_id", f"'{sync_id}'"), ("attempt", "1"), ("lasts", "1000")):
-            bound = bound.replace(f"<{name}>", value)
-        bound = re.sub(r"<\w+>", "'me'", bound)
+            bound = bound.replace(f":{name}", value)
+        bound = re.sub(r":\w+", "'me'", bound)
         execute(redshift, bound)
         found = execute(redshift, f"SELECT holder FROM iterable_sync_lease WHERE sync_id = '{sync_id}'")
         assert [("me" if taken else "x",)] == found
@@ -356,12 +356,12 @@ def test_a_parser_understands_all_that_a_run_sends(warehouse: Warehouse) -> None
         session.others()
     book = Book(Tables(hook))
     book.run(accepted(1, 2), refused(2), calls=[call(1)])
-    with closing(Ledger(TableState(), hook, "project", "forget", 3, lambda: 1e9)) as ledger:
+    with closing(Ledger(hook, None, "project", "forget", 3, lambda: 1e9)) as ledger:
         ledger.admit()
         ledger.attempts()
     for lifts in (False, True):
         scope = Scope(fresh(), {**HERE, "type": "privacy"}, MAPPING)
-        with closing(ErasingSession(TableState(), scope, hook, lifts)) as erasing:
+        with closing(ErasingSession(scope, hook, lifts=lifts)) as erasing:
             erasing.commit({"[1]": entry(1, "a@x.io")})
     kinds = {type(parsed(statement)): statement for statement in SENT}
     assert {exp.Create, exp.Insert, exp.Update, exp.Delete, exp.Select, exp.Commit, exp.Set, exp.Command} == set(kinds)

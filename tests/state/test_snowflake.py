@@ -11,7 +11,7 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.state import test_warehouse
 from tests.state.contract import StoreContract, entry, fresh, keep, kept, key_of
 from tests.state.test_table import Tables

@@ -26,10 +26,13 @@ from airflow_provider_iterable.errors import ConfigurationError, DestinationChan
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state import table as state_table
-from airflow_provider_iterable.state.dialects import DIALECTS, UNFIT
-from airflow_provider_iterable.state.scope import Header, Scope, Session
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, MAX_SYNC_ID, TableSession
+from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.store import Header, Session
+from airflow_provider_iterable.state.tables import connection as state_table
+from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE
+from airflow_provider_iterable.state.tables.dialects import DIALECTS, UNFIT
+from airflow_provider_iterable.state.tables.entries import MAX_SYNC_ID
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.services import mysql_uri, postgres_uri
 from tests.state.contract import HERE, MAPPING, StoreContract, drain, entry, fresh, keep, kept, memories
 
@@ -88,7 +91,7 @@ class Tables:
         scope = Scope(sync_id, destination, mapping, hook=lambda conn_id: self.hook, resync=resync)
         if hook is None and patience == COMMIT_PATIENCE:
             return TableState("state", self.schema).open(scope)
-        return TableSession(TableState("state", self.schema), scope, hook or self.hook, patience)
+        return TableSession(scope, hook or self.hook, self.schema, patience=patience)
 
 
 def execute(hook: DbApiHook, *statements: str) -> list[tuple[Any, ...]]:
@@ -665,7 +668,7 @@ PAIR_MANY = """
 import sys
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from airflow_provider_iterable.engine.vocabulary import Entry
-from airflow_provider_iterable.state.table import TableState
+from airflow_provider_iterable.state.tables.store import TableState
 from airflow_provider_iterable.state.scope import Scope
 
 class Keyed:

@@ -23,14 +23,17 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
 from airflow_provider_iterable.sandbox import Sandbox
-from airflow_provider_iterable.state import ObjectState, TableState, XComState, audit_tables, ledger
-from airflow_provider_iterable.state.audit_tables import AUDIT
-from airflow_provider_iterable.state.erasure import ERASURE, ErasingSession
-from airflow_provider_iterable.state.folder import FORMAT
-from airflow_provider_iterable.state.layout import Addition, Layout, Step
-from airflow_provider_iterable.state.ledger import LEDGER, Ledger, project_of
+from airflow_provider_iterable.state import ObjectState, TableState, XComState
+from airflow_provider_iterable.state.objects.folder import FORMAT
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import STATE, TableSession
+from airflow_provider_iterable.state.tables import audit as audit_tables
+from airflow_provider_iterable.state.tables import ledger
+from airflow_provider_iterable.state.tables.audit import AUDIT
+from airflow_provider_iterable.state.tables.entries import STATE
+from airflow_provider_iterable.state.tables.erasure import ERASURE, ErasingSession
+from airflow_provider_iterable.state.tables.layout import Addition, Layout, Step
+from airflow_provider_iterable.state.tables.ledger import LEDGER, Ledger, project_of
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.services import mysql_uri, postgres_uri
 from tests.state.contract import memories
 from tests.state.test_table import Unsteady, execute, needs_duckdb
@@ -81,7 +84,7 @@ class Old:
     def session(self, hook: Any = None, sync_id: str = "dag.users_by_worker", **store: Any) -> TableSession:
         """Open the state of a sync."""
         destination = {"host": self.iterable.url, "match": "email", "type": "users"}
-        return TableSession(TableState(**store), Scope(sync_id, destination), hook or self.hook, patience=1.0)
+        return TableSession(Scope(sync_id, destination), hook or self.hook, patience=1.0, **store)
 
 
 @pytest.fixture(params=DATABASES)
@@ -121,7 +124,7 @@ def next_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
     state = with_column(STATE, "state", "sent_at", "BIGINT", "UPDATE {state} SET sent_at = 7 WHERE sent_at IS NULL")
     state = with_column(state, "header", "project", "{text}")
     audit = with_column(AUDIT, "runs", "dag_id", "VARCHAR(250)")
-    audit = with_column(audit, "changelog", "checked_at", "<time>")
+    audit = with_column(audit, "changelog", "checked_at", "{time}")
     monkeypatch.setattr(TableSession, "layouts", (state,))
     monkeypatch.setattr(ErasingSession, "layouts", (state, audit, ERASURE))
     monkeypatch.setattr(audit_tables, "AUDIT", audit)
@@ -277,7 +280,7 @@ def test_of_many_who_upgrade_at_once_each_finds_the_tables_upgraded(old: Old, mo
     def open_(number: int) -> None:
         try:
             barrier.wait(20)
-            TableSession(TableState(), Scope(f"dag.sync_{number}", {}), old.hook).close()
+            TableSession(Scope(f"dag.sync_{number}", {}), old.hook).close()
         except Exception as error:
             failures.append(error)
 
@@ -365,8 +368,8 @@ def test_the_statements_of_the_page_make_what_runs_need(old: Old, monkeypatch: p
         execute(old.hook, *script.split(";\n"))
         for name, by in ((made, old.hook), (told, hook)):
             store = TableState("state", name)
-            ErasingSession(store, HERE, by, lifts=False).close()
-            Ledger(store, by, "one", "forget", 1, lambda: 1e9).close()
+            ErasingSession(HERE, by, store.schema, lifts=False).close()
+            Ledger(by, store.schema, "one", "forget", 1, lambda: 1e9).close()
         shapes = [
             execute(old.hook, statement.format(name))
             for statement in (

@@ -30,11 +30,11 @@ from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.dialects import sqlite
-from airflow_provider_iterable.state.memory import MemoryState, tombstone
+from airflow_provider_iterable.state.memory import MemoryState
+from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
-from airflow_provider_iterable.state.table import Compare
-from airflow_provider_iterable.state.warehouse import BY_THE_DATABASE, BY_THE_WORKER, WarehouseSession
+from airflow_provider_iterable.state.tables.dialects import sqlite
+from airflow_provider_iterable.state.tables.warehouse import BY_THE_DATABASE, BY_THE_WORKER, Compare, WarehouseSession
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 from tests.fakes import a_spool, close_spools
 from tests.state.contract import HERE, MAPPING, NASTY, fresh

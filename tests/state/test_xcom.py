@@ -15,7 +15,8 @@ from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import XComState
-from airflow_provider_iterable.state.scope import Scope, Session
+from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.store import Session
 from airflow_provider_iterable.state.xcom import EVENTS_LOOKED_AT, XComSession, encode, latest
 from tests.airflow_db import AIRFLOW, Dags, airflow_db, dags, run_dag  # noqa: F401 (fixtures)
 from tests.state.contract import HERE, MAPPING, StoreContract, entry, fresh, keep, kept, planned

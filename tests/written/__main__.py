@@ -22,7 +22,7 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import ObjectState, XComState
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import Tables
+from airflow_provider_iterable.state.tables.connection import Tables
 from tests.services import mysql_uri, postgres_uri
 from tests.state.test_table import execute
 from tests.written import (

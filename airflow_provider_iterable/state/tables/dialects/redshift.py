@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.sql.drivers import plain_cursor
-from airflow_provider_iterable.state.dialects.vocabulary import (
+from airflow_provider_iterable.state.tables.dialects.vocabulary import (
     TAKE_OVER_OR_BEGIN,
     Dialect,
     NotInSql,
@@ -146,7 +146,7 @@ def _clear(table: str, values: Mapping[str, str], key: Sequence[str], source: st
     """Write the statement that takes away rows with these keys, of which one column at most is of the source."""
     met = (
         f"{name} = {values[name]}"
-        if "{p}" in values[name]
+        if values[name].startswith(":")
         else f"{name} IN (SELECT {values[name]} FROM ({source}) AS given)"
         for name in key
     )
@@ -177,7 +177,7 @@ REDSHIFT = Dialect(
     # A text has at most 65,535 bytes.
     rows=parts(
         lambda number: f"part[{number}]::VARCHAR(65535)",
-        "(SELECT JSON_PARSE(CAST({p} AS VARCHAR(65535))) AS listed) AS lists, lists.listed AS part",
+        "(SELECT JSON_PARSE(CAST(:json AS VARCHAR(65535))) AS listed) AS lists, lists.listed AS part",
     ),
     upsert=_insert,
     clears=_clear,
@@ -185,7 +185,7 @@ REDSHIFT = Dialect(
     # A transaction sees what was there at its first query: it begins anew, and with the lock. The clock has seconds.
     taking=("COMMIT", "LOCK TABLE {lease}"),
     takes=tuple(
-        statement.replace("expires_at <= <now>", "expires_at <= <now> - 1000") for statement in TAKE_OVER_OR_BEGIN
+        statement.replace("expires_at <= {now}", "expires_at <= {now} - 1000") for statement in TAKE_OVER_OR_BEGIN
     ),
     most=15_000,
     batches=10,

@@ -28,34 +28,34 @@ def on_conflict(table: str, values: Mapping[str, str], key: Sequence[str], sourc
     return f"INSERT INTO {table} ({columns}) {rows} ON CONFLICT ({', '.join(key)}) DO {then}"
 
 
-_FREE = "holder = <holder> OR expires_at <= <now> OR (instance = <instance> AND attempt < <attempt>)"
+_FREE = "holder = :holder OR expires_at <= {now} OR (instance = :instance AND attempt < :attempt)"
 TAKE = (
     "INSERT INTO {lease} AS held (sync_id, holder, instance, attempt, label, expires_at) "
-    "VALUES (<sync_id>, <holder>, <instance>, <attempt>, <label>, <now> + <lasts>) "
+    "VALUES (:sync_id, :holder, :instance, :attempt, :label, {now} + :lasts) "
     "ON CONFLICT (sync_id) DO UPDATE SET holder = excluded.holder, instance = excluded.instance, "
     "attempt = excluded.attempt, label = excluded.label, expires_at = excluded.expires_at "
-    "WHERE held.holder = excluded.holder OR held.expires_at <= <now> "
+    "WHERE held.holder = excluded.holder OR held.expires_at <= {now} "
     "OR (held.instance = excluded.instance AND held.attempt < excluded.attempt)",
 )
 """Take a lease by compare-and-swap, in one statement."""
 TAKE_OVER_OR_BEGIN = (
-    "UPDATE {lease} SET holder = <holder>, instance = <instance>, attempt = <attempt>, label = <label>, "
-    f"expires_at = <now> + <lasts> WHERE sync_id = <sync_id> AND ({_FREE})",
+    "UPDATE {lease} SET holder = :holder, instance = :instance, attempt = :attempt, label = :label, "
+    f"expires_at = {{now}} + :lasts WHERE sync_id = :sync_id AND ({_FREE})",
     "INSERT INTO {lease} (sync_id, holder, instance, attempt, label, expires_at) "
-    "SELECT <sync_id>, <holder>, <instance>, <attempt>, <label>, <now> + <lasts> FROM (SELECT 1 AS one) AS once "
-    "WHERE NOT EXISTS (SELECT 1 FROM {lease} WHERE sync_id = <sync_id>)",
+    "SELECT :sync_id, :holder, :instance, :attempt, :label, {now} + :lasts FROM (SELECT 1 AS one) AS once "
+    "WHERE NOT EXISTS (SELECT 1 FROM {lease} WHERE sync_id = :sync_id)",
 )
 """The same in two, of which the second is tried where the first changed no row."""
 
 
 MERGE_LEASE = (
-    "MERGE INTO {lease} AS held USING (SELECT <sync_id> AS sync_id, <holder> AS holder, <instance> AS instance, "
-    "<attempt> AS attempt, <label> AS label) AS new ON held.sync_id = new.sync_id "
-    "WHEN MATCHED AND (held.holder = new.holder OR held.expires_at <= <now> "
+    "MERGE INTO {lease} AS held USING (SELECT :sync_id AS sync_id, :holder AS holder, :instance AS instance, "
+    ":attempt AS attempt, :label AS label) AS new ON held.sync_id = new.sync_id "
+    "WHEN MATCHED AND (held.holder = new.holder OR held.expires_at <= {now} "
     "OR (held.instance = new.instance AND held.attempt < new.attempt)) THEN UPDATE SET holder = new.holder, "
-    "instance = new.instance, attempt = new.attempt, label = new.label, expires_at = <now> + <lasts> "
+    "instance = new.instance, attempt = new.attempt, label = new.label, expires_at = {now} + :lasts "
     "WHEN NOT MATCHED THEN INSERT (sync_id, holder, instance, attempt, label, expires_at) "
-    "VALUES (new.sync_id, new.holder, new.instance, new.attempt, new.label, <now> + <lasts>)",
+    "VALUES (new.sync_id, new.holder, new.instance, new.attempt, new.label, {now} + :lasts)",
 )
 """The same by a merge, where merges wait for one another and keys are not checked."""
 
@@ -130,18 +130,18 @@ class Comparing(Protocol):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one database says what the state needs; ``{p}`` is a placeholder for a parameter.
+    """How one database says what the state needs; ``:name`` stands for a value.
 
-    :param rows: gives a table expression that turns a JSON array of arrays into rows of columns with these names
+    :param rows: gives a query that turns ``:json``, an array of arrays, into rows of columns with these names
     :param now: its time, in milliseconds since the epoch
     :param time: the type of a time
     :param moment: makes a time of a text, ``{value}``, which is in UTC
     :param some: a condition that ``{limit}`` rows of ``{table}`` meet, of those that meet ``{where}``
     :param comparing: compares; a new one for each model
-    :param keys: a table expression that turns a JSON array of keys into rows; empty: each key is a parameter
+    :param keys: a query that turns ``:json``, an array of keys, into rows; empty: each key is a value
     :param upsert: writes the statement that stores rows, see :func:`on_conflict`
     :param clears: writes the statement that takes rows with the same key away first, where no statement does both; its
-        parameters are those of the key, which come first, and the source's, which is the last
+        values are among those of ``upsert``
     :param make: rewrites the statement that makes a table
     :param takes: takes a lease: the statements are tried in turn, until one changes a row
     :param digests: the SHA-256 of ``w`` in hexadecimal; empty: the worker makes it
@@ -161,15 +161,15 @@ class Dialect:
     :param denied: tells the errors that mean a lack of rights
     :param begins: whether transactions are begun and ended by statements rather than by the driver
     :param indexes: whether a column with an index can be overwritten, and needs one to be searched
-    :param indexed: a query that tells whether the index of a table, in a schema or none, is there; empty: making it
-        looks for it
+    :param indexed: a query that tells whether ``:index`` of ``:table``, in ``:schema`` or none, is there; empty: making
+        it looks for it
     :param prefixes: columns of which an index holds the beginning
     :param text: the type of texts of any length
     :param storage: what follows the columns of a new table
     :param tuned: by table, statements after it is made
     :param cursor: opens a cursor on a new connection, and makes that fit
     :param idle: a condition that is always met, and lets the database end a transaction in whose midst its client
-        stopped for ``<ms>``: such a client would lock out who takes over a lease
+        stopped for ``:ms`` milliseconds, a text: such a client would lock out who takes over a lease
     :param taking: statements before a lease is taken: not to wait long for somebody's transaction
     :param beating: statements before it is renewed alone: not to be in anybody's way
     :param limits: statements before the audit tables are written: nothing there is worth waiting long for

@@ -7,7 +7,14 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.state.dialects.vocabulary import MERGE_LEASE, Dialect, Typed, merge, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import (
+    MERGE_LEASE,
+    Dialect,
+    Typed,
+    merge,
+    parts,
+    refused,
+)
 
 _KINDS = (
     *("fixed", "real", "text", "date", "timestamp", "variant", "timestamp_ltz", "timestamp_tz", "timestamp_ntz"),
@@ -117,8 +124,8 @@ def _utc(c: str) -> str:
 
 
 SNOWFLAKE = Dialect(
-    rows=parts(lambda number: f"value[{number}]::VARCHAR", "LATERAL FLATTEN(INPUT => PARSE_JSON({p}))"),
-    keys="SELECT value::VARCHAR AS k FROM LATERAL FLATTEN(INPUT => PARSE_JSON({p}))",
+    rows=parts(lambda number: f"value[{number}]::VARCHAR", "LATERAL FLATTEN(INPUT => PARSE_JSON(:json))"),
+    keys="SELECT value::VARCHAR AS k FROM LATERAL FLATTEN(INPUT => PARSE_JSON(:json))",
     upsert=merge,
     takes=MERGE_LEASE,
     most=250_000,  # a statement has at most a megabyte

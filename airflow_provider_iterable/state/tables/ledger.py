@@ -14,8 +14,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
-from airflow_provider_iterable.state.layout import Layout, establish
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, Tables, TableState
+from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE, Tables
+from airflow_provider_iterable.state.tables.layout import Layout, establish
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -33,7 +33,6 @@ LEDGER = Layout(
         "attempt VARCHAR(32) NOT NULL, attempted_at BIGINT NOT NULL, PRIMARY KEY (project, action, attempt))"
     },
 )
-_WHERE = "WHERE project = {p} AND action = {p} AND attempted_at > {p}"
 
 
 def project_of(host: str, api_key: str) -> str:
@@ -46,8 +45,8 @@ class Ledger:
 
     It has a connection and a thread of its own: attempts are made in the pool, and a connection stays in one thread.
 
-    :param store: where the state is
-    :param hook: the store's SQL hook
+    :param hook: the SQL hook of the state's tables
+    :param schema: their schema
     :param project: what names the project, such as :func:`project_of`
     :param action: what is attempted
     :param limit: attempts in 24 hours
@@ -57,8 +56,8 @@ class Ledger:
 
     def __init__(
         self,
-        store: TableState,
         hook: DbApiHook,
+        schema: str | None,
         project: str,
         action: str,
         limit: int,
@@ -68,7 +67,7 @@ class Ledger:
         self.limit, self.clock = limit, clock
         self._whose = (project, action)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._tables = _LedgerTables(store, hook, patience)
+        self._tables = _LedgerTables(hook, schema, patience)
         try:
             self._do(self._tables.prepare)
             self._do(lambda: self._tables.forget(self._milliseconds(-KEPT_DAYS * DAY)))
@@ -142,26 +141,30 @@ class _LedgerTables(Tables):
         establish(self, (LEDGER,), "the ledger of Iterable's daily quota", "Nothing was sent.")
 
     def attempts(self, project: str, action: str, since: int) -> list[int]:
-        query = self._sql("SELECT attempted_at FROM {ledger} " + _WHERE + " ORDER BY attempted_at")
-        return [moment for (moment,) in self._patiently(lambda: self._fetch(query, (project, action, since)))]
+        query = (
+            "SELECT attempted_at FROM {ledger} "
+            "WHERE project = :project AND action = :action AND attempted_at > :since ORDER BY attempted_at"
+        )
+        found = self.patiently(lambda: self.find(query, project=project, action=action, since=since))
+        return [moment for (moment,) in found]
 
     def add(self, project: str, action: str, attempt: str, moment: int) -> None:
-        columns = ("project", "action", "attempt", "attempted_at")
-        values = dict.fromkeys(columns, "{p}")
-        self._patiently(lambda: self._replace("ledger", values, columns[:3], (project, action, attempt, moment)))
+        values = {"project": project, "action": action, "attempt": attempt, "attempted_at": moment}
+        columns = {name: f":{name}" for name in values}
+        self.patiently(lambda: self.replace("ledger", columns, ("project", "action", "attempt"), values))
 
     def withdraw(self, project: str, action: str, attempt: str) -> None:
-        statement = self._sql("DELETE FROM {ledger} WHERE project = {p} AND action = {p} AND attempt = {p}")
-        self._patiently(lambda: self._execute(statement, (project, action, attempt)))
+        statement = "DELETE FROM {ledger} WHERE project = :project AND action = :action AND attempt = :attempt"
+        self.patiently(lambda: self.change(statement, project=project, action=action, attempt=attempt))
 
     def rename(self, former: str, name: str) -> None:
-        statement = self._sql("UPDATE {ledger} SET project = {p} WHERE project = {p}")
-        self._patiently(lambda: self._execute(statement, (name, former)))
+        statement = "UPDATE {ledger} SET project = :name WHERE project = :former"
+        self.patiently(lambda: self.change(statement, name=name, former=former))
 
     def forget(self, before: int) -> None:
         """Drop attempts that count no more, of whatever project."""
-        statement = self._sql("DELETE FROM {ledger} WHERE attempted_at < {p}")
-        self._patiently(lambda: self._execute(statement, (before,)))
+        statement = "DELETE FROM {ledger} WHERE attempted_at < :before"
+        self.patiently(lambda: self.change(statement, before=before))
 
 
 def _moment(seconds: float) -> datetime:

@@ -1,4 +1,4 @@
-"""The same table, where the database does the comparing: only rows with news leave it; knows SQL, not what rows mean.
+"""The same tables, where the database does the comparing: only rows with news leave it; knows not what rows mean.
 
 When the state tables are on the model's own connection, one statement joins the model with what is remembered. It
 names each row as the worker would (:func:`airflow_provider_iterable.mapping.key_text`), digests the columns that the
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_iterable.engine.vocabulary import (
     Duplicate,
@@ -28,129 +26,31 @@ from airflow_provider_iterable.engine.vocabulary import (
     Sync,
 )
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
-from airflow_provider_iterable.mapping import MAX_KEY_TEXT
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.sql.drivers import wrap_error
 from airflow_provider_iterable.sql.model import Model
-from airflow_provider_iterable.state.dialects import DIALECTS, Comparing, NotInSql
-from airflow_provider_iterable.state.memory import tombstone
+from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, TableSession
+from airflow_provider_iterable.state.tables.comparison import FINGERPRINT, KEY, Comparison
+from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE
+from airflow_provider_iterable.state.tables.dialects import Comparing, NotInSql
+from airflow_provider_iterable.state.tables.lease import SECONDS
+from airflow_provider_iterable.state.tables.session import TableSession
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    from airflow_provider_iterable.state.table import TableState
-
 log = logger(__name__)
 
+Compare = Literal["auto", "database", "worker"]
 NOTE = "comparison"
 """The note that tells which scheme and recipe the sync's fingerprints are of; none where the worker made them."""
 KEYS_AT_ONCE = 20_000
 """Keys in one statement that reads rows again: each statement runs the model."""
-_KEY, _FINGERPRINT = -5, -1
-"""Where key text and fingerprint stand in a line: after the model's columns, so that a line serves as a row."""
 _ONCE = 'so each row goes again once, unless a run with resync="baseline" comes first'
 BY_THE_DATABASE = f"rows are compared by the database now, and were by the worker before, {_ONCE}"
 BY_THE_WORKER = f"rows are compared by the worker now, and were by the database before, {_ONCE}"
 BY_ANOTHER_DATABASE = f"rows are compared by another kind of database than before, {_ONCE}"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The statements that compare one model with one sync's state.
-
-    :param model: the model, whose columns are known
-    :param comparing: the kind of database
-    :param rows: the model with key text ``k``, fingerprint ``f`` and its columns ``c0``, ``c1``, ...
-    :param remembered: the state's keys and fingerprints, as ``record_key`` and ``fingerprint``
-    :param identity: scheme and recipe, as noted beside the state
-    """
-
-    model: Model
-    comparing: Comparing
-    rows: str
-    remembered: str
-    identity: str
-
-    @classmethod
-    def of(cls, model: Model, comparing: Comparing, recipe: Recipe, table: str, sync_id: str) -> Comparison:
-        """Write the parts of the statements.
-
-        :raises NotInSql: the database cannot do it with such columns
-        """
-        columns = model.columns
-        parts = [comparing.key_part(number, columns[number]) for number in recipe.key]
-        digested = sorted(set(recipe.columns), key=lambda number: columns[number])
-        families = [(columns[number], comparing.family(number, columns[number])) for number in digested]
-        digest = sha256(repr((recipe.text, families)).encode()).hexdigest()[:32]
-        every = ", ".join(f"c{number}" for number in range(len(columns)))
-        key, fingerprint = comparing.key(parts, MAX_KEY_TEXT), comparing.fingerprint(digest, digested)
-        return cls(
-            model,
-            comparing,
-            f"WITH iterable_model ({every}) AS (\n{model.sql}\n), "
-            f"iterable_rows AS {comparing.once}(SELECT {key} AS k, {fingerprint} AS f, {every} FROM iterable_model)",
-            f"iterable_remembered AS (SELECT record_key, fingerprint, ref FROM {table} "
-            f"WHERE sync_id = {_literal(model, comparing, sync_id)} AND fingerprint <> '')",
-            f"{comparing.scheme} {digest}",
-        )
-
-    @property
-    def _columns(self) -> str:
-        return ", ".join(f"r.c{number}" for number in range(len(self.model.columns)))
-
-    def news(self, every: bool = False, again: Sequence[int] = ()) -> _Statement:
-        """Rows whose fingerprint is not remembered under their key, or every row, and remembered keys without a row.
-
-        :param again: positions of columns: where one has a value, an unchanged row is returned as well, if it is the
-            only one that has its key
-        """
-        full = self.comparing.joins_fully
-        # Not IS DISTINCT FROM, which not every database knows.
-        news = f"{'r.f IS NULL OR ' if full else ''}s.fingerprint IS NULL OR r.f <> s.fingerprint"
-        if again:
-            carries = " OR ".join(f"r.c{number} IS NOT NULL" for number in again)
-            single = "SELECT k FROM iterable_rows WHERE k IS NOT NULL GROUP BY k HAVING count(*) = 1"
-            news = f"{news} OR (({carries}) AND r.k IN ({single}))"
-        joined = (
-            f"{self.rows}, {self.remembered} "
-            f"SELECT {self._columns}, r.k, s.record_key, s.fingerprint, s.ref, r.f FROM iterable_rows AS r "
-            f"{'FULL' if full else 'LEFT'} JOIN iterable_remembered AS s ON s.record_key = r.k "
-            f"WHERE {'TRUE' if every else news}"
-        )
-        gone = "" if full else f" UNION ALL {self.comparing.gone(len(self.model.columns))}"
-        return _Statement(self, joined + gone, count=True)
-
-    @property
-    def _every(self) -> str:
-        nothing = "NULL AS record_key, NULL AS fingerprint, NULL AS ref"
-        return f"{self.rows} SELECT {self._columns}, r.k, {nothing}, r.f FROM iterable_rows AS r"
-
-    def first(self) -> _Statement:
-        """All rows: nothing is remembered."""
-        return _Statement(self, self._every, count=True)
-
-    def duplicates(self) -> _Statement:
-        """Keys that several rows have, how many, and how many of these are unchanged."""
-        return _Statement(
-            self,
-            f"{self.rows}, {self.remembered} "
-            "SELECT r.k, count(*) AS n, count(s.record_key) AS quiet "
-            "FROM iterable_rows AS r LEFT JOIN iterable_remembered AS s "
-            "ON s.record_key = r.k AND s.fingerprint = r.f WHERE r.k IS NOT NULL GROUP BY r.k HAVING count(*) > 1",
-        )
-
-    def some(self, keys: Sequence[str]) -> _Statement:
-        """Rows with these keys."""
-        literals = ", ".join(_literal(self.model, self.comparing, key) for key in keys)
-        return _Statement(self, f"{self._every} WHERE r.k IN ({literals})")
-
-
-def _literal(model: Model, comparing: Comparing, text: str) -> str:
-    """Return a literal; nothing can be bound beside the model's own parameters, whose style may give ``%`` a sense."""
-    literal = comparing.quote(text)
-    return literal.replace("%", "%%") if model.parameters and "%" in model.hook.placeholder else literal
 
 
 class WarehouseSession(TableSession):
@@ -158,35 +58,39 @@ class WarehouseSession(TableSession):
 
     def __init__(
         self,
-        store: TableState,
         scope: Scope,
         hook: DbApiHook,
+        schema: str | None = None,
+        lease_seconds: float = SECONDS,
         patience: float = COMMIT_PATIENCE,
+        *,
+        compare: Compare = "auto",
+        conn_id: str | None = None,
     ) -> None:
-        super().__init__(store, scope, hook, patience)
-        self._model, self._compare = scope.model, store.compare
+        super().__init__(scope, hook, schema, lease_seconds, patience)
+        self._model, self._compare = scope.model, compare
         self._comparing: Comparing | None = None
         self._why_not = 'compare="worker"'
         self._comparison: Comparison | None = None
         try:
-            if scope.model is not None and self._compare != "worker":
-                self._describe(scope.model, store.conn_id)
+            if scope.model is not None and compare != "worker":
+                self._describe(scope.model, conn_id)
         except BaseException:
             self.close()
             raise
 
     def _describe(self, model: Model, conn_id: str | None) -> None:
         """Learn the model's columns and their types without running it."""
-        kind = self._hook.conn_type
+        dialect = self.tables.dialect
         try:
             own = str(getattr(model.hook, model.hook.conn_name_attr))
             if conn_id not in (None, own):
                 raise NotInSql(f"the state is in connection {conn_id}, the model in {own}")
-            if kind not in DIALECTS:
-                raise NotInSql(f"connections of type {kind!r} are not supported")
-            if not DIALECTS[kind].tried and self._compare == "auto":
-                raise NotInSql(f'comparing in {kind} was run on no real server yet; compare="database" asks for it')
-            comparing = DIALECTS[kind].comparing()
+            if not dialect.tried and self._compare == "auto":
+                raise NotInSql(
+                    f'comparing in {self.tables.kind} was run on no real server yet; compare="database" asks for it'
+                )
+            comparing = dialect.comparing()
             model.describe(comparing.describe)
             self._comparing = comparing
         except NotInSql as error:
@@ -211,7 +115,7 @@ class WarehouseSession(TableSession):
                     f'The database cannot compare the rows of this sync: {error}. Set compare="auto".'
                 ) from None
             log.info("Rows are compared by the worker: %s.", error)
-        self._explain()
+        self._say_why_rows_go_again()
         return super()._pair(sync, chunks) if self._comparison is None else self._compared(sync, self._comparison)
 
     def _compose(self, recipe: Recipe | None) -> Comparison:
@@ -219,9 +123,9 @@ class WarehouseSession(TableSession):
             raise NotInSql(self._why_not)
         if recipe is None:
             raise NotInSql("rows of this type of sync are named by the worker")
-        return Comparison.of(self._model, self._comparing, recipe, self._names["state"], self._scope.sync_id)
+        return Comparison.of(self._model, self._comparing, recipe, self.tables.names["state"], self._scope.sync_id)
 
-    def _explain(self) -> None:
+    def _say_why_rows_go_again(self) -> None:
         """Say why rows go again that did not change: a resync says so itself."""
         before, now = self.notes.get(NOTE, ""), "" if self._comparison is None else self._comparison.identity
         if self._new:
@@ -248,16 +152,16 @@ class WarehouseSession(TableSession):
 
     def _compared(self, sync: Sync, comparison: Comparison) -> Iterator[Pair]:
         yield Quiet(0, self)
-        tombstones = self._query("SELECT record_key FROM {state} WHERE sync_id = {p} AND fingerprint = ''")
-        erased = {name: 0 for (name,) in tombstones}
-        ((self.remembered,),) = self._query("SELECT count(*) FROM {state} WHERE sync_id = {p} AND fingerprint <> ''")
+        sync_id, entries = self._scope.sync_id, self._entries
+        erased = dict.fromkeys(entries.read(lambda: entries.keys(sync_id, erased=True)), 0)
+        self.remembered = entries.read(lambda: entries.count(sync_id))
         every = self._scope.resync == "full"
         recipe: Recipe | None = getattr(sync, "recipe", None)
         again = () if recipe is None else recipe.again
         statement = comparison.news(every, again) if self.remembered else comparison.first()
         tally = _Tally()
         for chunk in statement.chunks():
-            yield from self._sorted(sync, chunk, erased, tally)
+            yield from self._named(sync, chunk, erased, tally)
         unchanged = statement.rows - tally.rows
         repeats = self._repeats(comparison, erased) if tally.repeats(unchanged, self.remembered) else []
         for _, rows, quiet in repeats if not every else ():
@@ -269,28 +173,28 @@ class WarehouseSession(TableSession):
         if not sync.keeps_leavers:
             self._lapsed = [name for name, rows in erased.items() if not rows]
 
-    def _sorted(self, sync: Sync, chunk: Sequence[Row], erased: dict[str, int], tally: _Tally) -> Iterator[Pair]:
+    def _named(self, sync: Sync, chunk: Sequence[Row], erased: dict[str, int], tally: _Tally) -> Iterator[Pair]:
         """Tell rows from keys without one, and name the rows."""
         lines: Sequence[Row] = chunk
-        if self.remembered and any(line[_FINGERPRINT] is None for line in chunk):
+        if self.remembered and any(line[FINGERPRINT] is None for line in chunk):
             for *_, key, fingerprint, ref, absent in chunk:
                 if absent is None:
                     tally.gone += 1
                     yield Gone(key, Entry(bytes.fromhex(fingerprint), ref))
-            lines = [line for line in chunk if line[_FINGERPRINT] is not None]
+            lines = [line for line in chunk if line[FINGERPRINT] is not None]
             if not lines:
                 return
         tally.rows += len(lines)
         names = sync.keys(lines)
-        if list(names) != [line[_KEY] for line in lines]:
+        if list(names) != [line[KEY] for line in lines]:
             yield from (name for name in names if isinstance(name, Invalid))
             lines = self._agreeing(names, lines)
-        buried = [line[_KEY] for line in lines if tombstone(line[_KEY]) in erased] if erased else []
+        buried = [line[KEY] for line in lines if tombstone(line[KEY]) in erased] if erased else []
         if buried:
             for key in buried:
                 erased[tombstone(key)] += 1
             yield Erased(buried)
-            lines = [line for line in lines if tombstone(line[_KEY]) not in erased]
+            lines = [line for line in lines if tombstone(line[KEY]) not in erased]
         if not lines:
             return
         *_, keys, _, remembered, refs, fingerprints = zip(*lines, strict=True)
@@ -305,7 +209,7 @@ class WarehouseSession(TableSession):
         :raises ModelError: they do not
         """
         here = [name if isinstance(name, str) else None for name in names]
-        differing = sum(name != line[_KEY] for name, line in zip(here, lines, strict=True))
+        differing = sum(name != line[KEY] for name, line in zip(here, lines, strict=True))
         if differing:
             raise ModelError(
                 f"The database names {differing} rows otherwise than the worker does. Nothing was sent. Compare in the "
@@ -324,40 +228,15 @@ class WarehouseSession(TableSession):
 
     def bearers(self, refs: Sequence[str]) -> Mapping[str, str]:
         """Return the keys that remember one of these references, and which."""
-        query = "SELECT record_key, ref FROM {state} WHERE sync_id = {p} AND fingerprint <> '' AND ref IN ({keys})"
-        return dict(self._read(lambda: self.find(query, (self._scope.sync_id, list(refs)))))
+        return dict(self._entries.read(lambda: self._entries.bearers(self._scope.sync_id, refs)))
 
     def present(self, keys: Sequence[str]) -> Iterator[Present]:
         """Read rows by their keys, with their fingerprints."""
         assert self._comparison is not None
         for start in range(0, len(keys), KEYS_AT_ONCE):
             for chunk in self._comparison.some(keys[start : start + KEYS_AT_ONCE]).chunks():
-                found = [bytes.fromhex(line[_FINGERPRINT]) for line in chunk]
-                yield Present([line[_KEY] for line in chunk], chunk, [None] * len(chunk), found)
-
-    def _query(self, statement: str) -> list[tuple[Any, ...]]:
-        query = self._sql(statement)
-        return self._read(lambda: self._fetch(query, (self._scope.sync_id,)))
-
-
-class _Statement(Model):
-    """The model's query inside another one, with a count of its rows in the same snapshot where that is asked for."""
-
-    def __init__(self, comparison: Comparison, sql: str, *, count: bool = False) -> None:
-        model = comparison.model
-        super().__init__(model.hook, model.sql, model.parameters, model.chunk_size)
-        self.rows = 0
-        """Rows that the model has; known once the first chunk is drawn."""
-        self._counted = f"SELECT count(*) FROM (\n{self.sql}\n) AS iterable_model" if count else ""
-        self._comparing = comparison.comparing
-        self.sql = sql
-
-    def _prepare(self, connection: Any, cursor: Any) -> None:
-        plain = self._comparing.begin(connection, cursor)
-        if self._counted:
-            arguments = (self.parameters,) if self.parameters else ()
-            plain.execute(self._counted, *arguments)
-            ((self.rows,),) = plain.fetchall()
+                found = [bytes.fromhex(line[FINGERPRINT]) for line in chunk]
+                yield Present([line[KEY] for line in chunk], chunk, [None] * len(chunk), found)
 
 
 class _Tally:

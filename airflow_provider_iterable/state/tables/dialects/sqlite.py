@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, key_text
-from airflow_provider_iterable.state.dialects.vocabulary import Dialect, NotInSql, Typed, parts
+from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, NotInSql, Typed, parts
 
 _encode = msgspec.json.Encoder().encode
 _pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
@@ -88,8 +88,8 @@ def _fingerprint_of(digest: str, *packed: bytes) -> str:
 
 
 SQLITE = Dialect(
-    rows=parts(lambda number: f"json_extract(value, '$[{number}]')", "json_each({p})"),
-    keys="SELECT value AS k FROM json_each({p})",
+    rows=parts(lambda number: f"json_extract(value, '$[{number}]')", "json_each(:json)"),
+    keys="SELECT value AS k FROM json_each(:json)",
     schemas=False,
     now="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     making=("BEGIN IMMEDIATE",),  # the driver begins no transaction for a statement that makes a table

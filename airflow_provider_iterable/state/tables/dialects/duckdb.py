@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.state.dialects.vocabulary import Dialect, Typed, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
 
 
 class DuckDB(Typed):
@@ -96,8 +96,8 @@ class DuckDB(Typed):
 
 
 DUCKDB = Dialect(
-    rows=parts(lambda number: f"e[{number + 1}]", "(SELECT unnest(from_json({p}::JSON, '[[\"VARCHAR\"]]')) AS e)"),
-    keys="SELECT unnest(from_json({p}::JSON, '[\"VARCHAR\"]')) AS k",
+    rows=parts(lambda number: f"e[{number + 1}]", "(SELECT unnest(from_json(:json::JSON, '[[\"VARCHAR\"]]')) AS e)"),
+    keys="SELECT unnest(from_json(:json::JSON, '[\"VARCHAR\"]')) AS k",
     begins=True,
     indexes=False,
     now="epoch_ms(now())",

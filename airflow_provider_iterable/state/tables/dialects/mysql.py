@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.sql.drivers import plain_cursor
-from airflow_provider_iterable.state.dialects.vocabulary import TAKE_OVER_OR_BEGIN, Dialect, Typed, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import TAKE_OVER_OR_BEGIN, Dialect, Typed, refused
 
 _TEXT = "text"
 _KINDS = {
@@ -191,7 +191,7 @@ def _denied(error: Exception) -> bool:
 def _rows(names: Sequence[str]) -> str:
     kind = "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     columns = ", ".join(f"{name} {kind} PATH '$[{number}]'" for number, name in enumerate(names))
-    return f"SELECT {', '.join(names)} FROM JSON_TABLE({{p}}, '$[*]' COLUMNS ({columns})) AS parts"
+    return f"SELECT {', '.join(names)} FROM JSON_TABLE(:json, '$[*]' COLUMNS ({columns})) AS parts"
 
 
 MYSQL = Dialect(
@@ -204,7 +204,7 @@ MYSQL = Dialect(
     text="MEDIUMTEXT",
     storage=" ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     indexed="SELECT 1 FROM information_schema.statistics "
-    "WHERE table_schema = COALESCE({p}, DATABASE()) AND table_name = {p} AND index_name = {p} LIMIT 1",
+    "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table AND index_name = :index LIMIT 1",
     prefixes={"ref": "ref(191)"},
     counts=False,
     # A statement that makes or alters a table ends the transaction: what is locked by it would not be any more.

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from airflow_provider_iterable.state.dialects.databricks import DATABRICKS
-from airflow_provider_iterable.state.dialects.duckdb import DUCKDB
-from airflow_provider_iterable.state.dialects.mysql import MYSQL
-from airflow_provider_iterable.state.dialects.postgres import POSTGRES
-from airflow_provider_iterable.state.dialects.redshift import REDSHIFT
-from airflow_provider_iterable.state.dialects.snowflake import SNOWFLAKE
-from airflow_provider_iterable.state.dialects.sqlite import SQLITE
-from airflow_provider_iterable.state.dialects.unfit import UNFIT
-from airflow_provider_iterable.state.dialects.vocabulary import Comparing, Dialect, NotInSql
+from airflow_provider_iterable.state.tables.dialects.databricks import DATABRICKS
+from airflow_provider_iterable.state.tables.dialects.duckdb import DUCKDB
+from airflow_provider_iterable.state.tables.dialects.mysql import MYSQL
+from airflow_provider_iterable.state.tables.dialects.postgres import POSTGRES
+from airflow_provider_iterable.state.tables.dialects.redshift import REDSHIFT
+from airflow_provider_iterable.state.tables.dialects.snowflake import SNOWFLAKE
+from airflow_provider_iterable.state.tables.dialects.sqlite import SQLITE
+from airflow_provider_iterable.state.tables.dialects.unfit import UNFIT
+from airflow_provider_iterable.state.tables.dialects.vocabulary import Comparing, Dialect, NotInSql
 
 __all__ = ["DIALECTS", "UNFIT", "Comparing", "Dialect", "NotInSql"]
 

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Patch
-from airflow_provider_iterable.state.audit_tables import AUDIT, PERSON_INDEXES
-from airflow_provider_iterable.state.layout import Layout
-from airflow_provider_iterable.state.memory import tombstone
+from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.table import COMMIT_PATIENCE, STATE, TableSession, TableState, encode
+from airflow_provider_iterable.state.tables.audit import AUDIT, PERSON_INDEXES
+from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE, encode
+from airflow_provider_iterable.state.tables.entries import STATE
+from airflow_provider_iterable.state.tables.layout import Layout
+from airflow_provider_iterable.state.tables.lease import SECONDS
+from airflow_provider_iterable.state.tables.session import TableSession
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -36,14 +39,21 @@ class ErasingSession(TableSession):
     layouts: ClassVar[tuple[Layout, ...]] = (STATE, AUDIT, ERASURE)
 
     def __init__(
-        self, store: TableState, scope: Scope, hook: DbApiHook, lifts: bool, patience: float = COMMIT_PATIENCE
+        self,
+        scope: Scope,
+        hook: DbApiHook,
+        schema: str | None = None,
+        lease_seconds: float = SECONDS,
+        patience: float = COMMIT_PATIENCE,
+        *,
+        lifts: bool,
     ) -> None:
         self.lifts = lifts
         self.touched = 0
         """Entries of other syncs that became tombstones, or tombstones that were lifted."""
         self._refs: list[str] = []
         self._touched = 0
-        super().__init__(store, scope, hook, patience)
+        super().__init__(scope, hook, schema, lease_seconds, patience)
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch, and erase the people it is about, all or nothing."""
@@ -66,43 +76,44 @@ class ErasingSession(TableSession):
             self._bury()
 
     def _lift(self, refs: list[str]) -> None:
-        where = " FROM {state} WHERE fingerprint = '' AND ref IN ({keys})"
-        ((self._touched,),) = self._fetch(*self._about("SELECT count(*)" + where, refs))
+        where = " FROM {state} WHERE fingerprint = '' AND ref IN (:refs)"
+        self._touched = sum(count for (count,) in self.tables.find("SELECT count(*)" + where, refs=refs))
         if self._touched:
-            self._execute(*self._about("DELETE" + where, refs))
+            self.tables.change("DELETE" + where, refs=refs)
 
-    def _strike(self, where: str, *parameters: Any) -> None:
+    def _strike(self, where: str, **values: Any) -> None:
         """Delete what the audit tables have of a person."""
         for table in ("{changelog}", "{snapshot}"):
-            self._execute(*self._about(f"DELETE FROM {table} WHERE {where}", *parameters))
+            self.tables.change(f"DELETE FROM {table} WHERE {where}", **values)
 
     def _bury(self) -> None:
-        self._strike("person IN ({keys})", list(map(tombstone, self._refs)))
-        query = "SELECT sync_id, record_key, ref FROM {state} WHERE ref IN ({keys}) AND fingerprint <> ''"
+        self._strike("person IN (:people)", people=list(map(tombstone, self._refs)))
+        query = "SELECT sync_id, record_key, ref FROM {state} WHERE ref IN (:refs) AND fingerprint <> ''"
         entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for sync_id, key, ref in self._fetch(*self._about(query, self._refs)):
+        for sync_id, key, ref in self.tables.find(query, refs=self._refs):
             entries[sync_id].append((key, ref))
             self._touched += 1
         for sync_id, found in entries.items():
             keys = [key for key, _ in found]
-            self._strike("sync_id = {p} AND row_id IN ({keys})", sync_id, keys)
-            self.drop_known(sync_id, keys)
-            self._put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
+            self._strike("sync_id = :sync_id AND row_id IN (:keys)", sync_id=sync_id, keys=keys)
+            self._entries.drop_known(sync_id, keys)
+            self._entries.put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
         self._bury_intents()
 
     def _bury_intents(self) -> None:
         """Take people out of what runs announced that were killed, or are under way."""
         refs = set(self._refs)
-        for sync_id, number, part, text in self._fetch(
-            self._sql("SELECT sync_id, number, part, doubts FROM {intents}"), ()
-        ):
+        for sync_id, number, part, text in self.tables.find("SELECT sync_id, number, part, doubts FROM {intents}"):
             doubts = json.loads(text)
             found = [(key, ref) for key, _, ref, _ in doubts if ref in refs]
             if not found:
                 continue
             self._touched += len(found)
-            self._put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
-            self.change(
-                "UPDATE {intents} SET doubts = {p} WHERE sync_id = {p} AND number = {p} AND part = {p}",
-                (encode([doubt for doubt in doubts if doubt[2] not in refs]), sync_id, number, part),
+            self._entries.put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
+            self.tables.change(
+                "UPDATE {intents} SET doubts = :doubts WHERE sync_id = :sync_id AND number = :number AND part = :part",
+                doubts=encode([doubt for doubt in doubts if doubt[2] not in refs]),
+                sync_id=sync_id,
+                number=number,
+                part=part,
             )

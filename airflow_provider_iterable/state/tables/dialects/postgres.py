@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.sql.drivers import plain_cursor
-from airflow_provider_iterable.state.dialects.vocabulary import Dialect, Typed, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
 
 _UTF8 = "UTF8"
 _DENIED = ("42501", "25006")
@@ -141,19 +141,19 @@ def _denied(error: Exception) -> bool:
 POSTGRES = Dialect(
     cursor=_cursor,
     indexed="SELECT 1 FROM pg_catalog.pg_indexes "
-    "WHERE schemaname = coalesce({p}, current_schema()) AND tablename = {p} AND indexname = {p}",
+    "WHERE schemaname = coalesce(:schema, current_schema()) AND tablename = :table AND indexname = :index",
     making=(
         "SET LOCAL lock_timeout = '5s'",
         "SET LOCAL idle_in_transaction_session_timeout = '60s'",
         "SELECT pg_advisory_xact_lock(hashtext('iterable_sync'))",
     ),
     denied=_denied,
-    rows=parts(lambda number: f"e->>{number}", "jsonb_array_elements({p}::jsonb) AS t(e)"),
-    keys="SELECT k FROM json_array_elements_text({p}::json) AS t(k)",
+    rows=parts(lambda number: f"e->>{number}", "jsonb_array_elements(:json::jsonb) AS t(e)"),
+    keys="SELECT k FROM json_array_elements_text(:json::json) AS t(k)",
     now="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
     # A request's doubts live for as long as its answer takes: compressing them costs more than anything else there.
     tuned={"intents": ("ALTER TABLE {intents} ALTER COLUMN doubts SET STORAGE EXTERNAL",)},
-    idle=" AND set_config('idle_in_transaction_session_timeout', '<ms>', true) <> ''",
+    idle=" AND set_config('idle_in_transaction_session_timeout', :ms, true) <> ''",
     taking=("SET LOCAL lock_timeout = '5s'",),
     beating=("SET LOCAL lock_timeout = '5s'",),
     limits=("SET LOCAL lock_timeout = '5s'", "SET LOCAL statement_timeout = '60s'"),

@@ -13,14 +13,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.state.dialects import DIALECTS
-
-if TYPE_CHECKING:
-    from airflow_provider_iterable.state.table import Tables
+from airflow_provider_iterable.state.tables.connection import Tables
 
 log = logger(__name__)
 
@@ -77,7 +73,7 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
             return
     except Exception:  # whatever a driver calls a table that is not there
         if not tables.reached:
-            tables.transact(lambda: None, patiently=True)
+            tables.patiently(lambda: None)
     try:
         _make_as_far_as_allowed(tables, layouts, whose, outcome)
     except _Later as later:
@@ -136,13 +132,13 @@ def _make_patiently(tables: Tables, layouts: Collection[Layout]) -> None:
         except IterableSyncError:
             raise
         except Exception as error:
-            if DIALECTS[tables.kind].denied(error):
+            if tables.dialect.denied(error):
                 raise _Denied(type(error).__name__) from None
-    tables.transact(partial(_make, tables, layouts, bool(tables.schema)), patiently=True)
+    tables.patiently(partial(_make, tables, layouts, bool(tables.schema)))
 
 
 def _make(tables: Tables, layouts: Collection[Layout], schema: bool) -> None:
-    dialect = DIALECTS[tables.kind]
+    dialect = tables.dialect
     for statement in chain(dialect.making, _statements(tables, layouts, schema), dialect.made):
         tables.execute(statement)
 
@@ -155,7 +151,7 @@ def _statements(
     :param schema: whether the schema is made, too
     :param there: tables that are there; ``None``: each statement is executed before the next one is asked for
     """
-    dialect = DIALECTS[tables.kind]
+    dialect = tables.dialect
     if schema:
         yield "CREATE SCHEMA IF NOT EXISTS {schema}"
     for name, statement in _tables(layouts).items():
@@ -189,7 +185,7 @@ def _changes(tables: Tables, step: Step, is_there: Callable[[str], bool]) -> Ite
             yield change
         elif is_there(change.table) and change.column not in tables.columns(change.table):
             alter = f"ALTER TABLE {{{change.table}}} ADD COLUMN {change.column} {change.kind}"
-            yield DIALECTS[tables.kind].make(alter)
+            yield tables.dialect.make(alter)
 
 
 def _index(tables: Tables, name: str, table: str, *columns: str) -> Iterator[str]:
@@ -197,11 +193,11 @@ def _index(tables: Tables, name: str, table: str, *columns: str) -> Iterator[str
 
     It is looked for where that can be: Postgres locks the table even if the index is there.
     """
-    dialect = DIALECTS[tables.kind]
+    dialect = tables.dialect
     if not dialect.indexes:
         return
-    whole = (tables.written(f"{{{table}}}").rpartition(".")[2], tables.written(name))
-    if dialect.indexed and tables.find(dialect.indexed, (tables.schema, *whole)):
+    whole = {"table": tables.written(f"{{{table}}}").rpartition(".")[2], "index": tables.written(name)}
+    if dialect.indexed and tables.find(dialect.indexed, schema=tables.schema, **whole):
         return
     there = "" if dialect.indexed else "IF NOT EXISTS "
     indexed = ", ".join(dialect.prefixes.get(column, column) for column in columns)

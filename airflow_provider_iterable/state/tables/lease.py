@@ -7,24 +7,22 @@ neither writes nor sends any more. One that was away and finds itself goes on.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_iterable.errors import IterableSyncError, LeaseHeld, LeaseLost, StateUnavailable
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.state.dialects import DIALECTS
-
-if TYPE_CHECKING:
-    from airflow_provider_iterable.state.scope import Holder
-    from airflow_provider_iterable.state.table import Tables
+from airflow_provider_iterable.state.scope import Holder
+from airflow_provider_iterable.state.tables.connection import Tables
 
 log = logger(__name__)
 
+SECONDS = 300.0
+"""How long a lease lasts unless it is renewed."""
 MIN_SECONDS = 1.0
 BEATS = 3
 """Renewals in the time a lease lasts, when nothing is committed."""
@@ -42,12 +40,12 @@ CREATE = (
     "instance VARCHAR(64) NOT NULL, attempt INTEGER NOT NULL, label {text} NOT NULL, expires_at BIGINT NOT NULL)"
 )
 _HELD = (
-    "SELECT label, expires_at - <now> FROM {lease} WHERE sync_id = <sync_id> AND holder <> <holder> "
-    "AND expires_at > <now> AND NOT (instance = <instance> AND attempt < <attempt>)"
+    "SELECT label, expires_at - {now} FROM {lease} WHERE sync_id = :sync_id AND holder <> :holder "
+    "AND expires_at > {now} AND NOT (instance = :instance AND attempt < :attempt)"
 )
-_RENEW = "UPDATE {lease} SET expires_at = <now> + <lasts> WHERE sync_id = <sync_id> AND holder = <holder>"
-_HOLDER = "SELECT label, holder FROM {lease} WHERE sync_id = <sync_id>"
-_RELEASE = "DELETE FROM {lease} WHERE sync_id = <sync_id> AND holder = <holder>"
+_RENEW = "UPDATE {lease} SET expires_at = {now} + :lasts WHERE sync_id = :sync_id AND holder = :holder"
+_HOLDER = "SELECT label, holder FROM {lease} WHERE sync_id = :sync_id"
+_RELEASE = "DELETE FROM {lease} WHERE sync_id = :sync_id AND holder = :holder"
 
 
 def elapsing() -> float:
@@ -81,7 +79,7 @@ class Lease:
         self._sync_id, self._holder, self._seconds = sync_id, holder, seconds
         self._clock = clock or elapsing
         self._token = uuid.uuid4().hex
-        self._db = DIALECTS[tables.kind]
+        self._db = tables.dialect
         self._lasts = round(seconds * 1000)
         self.failure: IterableSyncError | None = None
         """Why the run may not go on."""
@@ -99,7 +97,7 @@ class Lease:
         :raises StateUnavailable: the table could not be written
         """
         try:
-            held = self._tables.transact(self._take, patiently=True)
+            held = self._tables.patiently(self._take)
         except Exception as error:
             raise StateUnavailable(
                 f"The lease of sync {self._sync_id!r} could not be taken ({type(error).__name__}). Nothing was read or "
@@ -118,18 +116,23 @@ class Lease:
 
     def _take(self) -> tuple[str, int] | None:
         """Return who has the lease and for how many milliseconds, or ``None``: this run has it."""
-        holder, token = self._holder, self._token
-        run = {"holder": token, "instance": holder.instance, "attempt": holder.attempt, "label": holder.label}
-        held = self._bound(_HELD, **run)
+        run: dict[str, Any] = {
+            "sync_id": self._sync_id,
+            "holder": self._token,
+            "instance": self._holder.instance,
+            "attempt": self._holder.attempt,
+            "label": self._holder.label,
+            "lasts": self._lasts,
+        }
         # A look first: for a row that is being renewed, writing would have to wait.
-        found = self._tables.find(*held)
+        found = self._tables.find(_HELD, **run)
         if not found:
             for statement in self._db.taking:
                 self._tables.change(statement)
             self._began = self._clock()
-            if any(self._tables.change(*self._bound(statement, **run)) == 1 for statement in self._db.takes):
+            if any(self._tables.change(statement, **run) == 1 for statement in self._db.takes):
                 return None
-            found = self._tables.find(*held)
+            found = self._tables.find(_HELD, **run)
         if not found:
             raise TimeoutError("It was let go at this very moment.")  # and taking it is tried again
         ((label, left),) = found
@@ -158,9 +161,9 @@ class Lease:
 
     def _renew(self, tables: Tables) -> None:
         began = self._clock()
-        idle = self._db.idle.replace("<ms>", str(self._lasts))
-        renewed = tables.change(*self._bound(_RENEW + idle, holder=self._token)) == 1
-        found = [] if renewed else tables.find(*self._bound(_HOLDER))
+        whose: dict[str, Any] = {"sync_id": self._sync_id, "holder": self._token}
+        renewed = tables.change(_RENEW + self._db.idle, lasts=self._lasts, ms=str(self._lasts), **whose) == 1
+        found = [] if renewed else tables.find(_HOLDER, sync_id=self._sync_id)
         # MySQL counts no row that is as it was: renewed in the same millisecond.
         if renewed or any(holder == self._token for _, holder in found):
             self._began = began
@@ -269,11 +272,4 @@ class Lease:
                 self._lock.release()
 
     def _release(self) -> None:
-        self._tables.change(*self._bound(_RELEASE, holder=self._token))
-
-    def _bound(self, statement: str, **values: Any) -> tuple[str, tuple[Any, ...]]:
-        """Return a statement with placeholders, and the parameters in their order."""
-        values |= {"sync_id": self._sync_id, "lasts": self._lasts}
-        statement = statement.replace("<now>", self._db.now)
-        names = re.findall(r"<(\w+)>", statement)
-        return re.sub(r"<\w+>", "{p}", statement), tuple(values[name] for name in names)
+        self._tables.change(_RELEASE, sync_id=self._sync_id, holder=self._token)

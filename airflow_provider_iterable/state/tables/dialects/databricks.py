@@ -13,7 +13,14 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.state.dialects.vocabulary import MERGE_LEASE, Dialect, Typed, merge, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import (
+    MERGE_LEASE,
+    Dialect,
+    Typed,
+    merge,
+    parts,
+    refused,
+)
 
 _WHOLE = frozenset({"tinyint", "smallint", "int", "bigint"})
 _TEXT = frozenset({"string", "varchar", "char"})
@@ -137,9 +144,9 @@ class _Cursor:
 DATABRICKS = Dialect(
     rows=parts(
         lambda number: f"e[{number}]",
-        "(SELECT EXPLODE(FROM_JSON({p}, 'ARRAY<ARRAY<STRING>>')) AS e) AS parts",
+        "(SELECT EXPLODE(FROM_JSON(:json, 'ARRAY<ARRAY<STRING>>')) AS e) AS parts",
     ),
-    keys="SELECT EXPLODE(FROM_JSON({p}, 'ARRAY<STRING>')) AS k",
+    keys="SELECT EXPLODE(FROM_JSON(:json, 'ARRAY<STRING>')) AS k",
     upsert=merge,
     takes=MERGE_LEASE,
     seeds=(

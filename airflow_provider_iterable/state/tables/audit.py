@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_iterable.engine.vocabulary import Kind
-from airflow_provider_iterable.state.layout import Layout, establish
-from airflow_provider_iterable.state.memory import tombstone
-from airflow_provider_iterable.state.table import Tables, TableState, encode, encoded, pieces
+from airflow_provider_iterable.state.pairing import tombstone
+from airflow_provider_iterable.state.tables.connection import Tables, encode, encoded, pieces
+from airflow_provider_iterable.state.tables.layout import Layout, establish
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+T = TypeVar("T")
 DELETED_AT_ONCE = 10_000
 CREATION_PATIENCE = 2.0
 """Seconds for which the tables are made again: of two runs that make them at once, one may lose."""
@@ -27,7 +28,7 @@ COUNTS = tuple(
 _ROW = (
     "sync_id VARCHAR(250) NOT NULL, sync_run_id VARCHAR(300) NOT NULL, row_id VARCHAR(500) NOT NULL, "
     "op_type VARCHAR(20) NOT NULL, status VARCHAR(20) NOT NULL, failure_reason {text}, failure_detail {text}, "
-    "fields {text}, person VARCHAR(64), recorded_at <time> NOT NULL"
+    "fields {text}, person VARCHAR(64), recorded_at {time} NOT NULL"
 )
 _ROW_COLUMNS = (
     "sync_id",
@@ -47,7 +48,7 @@ _SNAPSHOT = "CREATE TABLE IF NOT EXISTS {snapshot} (" + _ROW + ", PRIMARY KEY (s
 _RUNS = (
     "CREATE TABLE IF NOT EXISTS {runs} (sync_id VARCHAR(250) NOT NULL, sync_run_id VARCHAR(300) NOT NULL, "
     "primary_key {text}, destination {text}, model_name {text}, error {text}, status VARCHAR(20) NOT NULL, "
-    "started_at <time> NOT NULL, finished_at <time>, "
+    "started_at {time} NOT NULL, finished_at {time}, "
     + "".join(f"{name} BIGINT NOT NULL, " for name in COUNTS)
     + "PRIMARY KEY (sync_id, sync_run_id))"
 )
@@ -67,7 +68,7 @@ _REQUESTS = (
     "CREATE TABLE IF NOT EXISTS {requests} (sync_id VARCHAR(250) NOT NULL, sync_run_id VARCHAR(300) NOT NULL, "
     "method VARCHAR(10) NOT NULL, path_template VARCHAR(200) NOT NULL, status INTEGER NOT NULL, code VARCHAR(200), "
     "num_rows INTEGER NOT NULL, num_bytes BIGINT NOT NULL, milliseconds DOUBLE PRECISION NOT NULL, "
-    "request_id VARCHAR(200), recorded_at <time> NOT NULL)"
+    "request_id VARCHAR(200), recorded_at {time} NOT NULL)"
 )
 _INDEXES = (
     ("{prefix}changelog_row", "changelog", "sync_id", "row_id"),
@@ -90,8 +91,8 @@ Line = tuple[str, Kind, str, str | None, str | None, str | None, str | None]
 class AuditTables(Tables):
     """The audit tables of one database; each transaction is tried once."""
 
-    def __init__(self, store: TableState, hook: DbApiHook) -> None:
-        super().__init__(store, hook, CREATION_PATIENCE)
+    def __init__(self, hook: DbApiHook, schema: str | None = None) -> None:
+        super().__init__(hook, schema, CREATION_PATIENCE)
 
     def create(self) -> None:
         """See that the tables are there.
@@ -100,50 +101,53 @@ class AuditTables(Tables):
         """
         establish(self, (AUDIT,), "the audit", "The sync does without them.")
 
-    def _transact(self, work: Callable[[], Any]) -> Any:
-        def limited() -> Any:
-            for statement in self._dialect.limits:
-                self._execute(statement)
+    def transact(self, work: Callable[[], T]) -> T:
+        """Do the work in one transaction, in which nothing is waited for for long."""
+
+        def limited() -> T:
+            for statement in self.dialect.limits:
+                self.execute(statement)
             return work()
 
-        return super()._transact(limited)
+        return super().transact(limited)
 
-    def _moment(self, value: str = "{p}") -> str:
-        return self._dialect.moment.replace("{value}", value)
+    def _moment(self, value: str) -> str:
+        return self.dialect.moment.replace("{value}", value)
 
     def lose(self, sync_id: str, run_id: str, error: str) -> None:
         """Write that earlier runs which still seem to run do not."""
-        statement = self._sql(
-            "UPDATE {runs} SET status = 'aborted', error = {p} "
-            "WHERE sync_id = {p} AND sync_run_id <> {p} AND status = 'running'"
+        statement = (
+            "UPDATE {runs} SET status = 'aborted', error = :error "
+            "WHERE sync_id = :sync_id AND sync_run_id <> :run_id AND status = 'running'"
         )
-        self._transact(lambda: self._execute(statement, (error, sync_id, run_id)))
+        self.transact(lambda: self.change(statement, error=error, sync_id=sync_id, run_id=run_id))
 
     def run(self, *values: Any) -> None:
         """Write what there is to say of a run, in place of what was said of it before."""
-        marks = {name: self._moment() if name.endswith("_at") else "{p}" for name in _RUN_COLUMNS}
-        self._transact(lambda: self._replace("runs", marks, ("sync_id", "sync_run_id"), values))
+        columns = {name: self._moment(f":{name}") if name.endswith("_at") else f":{name}" for name in _RUN_COLUMNS}
+        named = dict(zip(_RUN_COLUMNS, values, strict=True))
+        self.transact(lambda: self.replace("runs", columns, ("sync_id", "sync_run_id"), named))
 
     def failing(self, sync_id: str) -> set[str]:
         """Return the rows that were not accepted when they were last written about."""
-        statement = self._sql("SELECT row_id FROM {snapshot} WHERE sync_id = {p} AND status <> 'succeeded'")
-        found: list[tuple[str]] = self._transact(lambda: self._fetch(statement, (sync_id,)))
-        return {key for (key,) in found}
+        query = "SELECT row_id FROM {snapshot} WHERE sync_id = :sync_id AND status <> 'succeeded'"
+        return {key for (key,) in self.transact(lambda: self.find(query, sync_id=sync_id))}
 
     def add(
         self, sync_id: str, run_id: str, moment: str, lines: Sequence[Line], calls: Sequence[tuple[Any, ...]]
     ) -> None:
         """Write rows and requests in one transaction, with a statement for each table."""
-        rows = self._dialect.rows(("k", "o", "s", "r", "d", "f", "w"))
-        parts = ("{p}", "{p}", *"kosrdf", self._dialect.digests or "w", self._moment())
+        rows = self.dialect.rows(("k", "o", "s", "r", "d", "f", "w"))
+        parts = (":sync_id", ":run_id", *"kosrdf", self.dialect.digests or "w", self._moment(":moment"))
+        whose = {"sync_id": sync_id, "run_id": run_id, "moment": moment}
         changelog = (
             f"INSERT INTO {{changelog}} ({', '.join(_ROW_COLUMNS)}) SELECT {', '.join(parts)} FROM ({rows}) AS told"
         )
         snapshot = dict(zip(_ROW_COLUMNS, parts, strict=True))
-        if not self._dialect.digests:
+        if not self.dialect.digests:
             lines = [(*line[:-1], line[-1] and tombstone(line[-1])) for line in lines]
         latest = {line[0]: line for line in lines if line[0]}
-        most = self._dialect.most
+        most = self.dialect.most
         told = list(encoded(lines, most))
         last = told
         if len(latest) < len(lines):
@@ -151,27 +155,27 @@ class AuditTables(Tables):
 
         def work() -> None:
             for some, count in told:
-                self._counted(changelog, (sync_id, run_id, moment, some), count)
+                self.change(changelog, count, json=some, **whose)
             for some, count in last:
-                self._replace("snapshot", snapshot, _ROW_KEY, (sync_id, run_id, moment, some), rows, count)
+                self.replace("snapshot", snapshot, _ROW_KEY, {**whose, "json": some}, rows, count)
             if calls:
                 self._add_calls(sync_id, run_id, calls)
 
-        self._transact(work)
+        self.transact(work)
 
     def _add_calls(self, sync_id: str, run_id: str, calls: Sequence[tuple[Any, ...]]) -> None:
-        rows = self._dialect.rows(("m", "t", "s", "c", "n", "b", "ms", "i", "z"))
+        rows = self.dialect.rows(("m", "t", "s", "c", "n", "b", "ms", "i", "z"))
         status, number, size, taken = (
-            self._dialect.cast.format(value=value, type=kind)
+            self.dialect.cast.format(value=value, type=kind)
             for value, kind in (("s", "INTEGER"), ("n", "INTEGER"), ("b", "BIGINT"), ("ms", "DOUBLE PRECISION"))
         )
-        statement = self._sql(
+        statement = (
             "INSERT INTO {requests} (sync_id, sync_run_id, method, path_template, status, code, num_rows, num_bytes, "
-            f"milliseconds, request_id, recorded_at) SELECT {{p}}, {{p}}, m, t, {status}, c, {number}, {size}, "
+            f"milliseconds, request_id, recorded_at) SELECT :sync_id, :run_id, m, t, {status}, c, {number}, {size}, "
             f"{taken}, i, {self._moment('z')} FROM ({rows}) AS told"
         )
-        for some in pieces(list(calls), self._dialect.most):
-            self._execute(statement, (sync_id, run_id, encode(some)))
+        for some in pieces(list(calls), self.dialect.most):
+            self.change(statement, sync_id=sync_id, run_id=run_id, json=encode(some))
 
     def forget(self, sync_id: str, before: str, complete: bool, batches: int) -> None:
         """Delete old rows of a sync, some at a time.
@@ -182,19 +186,19 @@ class AuditTables(Tables):
         stale = " AND (status <> 'succeeded' OR op_type = 'removed')" if complete else ""
         for table in ("changelog", "snapshot", "requests", "runs"):
             column = "started_at" if table == "runs" else "recorded_at"
-            where = f"sync_id = {{p}} AND {column} < {self._moment()}" + (stale if table == "snapshot" else "")
-            some = self._dialect.some.format(table=f"{{{table}}}", where=where, limit=DELETED_AT_ONCE)
-            statement = self._sql(f"DELETE FROM {{{table}}} WHERE {some}")
-            count = self._sql(
-                f"SELECT count(*) FROM (SELECT 1 FROM {{{table}}} WHERE {where} LIMIT {DELETED_AT_ONCE}) AS old"
-            )
+            where = f"sync_id = :sync_id AND {column} < {self._moment(':before')}"
+            where += stale if table == "snapshot" else ""
+            some = self.dialect.some.format(table=f"{{{table}}}", where=where, limit=DELETED_AT_ONCE)
+            statement = f"DELETE FROM {{{table}}} WHERE {some}"
+            count = f"SELECT count(*) FROM (SELECT 1 FROM {{{table}}} WHERE {where} LIMIT {DELETED_AT_ONCE}) AS old"
+            delete = partial(self._delete, count, statement, sync_id=sync_id, before=before)
             for _ in range(batches):
-                if self._transact(partial(self._delete, count, statement, (sync_id, before))) < DELETED_AT_ONCE:
+                if self.transact(delete) < DELETED_AT_ONCE:
                     break
 
-    def _delete(self, count: str, statement: str, parameters: tuple[Any, ...]) -> int:
+    def _delete(self, count: str, statement: str, **values: Any) -> int:
         """Delete rows and return how many; drivers differ about counting what is deleted."""
-        ((old,),) = self._fetch(count, parameters)
+        ((old,),) = self.find(count, **values)
         if old:
-            self._execute(statement, parameters)
+            self.change(statement, **values)
         return int(old)

@@ -1,0 +1,323 @@
+"""A snapshot and a journal in a folder, and what they say when put together; knows no run but by its name.
+
+No object is ever changed. A commit adds a journal object; now and then all of it becomes a new snapshot, which counts
+once its marker is there, and what it replaces is deleted by the next one. Whoever is killed at any instant leaves at
+most one object torn: the last one, of which nothing depends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from typing import TypeVar
+
+import msgspec
+import tenacity
+
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
+from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.state.objects.entries import Entries
+from airflow_provider_iterable.state.objects.folder import (
+    Contents,
+    Folder,
+    Head,
+    Line,
+    Newer,
+    Torn,
+    blocks,
+    decode,
+    encode,
+    journal_name,
+    key_of,
+    number_of,
+)
+
+log = logger(__name__)
+
+T = TypeVar("T")
+MOST_OBJECTS = 50
+"""Journal objects after which a run that ends writes a snapshot."""
+MOST_OBJECTS_MEANWHILE = 500
+"""Journal objects after which a run writes a snapshot before its end, if they also hold much of the state."""
+AT_ONCE = 10_000
+"""Entries that are encoded, read or written in one go."""
+OURS = (IterableSyncError, sqlite3.Error)
+"""Errors that another try would not mend."""
+RUNS_KEPT = 100
+"""Runs of which a marker says how many of their objects it holds."""
+
+
+class Journal:
+    """What a sync's folder says, and what a run adds to it.
+
+    :param folder: the sync's folder
+    :param sync_id: the sync
+    :param patience: seconds for which what fails is tried again
+    """
+
+    def __init__(self, folder: Folder, sync_id: str, patience: float) -> None:
+        self._folder, self._sync_id, self._patience = folder, sync_id, patience
+        self.entries = Entries()
+        self.head: Head | None = None
+        """What was said last about the sync."""
+        self.begun: dict[str, list[tuple[str, str, str]]] = {}
+        """Requests that are announced and not settled."""
+        self.run = ""
+        """The name of the run that appends."""
+        self._written = 0
+        self._base = ""
+        """The marker of the snapshot in use."""
+        self._base_holds: dict[str, int] = {}
+        self._holds: dict[str, int] = {}
+        """Journal objects of each run that are known here."""
+        self._objects = self._lines = 0
+        """Journal objects, and entries in them, since the snapshot."""
+        self._torn: list[str] = []
+        """Journal objects that were being written when their runs were killed."""
+
+    def load(self) -> None:
+        """Read the folder.
+
+        :raises ConfigurationError: an object is torn or is none of the sync's
+        :raises StateUnavailable: it could not be read
+        """
+        self.patiently(self._load, "read")
+
+    def close(self) -> None:
+        """Drop the entries that are at hand."""
+        self.entries.close()
+
+    def append(self, head: Head, lines: list[Line], lost: str) -> None:
+        """Write the next journal object; one that failed is written again under its own name.
+
+        :param lost: what it means if it cannot be written, as a sentence
+        :raises StateUnavailable: it could not be written
+        """
+        name, data = journal_name(self.run, self._written + 1), encode(head, lines)
+        self.patiently(lambda: self._folder.write(name, data), "written", lost)
+        self._written += 1
+        self._holds[self.run] = self._written
+        self._take(head, lines)
+
+    def tidy(self, meanwhile: bool = False) -> None:
+        """Write a snapshot if the journal has grown.
+
+        :param meanwhile: whether the run goes on, so that only a journal counts that holds much of the state
+        """
+        if meanwhile:
+            due = self._objects >= MOST_OBJECTS_MEANWHILE and self._lines * 2 >= len(self.entries)
+        else:
+            due = self._objects >= MOST_OBJECTS or (self._lines >= AT_ONCE and self._lines * 4 >= len(self.entries))
+        if due:
+            self._compact()
+
+    def patiently(self, work: Callable[[], T], what: str, lost: str = "Nothing was sent.") -> T:
+        """Do what may fail for a while.
+
+        :raises StateUnavailable: it failed for 30 s
+        """
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_delay(self._patience),
+            wait=tenacity.wait_exponential(0.2, max=5.0),
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, Exception) and not isinstance(error, OURS)
+            ),
+            reraise=True,
+        )
+        try:
+            result: T = retrying(work)
+        except OURS:
+            raise
+        except Exception as error:
+            raise StateUnavailable(
+                f"The state of sync {self._sync_id!r} in {self._folder.told} could not be {what} for "
+                f"{self._patience:.0f} s ({type(error).__name__}). {lost}"
+            ) from None
+        return result
+
+    def _take(self, head: Head, lines: Sequence[Line]) -> None:
+        """Take what a journal object says."""
+        self.head = head
+        for name in head.ended:
+            self.begun.pop(name, None)
+        self.begun |= head.begun
+        self._objects, self._lines = self._objects + 1, self._lines + len(lines)
+        self.entries.take(lines, head.void)
+
+    def _load(self) -> None:
+        """Read the snapshot in use and the journal after it."""
+        self.entries.clear()
+        self.head, self._objects, self._lines, self._torn, self.begun = None, 0, 0, [], {}
+        contents = Contents.of(self._folder.names())
+        self._base, base = self._find_base(contents)
+        self._check_complete(contents)
+        self._base_holds = {} if base is None else dict(base.holds)
+        self._holds = dict(self._base_holds)
+        if base is not None:
+            self._load_snapshot(base.snapshot)
+            self.head, self.begun = base, dict(base.begun)
+        for run in sorted(contents.journals):
+            self._load_journal(run, contents.journals[run])
+        before = max(map(number_of, (*contents.journals, *self._holds)), default=0)
+        self.run, self._written = key_of(before + 1), 0
+
+    def _find_base(self, contents: Contents) -> tuple[str, Head | None]:
+        """Return the newest marker that is whole: what it replaces is there until the next one is."""
+        for place, key in enumerate(reversed(contents.markers)):
+            try:
+                return key, self._read(f"marker-{key}")[0]
+            except Torn:
+                if place or (number_of(key) > 1 and len(contents.markers) == 1):
+                    raise self._refused(f"marker-{key}", "is torn") from None
+                log.warning(
+                    "Sync %s: a run was killed while it finished a snapshot; the one before counts.",
+                    self._sync_id,
+                )
+        return "", None
+
+    def _check_complete(self, contents: Contents) -> None:
+        """Refuse a folder from which what everything else builds upon was taken away."""
+        newest = max(map(number_of, contents.markers), default=0)
+        lost = [key for key in contents.snapshots if number_of(key) > newest + 1]
+        if lost:
+            raise self._refused(f"marker-{lost[-1]}", "is missing")
+        if not self._base and min(map(number_of, contents.journals), default=1) > 1:
+            raise self._refused("marker-*", "is missing")
+
+    def _load_snapshot(self, expected: str) -> None:
+        name, digest = f"snapshot-{self._base}", hashlib.sha256()
+        try:
+            with closing(self._folder.open(name, "rb")) as file:
+                for lines in blocks(file, digest):
+                    self.entries.add(lines)
+        except FileNotFoundError:
+            raise self._refused(name, "is missing") from None
+        except (zlib.error, ValueError, msgspec.MsgspecError, sqlite3.IntegrityError):
+            raise self._refused(name, "is torn, or is another one") from None
+        if digest.hexdigest() != expected:
+            raise self._refused(name, "is torn, or is another one: its checksum differs")
+
+    def _load_journal(self, run: str, numbers: Sequence[int]) -> None:
+        """Read the objects of one run after those that the snapshot holds; the last may be torn."""
+        held = self._holds.get(run, 0)
+        rest = [number for number in numbers if number > held]
+        for expected, number in enumerate(rest, held + 1):
+            if number != expected:
+                raise self._refused(journal_name(run, expected), "is missing")
+            try:
+                head, lines = self._read(journal_name(run, number))
+            except Torn:
+                if number != rest[-1]:
+                    raise self._refused(journal_name(run, number), "is torn") from None
+                self._torn.append(journal_name(run, number))
+                log.warning(
+                    "Sync %s: a run was killed while it wrote %s; what that would have held goes again.",
+                    self._sync_id,
+                    journal_name(run, number),
+                )
+                break
+            self._take(head, lines)
+            self._holds[run] = number
+
+    def _read(self, name: str) -> tuple[Head, list[Line]]:
+        """Read an object of this sync.
+
+        :raises Torn: it is not all there
+        """
+        try:
+            head, lines = decode(self._folder.read(name))
+        except Newer as error:
+            raise ConfigurationError(
+                f"The state of sync {self._sync_id!r} cannot be read: {self._folder.told}/{name} {error}: a "
+                "later version wrote it. Nothing was sent. Install that version, or a later one."
+            ) from None
+        except ConfigurationError as error:
+            raise self._refused(name, str(error)) from None
+        if head.sync_id != self._sync_id:
+            raise self._refused(name, f"belongs to the sync {head.sync_id!r}")
+        return head, lines
+
+    def _refused(self, name: str, what: str) -> ConfigurationError:
+        folder = self._folder.told
+        return ConfigurationError(
+            f"The state of sync {self._sync_id!r} cannot be read: {folder}/{name} {what}. Nothing was sent. "
+            f"Restore what was there, such as from a version that the storage keeps; or move {folder} away and run "
+            'the sync with resync="baseline" if Iterable holds the rows as they are, or else as usual: every row is '
+            "new then."
+        )
+
+    def _compact(self) -> None:
+        """Write a snapshot of everything, then its marker, then delete what the one before had replaced.
+
+        The journal holds it all: a snapshot that fails is for another run to write.
+        """
+        try:
+            contents = Contents.of(self._folder.names())
+            newest = contents.markers[-1] if contents.markers else ""
+            if newest > self._base and self._is_whole(f"marker-{newest}"):
+                log.warning("Sync %s: another run wrote a snapshot meanwhile; this one does not.", self._sync_id)
+                return
+            key = key_of(max(map(number_of, contents.markers), default=0) + 1)
+            head = self._marker(self._write_snapshot(f"snapshot-{key}"))
+            self._folder.write(f"marker-{key}", encode(head))
+            replaced, self._base, self._base_holds = (self._base, self._base_holds), key, dict(head.holds)
+            self._objects = self._lines = 0
+            self._delete(contents, *replaced)
+        except Exception as error:
+            log.warning(
+                "Sync %s: the journal in %s could not be put together (%s). It holds everything, and another run "
+                "tries again.",
+                self._sync_id,
+                self._folder.told,
+                type(error).__name__,
+            )
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            self._read(name)
+        except Torn:
+            return False
+        return True
+
+    def _marker(self, digest: str) -> Head:
+        assert self.head is not None, "there is no snapshot without a journal"
+        holds = dict(sorted(self._holds.items())[-RUNS_KEPT:])
+        return msgspec.structs.replace(
+            self.head, void=False, snapshot=digest, holds=holds, begun=dict(self.begun), ended=[]
+        )
+
+    def _write_snapshot(self, name: str) -> str:
+        """Write all entries, and return the digest of the object."""
+        pack, digest = zlib.compressobj(1), hashlib.sha256()
+        with closing(self._folder.open(name, "wb")) as file:
+
+            def put(data: bytes) -> None:
+                digest.update(data)
+                file.write(data)
+
+            for lines in self.entries.blocks(AT_ONCE):
+                put(pack.compress(msgspec.json.encode(lines) + b"\n"))
+            put(pack.flush())
+        return digest.hexdigest()
+
+    def _delete(self, contents: Contents, base: str, holds: Mapping[str, int]) -> None:
+        """Delete what a snapshot had replaced that is now replaced itself, and stays until the next one is."""
+        for run, numbers in contents.journals.items():
+            for number in numbers:
+                if number <= holds.get(run, 0):
+                    self._forget(journal_name(run, number))
+        for kind, keys in (("marker", contents.markers), ("snapshot", contents.snapshots)):
+            for key in keys:
+                if base and number_of(key) < number_of(base):
+                    self._forget(f"{kind}-{key}")
+        for name in self._torn:
+            if not self._is_whole(name):
+                self._forget(name)
+        self._torn = []
+
+    def _forget(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._folder.delete(name)

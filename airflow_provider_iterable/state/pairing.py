@@ -1,0 +1,89 @@
+"""The pairing of rows with a dict of fingerprints, and what is left of people who were erased."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import repeat
+
+from airflow_provider_iterable.engine.vocabulary import (
+    Duplicate,
+    Entry,
+    Erased,
+    Gone,
+    Invalid,
+    Pair,
+    Present,
+    Row,
+    Sync,
+)
+
+_SEEN = b"a row of this run has this key"
+
+
+def pair_with(
+    known: dict[bytes, bytes], sync: Sync, chunks: Iterable[Sequence[Row]], erased: dict[str, int] | None = None
+) -> Iterator[Pair]:
+    """Pair rows with remembered fingerprints; ``known`` is used up.
+
+    One dict serves to find memories, duplicate keys and, after the last row, the keys that no row has. It is what the
+    worker's memory goes to, so its keys are UTF-8, which takes 16 bytes less than text.
+
+    :param known: fingerprints by key
+    :param erased: hashes of the keys of people whom a privacy sync erased; their rows are counted here and set aside
+    """
+    repeats: dict[str, int] = {}
+    for rows in chunks:
+        names = sync.keys(rows)
+        if set(map(type, names)) != {str}:
+            yield from (name for name in names if isinstance(name, Invalid))
+            rows = [row for name, row in zip(names, rows, strict=True) if isinstance(name, str)]
+        keys = [name for name in names if isinstance(name, str)]
+        if erased:
+            found = _buried(keys, known, erased)
+            if found:
+                yield Erased([keys[n] for n in sorted(found)])
+                rows = [row for n, row in enumerate(rows) if n not in found]
+                keys = [key for n, key in enumerate(keys) if n not in found]
+        packed = list(map(str.encode, keys))
+        before = list(map(known.get, packed))
+        known.update(zip(packed, repeat(_SEEN)))
+        if _SEEN in before or len(set(keys)) < len(keys):
+            firsts = _firsts(keys, before, repeats)
+            keys, rows = [keys[n] for n in firsts], [rows[n] for n in firsts]
+            before = [before[n] for n in firsts]
+        if keys:
+            yield Present(keys, rows, before)
+    for packed_key, fingerprint in known.items():
+        if fingerprint is not _SEEN:
+            yield Gone(packed_key.decode(), Entry(fingerprint))
+    for key, rows_with_it in repeats.items():
+        yield Duplicate(key, rows_with_it)
+
+
+def _buried(keys: Sequence[str], known: Mapping[bytes, bytes], erased: dict[str, int]) -> set[int]:
+    """Return the rows of a chunk that are about erased people, and count them."""
+    found = set()
+    for number, key in enumerate(keys):
+        if key.encode() not in known and (name := tombstone(key)) in erased:
+            erased[name] += 1
+            found.add(number)
+    return found
+
+
+def tombstone(text: str) -> str:
+    """Return what a key or a reference is remembered as once the person is erased."""
+    return sha256(text.encode()).hexdigest()
+
+
+def _firsts(keys: Sequence[str], before: Sequence[bytes | None], repeats: dict[str, int]) -> list[int]:
+    """Return the rows of a chunk whose keys were not met yet, and count the others."""
+    met: set[str] = set()
+    firsts = []
+    for number, key in enumerate(keys):
+        if before[number] is _SEEN or key in met:
+            repeats[key] = repeats.get(key, 1) + 1
+        else:
+            met.add(key)
+            firsts.append(number)
+    return firsts

@@ -1,0 +1,1 @@
+"""A sync's state in tables of a SQL database."""

@@ -1,0 +1,282 @@
+"""A connection to the state tables: transactions, and statements that are written in one notation.
+
+In a statement ``{name}`` stands for a table, a type or words of the database's own, and ``:name`` for a value.
+
+Writes are this module's own statements: a hook's ``insert_rows`` and ``run`` log their parameters, and parameters
+are people.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from copy import copy
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import tenacity
+
+from airflow_provider_iterable.engine.vocabulary import Row
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
+from airflow_provider_iterable.sql.model import Model
+from airflow_provider_iterable.state.tables.dialects import DIALECTS, UNFIT, Dialect
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+T = TypeVar("T")
+COMMIT_PATIENCE = 30.0
+"""Seconds for which a failed commit is tried again."""
+TABLES = (
+    *("state", "header", "intents", "lease", "version", "ledger"),
+    *("runs", "changelog", "snapshot", "requests"),
+)
+"""The tables that there may be; each of them has a layout in the file that fills it."""
+
+_VALUE = re.compile(r"(?<![:\w]):([a-z]\w*)")
+"""What stands for a value in a statement; unlike ``::text``, or ``:MI`` in ``HH24:MI``."""
+
+
+class Miscounted(Exception):
+    """The database changed another number of rows than were written."""
+
+
+class Tables:
+    """A connection to the state tables: transactions, one at a time; used from one thread."""
+
+    def __init__(self, hook: DbApiHook, schema: str | None = None, patience: float = COMMIT_PATIENCE) -> None:
+        self._hook, self.schema, self.patience = hook, schema, patience
+        hook.log_sql = False
+        kind = hook.conn_type
+        if kind not in DIALECTS:
+            name, why = UNFIT.get(kind, ("", ""))
+            raise ConfigurationError(
+                f"TableState runs on {', '.join(sorted(DIALECTS))}; the connection is of type {kind!r}"
+                f"{f', and {name} cannot keep the state: {why}' if name else ''}. Name another connection for the "
+                "state with TableState(conn_id=...)."
+            )
+        self.kind, self.dialect = kind, DIALECTS[kind]
+        self.names = _names(schema, self.dialect)
+        self.reached = False
+        """Whether the database has let anybody in."""
+        self._placeholder = self.dialect.placeholder or hook.placeholder
+        self._connection: Any = None
+        self._cursor: Any = None
+
+    def apart(self) -> Tables:
+        """Return the same tables, on a connection of its own."""
+        # With a hook of its own: some keep the connection that they opened last.
+        return Tables(copy(self._hook), self.schema)
+
+    def close(self) -> None:
+        """Close the connection, broken or not: what was committed is committed."""
+        connection, self._connection, self._cursor = self._connection, None, None
+        _close_quietly(connection)
+
+    def patiently(self, work: Callable[[], T], waiting: Callable[[], None] = lambda: None) -> T:
+        """Do the work in one transaction, again for 30 s when it fails; before each wait, say so."""
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_delay(self.patience),
+            wait=tenacity.wait_exponential(0.2, max=5.0),
+            retry=tenacity.retry_if_not_exception_type(IterableSyncError),
+            before_sleep=lambda state: waiting(),
+            reraise=True,
+        )
+        result: T = retrying(self.transact, work)
+        return result
+
+    def transact(self, work: Callable[[], T]) -> T:
+        """Do the work in one transaction; a connection that failed is not used again."""
+        try:
+            if self._connection is None:
+                # A hook of its own: some hand out the connection that they opened first, closed or not.
+                self._connection = copy(self._hook).get_conn()
+                self._cursor = self.dialect.cursor(self._connection)
+                self.reached = True
+            if self.dialect.begins:
+                self._cursor.execute("BEGIN TRANSACTION")
+            result = work()
+            if self.dialect.begins:
+                self._cursor.execute("COMMIT")
+            else:
+                self._connection.commit()
+        except BaseException:
+            connection, self._connection, self._cursor = self._connection, None, None
+            _close_quietly(connection)
+            raise
+        return result
+
+    @contextmanager
+    def telling(self, failure: str, outcome: str) -> Iterator[None]:
+        """Tell what could not be done for so long, and what that means.
+
+        :raises StateUnavailable: what is done inside failed
+        """
+        try:
+            yield
+        except IterableSyncError:
+            raise
+        except Exception as error:
+            raise StateUnavailable(f"{failure} for {self.patience:.0f} s ({type(error).__name__}). {outcome}") from None
+
+    def find(self, statement: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a query in the transaction; one value may be a list of keys, of any length."""
+        several = [name for name, value in values.items() if isinstance(value, list)]
+        if not several:
+            return self._fetch(statement, values)
+        (name,) = several
+        return [
+            row
+            for some in pieces(values[name], self.dialect.most)
+            for row in self._fetch(statement, {**values, name: some})
+        ]
+
+    def stream(self, statement: str, /, **values: Any) -> Iterator[Sequence[Row]]:
+        """Run a query on a connection of its own, and yield its rows in chunks."""
+        return _Stored(self._hook, *self._bound(statement, values)).chunks()
+
+    def change(self, statement: str, /, rows: int | None = None, **values: Any) -> int:
+        """Run a statement in the transaction, and return how many rows it changed; -1 for what changes none.
+
+        :param rows: how many it has to change
+        :param values: what is bound, by name; a list of keys has to be a short one
+        :raises Miscounted: it changed another number, where the database can be trusted to count
+        """
+        self._execute(*self._bound(statement, values))
+        count = int(self._cursor.rowcount)
+        if count < 0 and self._cursor.description:  # so some versions of DuckDB tell it
+            ((count,),) = self._cursor.fetchall()
+        if rows is not None and self.dialect.counts and count != rows:
+            raise Miscounted
+        return int(count)
+
+    def replace(
+        self,
+        table: str,
+        columns: Mapping[str, str],
+        key: Sequence[str],
+        values: Mapping[str, Any],
+        source: str = "",
+        rows: int = 1,
+    ) -> None:
+        """Store rows in place of those with the same key.
+
+        :param columns: the expression of each
+        :param key: the columns of the table's key
+        :param values: what is bound
+        :param source: a table expression of which the expressions are; empty: they are one row
+        :param rows: how many the source has
+        :raises Miscounted: the database stored another number, where it can be trusted to count
+        """
+        name = f"{{{table}}}"
+        if self.dialect.clears is not None:
+            self.change(self.dialect.clears(name, columns, key, source), **values)
+        self.change(self.dialect.upsert(name, columns, key, source), rows, **values)
+
+    def execute(self, statement: str) -> None:
+        """Run a statement in the transaction whose outcome is of no interest."""
+        self._execute(self.written(statement))
+
+    def written(self, statement: str) -> str:
+        """Return a statement with the names of tables and what else the database has words of its own for."""
+        dialect = self.dialect
+        rows, doubts = dialect.rows(("k", "f", "r")), dialect.rows(("k", "d", "r", "f"))
+        types = {"text": dialect.text, "time": dialect.time}
+        return statement.format(now=dialect.now, rows=rows, doubts=doubts, **types, **self.names)
+
+    def columns(self, table: str) -> set[str]:
+        """Return the names of a table's columns, in the transaction."""
+        self.find(f"SELECT * FROM {{{table}}} WHERE 1 = 0")
+        return {str(column[0]).lower() for column in self._cursor.description}
+
+    def _fetch(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        self._execute(*self._bound(statement, values))
+        return list(self._cursor.fetchall())
+
+    def _execute(self, statement: str, parameters: tuple[Any, ...] = ()) -> None:
+        if parameters:
+            self._cursor.execute(statement, parameters)
+        else:
+            self._cursor.execute(statement)
+
+    def _bound(self, statement: str, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+        """Return a statement as the database is told it, and the parameters in their order.
+
+        A list stands for its members, as one parameter where the database can unfold it.
+        """
+        parameters: list[Any] = []
+
+        def mark(found: re.Match[str]) -> str:
+            value = values[found[1]]
+            if not isinstance(value, list):
+                parameters.append(value)
+                return self._placeholder
+            if self.dialect.keys:
+                parameters.append(encode(value))
+                return _VALUE.sub(self._placeholder, self.dialect.keys)
+            parameters.extend(value)
+            return ", ".join([self._placeholder] * len(value)) or "NULL"
+
+        return _VALUE.sub(mark, self.written(statement)), tuple(parameters)
+
+
+class _Stored(Model):
+    """A query on the state's own tables, whose errors are the driver's."""
+
+    def _prepare(self, connection: Any, cursor: Any) -> None:
+        DIALECTS[str(self.hook.conn_type)].cursor(connection).close()
+
+    def _told(self, error: Exception) -> Exception:
+        return error
+
+
+def encode(parameter: Sequence[Any]) -> str:
+    """Return a list as the one JSON parameter in which it travels."""
+    return msgspec.json.encode(parameter).decode()
+
+
+def encoded(items: Sequence[Any], most: int) -> Iterator[tuple[str, int]]:
+    """Return a list as JSON, in texts of so many characters at most, and how many items are in each."""
+    text = encode(items)
+    if len(text) <= most:
+        if items:
+            yield text, len(items)
+        return
+    for some in pieces(list(items), most):
+        yield encode(some), len(some)
+
+
+def pieces(items: list[T], most: int) -> Iterator[list[T]]:
+    """Cut a list into pieces that take so many characters at most; one item is never cut."""
+    if len(encode(items)) <= most:
+        yield from [items] if items else []
+        return
+    start = size = 0
+    for end, item in enumerate(items):
+        size += len(encode([item]))
+        if size > most and end > start:
+            yield items[start:end]
+            start, size = end, len(encode([item]))
+    yield items[start:]
+
+
+def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
+    """Return what stands for what in a statement."""
+    if schema is None:
+        tables = {name: f"iterable_sync_{name}" for name in TABLES}
+        return {**tables, "index": "iterable_sync_state_ref", "prefix": "iterable_sync_"}
+    if not dialect.schemas:
+        raise ConfigurationError("SQLite has no schemas: leave schema out of TableState")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", schema):
+        raise ConfigurationError(f"{schema!r} is not the name of a schema: letters, digits and underscores")
+    quoted = f"{dialect.quote}{schema}{dialect.quote}"
+    tables = {name: f"{quoted}.sync_{name}" for name in TABLES}
+    return {**tables, "schema": quoted, "index": "sync_state_ref", "prefix": "sync_"}
+
+
+def _close_quietly(connection: Any) -> None:
+    """Close a connection that has failed already; what it says about that adds nothing."""
+    if connection is not None:
+        with suppress(Exception):
+            connection.close()

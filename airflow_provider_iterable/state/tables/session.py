@@ -1,0 +1,305 @@
+"""The state tables, opened for one run; knows SQL, not what the entries are about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.state.pairing import pair_with
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
+from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
+from airflow_provider_iterable.state.store import Header
+from airflow_provider_iterable.state.tables.claims import Claims
+from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE, Tables
+from airflow_provider_iterable.state.tables.entries import MAX_SYNC_ID, STATE, Entries
+from airflow_provider_iterable.state.tables.intents import Announced, settle
+from airflow_provider_iterable.state.tables.layout import Layout, establish
+from airflow_provider_iterable.state.tables.lease import SECONDS, Lease
+from airflow_provider_iterable.state.tables.partitions import Partitions, grouped
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+
+class TableSession:
+    """The state tables, opened for one run, which has the lease of its sync.
+
+    :param scope: the run
+    :param hook: the SQL hook of the tables
+    :param schema: the schema of the tables; ``None``: the connection's default
+    :param lease_seconds: how long the lease lasts without being renewed
+    :param patience: seconds for which what fails is tried again
+    """
+
+    layouts: ClassVar[tuple[Layout, ...]] = (STATE,)
+    """The tables that it needs."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        hook: DbApiHook,
+        schema: str | None = None,
+        lease_seconds: float = SECONDS,
+        patience: float = COMMIT_PATIENCE,
+    ) -> None:
+        self._scope, self.tables = scope, Tables(hook, schema, patience)
+        self.remembered = 0
+        self.commit_batches = self.tables.dialect.batches
+        """Batches that are committed together unless the operator says otherwise."""
+        self.resend_reason: str | None = None
+        self.notes: dict[str, str] = {}
+        self._new = False
+        """Whether the header is still to be written, with the first entries."""
+        self._moved = False
+        """Whether the header is about another destination or project, until the state is taken to the run's."""
+        self._lapsed: list[str] = []
+        """Tombstones of people who have left the model."""
+        longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
+        if len(longest) > MAX_SYNC_ID:
+            raise ConfigurationError(
+                f"The sync_id {longest!r} has {len(longest)} characters; a state table holds {MAX_SYNC_ID}. Set a "
+                "shorter sync_id."
+            )
+
+        def hold(sync_id: str, seconds: float) -> Lease:
+            return Lease(self.tables, self.tables.apart(), sync_id, scope.holder, min(seconds, lease_seconds))
+
+        self.lease = hold(scope.sync_id, lease_seconds)
+        self._entries = Entries(self.tables, self.lease, scope.sync_id)
+        self._announced = Announced(self._entries)
+        self._partitions = Partitions(self._entries, scope, hold)
+        self._claims = Claims(self._entries, scope, self._partitions)
+        try:
+            self._prepare()
+            self._partitions.join(self.lease)
+            self._read_header()
+            settle(self._entries, scope.sync_id)
+        except BaseException:
+            self.close()
+            raise
+
+    def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
+        """Pair rows with what is remembered; what another partition of the sync remembers, too, has not left."""
+        notes = self._claims.claim(sync)
+        if notes is not None:
+            self.notes = dict(notes)
+        return self._claims.pairs(sync, self._pair(sync, chunks))
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep the other partitions of the sync from doing this at the same time; they wait for their turn.
+
+        :raises LeaseHeld: waiting took too long
+        """
+        return self._partitions.alone()
+
+    def siblings(self) -> Sequence[Header]:
+        """Return the headers of the other partitions of the sync that are about the run's destination and project.
+
+        :raises StateUnavailable: they could not be read
+        """
+        part, destination = self._scope.part, dict(self._scope.destination)
+        project = Project.noted(self.notes.get(PROJECT_NOTE))
+
+        def elsewhere(header: Header) -> bool:
+            other = Project.noted(header.notes.get(PROJECT_NOTE))
+            return project is not None and other is not None and project.same(other) is False
+
+        return [
+            header
+            for sync_id, header in self._headers()
+            if part and sync_id.startswith(f"{part.sync_id}[") and header.destination == destination
+            if not elsewhere(header)
+        ]
+
+    def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
+        """Pair rows with fingerprints held in memory; whole entries are recalled for the few that differ."""
+        known, erased = self._entries.read(self._load)
+        self.remembered = len(known)
+        pairs = pair_with(known, sync, chunks, erased)
+        return self._lapsing(pairs, erased) if erased and not sync.keeps_leavers else pairs
+
+    def _load(self) -> tuple[dict[bytes, bytes], dict[str, int]]:
+        """Return the fingerprints by key, and the tombstones, of which no row was met yet."""
+        known: dict[bytes, bytes] = {}
+        erased: dict[str, int] = {}
+        for keys, fingerprints in self._entries.fingerprints():
+            known.update(zip(map(str.encode, keys), map(bytes.fromhex, fingerprints), strict=True))
+            if "" in fingerprints:
+                found = zip(keys, fingerprints, strict=True)
+                erased.update((key, 0) for key, fingerprint in found if not fingerprint)
+        for key in erased:
+            del known[key.encode()]
+        return known, erased
+
+    def _lapsing(self, pairs: Iterator[Pair], erased: Mapping[str, int]) -> Iterator[Pair]:
+        """Draw the pairs, and see from them which tombstones have no row any more: they go when the run ends well."""
+        yield from pairs
+        self._lapsed = [key for key, rows in erased.items() if not rows]
+
+    def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
+        """Return the whole entries of some keys.
+
+        :raises StateUnavailable: they could not be read
+        """
+        found = self._entries.read(lambda: self._entries.find(self._scope.sync_id, keys))
+        return {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in found}
+
+    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
+        """Store a patch and intents, all or nothing; a failure is tried again for 30 s.
+
+        :raises StateUnavailable: it could not be stored; what it held was accepted by Iterable and goes again
+        :raises LeaseLost: another run has the sync, and nothing is stored
+        """
+        kept = [(key, entry.fingerprint.hex(), entry.ref) for key, entry in patch.items() if entry is not None]
+        dropped = [key for key, entry in patch.items() if entry is None] if len(kept) < len(patch) else []
+        begun, sync_id = self._announced.encoded(intents), self._scope.sync_id
+
+        def write() -> None:
+            if self._new:
+                self._write_header()
+            if kept:
+                self._entries.put(sync_id, kept)
+            if dropped:
+                self._entries.drop(sync_id, dropped)
+            self._announced.write(begun, intents)
+            self._write_along()
+
+        rows = len(patch) + sum(map(len, intents.accepted.values()))
+        with self.tables.telling(
+            f"The state of sync {sync_id!r} could not be written",
+            f"{rows} rows that Iterable accepted are not remembered; they and the batches in flight go again with the "
+            "next try.",
+        ):
+            self._entries.store(write)
+            self._new = False
+            self._announced.written(begun, intents)
+
+    def close(self) -> None:
+        """Let the lease go, and close the connection."""
+        self.lease.release()
+        self.tables.close()
+
+    def _write_along(self) -> None:
+        """Write what else belongs to the transaction of a commit: nothing here."""
+
+    def note(self, name: str, value: str) -> None:
+        """Store a note at once; a failure is tried again for 30 s.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        if self._moved:  # what is noted is about the new destination, and what is remembered about the former one
+            self.void(name, value)
+            return
+        self.notes[name] = value
+        # Alone where there is a header: the mapping is not delivered yet.
+        notes = partial(self._entries.write_notes, self._scope.sync_id, self.notes)
+        with self.tables.telling(
+            f"The note {name!r} of sync {self._scope.sync_id!r} could not be written", "Every entry is as it was."
+        ):
+            self._entries.store(self._write_header if self._new else notes)
+            self._new = False
+
+    def note_along(self, name: str, value: str) -> None:
+        """Store a note at once where the state is the run's already, otherwise with the header.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        self.notes[name] = value
+        if not self._new and not self._moved:
+            self.note(name, value)
+
+    def move(self) -> None:
+        """Have the header be about another project, once it is written: its notes are left behind."""
+        self.notes, self._moved = {}, True
+
+    def void(self, name: str, value: str) -> None:
+        """Void every entry's fingerprint, take the header to the run's destination and store a note.
+
+        :raises StateUnavailable: it could not be stored
+        """
+        self.notes[name] = value
+
+        def write() -> None:
+            if self._new:
+                self._write_header()
+            else:
+                self._entries.lead(self._scope.destination, self.notes)
+            self._entries.void()
+
+        with self.tables.telling(
+            f"The state of sync {self._scope.sync_id!r} could not be written",
+            "Nothing was sent, and every entry is as it was.",
+        ):
+            self._entries.store(write)
+            self._new = self._moved = False
+
+    def others(self) -> Mapping[str, Header]:
+        """Return the headers of the other syncs in these tables.
+
+        :raises StateUnavailable: they could not be read
+        """
+        part = self._scope.part
+        return {sync_id: header for sync_id, header in self._headers() if not grouped(sync_id, header.notes, part)}
+
+    def _headers(self) -> Iterator[tuple[str, Header]]:
+        for sync_id, destination, notes in self._entries.read(self._entries.headers):
+            yield sync_id, Header(json.loads(destination), json.loads(notes))
+
+    def check(self, plan: Plan) -> None:
+        """A table holds any plan."""
+
+    def finish(self, delivered: bool) -> None:
+        """Remember the mapping that was delivered.
+
+        :raises StateUnavailable: it could not be stored; every entry is
+        """
+        if not delivered:
+            return
+
+        def write() -> None:
+            self._write_header()
+            if self._lapsed and not self._partitions.moving:
+                self._entries.lift(self._lapsed)
+
+        with self.tables.telling(
+            f"The header of sync {self._scope.sync_id!r} could not be written",
+            "Everything was delivered and is remembered.",
+        ):
+            self._entries.store(write)
+            self._claims.forget()
+
+    def _prepare(self) -> None:
+        """Make what is missing.
+
+        :raises StateUnavailable: the database is not there, or refuses
+        :raises ConfigurationError: see :func:`establish`
+        """
+        tables, sync_id = self.tables, self._scope.sync_id
+        with tables.telling(
+            f"The state of sync {sync_id!r} could not be opened",
+            "Nothing was read or sent. The next try begins anew; look at the connection and what it may do, if it "
+            "stays so.",
+        ):
+            establish(tables, self.layouts, f"the state of sync {sync_id!r}", "Nothing was read or sent.")
+            for seed in tables.dialect.seeds:
+                tables.patiently(partial(tables.execute, seed))
+
+    def _read_header(self) -> None:
+        header = self._entries.read(lambda: self._entries.header(self._scope.sync_id))
+        self._new = header is None
+        if header is None:
+            return
+        self._moved = not same_destination(self._scope, json.loads(header.destination))
+        if not self._moved:
+            self.notes = json.loads(header.notes)
+        if header.mapping != self._scope.mapping:
+            self.resend_reason = MAPPING_CHANGED
+
+    def _write_header(self) -> None:
+        self._entries.write_header(self._scope.destination, self._scope.mapping, self.notes)
