@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from airflow_provider_iterable.engine.protocols import State, Sync
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Changed,
@@ -18,8 +19,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Record,
     Records,
     Removed,
-    State,
-    Sync,
     Unchanged,
 )
 

@@ -19,6 +19,7 @@ from typing import Any, assert_never
 from airflow_provider_iterable.engine.apart import Search
 from airflow_provider_iterable.engine.doubt import Doubts, has_receipts, patch_of
 from airflow_provider_iterable.engine.pack import Packer
+from airflow_provider_iterable.engine.reasons import Fate, Reason
 from airflow_provider_iterable.engine.tries import Attempted, Patience, attempt
 from airflow_provider_iterable.engine.vocabulary import (
     Accepted,
@@ -27,13 +28,11 @@ from airflow_provider_iterable.engine.vocabulary import (
     Call,
     Commit,
     Doubt,
-    Fate,
     Halt,
     Intents,
     Operation,
     Outcome,
     Patch,
-    Reason,
     Send,
     Settled,
     Split,

@@ -7,16 +7,16 @@ from hashlib import blake2b
 from itertools import chain
 from operator import attrgetter
 
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
     Call,
     Doubt,
     Entry,
     Intents,
-    Kind,
     Operation,
     Patch,
-    Sync,
 )
 
 _NEVER_EQUAL = ""

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 
-from airflow_provider_iterable.engine.vocabulary import Fate, Operation, Outcome, Reason
+from airflow_provider_iterable.engine.reasons import Fate, Reason
+from airflow_provider_iterable.engine.vocabulary import Operation, Outcome
 
 Carried = Callable[[bytes, frozenset[str]], Collection[str]]
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from airflow_provider_iterable.engine.doubt import in_doubt
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Fate, Kind, Operation, Outcome, Patch
+from airflow_provider_iterable.engine.reasons import Fate, Kind
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Operation, Outcome, Patch
 
 
 class Shared:
@@ -35,7 +36,7 @@ class Shared:
         self.surplus = 0
         """Accepted rows beyond the first of each identity."""
 
-    def due(self, patch: Patch) -> Patch:
+    def committable(self, patch: Patch) -> Patch:
         """Return what of a patch may be remembered now, with what waited for it; the rest is in doubt."""
         if not self._identities:
             return patch
@@ -64,7 +65,7 @@ class Shared:
                 self.surplus += identity in self._met
                 self._met.add(identity)
 
-    def refuse(self, outcome: Outcome) -> Patch:
+    def settle_refused(self, outcome: Outcome) -> Patch:
         """Take notice of a row that was not accepted; return what may be remembered now that nothing follows."""
         identity = self._identities.get(outcome.key)
         if identity is None:

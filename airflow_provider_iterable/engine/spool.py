@@ -9,7 +9,8 @@ from typing import IO
 
 import msgspec
 
-from airflow_provider_iterable.engine.vocabulary import Call, Entry, Handle, Kind, Operation
+from airflow_provider_iterable.engine.reasons import Kind
+from airflow_provider_iterable.engine.vocabulary import Call, Entry, Handle, Operation
 
 BLOCK = 64
 """Operations encoded together: fewer calls per operation, and still little to decode for a single one."""

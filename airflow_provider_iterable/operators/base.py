@@ -25,12 +25,13 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.api.client import Client
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.tries import Patience
-from airflow_provider_iterable.engine.vocabulary import Send, Sync
+from airflow_provider_iterable.engine.vocabulary import Send
 from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Column, Constant, Fields, Json, Nulls

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.values import CATALOG_OFFSET
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import Sync
 from airflow_provider_iterable.errors import ConfigurationError, Halted, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import Sync
 from airflow_provider_iterable.errors import WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields, Mapper

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.endpoints import MailingList
-from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import Reason, Send, Sync
+from airflow_provider_iterable.engine.vocabulary import Send
 from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.base import IterableModelOperator

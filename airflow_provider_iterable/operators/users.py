@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.client import Client
-from airflow_provider_iterable.engine.plan import Guards
-from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.engine.guards import Guards
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper

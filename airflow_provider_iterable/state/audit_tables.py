@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_iterable.engine.vocabulary import Kind
+from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.state.layout import Layout, establish
 from airflow_provider_iterable.state.memory import tombstone
 from airflow_provider_iterable.state.table import Tables, TableState, encode, encoded, pieces

@@ -8,6 +8,7 @@ from itertools import repeat
 
 from airflow_provider_iterable.engine.doubt import patch_of, with_receipts
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import (
     NO_INTENTS,
@@ -22,7 +23,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Patch,
     Present,
     Row,
-    Sync,
 )
 from airflow_provider_iterable.state.scope import Header
 

@@ -20,8 +20,9 @@ import tenacity
 
 from airflow_provider_iterable.engine.doubt import lines_of
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.resync import VOID
-from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.folder import (

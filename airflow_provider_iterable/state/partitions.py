@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tenacity
 
 from airflow_provider_iterable.engine.left_out import joined
-from airflow_provider_iterable.engine.vocabulary import Erased, Gone, Pair, Present, Sync
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.vocabulary import Erased, Gone, Pair, Present
 from airflow_provider_iterable.errors import (
     ConfigurationError,
     IterableSyncError,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.protocols import State
 from airflow_provider_iterable.engine.resync import Resync
-from airflow_provider_iterable.engine.vocabulary import State
 from airflow_provider_iterable.errors import DestinationChanged
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.vocabulary import (
     Duplicate,
     Entry,
@@ -25,7 +26,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Quiet,
     Recipe,
     Row,
-    Sync,
 )
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
 from airflow_provider_iterable.state.memory import apply, pair_with, void
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Header, Scope, same_destination

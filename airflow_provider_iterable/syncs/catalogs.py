@@ -10,17 +10,15 @@ from typing import Any, Literal
 import msgspec
 
 from airflow_provider_iterable.api import endpoints, values
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Changed,
     Entry,
-    Fate,
     Handle,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Recipe,
     Record,
     Records,

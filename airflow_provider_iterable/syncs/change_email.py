@@ -9,16 +9,15 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.api import endpoints, values
+from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
     Entry,
     Handle,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Recipe,
     Record,
     Records,

@@ -13,17 +13,15 @@ import msgspec
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.values import BadValue, Renderer
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
     Entry,
-    Fate,
     Handle,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Recipe,
     Record,
     Records,

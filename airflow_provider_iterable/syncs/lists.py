@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
@@ -15,10 +16,8 @@ from airflow_provider_iterable.engine.vocabulary import (
     Entry,
     Handle,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Record,
     Records,
     Removed,

@@ -16,14 +16,13 @@ from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.values import shape
 from airflow_provider_iterable.api.verdicts import NO_QUOTA, values_at
+from airflow_provider_iterable.engine.reasons import Fate, Kind
 from airflow_provider_iterable.engine.vocabulary import (
     Again,
     Batch,
     Call,
     Entry,
-    Fate,
     Halt,
-    Kind,
     Operation,
     Reply,
     Settled,

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_iterable.engine import deliver as deliver_module
 from airflow_provider_iterable.engine.deliver import PROBES, SILENT_AT_ONCE, Delivery, Screen
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
@@ -20,12 +21,9 @@ from airflow_provider_iterable.engine.vocabulary import (
     Batch,
     Call,
     Entry,
-    Fate,
     Halt,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Reply,
     Settled,
     Split,

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.engine.compare import compare, recalled
-from airflow_provider_iterable.engine.plan import Guards, Plan, Planner, guard
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Kind, Reason, Row
+from airflow_provider_iterable.engine.guards import Guards, guard
+from airflow_provider_iterable.engine.plan import Plan, Planner
+from airflow_provider_iterable.engine.reasons import Kind, Reason
+from airflow_provider_iterable.engine.run import make_plan
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Row
 from airflow_provider_iterable.errors import GuardTripped
 from airflow_provider_iterable.state.memory import MemoryState
 from tests.fakes import PlainSync, a_call, a_spool, in_chunks, remembering
@@ -20,16 +22,7 @@ def planned(rows: list[Row], state: MemoryState | None = None, sync: PlainSync |
     """Return the plan of rows against a state, read once more where that is needed."""
     state = MemoryState() if state is None else state
     sync = sync or PlainSync(WRITE, REMOVE)
-    planner = Planner(sync, a_spool(), a_spool())
-    planner.take(recalled(state, compare(sync, state.pair(sync, in_chunks(rows)))))
-    if planner.collapsing:
-        planner.collapse(in_chunks(rows), state)
-    unsaid = planner.unsaid()
-    if unsaid or planner.unheard:
-        planner.say_again(in_chunks(rows), unsaid)
-    plan = planner.finish()
-    planner.doubt(state)
-    return plan
+    return make_plan(Planner(sync, a_spool(), a_spool()), lambda: in_chunks(rows), state)
 
 
 def counts(plan: Plan) -> tuple[int, int, int, int, int]:

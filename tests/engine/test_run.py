@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_iterable.engine.doubt import with_receipts
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
+from airflow_provider_iterable.engine.reasons import Fate, Reason
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.tries import Patience
@@ -20,12 +21,10 @@ from airflow_provider_iterable.engine.vocabulary import (
     Again,
     Batch,
     Entry,
-    Fate,
     Halt,
     Intents,
     Outcome,
     Patch,
-    Reason,
     Reply,
     Row,
     Settled,

@@ -4,8 +4,9 @@ import os
 import stat
 from pathlib import Path
 
+from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.spool import BLOCK, Spool
-from airflow_provider_iterable.engine.vocabulary import Entry, Kind, Operation
+from airflow_provider_iterable.engine.vocabulary import Entry, Operation
 from tests.fakes import a_call, a_spool, an_operation
 
 CALL, OTHER = a_call(), a_call()

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-from airflow_provider_iterable.engine.vocabulary import SENTENCES, Reason
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.operators import IterableListOperator, IterablePrivacyOperator
 from airflow_provider_iterable.state import TableState, audit_tables
 from airflow_provider_iterable.state.audit import Audit
@@ -85,7 +85,7 @@ def desk(request: pytest.FixtureRequest, make_world: Make, monkeypatch: pytest.M
 
 def words(reason: Reason) -> str:
     """Return a reason as it is written."""
-    return f"{reason}: {SENTENCES[reason]}"
+    return f"{reason}: {reason.sentence}"
 
 
 def members(world: World, **parameters: Any) -> IterableListOperator:

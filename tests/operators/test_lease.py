@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import Intents, Patch
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable, Unfinished
