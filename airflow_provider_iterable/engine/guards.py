@@ -9,7 +9,7 @@ from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.errors import GuardTripped
 
 FIRST_GUARDED_REMOVAL = 20
-"""``max_removed`` looks at 20 removals and more: below that a share says nothing."""
+"""``max_removed`` looks at 20 removals and more: below that a share means little."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Guards:
 
     :param allow_empty: whether a model without rows is believed
     :param max_removed: most removals; a float is a share of the remembered rows, an int a number of rows
-    :param max_deletes: most profiles deleted in one run; ``None`` when the sync deletes nobody
+    :param max_deletes: most profiles deleted in one run; ``None`` when the sync deletes no profiles
     """
 
     allow_empty: bool = False

@@ -49,7 +49,8 @@ class Identities:
     def to_resend(self) -> set[int]:
         """Return identities that the run changes while other, unchanged rows bear them too.
 
-        Those rows have to be sent again, in key order, or the last word would not be the greatest key's.
+        Those rows have to be sent again, in key order: of rows that share an identity, the one with the greatest key is
+        to be at Iterable in the end.
         """
         if not self.unchanged:
             return set()

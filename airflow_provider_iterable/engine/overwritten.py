@@ -13,8 +13,8 @@ from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Patc
 def overwritten(sync: Sync, plan: Plan, identities: Identities, state: State) -> Patch:
     """Return the entries that others overwrite before their own row is sent, or without its being sent, as in doubt.
 
-    Several rows bear one identity, and the greatest key has the last word. Were the run cut short after another row was
-    sent, or were the last one refused, that row's old entry would be wrong, and the row might equal it again.
+    Of several rows that bear one identity, the one with the greatest key is sent last. Were the run cut short after
+    another row was sent, or were the last one refused, that row's old entry would be wrong, and it might equal that.
     """
     moved_from = set(identities.moved_from)
     contested = plan.shared | plan.borne

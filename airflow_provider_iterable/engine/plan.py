@@ -1,4 +1,4 @@
-"""Changes into spooled operations and counts; knows what will be done, and does nothing."""
+"""Changes into spooled operations and counts: what will be done; sends nothing."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Plan:
     collapsed: int = 0
     """Rows beyond the first of each key, where the sync collapses them."""
     superseded: dict[str, int] = field(default_factory=dict)
-    """Keys for which another row than the first speaks, and the position up to which what was planned is void."""
+    """Keys for which another row than the first is sent, and the position up to which what was planned is void."""
     doubted: Patch = field(default_factory=dict)
     """Entries that are to be committed as in doubt before the first call: another row of the run overwrites at Iterable
     what they are about, so they would be wrong if the run were cut short or their own row refused."""
@@ -172,7 +172,7 @@ class Plan:
 class Planner:
     """Takes news one at a time and ends up with a plan.
 
-    :param goes_again: tells by its body whether an unchanged row goes again; ``None``: none does
+    :param goes_again: ``None``: no unchanged row goes again
     :param baseline: whether rows are only recorded as if they had been sent
     """
 

@@ -24,7 +24,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 
 
 class Sync(Protocol):
-    """A sync type bound to one model: how a row is named and mapped, and what each change says to Iterable."""
+    """A sync type bound to one model: how a row is named and mapped, and what each change does at Iterable."""
 
     @property
     def removals_first(self) -> bool:
@@ -38,12 +38,12 @@ class Sync(Protocol):
 
     @property
     def keeps_leavers(self) -> bool:
-        """Whether keys are remembered for ever: a row that leaves is no removal, and fires once only."""
+        """Whether keys are remembered for ever: a row that leaves is no removal, and each key is sent once."""
         ...
 
     @property
     def collapses(self) -> bool:
-        """Whether rows with one key are one record, and the row of the greatest rank speaks for it; otherwise they
+        """Whether rows with one key are one record, and the row of the greatest rank is sent for it; otherwise they
         are duplicates, and all rejected."""
         ...
 
@@ -56,31 +56,31 @@ class Sync(Protocol):
         ...
 
     def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
-        """Say which of several rows with one key comes last; asked only when the sync collapses them."""
+        """Return ranks, of which the greatest is that of the row to be sent; called only if the sync collapses rows."""
         ...
 
     def identity(self, ref: str) -> Handle:
-        """Tell whom a remembered entry is about."""
+        """Return the identity that a remembered entry is about."""
         ...
 
     def added(self, change: Added) -> Operation:
-        """Say what a new record means."""
+        """Return what is done about a new record."""
         ...
 
     def changed(self, change: Changed) -> Operation:
-        """Say what another record under a known key means."""
+        """Return what is done about another record under a known key."""
         ...
 
     def removed(self, change: Removed) -> Operation:
-        """Say what a key without a row means."""
+        """Return what is done about a key without a row."""
         ...
 
     def moved(self, change: Changed) -> Operation | None:
-        """Say what becomes of the identity that a row had before; ``None``: it is left alone."""
+        """Return what is done about the identity that a row had before; ``None``: it is left alone."""
         ...
 
     def screen(self, operation: Operation) -> Operation | Outcome:
-        """Look at an operation once more before it is packed; asked only when there is something to send."""
+        """Check an operation once more before it is packed; called only for what is sent."""
         ...
 
     def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
@@ -97,7 +97,7 @@ class Fielded(Protocol):
         ...
 
     def mapped(self, fields: Collection[str]) -> Collection[str]:
-        """Return those of some fields, as :meth:`carried` tells them, that come from the model."""
+        """Return those of some fields, as :meth:`carried` returns them, that come from the model."""
         ...
 
     def expect(self, fields: Collection[str]) -> None:

@@ -43,7 +43,7 @@ def _void(plan: Plan, state: State) -> None:
 
 
 class Remembering:
-    """Commits what a delivery settles, so far as other operations of the plan have no say about it.
+    """Commits what a delivery settles, unless it depends on other operations of the plan.
 
     Rows that share an identity are remembered together (:class:`Shared`). The former identity of a row that moved is
     remembered together with the new one, and is not removed before that.

@@ -58,7 +58,7 @@ class Report:
 
     @property
     def name(self) -> str:
-        """What the run is about, in one word: the sync, or a partition of it."""
+        """What the run is about, in short: the sync, or a partition of it."""
         return self.sync_id if self.partition is None else f"{self.sync_id}[{self.partition}]"
 
     @property
@@ -272,7 +272,7 @@ def conclude(report: Report, halted: str, stopped: bool, max_rejected: float | i
 
 
 def _later(report: Report) -> str:
-    """Return what Iterable said about when to come back, as a sentence."""
+    """Return when Iterable asks to come back, as a sentence."""
     details = [outcome.detail for outcome in report.examples.get(Reason.RATE_LIMITED, ()) if outcome.detail]
     return f" {details[0]}." if details else ""
 

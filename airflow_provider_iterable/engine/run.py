@@ -92,7 +92,7 @@ class Options:
 
     @property
     def goes_again(self) -> GoesAgain | None:
-        """What tells which unchanged rows go again because Iterable has fields by now that it left out of them."""
+        """Which unchanged rows go again because Iterable has fields by now that it left out of them."""
         return self.left_out.goes_again if self.left_out and self.left_out.again else None
 
 
@@ -151,7 +151,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
 
 
 def make_plan(planner: Planner, read: Read, state: State, options: Options | None = None) -> Plan:
-    """Read the model, and a second time where only that tells what has to be sent, and make a plan."""
+    """Read the model, and a second time where that is needed to know what has to be sent, and make a plan."""
     sync, options = planner.sync, options or Options()
 
     def news(pairs: Iterable[Pair]) -> Iterator[News]:

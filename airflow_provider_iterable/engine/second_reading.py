@@ -1,4 +1,4 @@
-"""What only a second look at the model or the database tells, once all differences are known."""
+"""What has to be read a second time, from the model or the database, once all differences are known."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def planned_with(plan: Plan, identities: set[int]) -> set[str]:
 def resend_unchanged(
     sync: Sync, chunks: Iterable[Sequence[Row]], identities: set[int], planned: set[str], duplicates: set[str]
 ) -> Iterator[News]:
-    """Read the model once more; yield the unchanged rows that bear one of the identities, and who duplicates are."""
+    """Read the model once more; yield unchanged rows that bear one of the identities, and who the duplicates are."""
     for rows in chunks:
         named = [
             (key, row)
@@ -108,7 +108,7 @@ def resend_unchanged(
 def resend_unseen(
     sync: Sync, unseen: Unseen, keys: Collection[str], identities: set[int], duplicates: set[str]
 ) -> Iterator[News]:
-    """Read the unseen rows of these keys; yield those that bear one of the identities, and who duplicates are."""
+    """Read unseen rows by their keys; yield those that bear one of the identities, and who the duplicates are."""
     for pair in unseen.present(list(keys)):
         records = sync.records(pair.keys, pair.rows, pair.fingerprints)
         yield from _overwritten(records, identities, duplicates)

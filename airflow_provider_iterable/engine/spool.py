@@ -1,4 +1,4 @@
-"""Operations in a temporary file, so that totals are known before anything is sent; knows bytes, not meanings."""
+"""Operations in a temporary file, so that totals are known before anything is sent; knows bytes, not what they mean."""
 
 from __future__ import annotations
 

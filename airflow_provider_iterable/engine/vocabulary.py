@@ -1,4 +1,4 @@
-"""The nouns everything is written in; nothing here does anything, but hide whom it is about.
+"""The values that the parts of the engine hand to one another; their ``repr`` shows no personal data.
 
 Values are ``msgspec`` structs (frozen, slotted, cheap to make a million times); variants are classes, closed by
 ``match`` and ``assert_never``.
@@ -30,7 +30,7 @@ def people(handles: Iterable[Handle]) -> tuple[str, ...]:
 
 
 class Discreet(Struct, frozen=True):
-    """Tells nothing about anybody in its ``repr``, which messages of errors that nobody foresaw are made of."""
+    """Shows no personal data in its ``repr``, which may become part of the message of an unforeseen error."""
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={_outline(getattr(self, name))}" for name in self.__struct_fields__)
@@ -172,7 +172,7 @@ class Duplicate(Discreet, frozen=True, gc=False):
 
 
 class Erased(Discreet, frozen=True, gc=False):
-    """Keys of rows about people whom a privacy sync erased, one for each row: nothing is said about them."""
+    """Keys of rows about people whom a privacy sync erased, one for each row: no request is made for them."""
 
     keys: Sequence[str]
 
@@ -225,7 +225,7 @@ class Bearer(Struct, frozen=True, gc=False):
 
 
 class Unchanged(Discreet, frozen=True, gc=False):
-    """Rows without news; their first handles tell who is present without being sent."""
+    """Rows without news; their first handles are the identities that are present without being sent."""
 
     kind: str
     names: Sequence[str | None]
@@ -278,7 +278,7 @@ class Call:
     """Bytes of a request around the joined bodies."""
     repeatable: bool = True
     """Whether sending an operation twice leaves Iterable as sending it once does; when not, an operation whose fate is
-    unknown is remembered as if it were accepted, and told as unconfirmed."""
+    unknown is remembered as if it were accepted, and reported as unconfirmed."""
     reads: bool = False
     """Whether it only looks something up: it changes nothing, so that an answer may be lost."""
     then: Call | None = None
@@ -317,7 +317,7 @@ class Outcome(Discreet, frozen=True, gc=False):
     fate: Fate
     reason: Reason | None = None
     detail: str = ""
-    """Which field, which type: masked as soon as it is said, so that whoever tells it has nothing to hide."""
+    """Which field, which type; what the person is called is masked in it as soon as the outcome is made."""
     operation: Operation | None = None
     names: tuple[str, ...] = ()
     """What the person is called, where there is no operation that knows."""
@@ -334,17 +334,17 @@ class Outcome(Discreet, frozen=True, gc=False):
 
 
 class Accepted(Struct, frozen=True, gc=False):
-    """Operations of which there is nothing more to tell than that Iterable accepted them."""
+    """Operations that Iterable accepted, and of which nothing else is to be reported."""
 
     operations: Sequence[Operation]
 
 
 class Settled(Struct, frozen=True):
-    """Every operation of the batch has its outcome: those told here by their number, the others were accepted."""
+    """Every operation of the batch has its outcome: it is in ``told``, by its number, or the operation was accepted."""
 
     told: Mapping[int, Outcome] = {}
     left_out: frozenset[str] | None = None
-    """Fields that were left out of some of the records, as the answer names them; ``None``: it does not tell."""
+    """Fields that were left out of some of the records, as the answer names them; ``None``: it is no such answer."""
 
 
 class Again(Struct, frozen=True):
