@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import msgspec
 
 from airflow_provider_iterable.engine.doubt import with_receipts
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
     NO_INTENTS,
@@ -23,15 +24,12 @@ from airflow_provider_iterable.engine.vocabulary import (
     Call,
     Changed,
     Entry,
-    Fate,
     Handle,
     Intents,
     Invalid,
-    Kind,
     Operation,
     Outcome,
     Patch,
-    Reason,
     Record,
     Records,
     Removed,

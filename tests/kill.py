@@ -33,8 +33,9 @@ from urllib.request import Request, urlopen
 
 import msgspec
 
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.tries import Patience
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Gone, Sync
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Gone
 from airflow_provider_iterable.state import ObjectState, TableState
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.store import Store

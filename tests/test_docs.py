@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_iterable import operators
-from airflow_provider_iterable.engine.vocabulary import SENTENCES, Reason
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 
@@ -79,7 +79,7 @@ def test_every_reason_is_explained_once() -> None:
     assert sorted(row[0].strip("`") for row in rows) == sorted(map(str, Reason))
     for row in rows:
         assert len(row) == 3, row
-        assert SENTENCES[Reason(row[0].strip("`"))] == row[1]
+        assert Reason(row[0].strip("`")).sentence == row[1]
         assert row[2]
 
 

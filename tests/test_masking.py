@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 import airflow_provider_iterable
 from airflow_provider_iterable import errors
 from airflow_provider_iterable.engine import vocabulary
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import Entry, Fate, Kind, Operation, Outcome, Reason, Reply, Request
+from airflow_provider_iterable.engine.vocabulary import Entry, Operation, Outcome, Reply, Request
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.masking import logger, masked, masked_all, masked_key, masked_name, word
 
@@ -174,7 +175,7 @@ def test_a_report_keeps_masked_keys_and_texts() -> None:
     """Of a key cut off nothing but its first letters; what the run is about stays as it is."""
     report = Report("sync@home", "run@home", {"list": "a@b"}, identifying=(1,), resend_reason="of ada@example.com")
     for reason, key in ((Reason.CONFLICT, '["acme","user-18","user-17"]'), (Reason.KEY_TOO_LONG, '["long ada.love')):
-        report.tell(Outcome(key, Kind.ADDED, Fate.REJECTED, reason, "", an_operation()))
+        report.add(Outcome(key, Kind.ADDED, Fate.REJECTED, reason, "", an_operation()))
     report.accept([an_operation(partial="field user-17")])
     shown = {reason: (examples[0].key, examples[0].detail) for reason, examples in report.examples.items()}
     assert shown == {

@@ -7,18 +7,8 @@ import msgspec
 from airflow_provider_iterable.api.answers import code_of, names_nobody, parsed, values_at
 from airflow_provider_iterable.api.refusals import CODES, outcome_of, refusal
 from airflow_provider_iterable.api.verdicts import judge_bulk_users, judge_lookup
-from airflow_provider_iterable.engine.vocabulary import (
-    Again,
-    Batch,
-    Fate,
-    Operation,
-    Outcome,
-    Reason,
-    Reply,
-    Settled,
-    Split,
-    Verdict,
-)
+from airflow_provider_iterable.engine.reasons import Fate, Reason
+from airflow_provider_iterable.engine.vocabulary import Again, Batch, Operation, Outcome, Reply, Settled, Split, Verdict
 
 _TAKEN = ("EmailAlreadyExists", "ExternalKeyConflict", "Conflict")
 

@@ -10,15 +10,13 @@ import msgspec
 
 from airflow_provider_iterable.api.answers import code_of, not_enabled, parsed, status_of, values_at
 from airflow_provider_iterable.api.values import fits, shape
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Again,
     Batch,
-    Fate,
     Halt,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Reply,
     Settled,
     Split,

@@ -23,18 +23,8 @@ from airflow_provider_iterable.api.answers import (
 )
 from airflow_provider_iterable.api.quota import NO_QUOTA, QUOTA_PATIENCE
 from airflow_provider_iterable.api.refusals import outcome_of, refusal
-from airflow_provider_iterable.engine.vocabulary import (
-    Again,
-    Batch,
-    Fate,
-    Halt,
-    Operation,
-    Reason,
-    Reply,
-    Settled,
-    Split,
-    Verdict,
-)
+from airflow_provider_iterable.engine.reasons import Fate, Reason
+from airflow_provider_iterable.engine.vocabulary import Again, Batch, Halt, Operation, Reply, Settled, Split, Verdict
 
 Meaning = tuple[Reason, Fate]
 

@@ -20,7 +20,7 @@ from airflow_provider_iterable.demo.local_airflow import Airflow, Run
 from airflow_provider_iterable.demo.others import STEPS, Others, Step
 from airflow_provider_iterable.demo.paper import Paper
 from airflow_provider_iterable.demo.warehouse import FEWEST, Story, Warehouse
-from airflow_provider_iterable.engine.vocabulary import SENTENCES, Reason
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.sandbox import Sandbox
 
 TELLING_LINES = 40
@@ -227,7 +227,7 @@ def _reasons(reports: list[dict[str, Any]]) -> list[str]:
     reasons: Counter[str] = Counter()
     for report in reports:
         reasons.update(report["reasons"])
-    return [f"{count:>3,} {reason}: {SENTENCES[Reason(reason)]}" for reason, count in reasons.items()]
+    return [f"{count:>3,} {reason}: {Reason(reason).sentence}" for reason, count in reasons.items()]
 
 
 def _requests(calls: list[tuple[str, int, int]], noun: str = "user") -> list[str]:

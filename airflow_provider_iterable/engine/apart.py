@@ -1,4 +1,4 @@
-"""Who in a batch is to blame when the server fails at it and says no more; sends nothing."""
+"""Finds the operation in a batch that a server fails at, from which parts of the batch it answers; sends nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Search:
     """Looks for the operation that a server fails at, by asking about half of those among whom it is.
 
     What was in the other half goes together at the end: a culprit among ``n`` costs ``log2(n)`` requests, one for it
-    alone and one for all the others. Nobody is guilty unless the server failed at them alone.
+    alone and one for all the others. No operation is to blame unless the server failed at it alone.
 
     :param operations: a batch that the server failed at
     :param intent: the number under which the state knows the batch, until the search is over
@@ -25,7 +25,7 @@ class Search:
         """Where the culprit is, if the server does not fail at those that are asked about."""
         self._aside: list[int] = []
         self.afresh = False
-        """Whether all that is left is asked about, and nobody known to be guilty."""
+        """Whether all that is left is asked about, and it is not known to hold a culprit."""
         self._turn(list(range(len(operations))))
 
     @property

@@ -1,9 +1,10 @@
-"""A pair is a change, or no news; knows neither where pairs come from nor what is done about them."""
+"""Compares rows with what is remembered; knows neither where pairs come from nor what is done about changes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from airflow_provider_iterable.engine.protocols import State, Sync
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Changed,
@@ -18,8 +19,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Record,
     Records,
     Removed,
-    State,
-    Sync,
     Unchanged,
 )
 
@@ -27,16 +26,17 @@ RECALL_AT_ONCE = 1000
 """Entries fetched from the state in one go."""
 
 GoesAgain = Callable[[bytes], bool]
+"""Returns whether an unchanged row with this body goes again."""
 
 
-def compare(sync: Sync, pairs: Iterable[Pair], again: GoesAgain | None = None) -> Iterator[News]:
-    """Say what each pair means.
+def compare(sync: Sync, pairs: Iterable[Pair], goes_again: GoesAgain | None = None) -> Iterator[News]:
+    """Yield the changes between rows and what is remembered, and what else a plan has to know.
 
-    :param again: tells by its body whether an unchanged row goes again; ``None``: none does
+    :param goes_again: ``None``: no unchanged row does
     """
     for pair in pairs:
         if isinstance(pair, Present):
-            yield from _present(pair, sync.records(pair.keys, pair.rows, pair.fingerprints), again)
+            yield from _present(pair, sync.records(pair.keys, pair.rows, pair.fingerprints), goes_again)
         elif isinstance(pair, Gone):
             if not sync.keeps_leavers:
                 yield Removed(pair.key, pair.before)
@@ -44,22 +44,22 @@ def compare(sync: Sync, pairs: Iterable[Pair], again: GoesAgain | None = None) -
             yield pair
 
 
-def _present(pair: Present, records: Records, again: GoesAgain | None) -> Iterator[News]:
+def _present(pair: Present, records: Records, goes_again: GoesAgain | None) -> Iterator[News]:
     """Compare a whole chunk at once, and only where it differs row by row."""
-    if again is None and pair.before == records.fingerprints:
+    if goes_again is None and pair.before == records.fingerprints:
         yield Unchanged(records.kind, records.names)
         return
     if not any(pair.before):
         yield Fresh(records)
         return
-    quiet: list[str | None] = []
+    unchanged: list[str | None] = []
     columns = zip(pair.before, records.fingerprints, records.keys, records.bodies, records.names, strict=True)
     for number, (before, after, key, body, name) in enumerate(columns):
         if before == after:
-            if again is not None and again(body):
+            if goes_again is not None and goes_again(body):
                 yield Incomplete(Record(key, after, body, records.handles(number)))
             else:
-                quiet.append(name)
+                unchanged.append(name)
         elif isinstance(after, Invalid):
             yield after
         elif before is None:
@@ -67,8 +67,8 @@ def _present(pair: Present, records: Records, again: GoesAgain | None) -> Iterat
         else:
             entry = Entry(before, pair.refs[number] or "") if pair.refs else Entry(before)
             yield Changed(entry, Record(key, after, body, records.handles(number)))
-    if quiet:
-        yield Unchanged(records.kind, quiet)
+    if unchanged:
+        yield Unchanged(records.kind, unchanged)
 
 
 def recalled(state: State, news: Iterable[News]) -> Iterator[News]:

@@ -7,16 +7,16 @@ from hashlib import blake2b
 from itertools import chain
 from operator import attrgetter
 
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
     Call,
     Doubt,
     Entry,
     Intents,
-    Kind,
     Operation,
     Patch,
-    Sync,
 )
 
 _NEVER_EQUAL = ""
@@ -24,18 +24,18 @@ _NEVER_EQUAL = ""
 _BEFORE, _REMEMBER, _RECEIPT = attrgetter("before"), attrgetter("remember"), attrgetter("key", "remember")
 
 Doubts = Callable[[Call, Sequence[Operation]], Sequence[Doubt]]
-"""Says what operations leave behind of which a request is never answered."""
+"""Returns what operations leave behind if their request is never answered."""
 
 
 def doubts_of(sync: Sync, receipts: bool = True) -> Doubts:
-    """Return what says what operations of a sync leave behind.
+    """Return the function that makes the doubts of a sync's operations.
 
     An entry in doubt equals no row and has what a removal needs: with its row it is a change, without it a removal.
     A row whose identity changed leaves two, for either identity may be at Iterable. A new row of a sync that
     remembers its keys for ever leaves nothing: without an entry it is sent again. What must not be sent twice is
     remembered as if it had been accepted.
 
-    :param receipts: whether doubts also say what is remembered once all is accepted, so that it need not be listed
+    :param receipts: whether doubts also hold what is remembered once all is accepted, so that it need not be listed
         and encoded once more; not where more than the answer decides about that
     """
     forgets_new = sync.keeps_leavers
@@ -76,7 +76,7 @@ def patch_of(doubts: Iterable[Doubt]) -> Patch:
 
 
 def has_receipts(doubts: Sequence[Doubt]) -> bool:
-    """Whether doubts say what is remembered once all is accepted."""
+    """Whether doubts hold what is remembered once all is accepted."""
     return bool(doubts and doubts[0][3])
 
 
@@ -95,7 +95,7 @@ def lines_of(doubts: Iterable[Sequence[str]]) -> Iterator[tuple[str, str, str]]:
 
 
 def in_doubt(entry: Entry) -> bool:
-    """Whether an entry says that Iterable may or may not have what it is about."""
+    """Whether an entry is about something that Iterable may or may not have."""
     return entry.fingerprint == NEVER_EQUAL
 
 

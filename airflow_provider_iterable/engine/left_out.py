@@ -1,6 +1,6 @@
 """Fields that were left out of accepted records: which these are, and whose rows go again once the fields are there.
 
-Knows records as bytes; how the fields of one are found, and where a note is kept, is told.
+Knows records as bytes; callers pass what finds the fields of one, and what stores a note.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 
-from airflow_provider_iterable.engine.vocabulary import Fate, Operation, Outcome, Reason
+from airflow_provider_iterable.engine.reasons import Fate, Reason
+from airflow_provider_iterable.engine.vocabulary import Operation, Outcome
 
 Carried = Callable[[bytes, frozenset[str]], Collection[str]]
 
@@ -75,7 +76,7 @@ class LeftOut:
         self._settle({field: standing for field, standing in self.standings.items() if field in fields})
 
     def mark(self, fields: Iterable[str], standing: Standing) -> None:
-        """Say how it stands with some fields."""
+        """Set what is known of some fields."""
         self._settle({**self.standings, **dict.fromkeys(fields, standing)})
 
     def _settle(self, standings: dict[str, Standing]) -> None:
@@ -83,20 +84,20 @@ class LeftOut:
         self._waiting = self._of(*_WAITING)
 
     def goes_again(self, body: bytes) -> bool:
-        """Tell whether an unchanged row goes again."""
+        """Return whether an unchanged row with this body goes again."""
         return bool(self._carried(body, self.again))
 
     def part(
         self, operations: Sequence[Operation], names: frozenset[str]
     ) -> tuple[Sequence[Operation], Sequence[Outcome]]:
-        """Part accepted operations: those that were taken whole, and what is to be told of the others.
+        """Part accepted operations: those that were taken whole, and outcomes for the others.
 
-        :param names: what the answer says was left out, from whichever of them
+        :param names: what was left out according to the answer, from whichever of them
         """
         if not names and not self._waiting:
             return operations, ()
         whole: list[Operation] = []
-        told: list[Outcome] = []
+        outcomes: list[Outcome] = []
         lost: Counter[str] = Counter()
         taken = set[str]()
         for operation in operations:
@@ -107,14 +108,14 @@ class LeftOut:
                 lost.update(missing)
                 detail = ("field " if len(missing) == 1 else "fields ") + ", ".join(missing)
                 fate, reason = Fate.ACCEPTED, Reason.FIELDS_LEFT_OUT
-                told.append(Outcome(operation.key, operation.kind, fate, reason, detail, operation))
+                outcomes.append(Outcome(operation.key, operation.kind, fate, reason, detail, operation))
             else:
                 whole.append(operation)
         if taken:
             self.mark(taken, Standing.ARRIVED)
         if lost:
             self._lose(lost)
-        return whole, told
+        return whole, outcomes
 
     def _lose(self, lost: Counter[str]) -> None:
         self.rows.update(lost)

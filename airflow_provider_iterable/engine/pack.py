@@ -59,7 +59,7 @@ def waves(plan: Plan, removals_first: bool) -> Iterator[Iterable[Operation]]:
     """Yield the plan's operations in waves; one wave must be settled before the next begins.
 
     The first wave holds everything that stands alone. Operations that share an identity follow, one per identity
-    and wave in the order of their key text, so that the greatest key has the last word whatever the row order.
+    and wave in the order of their key text, so that the row of the greatest key is sent last, whatever the row order.
     Removals make a wave of their own, before or after. Those that call nothing because another row bears their identity
     come last: whether they may be forgotten depends on what became of that row.
     """

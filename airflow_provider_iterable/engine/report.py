@@ -1,15 +1,20 @@
-"""What a run tells afterwards: counts, reasons and seconds; never a row."""
+"""The report of a run: counts, reasons, seconds and notes; never a row."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from airflow_provider_iterable.engine.left_out import LeftOut
+from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.resync import Resync
-from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Operation, Outcome, Reason
+from airflow_provider_iterable.engine.vocabulary import Operation, Outcome
+from airflow_provider_iterable.errors import Halted, Stopped, TooManyRejected, Unfinished
 from airflow_provider_iterable.masking import masked_all, masked_key
 
 _PARTIAL = attrgetter("partial")
@@ -53,7 +58,7 @@ class Report:
 
     @property
     def name(self) -> str:
-        """What the run is about, in one word: the sync, or a partition of it."""
+        """What the run is about, in short: the sync, or a partition of it."""
         return self.sync_id if self.partition is None else f"{self.sync_id}[{self.partition}]"
 
     @property
@@ -63,7 +68,7 @@ class Report:
         return counts[Kind.ADDED] + counts[Kind.CHANGED] + self.unchanged + counts[Kind.INVALID]
 
     def accept(self, operations: Sequence[Operation]) -> None:
-        """Count operations that were accepted without a word."""
+        """Count operations that were accepted and need no outcome of their own."""
         self.fates[Fate.ACCEPTED] += len(operations)
         for operation in filter(_PARTIAL, operations):
             self.partial += 1
@@ -71,7 +76,7 @@ class Report:
                 Outcome(operation.key, operation.kind, Fate.ACCEPTED, Reason.PARTIAL, operation.partial, operation)
             )
 
-    def tell(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Count one outcome and keep it as an example of its reason, without its body, under its masked key."""
         self.fates[outcome.fate] += 1
         if outcome.reason is Reason.FIELDS_LEFT_OUT:
@@ -85,7 +90,7 @@ class Report:
             detail = outcome.operation.partial
             self._explain(Outcome(outcome.key, outcome.kind, outcome.fate, Reason.PARTIAL, detail, outcome.operation))
 
-    def put_off(self, rows: int) -> None:
+    def defer(self, rows: int) -> None:
         """Count rows that were not reached before the run was stopped."""
         if rows > 0:
             self.fates[Fate.DEFERRED] += rows
@@ -103,7 +108,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as the operator returns it: small, JSON, no row data.
 
-        What it is about is told as it is; whatever else is in it, now or later, is masked.
+        All of it is masked but what the run is about.
         """
         about = {
             "sync_id": self.sync_id,
@@ -139,3 +144,138 @@ class Report:
             "rows_per_second": round(self.read / total) if total else 0,
             "plan_hash": self.plan_hash,
         }
+
+
+NOTHING_REMEMBERED = "nothing was remembered for this sync, so every row is new"
+
+
+def report_plan(report: Report, plan: Plan, remembered: int, resync: Resync) -> None:
+    """Enter what a run will do, with notes on what may surprise.
+
+    :param remembered: entries there were before this run
+    """
+    report.counts = plan.counts
+    report.unchanged = plan.unchanged
+    report.remembered = remembered
+    if resync == "baseline":
+        report.notes.append(
+            f"Baseline: {plan.counts[Kind.ADDED] + plan.counts[Kind.CHANGED]} rows are recorded as delivered, "
+            f"{plan.unchanged} were already, and nothing is sent. What is remembered of rows that have left the model "
+            "stays, and is a removal in the next run."
+        )
+    elif plan.counts[Kind.ADDED] and not remembered:
+        report.resend_reason = report.resend_reason or NOTHING_REMEMBERED
+        report.notes.append(
+            "Nothing was remembered for this sync, so every row is new. If another state, or another sync_id, "
+            'remembered it until now, resync="baseline" would have recorded the rows as delivered instead.'
+        )
+    if plan.resent:
+        report.notes.append(
+            f"{plan.resent} unchanged rows go again because a row with the same identity changed; "
+            "the row with the greatest key has the last word."
+        )
+    if plan.moved > plan.followed and resync != "baseline":
+        report.notes.append(
+            f"{plan.moved - plan.followed} rows have another identity than before: the new one was written, the old "
+            'one was left alone at Iterable. A profile moves to a new address with mode="change_email".'
+        )
+    if plan.collapsed:
+        report.collapsed = plan.collapsed
+        report.notes.append(
+            f"{plan.collapsed} rows name a record that another row names too; each record counts once, and the row "
+            "with the greatest key speaks for it."
+        )
+    if plan.borne:
+        report.notes.append(
+            f"{len(plan.borne)} identities left with one row and are still borne by another: nothing was removed."
+        )
+
+
+def report_fields(report: Report, plan: Plan, left_out: LeftOut) -> None:
+    """Enter which fields are left out, and how many rows go again because of fields that were."""
+    report.left_out = left_out.rows
+    count = sum(1 for _ in plan.incomplete())
+    if count:
+        report.notes.append(
+            f"{count} unchanged rows go again: Iterable has fields by now that it left out of them before "
+            f"({', '.join(sorted(left_out.again))})."
+        )
+
+
+def report_delivery(report: Report, in_doubt: int, waiting: int, surplus: int) -> None:
+    """Enter what is left to be done, or to be known, after a delivery.
+
+    :param in_doubt: rows that were sent and not answered
+    :param waiting: identities that left with one row and are borne by another that was not accepted
+    :param surplus: accepted rows beyond the first of each identity
+    """
+    report.collapsed += surplus
+    if in_doubt:
+        report.notes.append(
+            f"{in_doubt} rows were sent and not answered, so Iterable may have them or not. They are "
+            "remembered as in doubt: the next run sends them again, or removes them if they have left the model."
+        )
+    if waiting:
+        report.notes.append(
+            f"{waiting} identities left with one row and are borne by another that was not accepted: what is "
+            "remembered of the row that left stays until it is."
+        )
+    if surplus:
+        report.notes.append(
+            f"{surplus} rows share their identity with another row, so Iterable holds that many records fewer than "
+            "the model has rows; the row with the greatest key was written last."
+        )
+
+
+def conclude(report: Report, halted: str, stopped: bool, max_rejected: float | int, resync: Resync) -> None:
+    """Enter how the run ended, and raise unless it succeeded; the first reason that applies decides.
+
+    :param halted: why nothing more could be sent; empty when it could
+    :param stopped: whether the run was to end early
+    :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
+    :raises Halted: Iterable refused in a way that ends the run
+    :raises TooManyRejected: more rows were rejected than ``max_rejected`` allows
+    :raises Stopped: rows were deferred because the run was stopped
+    :raises Unfinished: rows were deferred
+    """
+    deferred, rejected = report.fates[Fate.DEFERRED], report.fates[Fate.REJECTED]
+    deferred -= report.reasons[Reason.QUOTA] + report.reasons[Reason.MAX_ACTIONS]  # waiting is not a failure
+    if halted:
+        report.status = "halted"
+        raise Halted(
+            f"{halted} {report.fates[Fate.ACCEPTED]} rows were accepted and are remembered, {deferred} were not sent."
+        )
+    most = max_rejected * report.read if isinstance(max_rejected, float) else max_rejected
+    if rejected > most:
+        report.status = "too_many_rejected"
+        rest = f"Everything else was delivered: {report.fates[Fate.ACCEPTED]} rows accepted and remembered"
+        if resync == "baseline":
+            rest = "Everything else is recorded as delivered, unless the state is XCom"
+        raise TooManyRejected(
+            f"{rejected} of {report.read} rows were rejected ({_reasons(report)}); {max_rejected=!r} allows "
+            f"{math.floor(most)}. {rest}. Mend the rows or raise max_rejected; the rejected rows go again with the "
+            "next run."
+        )
+    if deferred and stopped:
+        report.status = "stopped"
+        raise Stopped(
+            f"The task was stopped: {report.fates[Fate.ACCEPTED]} rows were accepted and are remembered, {deferred} "
+            "were not sent or not answered in time. A retry or the next run sends them."
+        )
+    if deferred:
+        report.status = "unfinished"
+        raise Unfinished(
+            f"{deferred} rows were deferred ({_reasons(report)}); {report.fates[Fate.ACCEPTED]} were accepted and are "
+            f"remembered. A retry or the next run sends what is left.{_later(report)}"
+        )
+    report.status = "succeeded"
+
+
+def _later(report: Report) -> str:
+    """Return when Iterable asks to come back, as a sentence."""
+    details = [outcome.detail for outcome in report.examples.get(Reason.RATE_LIMITED, ()) if outcome.detail]
+    return f" {details[0]}." if details else ""
+
+
+def _reasons(report: Report) -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in report.reasons.most_common())

@@ -7,22 +7,24 @@ from collections.abc import Sequence
 
 from airflow_provider_iterable.engine.doubt import in_doubt
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Fate, Kind, Operation, Outcome, Patch
+from airflow_provider_iterable.engine.reasons import Fate, Kind
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Operation, Outcome, Patch
 
 
 class Shared:
     """The rows of a plan that overwrite one another at Iterable, one after the other in the order of their keys.
 
     What Iterable accepted of a row is no longer there once the next one may have arrived. Were the run cut short just
-    then, and the next row gone before another run, nobody would notice. So they are remembered as in doubt before the
-    last one is settled; until then all of them would go again. Calls that must not go twice are remembered at once.
+    then, and the next row gone before another run, no comparison would find that. So they are remembered as in doubt
+    before the last one is settled; until then all of them would go again. Calls that must not go twice are remembered
+    at once.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._identities: dict[str, int] = {}
         """By key."""
         self._last: dict[int, str] = {}
-        """By identity: the greatest key, which has the last word."""
+        """By identity: the greatest key, whose row is sent last."""
         for _, operation in plan.present() if plan.shared else ():
             if operation.call is not None and (identity := hash(operation.handles[0])) in plan.shared:
                 if operation.call.repeatable:
@@ -30,12 +32,12 @@ class Shared:
                 self._last[identity] = max(self._last.get(identity, ""), operation.key)
         self._withheld: defaultdict[int, Patch] = defaultdict(dict)
         self._unknown: set[int] = set()
-        """Identities of operations of which nobody knows whether they arrived."""
+        """Identities of operations of which it is not known whether they arrived."""
         self._met: set[int] = set()
         self.surplus = 0
         """Accepted rows beyond the first of each identity."""
 
-    def due(self, patch: Patch) -> Patch:
+    def committable(self, patch: Patch) -> Patch:
         """Return what of a patch may be remembered now, with what waited for it; the rest is in doubt."""
         if not self._identities:
             return patch
@@ -64,7 +66,7 @@ class Shared:
                 self.surplus += identity in self._met
                 self._met.add(identity)
 
-    def refuse(self, outcome: Outcome) -> Patch:
+    def settle_refused(self, outcome: Outcome) -> Patch:
         """Take notice of a row that was not accepted; return what may be remembered now that nothing follows."""
         identity = self._identities.get(outcome.key)
         if identity is None:

@@ -1,4 +1,4 @@
-"""Operations in a temporary file, so that totals are known before anything is sent; knows bytes, not meanings."""
+"""Operations in a temporary file, so that totals are known before anything is sent; knows bytes, not what they mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import IO
 
 import msgspec
 
-from airflow_provider_iterable.engine.vocabulary import Call, Entry, Handle, Kind, Operation
+from airflow_provider_iterable.engine.reasons import Kind
+from airflow_provider_iterable.engine.vocabulary import Call, Entry, Handle, Operation
 
 BLOCK = 64
 """Operations encoded together: fewer calls per operation, and still little to decode for a single one."""

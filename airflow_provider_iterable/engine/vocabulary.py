@@ -1,4 +1,4 @@
-"""The nouns everything is written in; nothing here does anything, but hide whom it is about.
+"""The values that the parts of the engine hand to one another; their ``repr`` shows no personal data.
 
 Values are ``msgspec`` structs (frozen, slotted, cheap to make a million times); variants are classes, closed by
 ``match`` and ``assert_never``.
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.masking import masked
 
 Row = Sequence[Any]
@@ -28,110 +29,8 @@ def people(handles: Iterable[Handle]) -> tuple[str, ...]:
     return tuple(value for kind, value in handles if kind in ("email", "user_id"))
 
 
-class Reason(StrEnum):
-    """Why an operation was not simply accepted; closed, one sentence each in :data:`SENTENCES`."""
-
-    __hash__ = str.__hash__  # an enum hashes in Python, and these are counted per row
-
-    NULL_KEY = "null_key"
-    DUPLICATE_KEY = "duplicate_key"
-    KEY_TOO_LONG = "key_too_long"
-    NO_IDENTIFIER = "no_identifier"
-    INVALID_EMAIL = "invalid_email"
-    INVALID_USER_ID = "invalid_user_id"
-    INVALID_ITEM_ID = "invalid_item_id"
-    INVALID_EVENT = "invalid_event"
-    INVALID_VALUE = "invalid_value"
-    TYPE_MISMATCH = "type_mismatch"
-    TOO_LARGE = "too_large"
-    INVALID_DATA = "invalid_data"
-    CONFLICT = "conflict"
-    REFUSED = "refused"
-    UNATTRIBUTED = "unattributed"
-    UNKNOWN_USER = "unknown_user"
-    FORGOTTEN_USER = "forgotten_user"
-    ALREADY_GONE = "already_gone"
-    ALREADY_CHANGED = "already_changed"
-    TARGET_EXISTS = "target_exists"
-    PARTIAL = "partial"
-    FIELDS_LEFT_OUT = "fields_left_out"
-    NO_ANSWER = "no_answer"
-    SERVER_ERROR = "server_error"
-    RATE_LIMITED = "rate_limited"
-    SPLIT_BUDGET = "split_budget"
-    HALTED = "halted"
-    STOPPED = "stopped"
-    UNCONFIRMED = "unconfirmed"
-    REPEATED = "repeated"
-    QUOTA = "quota"
-    NOT_MOVED = "not_moved"
-    MAX_ACTIONS = "max_actions"
-    ERASED_PERSON = "erased_person"
-
-
-SENTENCES: Mapping[Reason, str] = {
-    Reason.NULL_KEY: "the primary key is null",
-    Reason.DUPLICATE_KEY: "several rows have this primary key; none of them was sent",
-    Reason.KEY_TOO_LONG: "the primary key is longer than 500 characters",
-    Reason.NO_IDENTIFIER: "the column that identifies the user is null or blank",
-    Reason.INVALID_EMAIL: "the email address is malformed",
-    Reason.INVALID_USER_ID: "the user ID is blank, over 52 characters, or has characters Iterable refuses",
-    Reason.INVALID_ITEM_ID: "the item ID is blank, over 255 characters, or has others than letters, digits and dashes",
-    Reason.INVALID_EVENT: "the event's name, ID, time, items or another part of it is missing or malformed",
-    Reason.INVALID_VALUE: "a value has no JSON form that Iterable could store",
-    Reason.TYPE_MISMATCH: "a value does not have the type that the field has at Iterable",
-    Reason.TOO_LARGE: "the record alone is larger than a request, or a catalog item, may be",
-    Reason.INVALID_DATA: "Iterable found the profile fields invalid and did not say which",
-    Reason.CONFLICT: "the identifier belongs to another profile at Iterable",
-    Reason.REFUSED: "Iterable refused the record",
-    Reason.UNATTRIBUTED: "Iterable counted a failure and did not say whose",
-    Reason.UNKNOWN_USER: "there is no such user at Iterable; the row goes again with the next run",
-    Reason.FORGOTTEN_USER: "the user was forgotten at Iterable, which takes nothing about them",
-    Reason.ALREADY_GONE: "there was nobody left to remove",
-    Reason.ALREADY_CHANGED: "the change had happened already",
-    Reason.TARGET_EXISTS: "the new email address belongs to another user",
-    Reason.PARTIAL: "the record was accepted without the fields whose values have the wrong type",
-    Reason.FIELDS_LEFT_OUT: "the record was accepted without fields that Iterable does not have",
-    Reason.NO_ANSWER: "Iterable gave no usable answer after all tries; the row goes again with the next run",
-    Reason.SERVER_ERROR: "Iterable fails at this row with an error of its own, and answers others; the row goes again "
-    "with the next run",
-    Reason.RATE_LIMITED: "Iterable's rate limit left no time; the row goes again with the next run",
-    Reason.SPLIT_BUDGET: "too many batches had to be taken apart; the row goes again with the next run",
-    Reason.HALTED: "the run was halted before this row was sent",
-    Reason.STOPPED: "the task was stopped before this row was sent, or before it was answered",
-    Reason.UNCONFIRMED: "Iterable may have taken it or not; it does not go again, or it might be there twice",
-    Reason.REPEATED: "an answer was lost and the cart went again: its updateCart event may be at Iterable twice",
-    Reason.NOT_MOVED: "the row has another identity now, which was not accepted, so the former one stays",
-    Reason.QUOTA: "Iterable's daily quota is used up; the row waits for a later run",
-    Reason.MAX_ACTIONS: "the run did as much as max_actions allows; the row waits for a later run",
-    Reason.ERASED_PERSON: "a privacy sync erased the person; the row is left out until an unforget",
-}
-
-
-class Fate(StrEnum):
-    """What became of an operation."""
-
-    __hash__ = str.__hash__  # an enum hashes in Python, and these are counted per row
-
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    SKIPPED = "skipped"
-    DEFERRED = "deferred"
-
-
-class Kind(StrEnum):
-    """How a row differs from what the sync remembers."""
-
-    __hash__ = str.__hash__  # an enum hashes in Python, and these are counted per row
-
-    ADDED = "added"
-    CHANGED = "changed"
-    REMOVED = "removed"
-    INVALID = "invalid"
-
-
 class Discreet(Struct, frozen=True):
-    """Tells nothing about anybody in its ``repr``, which messages of errors that nobody foresaw are made of."""
+    """Shows no personal data in its ``repr``, which may become part of the message of an unforeseen error."""
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={_outline(getattr(self, name))}" for name in self.__struct_fields__)
@@ -273,7 +172,7 @@ class Duplicate(Discreet, frozen=True, gc=False):
 
 
 class Erased(Discreet, frozen=True, gc=False):
-    """Keys of rows about people whom a privacy sync erased, one for each row: nothing is said about them."""
+    """Keys of rows about people whom a privacy sync erased, one for each row: no request is made for them."""
 
     keys: Sequence[str]
 
@@ -313,15 +212,27 @@ class Incomplete(Struct, frozen=True, gc=False):
     after: Record
 
 
+class Overwritten(Struct, frozen=True, gc=False):
+    """A record without news whose identity another row of the run changes, so that it goes again."""
+
+    after: Record
+
+
+class Bearer(Struct, frozen=True, gc=False):
+    """A row that cannot be sent and bears an identity: its hash."""
+
+    identity: int
+
+
 class Unchanged(Discreet, frozen=True, gc=False):
-    """Rows without news; their first handles tell who is present without being sent."""
+    """Rows without news; their first handles are the identities that are present without being sent."""
 
     kind: str
     names: Sequence[str | None]
 
 
 Change = Added | Changed | Removed
-News = Change | Fresh | Incomplete | Unchanged | Quiet | Invalid | Duplicate | Erased
+News = Change | Fresh | Incomplete | Overwritten | Bearer | Unchanged | Quiet | Invalid | Duplicate | Erased
 
 
 class Request(Discreet, frozen=True):
@@ -367,7 +278,7 @@ class Call:
     """Bytes of a request around the joined bodies."""
     repeatable: bool = True
     """Whether sending an operation twice leaves Iterable as sending it once does; when not, an operation whose fate is
-    unknown is remembered as if it were accepted, and told as unconfirmed."""
+    unknown is remembered as if it were accepted, and reported as unconfirmed."""
     reads: bool = False
     """Whether it only looks something up: it changes nothing, so that an answer may be lost."""
     then: Call | None = None
@@ -406,7 +317,7 @@ class Outcome(Discreet, frozen=True, gc=False):
     fate: Fate
     reason: Reason | None = None
     detail: str = ""
-    """Which field, which type: masked as soon as it is said, so that whoever tells it has nothing to hide."""
+    """Which field, which type; what the person is called is masked in it as soon as the outcome is made."""
     operation: Operation | None = None
     names: tuple[str, ...] = ()
     """What the person is called, where there is no operation that knows."""
@@ -423,17 +334,17 @@ class Outcome(Discreet, frozen=True, gc=False):
 
 
 class Accepted(Struct, frozen=True, gc=False):
-    """Operations of which there is nothing more to tell than that Iterable accepted them."""
+    """Operations that Iterable accepted, and of which nothing else is to be reported."""
 
     operations: Sequence[Operation]
 
 
 class Settled(Struct, frozen=True):
-    """Every operation of the batch has its outcome: those told here by their number, the others were accepted."""
+    """Every operation of the batch has its outcome: it is in ``told``, by its number, or the operation was accepted."""
 
     told: Mapping[int, Outcome] = {}
     left_out: frozenset[str] | None = None
-    """Fields that were left out of some of the records, as the answer names them; ``None``: it does not tell."""
+    """Fields that were left out of some of the records, as the answer names them; ``None``: it is no such answer."""
 
 
 class Again(Struct, frozen=True):
@@ -499,107 +410,4 @@ class Commit(Protocol):
 
     def __call__(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store them, or raise."""
-        ...
-
-
-class Sync(Protocol):
-    """A sync type bound to one model: how a row is named and mapped, and what each change says to Iterable."""
-
-    @property
-    def removals_first(self) -> bool:
-        """Whether removals go out before additions."""
-        ...
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether an identity is one thing at Iterable, so that rows that share it overwrite one another."""
-        ...
-
-    @property
-    def keeps_leavers(self) -> bool:
-        """Whether keys are remembered for ever: a row that leaves is no removal, and fires once only."""
-        ...
-
-    @property
-    def collapses(self) -> bool:
-        """Whether rows with one key are one record, and the row of the greatest rank speaks for it; otherwise they
-        are duplicates, and all rejected."""
-        ...
-
-    def keys(self, rows: Sequence[Row]) -> Sequence[str | Invalid]:
-        """Name the rows of a chunk, without looking at the rest of them."""
-        ...
-
-    def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
-        """Map the rows of a chunk; their fingerprints are computed, unless a database did so."""
-        ...
-
-    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
-        """Say which of several rows with one key comes last; asked only when the sync collapses them."""
-        ...
-
-    def identity(self, ref: str) -> Handle:
-        """Tell whom a remembered entry is about."""
-        ...
-
-    def added(self, change: Added) -> Operation:
-        """Say what a new record means."""
-        ...
-
-    def changed(self, change: Changed) -> Operation:
-        """Say what another record under a known key means."""
-        ...
-
-    def removed(self, change: Removed) -> Operation:
-        """Say what a key without a row means."""
-        ...
-
-    def moved(self, change: Changed) -> Operation | None:
-        """Say what becomes of the identity that a row had before; ``None``: it is left alone."""
-        ...
-
-    def screen(self, operation: Operation) -> Operation | Outcome:
-        """Look at an operation once more before it is packed; asked only when there is something to send."""
-        ...
-
-    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
-        """Return the operation without some fields, or ``None`` when it is not to go without them."""
-        ...
-
-
-@runtime_checkable
-class Fielded(Protocol):
-    """A sync whose records have fields that may be left out of what is accepted."""
-
-    def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
-        """Return the fields that the names are about, of which a body has values."""
-        ...
-
-    def mapped(self, fields: Collection[str]) -> Collection[str]:
-        """Return those of some fields, as :meth:`carried` tells them, that come from the model."""
-        ...
-
-    def expect(self, fields: Collection[str]) -> None:
-        """Have a database that compares return the unchanged rows that carry such a field."""
-        ...
-
-
-class State(Protocol):
-    """Where a sync remembers, seen by the engine."""
-
-    @property
-    def remembered(self) -> int:
-        """Entries there were before this run; known once the pairs are drawn."""
-        ...
-
-    def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
-        """Put each row of each chunk beside what is remembered under its key."""
-        ...
-
-    def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
-        """Return whole entries."""
-        ...
-
-    def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
-        """Store a patch and intents, all or nothing; may be repeated, and raises when it fails."""
         ...

@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.run import Options

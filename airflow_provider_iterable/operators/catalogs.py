@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.values import CATALOG_OFFSET
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from zoneinfo import ZoneInfo
 
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields, Mapper

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from zoneinfo import ZoneInfo
 
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.base import IterableModelOperator

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from airflow_provider_iterable.api.client import CallLog, OnCall
+from airflow_provider_iterable.engine.reasons import Fate, Kind
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import SENTENCES, Fate, Kind
 from airflow_provider_iterable.masking import logger
 
 log = logger(__name__)
@@ -89,7 +89,7 @@ def _reasons(report: Report) -> Iterator[str]:
     for reason, count in report.reasons.most_common():
         examples = report.examples.get(reason, [])
         rows = "1 row" if count == 1 else f"{count:,} rows"
-        yield f"  {reason} ({examples[0].fate if examples else ''}), {rows}: {SENTENCES[reason]}"
+        yield f"  {reason} ({examples[0].fate if examples else ''}), {rows}: {reason.sentence}"
         shown = Counter((outcome.key, outcome.detail) for outcome in examples)  # rows of one key share a line
         for key, detail in islice(shown, EXAMPLES_SHOWN):
             count -= shown[key, detail]

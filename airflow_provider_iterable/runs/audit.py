@@ -20,17 +20,9 @@ import msgspec
 
 from airflow_provider_iterable.api.client import CallLog
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import (
-    SENTENCES,
-    Accepted,
-    Entry,
-    Fate,
-    Kind,
-    Operation,
-    Outcome,
-    Reason,
-)
+from airflow_provider_iterable.engine.vocabulary import Accepted, Entry, Operation, Outcome
 from airflow_provider_iterable.errors import IterableSyncError, LeaseLost, Stopped
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.pairing import tombstone
@@ -296,7 +288,7 @@ class Audit:
             if self._fields and operation.body:
                 fields = operation.body.decode()
                 self._bytes += len(fields)
-        sentence = None if reason is None else f"{reason}: {SENTENCES[reason]}"
+        sentence = None if reason is None else f"{reason}: {reason.sentence}"
         self._lines.append((key, kind, STATUSES[outcome.fate], sentence, outcome.detail or None, fields, person))
 
     def _flush(self) -> None:

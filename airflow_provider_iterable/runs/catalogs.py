@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_iterable.api import project
-from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.errors import ConfigurationError, Halted, WorthRetrying
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger

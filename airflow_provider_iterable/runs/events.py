@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs.run import Kind, Run
 from airflow_provider_iterable.syncs.events import Events

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from airflow_provider_iterable.engine.left_out import LeftOut, Standing
+from airflow_provider_iterable.engine.protocols import Fielded, Sync
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import Fielded, Sync
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.scope import LEFT_OUT_NOTE
 from airflow_provider_iterable.state.store import Session

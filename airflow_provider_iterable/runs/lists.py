@@ -11,7 +11,7 @@ from itertools import chain, repeat
 
 from airflow_provider_iterable.api import project
 from airflow_provider_iterable.api.endpoints import MailingList
-from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from airflow_provider_iterable.api.quota import Quota
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import Reason, Send, Sync
+from airflow_provider_iterable.engine.vocabulary import Send
 from airflow_provider_iterable.errors import StateUnavailable
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.runs.run import Kind, Run

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.project import get_fields
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.vocabulary import Send, Sync
+from airflow_provider_iterable.engine.vocabulary import Send
 from airflow_provider_iterable.errors import CannotRetry, IterableSyncError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.masking import logger

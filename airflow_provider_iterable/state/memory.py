@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from airflow_provider_iterable.engine.doubt import patch_of, with_receipts
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.resync import VOID
-from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Doubt, Entry, Intents, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Doubt, Entry, Intents, Pair, Patch, Row
 from airflow_provider_iterable.state.pairing import pair_with
 from airflow_provider_iterable.state.store import Header
 

@@ -6,17 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import repeat
 
-from airflow_provider_iterable.engine.vocabulary import (
-    Duplicate,
-    Entry,
-    Erased,
-    Gone,
-    Invalid,
-    Pair,
-    Present,
-    Row,
-    Sync,
-)
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.vocabulary import Duplicate, Entry, Erased, Gone, Invalid, Pair, Present, Row
 
 _SEEN = b"a row of this run has this key"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import State
+from airflow_provider_iterable.engine.protocols import State
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.state.scope import Scope
 

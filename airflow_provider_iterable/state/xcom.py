@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
 from airflow_provider_iterable.state.memory import apply, void
 from airflow_provider_iterable.state.pairing import pair_with

@@ -10,15 +10,14 @@ from typing import Any, Literal
 import msgspec
 
 from airflow_provider_iterable.api import endpoints, values
+from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Changed,
     Entry,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Recipe,
     Records,
     Removed,

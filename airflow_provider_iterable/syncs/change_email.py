@@ -9,14 +9,13 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.api import endpoints, values
+from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
     Handle,
-    Kind,
     Operation,
-    Reason,
     Recipe,
     Records,
     Removed,

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from airflow_provider_iterable.engine.vocabulary import Handle, Invalid, Reason, Records, Row
+from airflow_provider_iterable.engine.reasons import Reason
+from airflow_provider_iterable.engine.vocabulary import Handle, Invalid, Records, Row
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, key_text, key_texts, position
 from airflow_provider_iterable.syncs.identity import CHECKS, Match
 

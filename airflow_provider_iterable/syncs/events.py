@@ -13,14 +13,13 @@ import msgspec
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.values import BadValue, Renderer
+from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
     Handle,
-    Kind,
     Operation,
-    Reason,
     Recipe,
     Records,
     Removed,

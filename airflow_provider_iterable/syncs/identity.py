@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from airflow_provider_iterable.api import values
-from airflow_provider_iterable.engine.vocabulary import Reason
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.errors import ConfigurationError
 
 ProjectType = Literal["email", "user_id", "hybrid"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import msgspec
 
 from airflow_provider_iterable.api import endpoints
-from airflow_provider_iterable.engine.vocabulary import Call, Invalid, Kind, Operation, Reason, Records, Removed, Row
+from airflow_provider_iterable.engine.reasons import Kind, Reason
+from airflow_provider_iterable.engine.vocabulary import Call, Invalid, Operation, Records, Removed, Row
 from airflow_provider_iterable.mapping import Mapper, key_texts
 from airflow_provider_iterable.masking import masked_key
 from airflow_provider_iterable.syncs.chunk import encode, namer

@@ -17,17 +17,15 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
     Entry,
-    Fate,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Records,
     Removed,
     Row,

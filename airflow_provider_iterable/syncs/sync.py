@@ -7,17 +7,15 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Call,
     Changed,
     Entry,
-    Fate,
     Handle,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Recipe,
     Record,
     Row,

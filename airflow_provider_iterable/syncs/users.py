@@ -9,15 +9,13 @@ from typing import Any, Literal
 import msgspec
 
 from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
-    Fate,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Recipe,
     Records,
     Removed,

@@ -9,12 +9,12 @@ import msgspec
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.vocabulary import (
     Again,
     Call,
     Entry,
     Halt,
-    Kind,
     Operation,
     Reply,
     Settled,

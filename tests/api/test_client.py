@@ -17,7 +17,8 @@ from airflow_provider_iterable import __version__
 from airflow_provider_iterable.api import client as clients
 from airflow_provider_iterable.api import deadlines
 from airflow_provider_iterable.api.client import CallLog, Client, is_loopback
-from airflow_provider_iterable.engine.vocabulary import Batch, Call, Kind, Operation, Reply, Request, Settled
+from airflow_provider_iterable.engine.reasons import Kind
+from airflow_provider_iterable.engine.vocabulary import Batch, Call, Operation, Reply, Request, Settled
 from airflow_provider_iterable.errors import ConfigurationError
 from tests.api.conftest import KEY, Time
 from tests.services import Answer, Answering

@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.engine.vocabulary import Batch, Fate, Reply, Settled
+from airflow_provider_iterable.engine.reasons import Fate
+from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Settled
 from tests.api.judging import bodies, call_of, codes, operations
 
 

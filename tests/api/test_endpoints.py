@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.values import email, user_id
-from airflow_provider_iterable.engine.vocabulary import Call, Entry, Kind, Operation, Request
+from airflow_provider_iterable.engine.reasons import Kind
+from airflow_provider_iterable.engine.vocabulary import Call, Entry, Operation, Request
 from airflow_provider_iterable.sandbox.endpoints.routes import ROUTES, Table, query_of
 
 BULK = endpoints.bulk_update_users()

@@ -15,7 +15,8 @@ from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.quota import NO_QUOTA
 from airflow_provider_iterable.api.values import shape
-from airflow_provider_iterable.engine.vocabulary import Batch, Fate, Reply, Settled, Split, Verdict
+from airflow_provider_iterable.engine.reasons import Fate
+from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Settled, Split, Verdict
 from tests.api.conftest import KEY
 from tests.api.judging import (
     BULK,

@@ -137,10 +137,11 @@ def _hook() -> Any:
 
 def _plan(compare: str, commit: bool) -> dict[str, Any]:
     """Plan a run; keep what it would have delivered if asked to."""
+    from airflow_provider_iterable.engine.garbage import gc_disabled
     from airflow_provider_iterable.engine.plan import Planner
-    from airflow_provider_iterable.engine.run import _collector_at_rest, _plan
+    from airflow_provider_iterable.engine.reasons import Kind
+    from airflow_provider_iterable.engine.run import make_plan
     from airflow_provider_iterable.engine.spool import Spool
-    from airflow_provider_iterable.engine.vocabulary import Kind
     from airflow_provider_iterable.mapping import Mapper
     from airflow_provider_iterable.sql.model import Model
     from airflow_provider_iterable.state import TableState
@@ -151,10 +152,10 @@ def _plan(compare: str, commit: bool) -> dict[str, Any]:
     model = Model(hook, QUERY)
     scope = Scope(SYNC, {"host": "x"}, "m", model=model, hook=lambda conn_id: hook)
     session = TableState(schema=SCHEMA, compare=compare).open(scope)  # type: ignore[arg-type]
-    with model, _collector_at_rest():
+    with model, gc_disabled():
         options = UserOptions(("id",), "email", "email", project_type="email")
         sync = Users(options, Mapper(None, used=frozenset({"id", "email"})), model.columns)
-        plan = _plan(Planner(sync, Spool(), Spool()), sync, model.chunks, session)
+        plan = make_plan(Planner(sync, Spool(), Spool()), model.chunks, session)
     if commit:
         patch = {}
         for one in plan.patch():

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_iterable.engine.compare import RECALL_AT_ONCE, compare, recalled
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Changed,
@@ -14,7 +15,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     News,
     Pair,
     Present,
-    Reason,
     Record,
     Removed,
     Unchanged,

@@ -5,14 +5,13 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
 
 import msgspec
 import pytest
 
 from airflow_provider_iterable.engine import deliver as deliver_module
-from airflow_provider_iterable.engine.deliver import PROBES, SILENT_AT_ONCE, Delivery, Screen
+from airflow_provider_iterable.engine.deliver import SILENT_AT_ONCE, Delivery, Screen
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
@@ -20,18 +19,15 @@ from airflow_provider_iterable.engine.vocabulary import (
     Batch,
     Call,
     Entry,
-    Fate,
     Halt,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Reply,
     Settled,
     Split,
     Verdict,
 )
-from tests.fakes import Committer, Killed, Sender, a_call, accept, an_operation, outcomes_of
+from tests.fakes import Committer, Killed, Sender, a_call, an_operation, outcomes_of
 
 NO_ANSWER, LIMITED, REFUSED, OK = Reply(0), Reply(429, retry_after=7.0), Reply(400), Reply(200)
 ONE_BY_ONE = Patience(tries=2, in_flight=1)
@@ -407,313 +403,6 @@ def test_an_operation_goes_on_to_the_next_call() -> None:
         outcome.key: outcome.fate for outcome in told.outcomes
     }
     assert ["0", "3"] == sorted(told.committer.state)
-
-
-def splitting(culprits: set[str], named: bool = False, suspected: bool = False) -> Call:
-    """Return a call that refuses batches with culprits as a whole."""
-
-    def judge_culprits(batch: Batch, reply: Reply) -> Verdict:
-        found = {n: "to blame" for n, op in enumerate(batch.operations) if op.key in culprits}
-        if not found:
-            return accept(batch, reply)
-        if named:
-            return Split(Reason.TYPE_MISMATCH, "HTTP 400", rejected=found)
-        return Split(Reason.TYPE_MISMATCH, "HTTP 400", suspects=frozenset(found) if suspected else frozenset())
-
-    return a_call(judge_culprits)
-
-
-@pytest.mark.parametrize("culprit", ["0", "1", "499", "500", "998", "999"])
-@pytest.mark.parametrize(("named", "suspected", "most"), [(True, False, 2), (False, True, 3), (False, False, 21)])
-def test_one_culprit_among_a_thousand_costs_few_requests(culprit: str, named: bool, suspected: bool, most: int) -> None:
-    """Named, two requests; suspected, three; without a clue, 21; the other 999 arrive either way."""
-    call = splitting({culprit}, named, suspected)
-    told = Told(batch_size=1000).run(people(call, 1000))
-    assert most >= len(told.sent)
-    assert [culprit] == told.keys(Fate.REJECTED)
-    assert 999 == len(set(told.keys(Fate.ACCEPTED))) == len(told.committer.state)
-    assert culprit not in told.committer.state
-    (outcome,) = [outcome for outcome in told.outcomes if outcome.fate is Fate.REJECTED]
-    assert (Reason.TYPE_MISMATCH, "to blame" if named else "HTTP 400") == (outcome.reason, outcome.detail)
-
-
-def test_culprits_that_are_all_named_cost_no_request() -> None:
-    """When nobody is left over, nothing is sent again."""
-    told = Told(batch_size=3).run(people(splitting({"0", "1", "2"}, named=True), 3))
-    assert 1 == len(told.sent)
-    assert ["0", "1", "2"] == told.keys(Fate.REJECTED)
-
-
-def test_suspects_that_are_all_there_is_are_halved() -> None:
-    """A clue that points at everybody is none."""
-    told = Told(batch_size=4).run(people(splitting({"0", "1", "2", "3"}, suspected=True), 4))
-    assert ["0", "1", "2", "3"] == sorted(told.keys(Fate.REJECTED))
-    assert 7 == len(told.sent)
-
-
-def test_who_stands_alone_ends_as_the_split_says() -> None:
-    """The last one of a batch that was taken apart is rejected, or skipped where that is what its refusal means."""
-
-    def skip(batch: Batch, reply: Reply) -> Verdict:
-        return Split(Reason.UNKNOWN_USER, last=Fate.SKIPPED)
-
-    told = Told().run(people(a_call(skip), 2))
-    assert ["0", "1"] == told.keys(Fate.SKIPPED)
-
-
-def test_taking_apart_is_budgeted() -> None:
-    """A misconfigured sync does not become a thousand single calls: what is over the budget is deferred."""
-    everybody = {str(n) for n in range(64)}
-    told = Told(batch_size=64, patience=Patience(in_flight=1, splits=20)).run(people(splitting(everybody), 64))
-    assert 21 == len(told.sent)
-    assert 64 == len(told.keys(Fate.REJECTED)) + len(told.keys(Fate.DEFERRED))
-    assert {Reason.SPLIT_BUDGET} == {one.reason for one in told.outcomes if one.fate is Fate.DEFERRED}
-
-
-def test_a_refused_row_goes_again_without_the_fields_to_blame() -> None:
-    """Where rows are salvaged, the rest of a row goes with the innocent, and says what it lacks."""
-
-    def judge_fields(batch: Batch, reply: Reply) -> Verdict:
-        found = {n: "field n" for n, op in enumerate(batch.operations) if op.key == "1" and not op.partial}
-        fields = {n: frozenset({"n"}) for n in found}
-        return Split(Reason.TYPE_MISMATCH, rejected=found, fields=fields) if found else accept(batch, reply)
-
-    def salvage(operation: Operation, fields: Iterable[str], detail: str) -> Operation | None:
-        assert ["n"] == list(fields)
-        return msgspec.structs.replace(operation, body=b"", partial=detail)
-
-    told = Told()
-    told.delivery = Delivery(told.sender, told.committer, patience=ONE_BY_ONE, salvage=salvage)
-    told.run(people(a_call(judge_fields), 3))
-    assert [["0", "1", "2"], ["0", "2", "1"]] == told.sent
-    assert ["", "", "field n"] == [outcome.operation.partial for outcome in told.outcomes if outcome.operation]
-    assert [] == told.keys(Fate.REJECTED)
-
-
-def test_a_single_row_is_salvaged_too() -> None:
-    """A batch of one has its second chance."""
-
-    def judge_fields(batch: Batch, reply: Reply) -> Verdict:
-        if batch.operations[0].partial:
-            return accept(batch, reply)
-        return Split(Reason.TYPE_MISMATCH, rejected={0: "field n"}, fields={0: frozenset({"n"})})
-
-    told = Told()
-    told.delivery = Delivery(
-        told.sender,
-        told.committer,
-        salvage=lambda operation, _, detail: msgspec.structs.replace(operation, partial=detail),
-    )
-    told.run(people(a_call(judge_fields), 1))
-    assert [["0"], ["0"]] == told.sent
-    assert ["0"] == told.keys(Fate.ACCEPTED)
-
-
-ONCE = replace(a_call(judge), repeatable=False)
-
-
-def test_what_must_not_go_twice_is_remembered_when_nobody_knows_whether_it_arrived() -> None:
-    """A lost answer is not tried again, and the rows are told as unconfirmed; a refusal by rate may go again."""
-    told = Told([LIMITED, NO_ANSWER], patience=Patience(in_flight=1, tries=5)).run(people(ONCE, 3))
-    assert [["0", "1"], ["0", "1"], ["2"]] == told.sent
-    assert [("0", Reason.UNCONFIRMED), ("1", Reason.UNCONFIRMED)] == [
-        (outcome.key, outcome.reason) for outcome in told.outcomes if outcome.fate is Fate.REJECTED
-    ]
-    assert ["0", "1", "2"] == sorted(told.committer.state)
-
-
-def test_what_must_not_go_twice_and_was_not_refused_for_good_is_not_remembered() -> None:
-    """What Iterable's rate limit kept out is deferred like any other."""
-    told = Told([LIMITED] * 2, patience=Patience(in_flight=1, tries=2)).run(people(ONCE, 2))
-    assert ["0", "1"] == told.keys(Fate.DEFERRED)
-    assert {} == told.committer.state
-
-
-def test_an_unattributed_failure_of_what_must_not_go_twice_is_remembered() -> None:
-    """Somebody in the batch was not taken and nobody knows who: none of them goes again."""
-
-    def unattributed(batch: Batch, reply: Reply) -> Verdict:
-        return Settled(
-            {
-                n: Outcome(op.key, op.kind, Fate.REJECTED, Reason.UNATTRIBUTED, "", op)
-                for n, op in enumerate(batch.operations)
-            }
-        )
-
-    for repeatable, remembered in ((False, ["0", "1"]), (True, [])):
-        told = Told().run(people(replace(a_call(unattributed), repeatable=repeatable), 2))
-        assert ["0", "1"] == told.keys(Fate.REJECTED)
-        assert remembered == sorted(told.committer.state)
-
-
-class Poisoned:
-    """An endpoint that fails at whatever holds one of these keys, and after so many requests at everything."""
-
-    def __init__(self, keys: Iterable[str], dies_after: int | None = None) -> None:
-        self.keys, self.dies_after = set(keys), dies_after
-        self.history: list[list[str]] = []
-        self.lock = threading.Lock()
-
-    def __call__(self, batch: Batch) -> Reply:
-        """Answer a batch."""
-        sent = [operation.key for operation in batch.operations]
-        with self.lock:
-            self.history.append(sent)
-            dead = self.dies_after is not None and len(self.history) > self.dies_after
-        return Reply(500) if dead or self.keys.intersection(sent) else OK
-
-
-def deliver(
-    send: Poisoned, rows: int, call: Call = CALL, batch_size: int = 1000, **patience: Any
-) -> tuple[dict[Reason | None, list[str]], Committer]:
-    """Deliver so many rows; return who ended for which reason, and the state."""
-    committer = Committer()
-    how = replace(Patience(first_wait=0, longest_wait=0), **patience)
-    delivery = Delivery(
-        send,
-        committer,
-        patience=how,
-        batch_size=batch_size,
-        doubts=lambda call, operations: [(op.key, NEVER_EQUAL.hex(), "", "") for op in operations],
-    )
-    found: dict[Reason | None, list[str]] = {}
-    for outcome in outcomes_of(delivery.run([people(call, rows)])):
-        found.setdefault(outcome.reason, []).append(outcome.key)
-    assert sorted(key for keys in found.values() for key in keys) == sorted(map(str, range(rows)))
-    begun = [number for intents in committer.intents for number in intents.begun]
-    ended = [number for intents in committer.intents for number in intents.ended]
-    assert sorted(begun) == sorted(ended), "every announced request is settled"
-    return found, committer
-
-
-SPREAD = {
-    "one in each of the first batches": ["3", "1500", "2999", "3000"],
-    "first of their batches": ["0", "1000", "2000", "3000"],
-    "last of their batches": ["999", "1999", "2999", "3999"],
-    "middle of their batches": ["500", "1500", "2500", "3500"],
-    "all in one batch": ["5001", "5002", "5500", "5998"],
-    "in the last batch": ["7000", "7300", "7600", "7999"],
-}
-
-
-@pytest.mark.parametrize("which", SPREAD)
-@pytest.mark.parametrize("in_flight", [1, 4])
-def test_poisonous_rows_cost_only_themselves(which: str, in_flight: int) -> None:
-    """All others arrive, they are in doubt, and each costs little more requests than halving takes."""
-    culprits = SPREAD[which]
-    send = Poisoned(culprits)
-    found, committer = deliver(send, 8000, in_flight=in_flight)
-    assert sorted(found[Reason.SERVER_ERROR], key=int) == culprits
-    assert len(found[None]) == 7996
-    state = {key: entry for key, entry in committer.state.items() if entry is not None}
-    assert {key for key, entry in state.items() if entry.fingerprint == NEVER_EQUAL} == set(culprits)
-    broken = len({len(keys) for keys in send.history if len(keys) == 1000 and set(culprits) & set(keys)})
-    tries = sum(len(keys) == 1000 for keys in send.history)
-    assert broken
-    # Ten halves, twice the culprit alone, the others of its batch; and rows to see whether anybody is there.
-    assert len(send.history) - tries <= 4 * (10 + 2 + 1) + PROBES
-    assert tries <= 8 + 4 * 4
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3, 1000, 8000])
-def test_a_dead_endpoint_ends_the_delivery(rows: int) -> None:
-    """It is known after the tries of the batches that went out meanwhile and a few single rows."""
-    send = Poisoned([], dies_after=0)
-    found, committer = deliver(send, rows)
-    assert found.keys() == {Reason.NO_ANSWER}
-    batches = min(-(-rows // 1000), Patience().in_flight + Patience().unanswered - 1)
-    assert len(send.history) <= batches * Patience().tries + PROBES
-    assert all(entry is not None and entry.fingerprint == NEVER_EQUAL for entry in committer.state.values())
-
-
-@pytest.mark.parametrize("after", [1, 2, 5, 8, 20, 30, 37, 44])
-def test_an_endpoint_that_dies_while_batches_are_taken_apart(after: int) -> None:
-    """The delivery ends soon, and nobody is lost."""
-    send = Poisoned(["3", "1500", "2999", "3000"], dies_after=after)
-    found, _ = deliver(send, 20_000)
-    assert len(send.history) <= after + 100
-    assert len(found.get(Reason.SERVER_ERROR, [])) <= 8
-    assert found[Reason.NO_ANSWER]
-
-
-def test_a_single_poisonous_row_among_single_calls() -> None:
-    """It is told from an endpoint that is dead by the answers to others."""
-    call = a_call(judge, items=1)
-    found, _ = deliver(Poisoned(["7"]), 40, call)
-    assert {reason: len(keys) for reason, keys in found.items()} == {None: 39, Reason.SERVER_ERROR: 1}
-
-
-@pytest.mark.parametrize("reads", [False, True])
-@pytest.mark.parametrize("culprits", [3, 16])
-@pytest.mark.parametrize("first", [0, 30])
-def test_neighbours_that_are_poisonous_among_single_calls(first: int, culprits: int, reads: bool) -> None:
-    """However many are in flight at once: others are tried before the endpoint counts as dead."""
-    call = replace(a_call(judge, items=1), reads=reads)
-    wrong = [str(number) for number in range(first, first + culprits)]
-    found, _ = deliver(Poisoned(wrong), 200, call)
-    assert sorted(found[Reason.SERVER_ERROR]) == sorted(wrong)
-    assert len(found[None]) == 200 - culprits
-
-
-def test_a_dead_endpoint_of_single_calls_ends_the_delivery() -> None:
-    """After the tries of what was in flight, and three of others."""
-    send = Poisoned([], dies_after=0)
-    found, _ = deliver(send, 500, a_call(judge, items=1))
-    assert found.keys() == {Reason.NO_ANSWER}
-    tried = Patience().in_flight * 4 + Patience().unanswered - 1
-    assert len(send.history) <= tried * Patience().tries + PROBES
-
-
-def test_a_look_up_that_the_server_fails_at_leaves_nothing_in_doubt() -> None:
-    """It changes nothing."""
-    call = replace(a_call(judge, items=1), reads=True)
-    found, committer = deliver(Poisoned(["7"]), 40, call)
-    assert found[Reason.SERVER_ERROR] == ["7"]
-    assert "7" not in committer.state
-
-
-def test_who_is_poisonous_with_nobody_to_compare_is_found_all_the_same() -> None:
-    """A batch alone in its run is tried row by row first: the endpoint answers one of them."""
-    found, _ = deliver(Poisoned(["1"]), 3)
-    assert {None: ["0", "2"], Reason.SERVER_ERROR: ["1"]} == {reason: sorted(keys) for reason, keys in found.items()}
-
-
-def test_looking_for_poison_is_budgeted() -> None:
-    """Where a hundred rows are poisonous the rest is put off."""
-    send = Poisoned(map(str, range(9, 1000, 10)))
-    found, _ = deliver(send, 2000, splits=50)
-    assert len(send.history) <= 1 + 5 + 50 + 50 + PROBES
-    assert 0 < len(found[Reason.SERVER_ERROR]) <= 5
-    assert len(found[None]) + len(found[Reason.SERVER_ERROR]) + len(found[Reason.SPLIT_BUDGET]) == 2000
-    assert len(found[None]) > 1000
-
-
-def test_timeouts_are_not_taken_apart() -> None:
-    """An answer that never came says nothing about the rows, and each part would take as long again."""
-    told = Told([NO_ANSWER, NO_ANSWER, OK], patience=Patience(tries=2, in_flight=1)).run(people(CALL, 4))
-    assert [["0", "1"], ["0", "1"], ["2", "3"]] == told.sent
-    assert {Reason.NO_ANSWER} == {one.reason for one in told.outcomes if one.fate is Fate.DEFERRED}
-
-
-def test_what_must_not_go_twice_is_not_taken_apart() -> None:
-    """The server may have applied it before it failed."""
-    send = Poisoned(["1"])
-    found, _ = deliver(send, 6, replace(CALL, repeatable=False), 2, in_flight=1)
-    assert [["0", "1"], ["2", "3"], ["4", "5"]] == send.history
-    assert found[Reason.UNCONFIRMED] == ["0", "1"]
-
-
-def test_a_part_that_is_refused_for_another_reason_goes_on_as_such() -> None:
-    """Two kinds of culprits in one batch are both found."""
-
-    def judge_both(batch: Batch, reply: Reply) -> Verdict:
-        if reply.status == 500:
-            return Again(Reason.NO_ANSWER)
-        return splitting({"900"}).judge(batch, reply)
-
-    found, _ = deliver(Poisoned(["100"]), 2000, a_call(judge_both))
-    assert (found[Reason.SERVER_ERROR], found[Reason.TYPE_MISMATCH]) == (["100"], ["900"])
-    assert len(found[None]) == 1998
 
 
 def test_a_wait_that_is_too_long_puts_off_all_that_would_have_to_wait() -> None:

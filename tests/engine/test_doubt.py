@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_iterable.engine.deliver import Delivery
 from airflow_provider_iterable.engine.doubt import doubts_of, with_receipts
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
@@ -19,12 +20,9 @@ from airflow_provider_iterable.engine.vocabulary import (
     Batch,
     Call,
     Entry,
-    Fate,
     Intents,
-    Kind,
     Operation,
     Patch,
-    Reason,
     Reply,
     Settled,
     Split,

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_iterable.engine import left_out as module
 from airflow_provider_iterable.engine.left_out import LeftOut, Standing, decode, joined
+from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
@@ -17,9 +18,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Batch,
     Changed,
     Entry,
-    Kind,
     Operation,
-    Reason,
     Reply,
     Row,
     Settled,
@@ -291,9 +290,9 @@ def test_a_row_that_shares_its_key_does_not_go_again() -> None:
 
 def test_many_entries_are_voided_in_several_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A patch does not hold all of a large model."""
-    from airflow_provider_iterable.engine import run
+    from airflow_provider_iterable.engine import remember
 
-    monkeypatch.setattr(run, "VOID_AT_ONCE", 2)
+    monkeypatch.setattr(remember, "VOID_AT_ONCE", 2)
     field = Field()
     field.run(*ROWS)
     field.stage.state.patches.clear()

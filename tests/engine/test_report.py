@@ -2,18 +2,19 @@ from __future__ import annotations
 
 import msgspec
 
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.report import EXAMPLES, Report
-from airflow_provider_iterable.engine.vocabulary import Fate, Kind, Outcome, Reason
+from airflow_provider_iterable.engine.vocabulary import Outcome
 from tests.fakes import a_call, an_operation
 
 
 def test_outcomes_are_counted_by_fate_and_reason() -> None:
     """An accepted row has no reason; every other one has."""
     report = Report("sync", "run", {})
-    report.tell(Outcome("1", Kind.ADDED, Fate.ACCEPTED))
-    report.tell(Outcome("2", Kind.ADDED, Fate.REJECTED, Reason.CONFLICT))
-    report.tell(Outcome("3", Kind.CHANGED, Fate.REJECTED, Reason.CONFLICT))
-    report.tell(Outcome("4", Kind.REMOVED, Fate.DEFERRED, Reason.NO_ANSWER))
+    report.add(Outcome("1", Kind.ADDED, Fate.ACCEPTED))
+    report.add(Outcome("2", Kind.ADDED, Fate.REJECTED, Reason.CONFLICT))
+    report.add(Outcome("3", Kind.CHANGED, Fate.REJECTED, Reason.CONFLICT))
+    report.add(Outcome("4", Kind.REMOVED, Fate.DEFERRED, Reason.NO_ANSWER))
     told = report.to_dict()
     assert (1, 2, 0, 1) == (told["accepted"], told["rejected"], told["skipped"], told["deferred"])
     assert {"conflict": 2, "no_answer": 1} == told["reasons"]
@@ -32,7 +33,7 @@ def test_examples_name_rows_and_hold_no_profile() -> None:
     report = Report("sync", "run", {})
     for number in range(EXAMPLES + 5):
         operation = an_operation(str(number), a_call())
-        report.tell(Outcome(str(number), Kind.ADDED, Fate.REJECTED, Reason.CONFLICT, "why", operation))
+        report.add(Outcome(str(number), Kind.ADDED, Fate.REJECTED, Reason.CONFLICT, "why", operation))
     examples = report.examples[Reason.CONFLICT]
     assert [str(number) for number in range(EXAMPLES)] == [example.key for example in examples]
     assert {None} == {example.operation for example in examples}
@@ -55,7 +56,7 @@ def test_rows_without_fields_that_iterable_lacks_are_partial() -> None:
     salvaged = msgspec.structs.replace(an_operation("2", a_call()), partial="field n")
     for operation in (an_operation("1", a_call()), salvaged):
         outcome = Outcome(operation.key, operation.kind, Fate.ACCEPTED, Reason.FIELDS_LEFT_OUT, "field m", operation)
-        report.tell(outcome)
+        report.add(outcome)
     told = report.to_dict()
     assert (2, 2, {"fields_left_out": 2, "partial": 1}) == (told["accepted"], told["partial"], told["reasons"])
 

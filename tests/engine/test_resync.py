@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.resync import VOID, Resync
 from airflow_provider_iterable.engine.vocabulary import Changed, Entry, Operation, Reply, Row
 from airflow_provider_iterable.errors import GuardTripped, Halted, TooManyRejected

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.reasons import Fate, Kind
 from airflow_provider_iterable.engine.shared import Shared
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Call, Entry, Fate, Kind, Operation, Outcome, Patch
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Call, Entry, Operation, Outcome, Patch
 from tests.fakes import a_call, a_spool, an_operation
 
 CALL = a_call()
@@ -47,48 +48,48 @@ THREE = (about("2"), about("10"), about("1"), about("5", identity="b@x.io"))
 def test_memories_wait_for_the_last_word() -> None:
     """Until then they are in doubt; the others of the patch do not wait."""
     shared = planned(*THREE)
-    assert shared.due({**receipt("1"), "5": None}) == {**doubt("1"), "5": None}
-    assert shared.due(receipt("10")) == doubt("10")
-    assert shared.due(receipt("2")) == receipt("1", "10", "2")
-    assert shared.due(receipt("2")) == receipt("2")
+    assert shared.committable({**receipt("1"), "5": None}) == {**doubt("1"), "5": None}
+    assert shared.committable(receipt("10")) == doubt("10")
+    assert shared.committable(receipt("2")) == receipt("1", "10", "2")
+    assert shared.committable(receipt("2")) == receipt("2")
 
 
 def test_a_last_word_that_was_refused_overwrote_nothing() -> None:
     """What was accepted before it is remembered, once."""
     shared = planned(*THREE)
-    shared.due(receipt("1"))
-    assert shared.refuse(refused("10")) == {}
-    assert shared.refuse(refused("2", Fate.SKIPPED)) == receipt("1")
-    assert shared.refuse(refused("2")) == {}
+    shared.committable(receipt("1"))
+    assert shared.settle_refused(refused("10")) == {}
+    assert shared.settle_refused(refused("2", Fate.SKIPPED)) == receipt("1")
+    assert shared.settle_refused(refused("2")) == {}
 
 
 def test_who_may_have_arrived_leaves_no_memory() -> None:
     """Neither do the others, whatever becomes of the last one, unless that is accepted."""
     shared = planned(*THREE)
-    shared.due(receipt("1"))
-    assert shared.refuse(refused("2", Fate.DEFERRED)) == {}
+    shared.committable(receipt("1"))
+    assert shared.settle_refused(refused("2", Fate.DEFERRED)) == {}
     shared = planned(*THREE)
-    shared.due(receipt("1"))
-    shared.refuse(refused("10", Fate.DEFERRED))
-    assert shared.refuse(refused("2")) == {}
-    assert shared.due(receipt("2")) == receipt("1", "2")
+    shared.committable(receipt("1"))
+    shared.settle_refused(refused("10", Fate.DEFERRED))
+    assert shared.settle_refused(refused("2")) == {}
+    assert shared.committable(receipt("2")) == receipt("1", "2")
 
 
 def test_a_last_word_in_doubt_settles_nothing() -> None:
     """Nobody knows whether it overwrote the others, even if it is refused in the end."""
     shared = planned(*THREE)
-    shared.due(receipt("1"))
-    assert shared.due(doubt("2")) == doubt("2")
-    assert shared.refuse(refused("2")) == {}
+    shared.committable(receipt("1"))
+    assert shared.committable(doubt("2")) == doubt("2")
+    assert shared.settle_refused(refused("2")) == {}
 
 
 def test_others_are_none_of_its_business() -> None:
     """Rows that share nothing pass, and so do calls that must not go twice and rows without a call."""
     shared = planned(*THREE)
-    assert shared.due(receipt("5")) == receipt("5")
-    assert shared.refuse(refused("5")) == {}
+    assert shared.committable(receipt("5")) == receipt("5")
+    assert shared.settle_refused(refused("5")) == {}
     shared = planned(about("1", ONCE), about("2", ONCE), about("3", None))
-    assert shared.due(receipt("1", "3")) == receipt("1", "3")
+    assert shared.committable(receipt("1", "3")) == receipt("1", "3")
 
 
 def test_rows_beyond_the_first_are_counted() -> None:

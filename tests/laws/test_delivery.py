@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.engine.vocabulary import Fate, Reason
+from airflow_provider_iterable.engine.reasons import Fate, Reason
 from tests.fakes import FAULTS
 from tests.laws.world import (
     OnRemoved,

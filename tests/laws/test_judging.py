@@ -16,14 +16,13 @@ from airflow_provider_iterable.api.endpoints import (
     unsubscribe_from_list,
 )
 from airflow_provider_iterable.api.verdicts import BLAME
+from airflow_provider_iterable.engine.reasons import Fate, Kind
 from airflow_provider_iterable.engine.vocabulary import (
     Again,
     Batch,
     Call,
     Entry,
-    Fate,
     Halt,
-    Kind,
     Operation,
     Reply,
     Settled,

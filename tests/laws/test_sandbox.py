@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.api.client import Client
-from airflow_provider_iterable.engine.plan import Guards
+from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.tries import Patience

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.vocabulary import (
     Duplicate,
     Entry,
@@ -18,7 +19,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Present,
     Quiet,
     Row,
-    Sync,
 )
 from tests.fakes import in_chunks
 from tests.laws.test_generations import A, B, Generations

@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.engine.doubt import with_receipts
-from airflow_provider_iterable.engine.plan import Guards, Plan
+from airflow_provider_iterable.engine.guards import Guards
+from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options, run
 from airflow_provider_iterable.engine.tries import Patience

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-from airflow_provider_iterable.engine.vocabulary import SENTENCES, Reason
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.operators import IterableListOperator, IterablePrivacyOperator
 from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.state import TableState
@@ -86,7 +86,7 @@ def desk(request: pytest.FixtureRequest, make_world: Make, monkeypatch: pytest.M
 
 def words(reason: Reason) -> str:
     """Return a reason as it is written."""
-    return f"{reason}: {SENTENCES[reason]}"
+    return f"{reason}: {reason.sentence}"
 
 
 def members(world: World, **parameters: Any) -> IterableListOperator:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_provider_iterable.engine.run import NOTHING_REMEMBERED
+from airflow_provider_iterable.engine.report import NOTHING_REMEMBERED
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableEventOperator
 from airflow_provider_iterable.sandbox.options import ProjectType

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from airflow_provider_iterable.engine.run import NOTHING_REMEMBERED
+from airflow_provider_iterable.engine.report import NOTHING_REMEMBERED
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.store import Store
 from airflow_provider_iterable.state.tables.warehouse import BY_THE_DATABASE, BY_THE_WORKER

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_iterable.engine.run import PLAN_PARTS
+from airflow_provider_iterable.engine.plan_hash import PLAN_PARTS
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,

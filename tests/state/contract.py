@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.protocols import State, Sync
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import VOID, Resync
 from airflow_provider_iterable.engine.run import Options, run
@@ -27,11 +29,8 @@ from airflow_provider_iterable.engine.vocabulary import (
     Pair,
     Patch,
     Present,
-    Reason,
     Reply,
     Row,
-    State,
-    Sync,
 )
 from airflow_provider_iterable.errors import DestinationChanged
 from airflow_provider_iterable.mapping import Mapper, key_text

@@ -20,18 +20,15 @@ import pytest
 
 from airflow_provider_iterable.api.client import CallLog
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import (
-    SENTENCES,
     Accepted,
     Call,
     Entry,
-    Fate,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Request,
     Settled,
 )
@@ -187,7 +184,7 @@ def planned(*operations: Operation, invalid: Sequence[Outcome] = (), erased: Seq
 
 def words(reason: Reason) -> str:
     """Return the reason as it is written."""
-    return f"{reason}: {SENTENCES[reason]}"
+    return f"{reason}: {reason.sentence}"
 
 
 def call(number: int, status: int = 200, milliseconds: float = 20.0) -> CallLog:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
     Duplicate,
@@ -22,7 +23,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Patch,
     Present,
     Row,
-    Sync,
 )
 from airflow_provider_iterable.errors import StateUnavailable
 from airflow_provider_iterable.state.pairing import pair_with, tombstone

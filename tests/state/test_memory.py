@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.engine.resync import Resync
-from airflow_provider_iterable.engine.vocabulary import Duplicate, Entry, Gone, Invalid, Reason
+from airflow_provider_iterable.engine.vocabulary import Duplicate, Entry, Gone, Invalid
 from airflow_provider_iterable.state.memory import MemoryState
 from airflow_provider_iterable.state.store import Session
 from tests.state.contract import HERE, MAPPING, Place, StateContract, drain, entries, keys, one, sorted_out

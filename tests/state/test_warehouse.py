@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_iterable.engine.compare import GoesAgain
 from airflow_provider_iterable.engine.plan import Plan, Planner
-from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.run import NOTHING_REMEMBERED, Options, _plan, run
-from airflow_provider_iterable.engine.vocabulary import Batch, Kind, Present, Reply, State
+from airflow_provider_iterable.engine.protocols import State
+from airflow_provider_iterable.engine.reasons import Kind
+from airflow_provider_iterable.engine.report import NOTHING_REMEMBERED, Report
+from airflow_provider_iterable.engine.run import Options, make_plan, run
+from airflow_provider_iterable.engine.vocabulary import Batch, Present, Reply
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.operators import IterableUserSyncOperator
@@ -277,7 +279,7 @@ def planned(sync: Users, model: Model, state: State, again: str | None = None) -
         sync.expect([again])
         names = frozenset([again])
         carries = lambda body: bool(sync.carried(body, names))  # noqa: E731
-    return _plan(Planner(sync, a_spool(), a_spool(), carries), sync, model.chunks, state, again=carries)
+    return make_plan(Planner(sync, a_spool(), a_spool(), carries), model.chunks, state)
 
 
 def said(plan: Plan) -> set[tuple[Any, ...]]:

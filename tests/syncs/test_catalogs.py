@@ -12,17 +12,15 @@ import pytest
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.values import CATALOG_OFFSET
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
     Entry,
-    Fate,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Record,
     Removed,
 )

@@ -5,15 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
     Entry,
     Invalid,
-    Kind,
     Operation,
-    Reason,
     Record,
     Removed,
 )

@@ -5,7 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from airflow_provider_iterable.engine.vocabulary import Invalid, Reason
+from airflow_provider_iterable.engine.reasons import Reason
+from airflow_provider_iterable.engine.vocabulary import Invalid
 from airflow_provider_iterable.errors import ModelError
 from airflow_provider_iterable.syncs.chunk import Chunk, namer
 from airflow_provider_iterable.syncs.identity import Match

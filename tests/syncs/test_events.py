@@ -18,18 +18,16 @@ from msgspec import UNSET
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.values import BadValue, Renderer
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Again,
     Batch,
     Changed,
     Entry,
-    Fate,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Record,
     Removed,
     Reply,

@@ -8,17 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.api.endpoints import MailingList
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
     Entry,
-    Fate,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Record,
     Removed,
 )

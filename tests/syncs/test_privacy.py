@@ -10,16 +10,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Changed,
     Entry,
-    Fate,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Record,
     Row,
 )

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from airflow_provider_iterable.engine.vocabulary import Sync
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.mapping import Column, Constant, Json, Mapper
 from airflow_provider_iterable.syncs.catalogs import CatalogOptions, Catalogs
 from airflow_provider_iterable.syncs.change_email import ChangeEmail, EmailChangeOptions

@@ -7,17 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
     Entry,
-    Fate,
     Invalid,
-    Kind,
     Operation,
     Outcome,
-    Reason,
     Record,
     Removed,
 )

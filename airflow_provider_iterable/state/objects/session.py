@@ -10,7 +10,8 @@ import msgspec
 
 from airflow_provider_iterable.engine.doubt import lines_of
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.objects.folder import Folder, Head, Line, folder_of, last_head

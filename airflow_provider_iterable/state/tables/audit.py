@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_iterable.engine.vocabulary import Kind
+from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.tables.connection import Tables, encode, encoded, pieces
 from airflow_provider_iterable.state.tables.layout import Layout, establish

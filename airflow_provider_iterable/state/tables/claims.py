@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from airflow_provider_iterable.engine.vocabulary import Erased, Gone, Pair, Present, Sync
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.vocabulary import Erased, Gone, Pair, Present
 from airflow_provider_iterable.errors import LeaseHeld
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.pairing import tombstone

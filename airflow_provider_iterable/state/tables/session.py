@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row, Sync
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.state.pairing import pair_with
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.vocabulary import (
     Duplicate,
     Entry,
@@ -23,7 +24,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Quiet,
     Recipe,
     Row,
-    Sync,
 )
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
 from airflow_provider_iterable.masking import logger

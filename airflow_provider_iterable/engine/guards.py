@@ -1,0 +1,53 @@
+"""What must not happen unasked: an empty model, too many removals, too many deletions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.reasons import Kind
+from airflow_provider_iterable.errors import GuardTripped
+
+FIRST_GUARDED_REMOVAL = 20
+"""``max_removed`` looks at 20 removals and more: below that a share means little."""
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What must not happen unasked.
+
+    :param allow_empty: whether a model without rows is believed
+    :param max_removed: most removals; a float is a share of the remembered rows, an int a number of rows
+    :param max_deletes: most profiles deleted in one run; ``None`` when the sync deletes no profiles
+    """
+
+    allow_empty: bool = False
+    max_removed: float | int | None = 0.3
+    max_deletes: int | None = None
+
+
+def guard(plan: Plan, guards: Guards, remembered: int) -> None:
+    """Refuse a plan that removes more than was allowed.
+
+    :raises GuardTripped: nothing was sent; the message says how to allow it
+    """
+    if plan.read == 0 and not guards.allow_empty:
+        raise GuardTripped(
+            f"The model returned no rows ({remembered} are remembered). Nothing was sent and nothing is forgotten. "
+            "If an empty model is right, set allow_empty=True."
+        )
+    removed = plan.counts[Kind.REMOVED]
+    if guards.max_removed is not None and removed >= FIRST_GUARDED_REMOVAL:
+        limit = guards.max_removed
+        most = limit * remembered if isinstance(limit, float) else limit
+        if removed > most:
+            raise GuardTripped(
+                f"{removed} of {remembered} remembered rows have left the model; max_removed={limit!r} allows "
+                f"{int(most)}. Nothing was sent and nothing is forgotten. If the rows really left, raise "
+                "max_removed (a float is a share of the remembered rows, an int a number of rows) for this run."
+            )
+    if guards.max_deletes is not None and plan.deletes > guards.max_deletes:
+        raise GuardTripped(
+            f"The run would delete {plan.deletes} users or items; max_deletes allows {guards.max_deletes}. Nothing was "
+            "sent. If they should go, raise max_deletes for this run."
+        )
