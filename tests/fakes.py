@@ -30,6 +30,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Operation,
     Outcome,
     Patch,
+    Recipe,
     Record,
     Records,
     Removed,
@@ -329,6 +330,7 @@ class PlainSync:
         self.call, self.removal = call, removal
         self.removals_first, self.exclusive = removals_first, exclusive
         self.keeps_leavers, self.collapses = keeps_leavers, collapses
+        self.recipe: Recipe | None = None
         self.left: Call | None = None
         """What is called for the identity that a row had before."""
         self.refused: dict[str, Reason] = {}

@@ -17,6 +17,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Outcome,
     Pair,
     Patch,
+    Recipe,
     Records,
     Removed,
     Row,
@@ -45,6 +46,11 @@ class Sync(Protocol):
     def collapses(self) -> bool:
         """Whether rows with one key are one record, and the row of the greatest rank is sent for it; otherwise they
         are duplicates, and all rejected."""
+        ...
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What a database needs to compare the rows by itself; ``None``: the worker compares them."""
         ...
 
     def keys(self, rows: Sequence[Row]) -> Sequence[str | Invalid]:

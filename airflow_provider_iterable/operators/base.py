@@ -66,7 +66,7 @@ from airflow_provider_iterable.runs.run import Kind
 from airflow_provider_iterable.runs.runner import Job, carry_out
 from airflow_provider_iterable.sql.hook import sql_hook
 from airflow_provider_iterable.sql.model import Model, select_all
-from airflow_provider_iterable.state import TableState, XComState
+from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.state.scope import Holder, Part, Scope
 from airflow_provider_iterable.state.store import Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
@@ -273,12 +273,12 @@ class IterableModelOperator(BaseOperator):
             )
         if self.partition is not None:
             name_of(self.partition)
-            if not isinstance(self.state, TableState):
+            if not self.state.keeps_partitions:
                 raise ConfigurationError(NEEDS_TABLES.format(type(self.state).__name__))
         reason = self.needs_table_state()
-        if reason and isinstance(self.state, XComState):
+        if reason and not self.state.batchwise:
             raise ConfigurationError(
-                f"XComState is written once, when the task has succeeded; {reason}. "
+                f"{type(self.state).__name__} is written once, when the task has succeeded; {reason}. "
                 'Use state=TableState() or state=TableState(conn_id="...").'
             )
 
@@ -379,10 +379,10 @@ class IterableModelOperator(BaseOperator):
 
     def _auditing(self, context: Context, report: Report) -> Audit:
         """Return the run's account in the audit tables, which there are beside a state in tables only."""
-        number = getattr(context["ti"], "try_number", 1)
+        number, tables = getattr(context["ti"], "try_number", 1), self.state.tables
         return Audit(
-            self.state,
-            lambda: self._sql_hook(getattr(self.state, "conn_id", None)),
+            tables,
+            lambda: self._sql_hook(None if tables is None else tables.conn_id),
             report,
             run_id=report.run_id if number <= 1 else f"{report.run_id}#{number}",
             primary_key=self.primary_key,

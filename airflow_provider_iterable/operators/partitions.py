@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.parameters import AS_IT_IS, rendered
-from airflow_provider_iterable.state import TableState
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -86,7 +85,7 @@ class Partial:
     def __init__(self, partial: Any) -> None:
         self._partial = partial
         state = partial.kwargs.get("state")
-        if not isinstance(state, TableState):
+        if state is None or not state.keeps_partitions:
             raise ConfigurationError(NEEDS_TABLES.format("XComState" if state is None else type(state).__name__))
 
     def expand(self, **mapped: Any) -> Any:

@@ -14,7 +14,6 @@ from airflow_provider_iterable.operators.keywords import ModelKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
 from airflow_provider_iterable.runs.privacy import PrivacyRun
 from airflow_provider_iterable.runs.run import Kind
-from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.privacy import Action, PrivacyOptions, check
 
@@ -73,7 +72,7 @@ class IterablePrivacyOperator(IterableModelOperator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if not isinstance(self.state, TableState):
+        if self.state.tables is None:
             raise ConfigurationError(
                 f"A privacy sync keeps the ledger of Iterable's daily quota, and erases people, in tables; "
                 f"{type(self.state).__name__} has none. Use state=TableState()."

@@ -16,7 +16,6 @@ from airflow_provider_iterable.operators.keywords import ModelKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, OPTIONAL_FLAG, Form, choice
 from airflow_provider_iterable.runs.run import Kind
 from airflow_provider_iterable.runs.users import EmailChangeRun, UserRun
-from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.syncs.change_email import EmailChangeOptions
 from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions
@@ -162,7 +161,7 @@ class IterableUserSyncOperator(IterableModelOperator):
         """Return the sync of users, or of their email changes, for one run."""
         match = self._match(hook)
         if self.mode == "change_email":
-            if match == "email" and isinstance(self.state, XComState):
+            if match == "email" and not self.state.batchwise:
                 raise ConfigurationError(f'{ONCE}. Use state=TableState() or state=TableState(conn_id="...").')
             return EmailChangeRun(
                 EmailChangeOptions(

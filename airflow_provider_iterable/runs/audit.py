@@ -26,8 +26,8 @@ from airflow_provider_iterable.engine.vocabulary import Accepted, Entry, Operati
 from airflow_provider_iterable.errors import IterableSyncError, LeaseLost, Stopped
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.pairing import tombstone
+from airflow_provider_iterable.state.store import InTables
 from airflow_provider_iterable.state.tables.audit import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
-from airflow_provider_iterable.state.tables.store import TableState
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -61,7 +61,7 @@ LOST = "the run ended without a word: its worker was lost"
 class Audit:
     """One run's account in the audit tables; entered before the run, left after it.
 
-    :param store: where the state is; there are no audit tables anywhere but beside its tables
+    :param tables: the state's tables; ``None``: it has none, and so there is no audit
     :param hook: opens the SQL hook of the store
     :param report: the run's report, filled in as the run goes
     :param run_id: names the run, and the try
@@ -72,7 +72,7 @@ class Audit:
 
     def __init__(
         self,
-        store: object,
+        tables: InTables | None,
         hook: Callable[[], DbApiHook],
         report: Report,
         run_id: str,
@@ -80,12 +80,12 @@ class Audit:
         model_name: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._store = store if isinstance(store, TableState) and store.audit and not report.dry_run else None
+        self._beside = tables if tables is not None and tables.audit and not report.dry_run else None
         self._hook, self._report, self._clock = hook, report, clock
         self._whose = (report.name, run_id)
         self._about = (", ".join(primary_key), model_name)
         self._started = clock()
-        self._off = self._store is None
+        self._off = self._beside is None
         self._begun = False
         self._tables: AuditTables | None = None
         self._lines: list[Line] = []
@@ -137,7 +137,7 @@ class Audit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._store is None:
+        if self._beside is None:
             return
         if self._begun and not isinstance(error, LeaseLost):  # the rows are another run's by now
             self._dare(self._flush)
@@ -172,8 +172,8 @@ class Audit:
 
     def _open(self) -> AuditTables:
         if self._tables is None:
-            assert self._store is not None
-            self._tables = AuditTables(self._hook(), self._store.schema)
+            assert self._beside is not None
+            self._tables = AuditTables(self._hook(), self._beside.schema)
             self._tables.create()
         return self._tables
 
@@ -185,11 +185,11 @@ class Audit:
 
     @property
     def _all(self) -> bool:
-        return self._store is not None and self._store.audit is True
+        return self._beside is not None and self._beside.audit is True
 
     @property
     def _fields(self) -> bool:
-        return self._store is not None and self._store.audit_fields
+        return self._beside is not None and self._beside.audit_fields
 
     @property
     def _anonymous(self) -> bool:
@@ -330,9 +330,9 @@ class Audit:
 
     def _forget(self) -> None:
         """Delete what is older than it is to be kept; the rest of very many old rows stays for the next run."""
-        assert self._store is not None
-        if self._store.audit_retention_days is not None:
-            before = self._clock() - timedelta(days=self._store.audit_retention_days)
+        assert self._beside is not None
+        if self._beside.audit_retention_days is not None:
+            before = self._clock() - timedelta(days=self._beside.audit_retention_days)
             batches = max(MOST_DELETED, 2 * self._written) // DELETED_AT_ONCE
             self._open().forget(self._whose[0], self._time(before), self._all, batches)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
@@ -17,7 +16,6 @@ from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs.run import Kind, Run
 from airflow_provider_iterable.state.store import Header
-from airflow_provider_iterable.state.tables.session import TableSession
 from airflow_provider_iterable.syncs.lists import ListOptions, Lists
 
 clock: Callable[[], float] = time.time
@@ -78,7 +76,7 @@ class ListRun(Kind):
         assert isinstance(sync, Lists)
         target, session = sync.target, run.session
         # Of several partitions, one creates the list.
-        with session.alone() if isinstance(session, TableSession) else nullcontext():
+        with session.alone():
             if target.number is None:
                 target.number = _known_to_siblings(run) or self._find_or_create(run)
             self._remember(run, target)
@@ -144,7 +142,7 @@ class ListRun(Kind):
 def _known_to_siblings(run: Run) -> int | None:
     """Return the ID of the list that another partition of the sync has found or made."""
     session = run.session
-    for header in session.siblings() if isinstance(session, TableSession) else ():
+    for header in session.siblings():
         if NUMBER in header.notes:
             if MADE in header.notes:
                 session.note(MADE, header.notes[MADE])

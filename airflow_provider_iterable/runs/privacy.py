@@ -19,7 +19,6 @@ from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.store import Session, Store
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from airflow_provider_iterable.state.tables.ledger import Ledger, project_of
-from airflow_provider_iterable.state.tables.store import TableState
 from airflow_provider_iterable.syncs.privacy import Privacy, PrivacyOptions
 
 DAILY = 1000
@@ -41,14 +40,16 @@ class PrivacyRun(Kind):
 
     def open_state(self, store: Store, scope: Scope) -> Session:
         """Open the state and the ledger of the quota."""
-        assert isinstance(store, TableState)
+        tables = store.tables
+        assert tables is not None
         assert scope.hook is not None
-        action, lifts = self._options.action, self._options.action == "unforget"
-        self._erasing = ErasingSession(scope, scope.hook(store.conn_id), store.schema, store.lease_seconds, lifts=lifts)
+        action, hook = self._options.action, scope.hook
+        lifts = action == "unforget"
+        self._erasing = ErasingSession(scope, hook(tables.conn_id), tables.schema, tables.lease_seconds, lifts=lifts)
         if action != "delete":
             try:
                 project = project_of(self._hook.host, self._hook.api_key)
-                self._ledger = Ledger(scope.hook(store.conn_id), store.schema, project, action, DAILY, clock)
+                self._ledger = Ledger(hook(tables.conn_id), tables.schema, project, action, DAILY, clock)
             except BaseException:
                 self._erasing.close()
                 raise

@@ -149,7 +149,7 @@ def _batches(job: Job, session: Session) -> int:
     """Return how many batches are committed together, and say so where the store decides."""
     if job.commit_batches is not None:
         return job.commit_batches
-    batches: int = getattr(session, "commit_batches", 1)
+    batches = session.commit_batches
     if batches > 1:
         log.info("The state is committed every %d batches: a transaction takes long there.", batches)
     return batches

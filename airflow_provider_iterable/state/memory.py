@@ -10,10 +10,10 @@ from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Doubt, Entry, Intents, Pair, Patch, Row
 from airflow_provider_iterable.state.pairing import pair_with
-from airflow_provider_iterable.state.store import Header
+from airflow_provider_iterable.state.store import Header, Undivided
 
 
-class MemoryState:
+class MemoryState(Undivided):
     """State in a dict, for tests and as the reference.
 
     :param entries: what is remembered; the dict itself is written to

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.protocols import State
@@ -52,6 +53,25 @@ class Session(State, Protocol):
         """The run's hold on the sync; none where the store cannot give one."""
         ...
 
+    @property
+    def commit_batches(self) -> int:
+        """Batches that are committed together unless the operator says otherwise."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep other partitions of the sync from doing this at the same time; they wait for their turn.
+
+        :raises LeaseHeld: waiting took too long
+        """
+        ...
+
+    def siblings(self) -> Sequence[Header]:
+        """Return the headers of the other partitions of the sync that are about the run's destination and project.
+
+        :raises StateUnavailable: they could not be read
+        """
+        ...
+
     def note(self, name: str, value: str) -> None:
         """Store a note at once, as far as the store can, whatever becomes of the run.
 
@@ -97,8 +117,71 @@ class Session(State, Protocol):
         ...
 
 
+class Undivided:
+    """The part of a session that is the same for all stores that keep no partitions."""
+
+    commit_batches = 1
+
+    def alone(self) -> AbstractContextManager[None]:
+        """There are no other partitions that could do the same."""
+        return nullcontext()
+
+    def siblings(self) -> Sequence[Header]:
+        """There are no other partitions."""
+        return ()
+
+
+class InTables(Protocol):
+    """State in tables, beside which others may be kept: an audit, the ledger of a quota."""
+
+    @property
+    def conn_id(self) -> str | None:
+        """The connection; ``None``: the model's own."""
+        ...
+
+    @property
+    def schema(self) -> str | None:
+        """The schema of the tables; ``None``: the connection's default."""
+        ...
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a run that was lost keeps other runs of the sync out."""
+        ...
+
+    @property
+    def audit(self) -> bool | Literal["failures"]:
+        """What is written of the rows of a run."""
+        ...
+
+    @property
+    def audit_retention_days(self) -> int | None:
+        """Days for which it is kept; ``None``: for ever."""
+        ...
+
+    @property
+    def audit_fields(self) -> bool:
+        """Whether rows are written with what was sent."""
+        ...
+
+
 class Store(Protocol):
-    """Where a sync remembers, as DAG authors name it."""
+    """Where a sync remembers, as DAG authors name it; a store that derives from this says only what it can do more."""
+
+    @property
+    def batchwise(self) -> bool:
+        """Whether it is written as a run goes; otherwise a failed try forgets what it delivered."""
+        return True
+
+    @property
+    def keeps_partitions(self) -> bool:
+        """Whether it knows the partitions of a sync, and moves entries between them."""
+        return False
+
+    @property
+    def tables(self) -> InTables | None:
+        """The state's tables, if it is in tables."""
+        return None
 
     def open(self, scope: Scope) -> Session:
         """Open the store for one run.

@@ -21,7 +21,7 @@ from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
 from airflow_provider_iterable.state.memory import apply, void
 from airflow_provider_iterable.state.pairing import pair_with
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
-from airflow_provider_iterable.state.store import Header
+from airflow_provider_iterable.state.store import Header, Store, Undivided
 
 XCOM_KEY = "iterable_state"
 EVENTS_LOOKED_AT = 50
@@ -29,7 +29,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class XComState:
+class XComState(Store):
     """State in XCom: no set-up, for small models; committed once, when the task succeeds.
 
     A failed or killed try forgets what it delivered, and the next one sends it again.
@@ -41,6 +41,11 @@ class XComState:
     max_rows: int = 20_000
     max_bytes: int = 1_000_000
 
+    @property
+    def batchwise(self) -> bool:
+        """It is written once, when the task has succeeded."""
+        return False
+
     def open(self, scope: Scope) -> XComSession:
         """Find the state of the last completed run.
 
@@ -49,7 +54,7 @@ class XComState:
         return XComSession(self, scope)
 
 
-class XComSession:
+class XComSession(Undivided):
     """The state of one run, kept in memory until it has succeeded."""
 
     lease: ClassVar[None] = None

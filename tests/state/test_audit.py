@@ -496,7 +496,7 @@ def test_what_a_run_leaves_alone(book: Book) -> None:
     with book.open(dry_run=True) as account:
         book.tell(account, accepted(1))
         assert account.observe is None
-    with Audit(object(), lambda: book.hook, Report("s", "r", {}), "r") as account:
+    with Audit(None, lambda: book.hook, Report("s", "r", {}), "r") as account:
         book.tell(account, accepted(1), calls=[call(1)])
     assert book.hook.statements == []
 

@@ -18,7 +18,7 @@ from airflow_provider_iterable.state.objects.folder import Folder, Head, Line, f
 from airflow_provider_iterable.state.objects.journal import Journal
 from airflow_provider_iterable.state.pairing import pair_with
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
-from airflow_provider_iterable.state.store import Header
+from airflow_provider_iterable.state.store import Header, Store, Undivided
 
 log = logger(__name__)
 
@@ -27,7 +27,7 @@ PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
-class ObjectState:
+class ObjectState(Store):
     """State in object storage, committed batch by batch; for those who may only read their databases.
 
     Each sync has a folder of its own below the path. Unlike ``TableState`` it does not notice a second run of the
@@ -62,7 +62,7 @@ class ObjectState:
             ) from None
 
 
-class ObjectSession:
+class ObjectSession(Undivided):
     """A sync's folder, opened for one run."""
 
     lease: ClassVar[None] = None

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.store import Store
 from airflow_provider_iterable.state.tables.lease import MIN_SECONDS, SECONDS
 from airflow_provider_iterable.state.tables.warehouse import Compare, WarehouseSession
 
@@ -14,7 +15,7 @@ Auditing = bool | Literal["failures"]
 
 
 @dataclass(frozen=True)
-class TableState:
+class TableState(Store):
     """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
 
     Runs on Postgres, MySQL, MariaDB, SQLite and DuckDB, and was tried on no real Snowflake, Databricks or Redshift. The
@@ -39,6 +40,16 @@ class TableState:
     audit_retention_days: int | None = 30
     audit_fields: bool = False
     lease_seconds: float = SECONDS
+
+    @property
+    def keeps_partitions(self) -> bool:
+        """It does."""
+        return True
+
+    @property
+    def tables(self) -> TableState:
+        """The state's tables are those of this store."""
+        return self
 
     def open(self, scope: Scope) -> WarehouseSession:
         """Open the tables, creating them when missing.

@@ -105,7 +105,7 @@ class WarehouseSession(TableSession):
 
     def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Let the database compare; where it cannot, pair the rows with fingerprints held in memory, and say so."""
-        recipe: Recipe | None = getattr(sync, "recipe", None)
+        recipe: Recipe | None = sync.recipe
         try:
             self._comparison = self._compose(recipe)
             log.info("Rows are compared by the database; only those with news leave it.")
@@ -156,7 +156,7 @@ class WarehouseSession(TableSession):
         erased = dict.fromkeys(entries.read(lambda: entries.keys(sync_id, erased=True)), 0)
         self.remembered = entries.read(lambda: entries.count(sync_id))
         every = self._scope.resync == "full"
-        recipe: Recipe | None = getattr(sync, "recipe", None)
+        recipe: Recipe | None = sync.recipe
         again = () if recipe is None else recipe.again
         statement = comparison.news(every, again) if self.remembered else comparison.first()
         tally = _Tally()
