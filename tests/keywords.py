@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_iterable.operators import base, keywords
+from airflow_provider_iterable.operators import base, keywords, people
 
 FILE = Path(keywords.__file__)
 PLAIN = {"str", "int", "bool", "float", "None", "Any", "Sequence", "Mapping", "timedelta", "datetime", "dict", "list"}
@@ -27,6 +27,7 @@ from typing import Any, TypedDict
 
 from airflow_provider_iterable.mapping import Fields, Nulls
 from airflow_provider_iterable.state.store import Store
+from airflow_provider_iterable.syncs.identity import Match
 '''
 
 
@@ -48,11 +49,14 @@ def written() -> str:
     task = {name: plain(annotation) for name, annotation in of(BaseOperator.__init__)}
     model = {name: annotation for name, annotation in of(base.IterableModelOperator.__init__) if name != "primary_key"}
     key = {"primary_key": dict(of(base.IterableModelOperator.__init__))["primary_key"]}
+    who = dict(of(people.IterablePeopleOperator.__init__))
     parts = [HEAD]
     for name, parent, words, members in (
         ("TaskKeywords", "TypedDict, total=False", "What Airflow's operators take.", task),
         ("RowKeywords", "TaskKeywords, total=False", "What syncs take, but for the key of a row.", model),
         ("ModelKeywords", "RowKeywords, total=False", "What syncs take whose rows must have a key.", key),
+        ("PeopleRowKeywords", "RowKeywords, total=False", "What syncs of people take, but for the key of a row.", who),
+        ("PeopleKeywords", "PeopleRowKeywords, total=False", "What syncs of people take.", key),
     ):
         lines = "\n".join(f"    {member}: {annotation}" for member, annotation in members.items())
         parts.append(f'\n\nclass {name}({parent}):\n    """{words}"""\n\n{lines}\n')

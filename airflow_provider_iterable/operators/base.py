@@ -3,62 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
-import socket
 import threading
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     Asset,
-    BaseOperator,
 )
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.run import Options
 from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import Column, Constant, Fields, Json, Nulls
+from airflow_provider_iterable.mapping import Fields, Nulls
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.failures import unforeseen
+from airflow_provider_iterable.operators.instances import about_plan, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.parameters import (
-    AS_IT_IS,
-    BATCH_SIZE,
-    BIND_PARAMETERS,
-    COMMIT_BATCHES,
-    FIELDS,
-    FLAG,
-    HOOK_PARAMS,
-    KEY,
-    LIMIT,
-    LIMIT_OR_NONE,
-    NOTHING,
-    OPTIONAL_TEXT,
-    PATH,
-    PLAN_HASH,
-    SQL,
-    STATE,
-    TEXT,
-    ZONE,
+    COMMON_FORMS,
     Form,
     check_literals,
-    choice,
-    is_nothing,
-    is_template,
-    rendered,
+    checked_resync,
 )
-from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
+from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
+from airflow_provider_iterable.operators.rendering import StrictOperator
 from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.operators.summary import CallCounts, summary
 from airflow_provider_iterable.runs.audit import Audit
@@ -67,7 +44,7 @@ from airflow_provider_iterable.runs.runner import Job, carry_out
 from airflow_provider_iterable.sql.hook import sql_hook
 from airflow_provider_iterable.sql.model import Model, select_all
 from airflow_provider_iterable.state import XComState
-from airflow_provider_iterable.state.scope import Holder, Part, Scope
+from airflow_provider_iterable.state.scope import Part, Scope
 from airflow_provider_iterable.state.store import Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
@@ -81,7 +58,7 @@ REPORT_KEY = "iterable_report"
 """XCom key under which a failed run leaves its report."""
 
 
-class IterableModelOperator(BaseOperator):
+class IterableModelOperator(StrictOperator):
     """Brings what a SQL model says to Iterable; the part that all sync types share.
 
     :param sql: the model's query, or the name of a ``.sql`` file (templated)
@@ -145,37 +122,9 @@ class IterableModelOperator(BaseOperator):
     sync_type: ClassVar[str] = ""
     changes_requests: ClassVar[tuple[str, ...]] = ()
     """Parameters that change what requests say or do, beside rows and target."""
-    forms: ClassVar[Mapping[str, Form]] = {
-        "sql": SQL,
-        "table": OPTIONAL_TEXT,
-        "parameters": BIND_PARAMETERS,
-        "sql_conn_id": TEXT,
-        "hook_params": HOOK_PARAMS,
-        "primary_key": KEY,
-        "fields": FIELDS,
-        "nulls": choice(Nulls),
-        "timezone": ZONE,
-        "state": STATE,
-        "sync_id": TEXT,
-        "partition": AS_IT_IS,
-        "partitions": AS_IT_IS,
-        "repartition": FLAG,
-        "resync": choice(Resync),
-        "dry_run": FLAG,
-        "approved_plan": PLAN_HASH,
-        "allow_empty": FLAG,
-        "max_removed": LIMIT_OR_NONE,
-        "max_rejected": LIMIT,
-        "check_types": FLAG,
-        "batch_size": BATCH_SIZE,
-        "commit_batches": COMMIT_BATCHES,
-        "spool_dir": PATH,
-        "iterable_conn_id": TEXT,
-    }
-    """What each parameter must be."""
+    forms: ClassVar[Mapping[str, Form]] = COMMON_FORMS
     # Texts, perhaps, until they are rendered and read.
     allow_empty: Any
-    dry_run: Any  # Airflow's method of this name renders templates for `airflow tasks test --dry-run` of Airflow 2
     fields: Any
     max_rejected: Any
     max_removed: Any
@@ -216,7 +165,6 @@ class IterableModelOperator(BaseOperator):
             kwargs.setdefault("max_active_tis_per_dag", 1)
         super().__init__(**kwargs)
         self.sql, self.table, self.parameters = sql, table, parameters
-        self.model_source: str | None = None
         self.sql_conn_id, self.hook_params = sql_conn_id, hook_params
         self.primary_key = cast("tuple[str, ...]", primary_key)
         self.fields, self.nulls, self.timezone = fields, nulls, timezone
@@ -236,31 +184,6 @@ class IterableModelOperator(BaseOperator):
             self.inlets = [*(self.inlets or []), self.asset]
             self.outlets = [*(self.outlets or []), self.asset]
         self._stop: threading.Event | None = None
-
-    def _check_literals(self) -> None:
-        """Read what is no template; what is one is remembered as such, and read when it is rendered."""
-        given = {name: getattr(self, name) for name in self.forms}
-        self._templates = frozenset(name for name in self.template_fields if is_template(given[name]))
-        for name, value in check_literals(self.forms, self.template_fields, given).items():
-            setattr(self, name, value)
-
-    def _read_rendered(self, report: Report) -> ConfigurationError | None:
-        """Read what became of the templates; return what is wrong with one of them, to be told where runs are told of.
-
-        Whether it is a dry run is read first: the account of one says so, and is written nowhere.
-        """
-        try:
-            for name in ("dry_run", *self.template_fields):
-                value = rendered(name, self.forms[name], getattr(self, name), name in self._templates)
-                setattr(self, name, value)
-                report.dry_run = self.dry_run
-        except ConfigurationError as error:
-            return error
-        return None
-
-    def _has(self, name: str) -> bool:
-        """Whether a parameter was given, as a value or as a template."""
-        return getattr(self, name) is not None
 
     def _check_parameters(self) -> None:
         """Refuse parameters that make no sense together."""
@@ -325,7 +248,7 @@ class IterableModelOperator(BaseOperator):
                 hook = IterableHook(self.iterable_conn_id)
                 part = self._part(context)
                 report.destination = self.destination(hook)
-                report.resync = self._checked_resync(hook)
+                report.resync = checked_resync(self.resync, self.cannot_resend(hook))
                 with hook.get_conn(on_call=calls.note, share=1 / self._at_once(part), stopped=stop) as client:
                     carry_out(self._job(context, hook, report), hook, client, report, audit, stop)
         except BaseException as error:
@@ -363,7 +286,7 @@ class IterableModelOperator(BaseOperator):
 
     def _job(self, context: Context, hook: IterableHook, report: Report) -> Job:
         """Return what the run is to do."""
-        model = self._model()
+        model, how = self._model(), ("check_types", *self.changes_requests)
         scope = replace(self._scope(context, report), model=model)
         options = Options(
             guards=self.guards(hook),
@@ -371,7 +294,7 @@ class IterableModelOperator(BaseOperator):
             max_rejected=self.max_rejected,
             dry_run=self.dry_run,
             approved_plan=self.approved_plan,
-            about=self._about(hook, report.destination),
+            about=about_plan(hook, report.destination, {name: getattr(self, name) for name in how}),
             spool_dir=self.spool_dir,
         )
         kind, harm = self.kind(hook), self.cannot_resend(hook)
@@ -394,71 +317,14 @@ class IterableModelOperator(BaseOperator):
 
         :raises ConfigurationError: it cannot be told, or is none of the partitions
         """
-        run, dry, mapped = str(context["run_id"]), self.dry_run, getattr(context["ti"], "map_index", None)
-        if self.partition is None:
-            if (-1 if mapped is None else mapped) >= 0:
-                raise ConfigurationError(f"{NEEDS_PARTITION} Nothing was read or sent.")
-            return Part(self.sync_id, repartition=self.repartition, run=run, dry=dry)
-        name, names = name_of(self.partition), names_of(self.partitions or ())
-        if name not in names:
-            raise ConfigurationError(
-                f"The partition {name!r} is none of partitions ({', '.join(names) or 'none'}). Nothing was read or "
-                "sent. Leave partitions out where .expand(partition=[...]) tells them, or name all of them."
-            )
-        return Part(self.sync_id, name, names, self.repartition, run, dry)
+        mapped, dry = getattr(context["ti"], "map_index", None), self.dry_run
+        partitions = self.partitions or ()
+        return part_of(self.sync_id, self.partition, partitions, mapped, self.repartition, str(context["run_id"]), dry)
 
     def _at_once(self, part: Part) -> int:
         """Return how many partitions may run at the same time, and so share Iterable's rate limits."""
         limits = (self.max_active_tis_per_dagrun, self.max_active_tis_per_dag) if part.name else ()
         return max(1, min([len(part.names), *(limit for limit in limits if limit is not None)]))
-
-    def resolve_template_files(self) -> None:
-        """Put the text of a ``.sql`` file in the place of its name, and keep the name."""
-        self.model_source = self.model_source or self.sql
-        super().resolve_template_files()
-
-    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Render a field; of a mapped task this is where the name of its ``.sql`` file becomes the file's text.
-
-        What a field comes from is made anew: Airflow would change it in place, for other tasks and runs too.
-        """
-        if isinstance(content, str) and content is self.sql:
-            self.model_source = self.model_source or content
-        if isinstance(content, Column | Json):
-            return replace(content, name=self.render_template(content.name, *args, **kwargs))
-        if isinstance(content, Constant):
-            value = self.render_template(content.value, *args, **kwargs)
-            return replace(content, value=NOTHING if is_template(content.value) and is_nothing(value) else value)
-        return super().render_template(content, *args, **kwargs)
-
-    def model_name(self) -> str | None:
-        """Return the model's name: that of its file or table; ``None`` where the query stands in the DAG."""
-        source = self.model_source or self.sql
-        if isinstance(source, str) and source.endswith(".sql") and "\n" not in source:
-            return PurePosixPath(source).stem
-        return self.table.rpartition(".")[2] if isinstance(self.table, str) else None
-
-    def _checked_resync(self, hook: IterableHook) -> Resync:
-        """Return the kind of resync.
-
-        :raises ConfigurationError: it would do harm
-        """
-        harm = self.cannot_resend(hook) if self.resync == "full" else None
-        if harm:
-            raise ConfigurationError(
-                f'resync="full" would send every row again; {harm}. Nothing was sent. To have some rows go again, give '
-                "them new keys, or delete their entries from the state."
-            )
-        return cast("Resync", self.resync)
-
-    def _about(self, hook: IterableHook, destination: Mapping[str, Any]) -> dict[str, str]:
-        """Return what the hash of a plan covers of where it leads, and how."""
-        where = {name: str(value) for name, value in destination.items()}
-        host, match = where.pop("host"), where.pop("match", "")
-        how = {name: getattr(self, name) for name in ("check_types", *self.changes_requests)}
-        how |= {"project_type": hook.project_type, "update_only": hook.update_only}
-        given = {name: value for name, value in how.items() if value is not None}
-        return {"host": host, "target": _joined(where), "match": match, "options": _joined(given)}
 
     def _model(self) -> Model:
         sql = self.sql if self.table is None else select_all(self.table)
@@ -480,18 +346,7 @@ class IterableModelOperator(BaseOperator):
             hook=self._sql_hook,
             pull=lambda: latest(context, self.asset),
             push=lambda text: task_instance.xcom_push(key=XCOM_KEY, value=text),
-            holder=self._holder(task_instance, report.run_id),
-        )
-
-    def _holder(self, task_instance: Any, run_id: str) -> Holder:
-        """Return what names this run of the sync to others."""
-        number, mapped = getattr(task_instance, "try_number", 1), getattr(task_instance, "map_index", -1)
-        instance = json.dumps([self.dag_id, self.task_id, run_id, mapped])
-        which = f" (map index {mapped})" if mapped >= 0 else ""
-        return Holder(
-            instance=hashlib.sha256(instance.encode()).hexdigest(),
-            attempt=number,
-            label=f"task {self.dag_id}.{self.task_id}{which}, run {run_id}, try {number}, on {socket.gethostname()}",
+            holder=holder_of(task_instance, report.run_id, self.dag_id, self.task_id),
         )
 
     def _tell(self, report: Report) -> None:
@@ -500,13 +355,4 @@ class IterableModelOperator(BaseOperator):
 
     def identifying(self) -> Collection[int]:
         """Return which parts of the key are identifiers of people, to be masked wherever rows are named."""
-        columns = (getattr(self, name, None) for name in ("email_column", "user_id_column", "new_email_column"))
-        people = {column.lower() for column in columns if column}
-        return [number for number, column in enumerate(self.primary_key) if column.lower() in people]
-
-
-def _joined(values: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name}={json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value}"
-        for name, value in values.items()
-    )
+        return ()

@@ -14,8 +14,7 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields, Mapper
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.operators.base import IterableModelOperator
-from airflow_provider_iterable.operators.keywords import ModelKeywords
+from airflow_provider_iterable.operators.keywords import PeopleKeywords
 from airflow_provider_iterable.operators.parameters import (
     FIELDS,
     FLAG,
@@ -25,11 +24,11 @@ from airflow_provider_iterable.operators.parameters import (
     Form,
     choice,
 )
+from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.events import EventRun
 from airflow_provider_iterable.runs.run import Kind
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.syncs.events import EventOptions, Events, EventType, check
-from airflow_provider_iterable.syncs.identity import Match, matching
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -37,16 +36,13 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 
-class IterableEventOperator(IterableModelOperator):
+class IterableEventOperator(IterablePeopleOperator):
     """Track what a SQL model says that users did: each row once, when its key first appears.
 
-    All parameters of :class:`~airflow_provider_iterable.operators.base.IterableModelOperator`, and:
+    All parameters of :class:`~airflow_provider_iterable.operators.people.IterablePeopleOperator`, and:
 
     :param event_type: ``"custom"`` tracks custom events, in bulk; ``"purchase"`` tracks purchases; ``"cart"`` replaces
         shopping carts, which Iterable tracks as events named ``updateCart``
-    :param email_column: the column with the email address
-    :param user_id_column: the column with the user ID
-    :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
     :param event_name: the name of all custom events (templated)
     :param event_name_column: instead of it, the column with their names
     :param event_id_column: the column with an ID by which Iterable knows an event, or a purchase, again; a changed row
@@ -68,13 +64,10 @@ class IterableEventOperator(IterableModelOperator):
 
     sync_type = "events"
     changes_requests = ("retry_unsafe", "create_new_fields")
-    template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "event_name")
+    template_fields: Sequence[str] = (*IterablePeopleOperator.template_fields, "event_name")
     forms: ClassVar[Mapping[str, Form]] = {
-        **IterableModelOperator.forms,
+        **IterablePeopleOperator.forms,
         "event_type": choice(EventType),
-        "email_column": OPTIONAL_COLUMN,
-        "user_id_column": OPTIONAL_COLUMN,
-        "match_by": choice(Match, optional=True),
         "event_name": OPTIONAL_TEXT,
         "event_name_column": OPTIONAL_COLUMN,
         "event_id_column": OPTIONAL_COLUMN,
@@ -93,9 +86,6 @@ class IterableEventOperator(IterableModelOperator):
         self,
         *,
         event_type: EventType = "custom",
-        email_column: str | None = None,
-        user_id_column: str | None = None,
-        match_by: Match | None = None,
         event_name: str | None = None,
         event_name_column: str | None = None,
         event_id_column: str | None = None,
@@ -108,10 +98,9 @@ class IterableEventOperator(IterableModelOperator):
         derive_ids: bool = True,
         retry_unsafe: bool = False,
         create_new_fields: bool | None = None,
-        **kwargs: Unpack[ModelKeywords],
+        **kwargs: Unpack[PeopleKeywords],
     ) -> None:
         self.event_type: EventType = event_type
-        self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
         self.event_name, self.event_name_column = event_name, event_name_column
         self.event_id_column, self.timestamp_column = event_id_column, timestamp_column
         self.items_column, self.total_column, self.user_fields = items_column, total_column, user_fields
@@ -122,8 +111,6 @@ class IterableEventOperator(IterableModelOperator):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check(self._options(), self._has("fields"), self.user_fields)
-        if not (self.email_column and self.user_id_column and self.match_by is None):
-            matching(self.match_by, self.email_column, self.user_id_column, None)
 
     def needs_table_state(self) -> str | None:
         """Return why a cart, or an event without ID, needs a state that is written as the run goes."""
@@ -143,12 +130,9 @@ class IterableEventOperator(IterableModelOperator):
     def _options(self) -> EventOptions:
         return EventOptions(**{name: getattr(self, name) for name in EventOptions.__dataclass_fields__})
 
-    def _match(self, hook: IterableHook) -> Match:
-        return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
-
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type, event type and matching identifier."""
-        return {"host": hook.host, "type": "events", "event_type": self.event_type, "match": self._match(hook)}
+        return {"host": hook.host, "type": "events", "event_type": self.event_type, "match": self.match(hook)}
 
     def guards(self, hook: IterableHook) -> Guards:
         """Return no guards: a row that is not there costs nothing."""
@@ -156,14 +140,14 @@ class IterableEventOperator(IterableModelOperator):
 
     def kind(self, hook: IterableHook) -> Kind:
         """Return the event sync for one run."""
-        match, zone = self._match(hook), ZoneInfo(self.timezone)
+        match, zone = self.match(hook), ZoneInfo(self.timezone)
         bind = partial(
             Events,
             self._options(),
             sync_id=self.sync_id,
             primary_key=self.primary_key,
             match=match,
-            identifier_column=(self.email_column if match == "email" else self.user_id_column) or "",
+            identifier_column=self.identifier_column(match),
             project_type=hook.project_type,
             mapper=Mapper({} if self.event_type == "cart" else self.fields, self.nulls, zone, self._used()),
             user_mapper=Mapper(self.user_fields or {}, self.nulls, zone),

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from airflow_provider_iterable.mapping import Fields, Nulls
 from airflow_provider_iterable.state.store import Store
+from airflow_provider_iterable.syncs.identity import Match
 
 
 class TaskKeywords(TypedDict, total=False):
@@ -101,5 +102,19 @@ class RowKeywords(TaskKeywords, total=False):
 
 class ModelKeywords(RowKeywords, total=False):
     """What syncs take whose rows must have a key."""
+
+    primary_key: str | Sequence[str]
+
+
+class PeopleRowKeywords(RowKeywords, total=False):
+    """What syncs of people take, but for the key of a row."""
+
+    email_column: str | None
+    user_id_column: str | None
+    match_by: Match | None
+
+
+class PeopleKeywords(PeopleRowKeywords, total=False):
+    """What syncs of people take."""
 
     primary_key: str | Sequence[str]

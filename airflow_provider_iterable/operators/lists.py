@@ -11,21 +11,18 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.operators.base import IterableModelOperator
-from airflow_provider_iterable.operators.keywords import RowKeywords
+from airflow_provider_iterable.operators.keywords import PeopleRowKeywords
 from airflow_provider_iterable.operators.parameters import (
     COLUMNS,
     DESCRIPTION,
     FLAG,
     LIST_ID,
-    OPTIONAL_COLUMN,
     OPTIONAL_TEXT,
     Form,
-    choice,
 )
+from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.lists import ListChoice, ListRun
 from airflow_provider_iterable.runs.run import Kind
-from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.lists import ListOptions
 
 clock: Callable[[], float] = time.time
@@ -40,17 +37,14 @@ NUMBER, MADE, SHARED = "list_id", "list_created", "shared_list"
 """Notes: the list's ID, when the sync made it, and whether other syncs may use it too."""
 
 
-class IterableListOperator(IterableModelOperator):
+class IterableListOperator(IterablePeopleOperator):
     """Keep the members of a static list at Iterable equal to a SQL model: only the differences are sent.
 
     A member is an identifier. Who is in the model is subscribed, who has left it is unsubscribed from the list, and
     never from the list's channel. All parameters of
-    :class:`~airflow_provider_iterable.operators.base.IterableModelOperator`, and:
+    :class:`~airflow_provider_iterable.operators.people.IterablePeopleOperator`, and:
 
     :param primary_key: optional here: names rows in the log, and the row of the greatest key speaks for a member
-    :param email_column: the column with the email address
-    :param user_id_column: the column with the user ID
-    :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
     :param list_id: the ID of a list that exists (templated)
     :param list_name: the name of a list, which is created when it is missing; default: the name of the ``.sql`` file
         without its ending, the table's name, or the task's ID (templated)
@@ -65,17 +59,14 @@ class IterableListOperator(IterableModelOperator):
     sync_type = "lists"
     changes_requests = ("list_description", "update_existing_users_only", "salvage")
     template_fields: Sequence[str] = (
-        *IterableModelOperator.template_fields,
+        *IterablePeopleOperator.template_fields,
         "list_id",
         "list_name",
         "list_description",
     )
     forms: ClassVar[Mapping[str, Form]] = {
-        **IterableModelOperator.forms,
+        **IterablePeopleOperator.forms,
         "primary_key": COLUMNS,
-        "email_column": OPTIONAL_COLUMN,
-        "user_id_column": OPTIONAL_COLUMN,
-        "match_by": choice(Match, optional=True),
         "list_id": LIST_ID,
         "list_name": OPTIONAL_TEXT,
         "list_description": DESCRIPTION,
@@ -89,18 +80,14 @@ class IterableListOperator(IterableModelOperator):
         self,
         *,
         primary_key: str | Sequence[str] = (),
-        email_column: str | None = None,
-        user_id_column: str | None = None,
-        match_by: Match | None = None,
         list_id: int | str | None = None,
         list_name: str | None = None,
         list_description: str | None = None,
         update_existing_users_only: bool = False,
         shared_list: bool = False,
         salvage: bool = False,
-        **kwargs: Unpack[RowKeywords],
+        **kwargs: Unpack[PeopleRowKeywords],
     ) -> None:
-        self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
         self.list_id, self.list_name, self.list_description = list_id, list_name, list_description
         self.update_existing_users_only, self.shared_list = update_existing_users_only, shared_list
         self.salvage = salvage
@@ -108,15 +95,10 @@ class IterableListOperator(IterableModelOperator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if not (self.email_column and self.user_id_column and self.match_by is None):
-            matching(self.match_by, self.email_column, self.user_id_column, None)
         if self._has("list_id") and (self._has("list_name") or self._has("list_description")):
             raise ConfigurationError(
                 "list_id names a list that exists: leave out list_name and list_description, or leave out list_id."
             )
-
-    def _match(self, hook: IterableHook) -> Match:
-        return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
 
     def name_of_list(self) -> str:
         """Return the list's name: the one given, else the model's, else the task's."""
@@ -127,12 +109,12 @@ class IterableListOperator(IterableModelOperator):
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type, list and matching identifier. The list is told as it was asked for: by ID or name."""
         chosen: int | str = self.name_of_list() if self.list_id is None else self.list_id
-        return {"host": hook.host, "type": "lists", "list": chosen, "match": self._match(hook)}
+        return {"host": hook.host, "type": "lists", "list": chosen, "match": self.match(hook)}
 
     def kind(self, hook: IterableHook) -> Kind:
         """Return the list sync for one run."""
         options = ListOptions(
-            match=self._match(hook),
+            match=self.match(hook),
             primary_key=self.primary_key,
             email_column=self.email_column,
             user_id_column=self.user_id_column,

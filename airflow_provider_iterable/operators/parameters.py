@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.values import item_id
+from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.mapping import check_fields
+from airflow_provider_iterable.mapping import Nulls, check_fields
 
 _OPENING = re.compile(r"\{\{|\{%|\{#")
 _LEFT = re.compile(r"\{\{(?:.*?\}\})?|\{%(?:.*?%\})?", re.DOTALL)
@@ -221,6 +222,50 @@ LIST_ID = Form("a number", _within(1, None), optional=True)
 CATALOG = Form("letters, digits and dashes, at most 255 of them", _catalog)
 AS_IT_IS = Form("anything", lambda value: value, optional=True, none=True)
 """What has a reader of its own."""
+
+
+COMMON_FORMS: Mapping[str, Form] = {
+    "sql": SQL,
+    "table": OPTIONAL_TEXT,
+    "parameters": BIND_PARAMETERS,
+    "sql_conn_id": TEXT,
+    "hook_params": HOOK_PARAMS,
+    "primary_key": KEY,
+    "fields": FIELDS,
+    "nulls": choice(Nulls),
+    "timezone": ZONE,
+    "state": STATE,
+    "sync_id": TEXT,
+    "partition": AS_IT_IS,
+    "partitions": AS_IT_IS,
+    "repartition": FLAG,
+    "resync": choice(Resync),
+    "dry_run": FLAG,
+    "approved_plan": PLAN_HASH,
+    "allow_empty": FLAG,
+    "max_removed": LIMIT_OR_NONE,
+    "max_rejected": LIMIT,
+    "check_types": FLAG,
+    "batch_size": BATCH_SIZE,
+    "commit_batches": COMMIT_BATCHES,
+    "spool_dir": PATH,
+    "iterable_conn_id": TEXT,
+}
+"""What each parameter must be that all syncs have."""
+
+
+def checked_resync(resync: str, harm: str | None) -> Resync:
+    """Return the kind of resync.
+
+    :param harm: why sending every row again would do harm, as a clause; ``None``: it does none
+    :raises ConfigurationError: it would do harm
+    """
+    if resync == "full" and harm:
+        raise ConfigurationError(
+            f'resync="full" would send every row again; {harm}. Nothing was sent. To have some rows go again, give '
+            "them new keys, or delete their entries from the state."
+        )
+    return cast("Resync", resync)
 
 
 def is_template(value: Any) -> bool:

@@ -9,28 +9,25 @@ from zoneinfo import ZoneInfo
 from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.operators.base import IterableModelOperator
-from airflow_provider_iterable.operators.keywords import ModelKeywords
+from airflow_provider_iterable.operators.keywords import PeopleKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
+from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.privacy import PrivacyRun
 from airflow_provider_iterable.runs.run import Kind
-from airflow_provider_iterable.syncs.identity import Match, matching
+from airflow_provider_iterable.syncs.identity import Match
 from airflow_provider_iterable.syncs.privacy import Action, PrivacyOptions, check
 
 if TYPE_CHECKING:
     pass
 
 
-class IterablePrivacyOperator(IterableModelOperator):
+class IterablePrivacyOperator(IterablePeopleOperator):
     """Delete, forget or unforget at Iterable everybody whom a SQL model asks for, once for each row.
 
-    All parameters of :class:`~airflow_provider_iterable.operators.base.IterableModelOperator` but ``fields``, and:
+    All parameters of :class:`~airflow_provider_iterable.operators.people.IterablePeopleOperator` but ``fields``, and:
 
     :param action: ``"delete"`` profiles; ``"forget"`` people, so that Iterable takes no more data about them; or
         ``"unforget"`` them
-    :param email_column: the column with the email address
-    :param user_id_column: the column with the user ID
-    :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
     :param requested_at_column: the column that says which request comes first where not all can be met in one run;
         default: the model's order
     :param max_actions: most requests acted on in one run; the others wait for a later one (templated)
@@ -39,13 +36,10 @@ class IterablePrivacyOperator(IterableModelOperator):
 
     sync_type = "privacy"
     changes_requests = ("requested_at_column", "max_actions")
-    template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "max_actions")
+    template_fields: Sequence[str] = (*IterablePeopleOperator.template_fields, "max_actions")
     forms: ClassVar[Mapping[str, Form]] = {
-        **IterableModelOperator.forms,
+        **IterablePeopleOperator.forms,
         "action": choice(Action),
-        "email_column": OPTIONAL_COLUMN,
-        "user_id_column": OPTIONAL_COLUMN,
-        "match_by": choice(Match, optional=True),
         "requested_at_column": OPTIONAL_COLUMN,
         "max_actions": COUNT,
         "allow_shared_user_id": FLAG,
@@ -56,16 +50,12 @@ class IterablePrivacyOperator(IterableModelOperator):
         self,
         *,
         action: Action,
-        email_column: str | None = None,
-        user_id_column: str | None = None,
-        match_by: Match | None = None,
         requested_at_column: str | None = None,
         max_actions: int | str | None = None,
         allow_shared_user_id: bool = False,
-        **kwargs: Unpack[ModelKeywords],
+        **kwargs: Unpack[PeopleKeywords],
     ) -> None:
         self.action: Action = action
-        self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
         self.requested_at_column, self.max_actions = requested_at_column, max_actions
         self.allow_shared_user_id = allow_shared_user_id
         super().__init__(**kwargs)
@@ -79,9 +69,7 @@ class IterablePrivacyOperator(IterableModelOperator):
             )
         if self._has("fields"):
             raise ConfigurationError("A privacy sync sends an identifier and nothing else: leave fields out.")
-        match = self.match_by
-        if not (self.email_column and self.user_id_column and match is None):
-            match = matching(match, self.email_column, self.user_id_column, None)
+        match = self.certain_match()
         # What depends on the project type is checked once the connection can be read.
         check(self._options(match or "email", "hybrid"))
 
@@ -93,15 +81,12 @@ class IterablePrivacyOperator(IterableModelOperator):
         """Return why requests do not go again."""
         return "each request is acted on once, and the daily quota counts them"
 
-    def _match(self, hook: IterableHook) -> Match:
-        return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
-
     def _options(self, match: Match, project_type: str | None, most: int | None = None) -> PrivacyOptions:
         return PrivacyOptions(
             primary_key=self.primary_key,
             action=self.action,
             match=match,
-            column=(self.email_column if match == "email" else self.user_id_column) or "",
+            column=self.identifier_column(match),
             requested_at_column=self.requested_at_column,
             max_actions=most,
             zone=ZoneInfo(self.timezone),
@@ -111,7 +96,7 @@ class IterablePrivacyOperator(IterableModelOperator):
 
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type, action and matching identifier."""
-        return {"host": hook.host, "type": "privacy", "action": self.action, "match": self._match(hook)}
+        return {"host": hook.host, "type": "privacy", "action": self.action, "match": self.match(hook)}
 
     def identifying(self) -> Collection[int]:
         """Nothing in a key identifies anybody: it is a hash."""
@@ -126,6 +111,6 @@ class IterablePrivacyOperator(IterableModelOperator):
 
         :raises ConfigurationError: the project cannot do it
         """
-        options = self._options(self._match(hook), hook.project_type, self.max_actions)
+        options = self._options(self.match(hook), hook.project_type, self.max_actions)
         check(options)
         return PrivacyRun(options, hook)

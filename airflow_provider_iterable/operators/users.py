@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Unpack
 from zoneinfo import ZoneInfo
 
@@ -11,13 +11,12 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.operators.base import IterableModelOperator
-from airflow_provider_iterable.operators.keywords import ModelKeywords
+from airflow_provider_iterable.operators.keywords import PeopleKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, OPTIONAL_FLAG, Form, choice
+from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.run import Kind
 from airflow_provider_iterable.runs.users import EmailChangeRun, UserRun
 from airflow_provider_iterable.syncs.change_email import EmailChangeOptions
-from airflow_provider_iterable.syncs.identity import Match, matching
 from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions
 
 log = logger(__name__)
@@ -37,16 +36,13 @@ PROFILE_PARAMETERS = {
 """Parameters that say something about profiles, and so nothing about changes of email, with their defaults."""
 
 
-class IterableUserSyncOperator(IterableModelOperator):
+class IterableUserSyncOperator(IterablePeopleOperator):
     """Keep Iterable's user profiles equal to a SQL model: only the differences are sent.
 
     With ``mode="change_email"`` it moves profiles to other email addresses instead.
 
-    All parameters of :class:`~airflow_provider_iterable.operators.base.IterableModelOperator`, and:
+    All parameters of :class:`~airflow_provider_iterable.operators.people.IterablePeopleOperator`, and:
 
-    :param email_column: the column with the email address
-    :param user_id_column: the column with the user ID
-    :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
     :param mode: ``"upsert"`` creates unknown users; ``"update"`` skips them; ``"change_email"`` gives known users the
         address in ``new_email_column``, and takes no parameter that is about profile fields or removals
     :param new_email_column: with ``mode="change_email"``: the column with the address the profile is to have
@@ -72,12 +68,9 @@ class IterableUserSyncOperator(IterableModelOperator):
         "recheck_known_users",
         "salvage",
     )
-    template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "max_deletes")
+    template_fields: Sequence[str] = (*IterablePeopleOperator.template_fields, "max_deletes")
     forms: ClassVar[Mapping[str, Form]] = {
-        **IterableModelOperator.forms,
-        "email_column": OPTIONAL_COLUMN,
-        "user_id_column": OPTIONAL_COLUMN,
-        "match_by": choice(Match, optional=True),
+        **IterablePeopleOperator.forms,
         "mode": choice(Mode, "change_email"),
         "new_email_column": OPTIONAL_COLUMN,
         "on_removed": choice(OnRemoved),
@@ -93,9 +86,6 @@ class IterableUserSyncOperator(IterableModelOperator):
     def __init__(
         self,
         *,
-        email_column: str | None = None,
-        user_id_column: str | None = None,
-        match_by: Match | None = None,
         mode: Mode | Literal["change_email"] = "upsert",
         new_email_column: str | None = None,
         on_removed: OnRemoved = "keep",
@@ -105,9 +95,8 @@ class IterableUserSyncOperator(IterableModelOperator):
         max_deletes: int | str | None = 1000,
         allow_shared_user_id: bool = False,
         salvage: bool = False,
-        **kwargs: Unpack[ModelKeywords],
+        **kwargs: Unpack[PeopleKeywords],
     ) -> None:
-        self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
         self.mode, self.on_removed, self.new_email_column = mode, on_removed, new_email_column
         self.merge_nested_objects, self.create_new_fields = merge_nested_objects, create_new_fields
         self.recheck_known_users, self.max_deletes = recheck_known_users, max_deletes
@@ -125,32 +114,26 @@ class IterableUserSyncOperator(IterableModelOperator):
                     f'mode="change_email" changes addresses and nothing else: leave out {", ".join(out_of_place)}. '
                     "Profile fields are synced by an operator of their own, after this one."
                 )
-        if not (self.email_column and self.user_id_column and self.match_by is None):
-            matching(self.match_by, self.email_column, self.user_id_column, None)
-
-    def _match(self, hook: IterableHook) -> Match:
-        return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
 
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type and matching identifier."""
-        match = self._match(hook)
+        match = self.match(hook)
         if self.mode == "change_email":
             return {"host": hook.host, "type": "users", "action": self.mode, "match": match}
         return {"host": hook.host, "type": "users", "match": match}
 
     def needs_table_state(self) -> str | None:
         """Return why a change of email that fires once needs a table, if the match is certain already."""
-        certain = self.match_by == "email" or not self.user_id_column
-        return ONCE if self.mode == "change_email" and certain else None
+        return ONCE if self.mode == "change_email" and self.certain_match() == "email" else None
 
     def cannot_resend(self, hook: IterableHook) -> str | None:
         """Return why changes of email by email must not be repeated."""
-        once = self.mode == "change_email" and self._match(hook) == "email"
+        once = self.mode == "change_email" and self.match(hook) == "email"
         return 'mode="change_email" matched by email fires once for each key' if once else None
 
     def guards(self, hook: IterableHook) -> Guards:
         """Return the guards; deletions have one of their own."""
-        fires_once = self.mode == "change_email" and self._match(hook) == "email"
+        fires_once = self.mode == "change_email" and self.match(hook) == "email"
         return Guards(
             allow_empty=self.allow_empty or fires_once,
             max_removed=self.max_removed,
@@ -159,7 +142,7 @@ class IterableUserSyncOperator(IterableModelOperator):
 
     def kind(self, hook: IterableHook) -> Kind:
         """Return the sync of users, or of their email changes, for one run."""
-        match = self._match(hook)
+        match = self.match(hook)
         if self.mode == "change_email":
             if match == "email" and not self.state.batchwise:
                 raise ConfigurationError(f'{ONCE}. Use state=TableState() or state=TableState(conn_id="...").')
@@ -167,7 +150,7 @@ class IterableUserSyncOperator(IterableModelOperator):
                 EmailChangeOptions(
                     primary_key=self.primary_key,
                     match=match,
-                    identifier_column=str(self.email_column if match == "email" else self.user_id_column),
+                    identifier_column=self.identifier_column(match),
                     new_email_column=str(self.new_email_column),
                     project_type=hook.project_type,
                 )
@@ -190,3 +173,7 @@ class IterableUserSyncOperator(IterableModelOperator):
         used = {*self.primary_key, self.email_column, self.user_id_column} - {None}
         mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), frozenset(map(str, used)))
         return UserRun(options, mapper, self.check_types)
+
+    def identifier_columns(self) -> Collection[str | None]:
+        """Return the columns that hold identifiers of people."""
+        return (*super().identifier_columns(), self.new_email_column)

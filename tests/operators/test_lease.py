@@ -15,6 +15,7 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import Intents, Patch
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable, Unfinished
+from airflow_provider_iterable.operators.instances import holder_of
 from airflow_provider_iterable.runs.run import Run
 from airflow_provider_iterable.runs.runner import permitting
 from airflow_provider_iterable.runs.users import UserRun
@@ -159,25 +160,24 @@ def test_a_killed_run_is_taken_over_when_its_lease_has_run_out(world: World) -> 
     assert lease(world) == []
 
 
-def test_tries_belong_to_one_task_instance(world: World) -> None:
+def test_tries_belong_to_one_task_instance() -> None:
     """Run and map index make one; so do DAG and task, whose names the label has."""
-    operator = world.make(state=TableState())
 
     class Instance:
         try_number = 3
         map_index = -1
 
-    instance = Instance()
-    first = operator._holder(instance, "run-1")
+    instance, task = Instance(), ("crm", "sync_users")
+    first = holder_of(instance, "run-1", *task)
     assert first.attempt == 3
-    assert first.label.startswith(f"task {operator.dag_id}.sync_users, run run-1, try 3, on ")
+    assert first.label.startswith("task crm.sync_users, run run-1, try 3, on ")
     instance.try_number = 4
-    assert operator._holder(instance, "run-1").instance == first.instance
-    assert operator._holder(instance, "run-2").instance != first.instance
+    assert holder_of(instance, "run-1", *task).instance == first.instance
+    assert holder_of(instance, "run-2", *task).instance != first.instance
     instance.map_index = 7
-    assert operator._holder(instance, "run-1").instance != first.instance
-    assert "sync_users (map index 7), run run-1" in operator._holder(instance, "run-1").label
-    assert world.make(task_id="other")._holder(Instance(), "run-1").instance != first.instance
+    assert holder_of(instance, "run-1", *task).instance != first.instance
+    assert "sync_users (map index 7), run run-1" in holder_of(instance, "run-1", *task).label
+    assert holder_of(Instance(), "run-1", "crm", "other").instance != first.instance
     assert len(person(1)) == 6
 
 

@@ -1,0 +1,72 @@
+"""What names a run and its plan: which part of the sync it is, what other runs get to know, what a plan is about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, name_of, names_of
+from airflow_provider_iterable.state.scope import Holder, Part
+
+
+def part_of(
+    sync_id: str,
+    partition: str | int | None,
+    partitions: Sequence[str | int],
+    mapped: int | None,
+    repartition: bool,
+    run_id: str,
+    dry_run: bool,
+) -> Part:
+    """Return which part of a sync a run is about.
+
+    :param mapped: the index of a mapped task; negative or ``None``: it is not mapped
+    :raises ConfigurationError: it cannot be told, or is none of the partitions
+    """
+    if partition is None:
+        if (-1 if mapped is None else mapped) >= 0:
+            raise ConfigurationError(f"{NEEDS_PARTITION} Nothing was read or sent.")
+        return Part(sync_id, repartition=repartition, run=run_id, dry=dry_run)
+    name, names = name_of(partition), names_of(partitions)
+    if name not in names:
+        raise ConfigurationError(
+            f"The partition {name!r} is none of partitions ({', '.join(names) or 'none'}). Nothing was read or "
+            "sent. Leave partitions out where .expand(partition=[...]) tells them, or name all of them."
+        )
+    return Part(sync_id, name, names, repartition, run_id, dry_run)
+
+
+def holder_of(task_instance: Any, run_id: str, dag_id: str, task_id: str) -> Holder:
+    """Return what names a run of a sync to others."""
+    number, mapped = getattr(task_instance, "try_number", 1), getattr(task_instance, "map_index", -1)
+    instance = json.dumps([dag_id, task_id, run_id, mapped])
+    which = f" (map index {mapped})" if mapped >= 0 else ""
+    return Holder(
+        instance=hashlib.sha256(instance.encode()).hexdigest(),
+        attempt=number,
+        label=f"task {dag_id}.{task_id}{which}, run {run_id}, try {number}, on {socket.gethostname()}",
+    )
+
+
+def about_plan(hook: IterableHook, destination: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the hash of a plan covers of where it leads, and how.
+
+    :param parameters: those that change what requests say or do, beside rows and target
+    """
+    where = {name: str(value) for name, value in destination.items()}
+    host, match = where.pop("host"), where.pop("match", "")
+    how = {**parameters, "project_type": hook.project_type, "update_only": hook.update_only}
+    given = {name: value for name, value in how.items() if value is not None}
+    return {"host": host, "target": _joined(where), "match": match, "options": _joined(given)}
+
+
+def _joined(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value}"
+        for name, value in values.items()
+    )
