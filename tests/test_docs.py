@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 from airflow_provider_iterable import operators
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 PARAMETERS: dict[str, type] = {
     "parameters.md": IterableModelOperator,
@@ -59,11 +61,12 @@ def described(text: str) -> dict[str, list[str]]:
 
 
 def own_parameters(owner: type) -> dict[str, Any]:
-    """Return the parameters that a class takes by name itself, with their defaults."""
-    parameters = inspect.signature(owner.__init__).parameters.values()  # type: ignore[misc]
+    """Return the parameters that a class takes by name, with their defaults, but for those that all syncs take."""
+    classes = takewhile(lambda one: one is owner or issubclass(one, IterablePeopleOperator), owner.__mro__)
     return {
         parameter.name: parameter.default
-        for parameter in parameters
+        for one in reversed(list(classes))
+        for parameter in inspect.signature(one.__init__).parameters.values()  # type: ignore[misc]
         if parameter.name != "self"
         and parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     }
