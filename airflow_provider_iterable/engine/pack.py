@@ -60,14 +60,17 @@ def waves(plan: Plan, removals_first: bool) -> Iterator[Iterable[Operation]]:
 
     The first wave holds everything that stands alone. Operations that share an identity follow, one per identity
     and wave in the order of their key text, so that the greatest key has the last word whatever the row order.
-    Removals make a wave of their own, before or after.
+    Removals make a wave of their own, before or after. Those that call nothing because another row bears their identity
+    come last: whether they may be forgotten depends on what became of that row.
     """
-    removals = [plan.removed()] if plan.removals.size else []
+    removals = [plan.leaving()] if plan.removals.size else []
     if removals_first:
         yield from removals
     yield from _present(plan)
     if not removals_first:
         yield from removals
+    if plan.borne:
+        yield plan.forgettable()
 
 
 def _present(plan: Plan) -> Iterator[Iterable[Operation]]:

@@ -94,6 +94,8 @@ class Plan:
     """Hashes of identities that several operations bear."""
     borne: set[int] = field(default_factory=set)
     """Hashes of removed identities that a present row still bears: nothing is called for them."""
+    borne_and_accepted: set[int] = field(default_factory=set)
+    """Those of them that such a row is remembered with, be it from before or because it was accepted by now."""
     collapsed: int = 0
     """Rows beyond the first of each key, where the sync collapses them."""
     superseded: dict[str, int] = field(default_factory=dict)
@@ -135,13 +137,37 @@ class Plan:
 
     def removed(self) -> Iterator[Operation]:
         """Yield the removals; they call nothing where a present row bears their identity."""
+        yield from self.leaving()
+        for operation in self._removals(borne=True):
+            yield replace(operation, call=None, body=b"")
+
+    def leaving(self) -> Iterator[Operation]:
+        """Yield the removals whose identity no present row bears."""
+        return self._removals(borne=False)
+
+    def forgettable(self) -> Iterator[Operation]:
+        """Yield the removals whose identity a present row bears that is remembered with it; they call nothing.
+
+        The other removals of that kind have to wait: what is remembered of a row that left is all that would have its
+        record removed, if the row that bears its identity is not accepted and leaves in its turn.
+        """
+        for operation in self._removals(borne=True):
+            if hash(operation.handles[0]) in self.borne_and_accepted:
+                yield replace(operation, call=None, body=b"")
+
+    def accept(self, operations: Iterable[Operation]) -> None:
+        """Take notice of what Iterable accepted."""
+        if self.borne:
+            accepted = (hash(operation.handles[0]) for operation in operations if operation.kind is not Kind.REMOVED)
+            self.borne_and_accepted.update(self.borne.intersection(accepted))
+
+    def _removals(self, borne: bool) -> Iterator[Operation]:
         void = {self.trails[key][0] for key in self.duplicates if key in self.trails}
         for _, operation in self.removals.read():
-            if operation.key in void:
-                continue
-            if operation.call and hash(operation.handles[0]) in self.borne:
-                operation = replace(operation, call=None, body=b"")
-            yield operation
+            if operation.key not in void:
+                bears = operation.call is not None and hash(operation.handles[0]) in self.borne
+                if bears is borne:
+                    yield operation
 
     def operations(self) -> Iterator[Operation]:
         """Yield all operations, removals last."""
@@ -170,6 +196,9 @@ class Planner:
         self._quiet = array("q")
         self._bearers = array("q")
         self._left: set[int] = set()
+        self._removed_once: set[int] = set()
+        self._removed_again: set[int] = set()
+        """Identities of which several rows left, so that each of their removals is about the same record."""
         self._moved_at = array("q")
         self._moved_from = array("q")
         self._unseen: Unseen | None = None
@@ -315,7 +344,11 @@ class Planner:
         plan.counts[Kind.REMOVED] += 1
         if operation.call is not None:
             plan.calls[operation.call] += 1
-            self._left.add(hash(operation.handles[0]))
+            identity = hash(operation.handles[0])
+            if identity in self._removed_once:
+                self._removed_again.add(identity)
+            self._removed_once.add(identity)
+            self._left.add(identity)
         plan.removals.append(operation)
 
     def _invalid(self, item: Invalid) -> None:
@@ -443,6 +476,7 @@ class Planner:
         if self._left:
             for bearers in (self._spoken, self._quiet, self._bearers):
                 plan.borne.update(identity for identity in bearers if identity in self._left)
+            plan.borne_and_accepted.update(plan.borne.intersection(self._quiet))
         if plan.borne:
             for _, operation in plan.removals.read():
                 if operation.call and hash(operation.handles[0]) in plan.borne:
@@ -479,13 +513,12 @@ class Planner:
     def _doubtful(self, contested: set[int]) -> set[str]:
         """Return the keys of rows whose memory others may overwrite.
 
-        They are refused, have another say about a contested identity, or left one that another row bears.
+        They are refused, have another say about a contested identity, or left one that another row bears or left, too.
         """
         plan = self.plan
         keys = {outcome.key for outcome in plan.invalid if outcome.key}
-        if plan.borne:
-            borne = plan.borne
-            keys.update(op.key for _, op in plan.removals.read() if op.handles and hash(op.handles[0]) in borne)
+        if others := plan.borne | self._removed_again:
+            keys.update(op.key for _, op in plan.removals.read() if op.handles and hash(op.handles[0]) in others)
         if contested:
             moved_from = dict(zip(self._moved_at, self._moved_from, strict=True))
             for position, operation in plan.rows.read():

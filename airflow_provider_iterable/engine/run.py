@@ -361,6 +361,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         if isinstance(told, Accepted):
             report.accept(told.operations)
             shared.accept(told.operations)
+            plan.accept(told.operations)
             progress.more(len(told.operations))
         else:
             report.tell(told)
@@ -369,6 +370,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
                 remember(shared.refuse(told))
             elif told.operation is not None:
                 shared.accept([told.operation])
+                plan.accept([told.operation])
         observe(told)
 
     outcomes = delivery.run(waves(plan, sync.removals_first))
@@ -387,7 +389,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         if options.stopped:
             report.put_off(plan.sends - progress.done)
     finally:
-        _note(report, delivery, shared)
+        _note(report, delivery, shared, len(plan.borne - plan.borne_and_accepted))
     if left_out is not None:
         left_out.write()
     return delivery.halted
@@ -402,11 +404,16 @@ def _prepare(prepare: Callable[[], None], options: Options) -> None:
         raise
 
 
-def _note(report: Report, delivery: Delivery, shared: Shared) -> None:
+def _note(report: Report, delivery: Delivery, shared: Shared, waiting: int) -> None:
     if delivery.in_doubt:
         report.notes.append(
             f"{delivery.in_doubt} rows were sent and not answered, so Iterable may have them or not. They are "
             "remembered as in doubt: the next run sends them again, or removes them if they have left the model."
+        )
+    if waiting:
+        report.notes.append(
+            f"{waiting} identities left with one row and are borne by another that was not accepted: what is "
+            "remembered of the row that left stays until it is."
         )
     report.collapsed += (surplus := shared.surplus)
     if surplus:

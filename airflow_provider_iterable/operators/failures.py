@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.masking import masked
-from airflow_provider_iterable.model import of_a_driver
+from airflow_provider_iterable.sql.drivers import is_driver_error
 
 
 def unforeseen(error: Exception) -> Exception:
@@ -17,9 +17,9 @@ def unforeseen(error: Exception) -> Exception:
     was raised is kept, what led to it is not.
     """
     lineage = list(_lineage(error))
-    if not any(map(of_a_driver, lineage)) and all(masked(str(one)) == str(one) for one in lineage):
+    if not any(map(is_driver_error, lineage)) and all(masked(str(one)) == str(one) for one in lineage):
         return error
-    words = "its message may hold values, and is not repeated" if of_a_driver(error) else masked(str(error))
+    words = "its message may hold values, and is not repeated" if is_driver_error(error) else masked(str(error))
     said: Exception = AirflowException(f"{type(error).__name__}: {words}")
     if isinstance(error, AirflowException):  # whether Airflow tries again depends on the class
         said = type(error)(words)

@@ -8,22 +8,21 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
 from socketserver import TCPServer
 from types import TracebackType
 from typing import Any, Self, cast
 
-from . import answers
-from .answers import Answer
 from .calls import Call
-from .history import stored_events, stored_purchases
-from .inspection import inspect, stored
+from .endpoints.routes import query_of
+from .inspection.history import stored_events, stored_purchases
+from .inspection.inspections import inspect, page, stored
+from .inspection.stock import stored_catalogs, stored_lists
 from .options import Options, ProjectType
-from .project import Project
+from .project.project import Project
 from .receiving import Receiver, UnreadableError
-from .routes import query_of
 from .service import Incoming, Service
-from .stock import stored_catalogs, stored_lists
+from .shapes import answers
+from .shapes.answers import Answer
 
 HOST = "127.0.0.1"
 LINGER = 1.0
@@ -142,10 +141,6 @@ class Sandbox:
         self.stop()
 
 
-def _page() -> str:
-    return files(__package__).joinpath("page.html").read_text("utf-8")
-
-
 class _Server(ThreadingHTTPServer):
     """Remembers open connections, so that none outlives it."""
 
@@ -203,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/sandbox/"):
             answer = inspect(server.service, self.command, path, query_of(query), body)
         elif path == "/" and self.command == "GET":
-            answer = answers.text(200, _page(), answers.HTML)
+            answer = answers.text(200, page(), answers.HTML)
         elif not path.startswith("/api/"):
             answer = answers.page(404, "Action not found")
         else:

@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from . import answers
-from .answers import Answer
-from .bodies import BadBodyError, read
 from .calls import Call, Calls
+from .endpoints.routes import Route, Table, query_of
 from .faults import Fault, Faults
 from .limits import Excess, Limits
 from .options import PROJECT_TYPES, Options, ProjectType
-from .project import DAY, Project
-from .request import Request
-from .routes import Route, Table, query_of
+from .project.project import DAY, Project
+from .shapes import answers
+from .shapes.answers import Answer
+from .shapes.bodies import BadBodyError, read
+from .shapes.request import Request
 
 _BATCHES = ("users", "events", "subscribers", "update_subscriptions_requests", "documents", "item_ids")
 

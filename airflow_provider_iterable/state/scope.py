@@ -13,7 +13,7 @@ from airflow_provider_iterable.errors import DestinationChanged
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    from airflow_provider_iterable.model import Model
+    from airflow_provider_iterable.sql.model import Model
 
 
 RESYNC_NOTE = "resync"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.values import email, user_id
 from airflow_provider_iterable.engine.vocabulary import Call, Entry, Kind, Operation, Request
-from airflow_provider_iterable.sandbox.routes import ROUTES, Table, query_of
+from airflow_provider_iterable.sandbox.endpoints.routes import ROUTES, Table, query_of
 
 BULK = endpoints.bulk_update_users()
 ODD = ["a+b@x.io", "a/b@x.io", "a%2Fb@x.io", '"a b"@x.io', "ä@x.io", "a?b&c=d#e", "u 1", "u/1+2%", "50%25"]

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_iterable.api import values
 from airflow_provider_iterable.api.values import BadValue, Renderer, coerce, fits, is_date, moment, shape
-from airflow_provider_iterable.sandbox import values as iterable
-from airflow_provider_iterable.sandbox.schema import Schema
+from airflow_provider_iterable.sandbox.project.schema import Schema
+from airflow_provider_iterable.sandbox.shapes import values as iterable
 
 SECRET = "Ada.Lovelace@example.com"
 PARIS = ZoneInfo("Europe/Paris")

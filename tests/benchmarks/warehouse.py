@@ -124,7 +124,7 @@ ANALYZE TABLE {SCHEMA}.by_hand
 
 def _drain(query: str) -> int:
     """Fetch all rows of a query as the provider fetches a model."""
-    from airflow_provider_iterable.model import Model
+    from airflow_provider_iterable.sql.model import Model
 
     return sum(len(chunk) for chunk in Model(_hook(), query).chunks())
 
@@ -142,7 +142,7 @@ def _plan(compare: str, commit: bool) -> dict[str, Any]:
     from airflow_provider_iterable.engine.spool import Spool
     from airflow_provider_iterable.engine.vocabulary import Kind
     from airflow_provider_iterable.mapping import Mapper
-    from airflow_provider_iterable.model import Model
+    from airflow_provider_iterable.sql.model import Model
     from airflow_provider_iterable.state import TableState
     from airflow_provider_iterable.state.scope import Scope
     from airflow_provider_iterable.syncs.users import UserOptions, Users

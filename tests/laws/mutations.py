@@ -118,13 +118,14 @@ MUTATIONS = (
     Mutation(
         "a new row leaves no doubt",
         "engine/doubt.py",
-        "            if operation.kind is Kind.ADDED and forgets_new:\n",
-        "            if operation.kind is Kind.ADDED:\n",
+        "            if receipts and all(map(_REMEMBER, operations)):\n",
+        "            if all(one.kind is Kind.ADDED for one in operations):\n                return []\n"
+        "            if receipts and all(map(_REMEMBER, operations)):\n",
     ),
     Mutation(
         "a removal leaves no doubt",
         "engine/doubt.py",
-        "            if remember is None:\n                left.append((operation.key, _NEVER_EQUAL, before))\n",
+        '            if remember is None:\n                left.append((operation.key, _NEVER_EQUAL, before, ""))\n',
         "            if remember is None:\n                pass\n",
     ),
     Mutation(
@@ -226,8 +227,20 @@ MUTATIONS = (
     Mutation(
         "removals of borne identities are called",
         "engine/plan.py",
-        "if operation.call and hash(operation.handles[0]) in self.borne:",
-        "if False:",
+        "bears = operation.call is not None and hash(operation.handles[0]) in self.borne",
+        "bears = False",
+    ),
+    Mutation(
+        "a row that left is forgotten although the one that bears its identity was not accepted",
+        "engine/plan.py",
+        "            if hash(operation.handles[0]) in self.borne_and_accepted:\n",
+        "            if True:\n",
+    ),
+    Mutation(
+        "two removals of one record do not doubt each other",
+        "engine/plan.py",
+        "plan.borne | self._removed_again:",
+        "plan.borne:",
     ),
     Mutation(
         "invalid rows bear no identity",
@@ -312,7 +325,7 @@ MUTATIONS = (
     Mutation(
         "blame need not add up to failCount",
         "api/verdicts.py",
-        "    if not suspects and (done or len(blamed) == failures) and len(operations) - failures <= successes:\n",
+        "    if adds_up(len(batch.operations), body, blamed):\n",
         "    if True:\n",
     ),
     Mutation(
@@ -324,21 +337,20 @@ MUTATIONS = (
     Mutation(
         "successCount is not looked at",
         "api/verdicts.py",
-        "    if failures == 0 and successes >= len(operations) and not any",
-        "    if failures == 0 and not any",
+        "    return explained and size - failures <= successes\n",
+        "    return explained\n",
     ),
     Mutation(
         "blame is not looked at",
         "api/verdicts.py",
-        "    for kind, value, meaning in _blamed(body, meanings):\n",
-        "    for kind, value, meaning in ():\n",
+        "    named = list(_blamed(body, meanings))\n",
+        "    named: list[tuple[str, str, Meaning]] = []\n",
     ),
     Mutation(
         "a 200 is success whatever its body",
         "api/verdicts.py",
         "        return Again(Reason.NO_ANSWER)\n    return counted(batch, body)",
-        "        return Settled([_accepted(operation) for operation in batch.operations])\n"
-        "    return counted(batch, body)",
+        "        return Settled()\n    return counted(batch, body)",
     ),
     Mutation(
         "a deletion's 200 is success whatever its body",
@@ -348,20 +360,19 @@ MUTATIONS = (
     ),
     Mutation(
         "a lost answer is success",
-        "api/verdicts.py",
+        "api/refusals.py",
         "    if status in (0, 408) or",
-        "    if status == 0:\n        return Settled([_accepted(operation) for operation in batch.operations])\n"
-        "    if status == 408 or",
+        "    if status == 0:\n        return Settled()\n    if status == 408 or",
     ),
     Mutation(
         "endless nesting is not expected",
-        "api/verdicts.py",
+        "api/answers.py",
         "UnicodeDecodeError, RecursionError):",
         "UnicodeDecodeError):",
     ),
     Mutation(
         "innocents are blamed for a type mismatch",
-        "api/verdicts.py",
+        "api/refusals.py",
         "                if confirmed and not fits(value, expected):\n",
         "                if confirmed:\n",
     ),

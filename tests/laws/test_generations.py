@@ -205,25 +205,73 @@ def test_every_row_of_a_duplicate_key_bears_its_identity(order: list[int]) -> No
 
 @pytest.mark.parametrize("broken", [Person(2, A, math.nan), Person(1, None)], ids=["a value", "an address"])
 def test_a_row_that_cannot_be_sent_keeps_its_person(broken: Person) -> None:
-    """Somebody is not deleted while a row is about them, be it invalid, nor a key forgotten that is present."""
+    """Somebody is not deleted while a row is about them, be it invalid, but they are once it has left, too."""
     world = World("delete")
     world.model = [Person(1, A, 1)]
     world.settle()
-    remembered = dict(world.state.entries)
     world.model = [broken]
-    assert world.run() is None
-    assert {A: {"n": 1}} == world.iterable.users
-    assert {key: entry for key, entry in remembered.items() if key == broken.key} == world.state.entries
+    for _ in range(2):
+        assert world.run() is None
+        assert {A: {"n": 1}} == world.iterable.users
+        assert {"[1]"} == world.state.entries.keys()
+    world.model = []
+    world.settle()
+    assert (world.iterable.users, world.state.entries) == ({}, {})
 
 
-def test_a_row_that_left_another_one_and_comes_back_after_a_kill_has_its_word_again() -> None:
-    """What was remembered of it was overwritten, and that it left could not be stored any more."""
-    world = World(batch_size=1)
-    world.model = [Person(1, A, 1), Person(5, A, 2)]
+@pytest.mark.parametrize("fault", ["401", "500_before", "lost_before"])
+@pytest.mark.parametrize("way", ["delete", "clear"])
+def test_a_row_that_left_is_remembered_until_another_with_its_identity_is_accepted(way: OnRemoved, fault: str) -> None:
+    """Another row bears its identity, is not accepted, and leaves as well: the record is removed all the same."""
+    world = World(way)
+    world.model = [Person(1, A, 1)]
     world.settle()
-    world.model = [Person(1, A, 0)]
-    world.state.faults.extend(["", "", "", "kill"])
-    world.run()
-    world.model = [Person(1, A, 0), Person(5, A, 2)]
+    world.model = [Person(2, A, 2)]
+    world.iterable.faults.extend([fault] * 20)
+    assert world.run() is not None
+    world.model = []
     world.settle()
-    assert world.iterable.users == {A: {"n": 2}}
+    assert world.iterable.users == ({} if way == "delete" else {A: {}})
+
+
+def test_a_row_that_left_is_forgotten_once_another_with_its_identity_is_accepted() -> None:
+    """It is remembered for no longer than it takes."""
+    world = World("delete")
+    world.model = [Person(1, A, 1)]
+    world.settle()
+    world.model = [Person(2, A, 2)]
+    world.settle()
+    assert world.state.entries.keys() == {"[2]"}
+
+
+@pytest.mark.parametrize("back", [1, 5])
+@pytest.mark.parametrize(("way", "accepted"), [("delete", 1), ("clear", 3)])
+def test_a_row_whose_record_was_removed_for_another_one_goes_again(way: OnRemoved, accepted: int, back: int) -> None:
+    """Two rows of one identity left, only one removal was accepted, and either row comes back as it was."""
+    world = World(way)
+    world.model = [Person(1, A, 1), Person(5, A, 1)]
+    world.settle()
+    world.model = []
+    world.iterable.faults.extend([""] * accepted + ["401"] * 5)
+    assert world.run() is not None
+    assert len(world.state.entries) == 1
+    world.model = [Person(back, A, 1)]
+    world.settle()
+    assert world.iterable.users == {A: {"n": 1}}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("way", ["delete", "clear"])
+def test_a_row_whose_removal_was_lost_goes_again_when_it_comes_back(way: OnRemoved, killed: bool) -> None:
+    """Iterable removed the record and could not say so; the row is as it was accepted, and is not unchanged."""
+    world = World(way)
+    world.model = [Person(1, A, 1)]
+    world.settle()
+    world.model = []
+    looks_up = [""] if way == "clear" else []
+    world.iterable.faults.extend([*looks_up, "die_after"] if killed else [*looks_up, "lost_after", "lost_after"])
+    assert world.run() is not None
+    assert not any(world.iterable.users.values())
+    world.model = [Person(1, A, 1)]
+    world.settle()
+    assert world.iterable.users == {A: {"n": 1}}

@@ -200,7 +200,9 @@ class World:
         assert {name: fields for name, fields in wanted.items() if name not in doubtful} == found
         remembered = dict(self.state.entries)
         assert {person.key for person in sound(self.model)} <= remembered.keys()
-        assert remembered.keys() <= {person.key for person in self.model}
+        present = {person.key for person in self.model}
+        unheard = borne(self.model) - {str(person.identity) for person in sound(self.model)}
+        assert all(key in present or identity_of(entry) in unheard for key, entry in remembered.items())
         self.check_silence()
         assert remembered == self.state.entries
 

@@ -18,8 +18,8 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
-from airflow_provider_iterable import model as models
 from airflow_provider_iterable.engine.tries import Patience
+from airflow_provider_iterable.sql import model as models
 from airflow_provider_iterable.state import ObjectState, TableState
 from airflow_provider_iterable.state.tables import lease as leases
 from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE

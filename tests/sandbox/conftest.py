@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_iterable.sandbox.answers import Answer
 from airflow_provider_iterable.sandbox.options import Options, ProjectType
-from airflow_provider_iterable.sandbox.project import Project
+from airflow_provider_iterable.sandbox.project.project import Project
 from airflow_provider_iterable.sandbox.service import Incoming, Service
+from airflow_provider_iterable.sandbox.shapes.answers import Answer
 
 START = 1_760_000_000.0
 

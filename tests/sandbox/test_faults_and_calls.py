@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_iterable.sandbox.inspection import inspect
-from airflow_provider_iterable.sandbox.routes import query_of
+from airflow_provider_iterable.sandbox.endpoints.routes import query_of
+from airflow_provider_iterable.sandbox.inspection.inspections import inspect
 
 from .conftest import START, Client, Clock, Make, Reply
 

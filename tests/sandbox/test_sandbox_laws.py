@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_iterable.sandbox.options import Options, ProjectType
-from airflow_provider_iterable.sandbox.project import Project
+from airflow_provider_iterable.sandbox.project.project import Project
 from airflow_provider_iterable.sandbox.service import Service
 
 from .conftest import Client, Clock

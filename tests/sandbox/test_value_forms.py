@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.sandbox.values import is_email, is_user_id, normal_date
+from airflow_provider_iterable.sandbox.shapes.values import is_email, is_user_id, normal_date
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,9 @@ from airflow_provider_iterable.engine.vocabulary import (
     Settled,
 )
 from airflow_provider_iterable.errors import ConfigurationError, Stopped, TooManyRejected, Unfinished
-from airflow_provider_iterable.state import TableState, audit
-from airflow_provider_iterable.state.audit import Audit
+from airflow_provider_iterable.runs import audit
+from airflow_provider_iterable.runs.audit import Audit
+from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables import audit as audit_tables
 from airflow_provider_iterable.state.tables.audit import COUNTS, OPERATIONS

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, LeaseHeld, LeaseLost, StateUnavailable
-from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.scope import Holder, Scope
 from airflow_provider_iterable.state.tables import connection as state_tables

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_iterable.errors import LeaseHeld, StateUnavailable
 from airflow_provider_iterable.mapping import Mapper
-from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.scope import Holder, Scope
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from airflow_provider_iterable.state.tables.session import TableSession

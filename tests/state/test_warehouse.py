@@ -26,9 +26,9 @@ from airflow_provider_iterable.engine.run import NOTHING_REMEMBERED, Options, _p
 from airflow_provider_iterable.engine.vocabulary import Batch, Kind, Present, Reply, State
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 from airflow_provider_iterable.mapping import Mapper
-from airflow_provider_iterable.model import Model
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.memory import MemoryState
 from airflow_provider_iterable.state.pairing import tombstone

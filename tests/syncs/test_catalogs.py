@@ -28,7 +28,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 from airflow_provider_iterable.mapping import Column, Constant, Fields, Json, Mapper
-from airflow_provider_iterable.sandbox.routes import ROUTES, Table
+from airflow_provider_iterable.sandbox.endpoints.routes import ROUTES, Table
 from airflow_provider_iterable.syncs.catalogs import FIELD_TYPES, MAX_ITEM_BYTES, CatalogOptions, Catalogs
 
 COLUMNS = ("id", "sku", "name", "price", "size", "specs")

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_iterable.engine.vocabulary import Recipe
 from airflow_provider_iterable.mapping import MAX_KEY_TEXT
-from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.tables.dialects import Comparing
 
 KEY, FINGERPRINT = -5, -1

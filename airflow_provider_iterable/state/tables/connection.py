@@ -19,7 +19,7 @@ import tenacity
 
 from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
-from airflow_provider_iterable.model import Model
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.tables.dialects import DIALECTS, UNFIT, Dialect
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class _Stored(Model):
     def _prepare(self, connection: Any, cursor: Any) -> None:
         DIALECTS[str(self.hook.conn_type)].cursor(connection).close()
 
-    def _told(self, error: Exception) -> Exception:
+    def _wrap_error(self, error: Exception) -> Exception:
         return error
 
 

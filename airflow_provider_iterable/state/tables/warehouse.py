@@ -27,7 +27,8 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.model import Model, told
+from airflow_provider_iterable.sql.drivers import wrap_error
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
 from airflow_provider_iterable.state.tables.comparison import FINGERPRINT, KEY, Comparison
@@ -97,7 +98,7 @@ class WarehouseSession(TableSession):
         except ModelError:
             raise
         except Exception as error:
-            if isinstance(away := told(error), ModelUnavailable):
+            if isinstance(away := wrap_error(error), ModelUnavailable):
                 raise away from None
             # What is wrong with the model itself is told when it is read.
             self._why_not = f"the query cannot stand inside another one ({type(error).__name__})"

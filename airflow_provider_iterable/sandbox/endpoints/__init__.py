@@ -1,0 +1,1 @@
+"""What Iterable answers: its endpoints, a file for each subject, and the table of all of them."""

@@ -1,0 +1,103 @@
+"""Knows how lists and catalogs look from behind, with what was written to them; imitates nothing."""
+
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from ..project.lists import ListType
+from ..project.project import Project
+from ..service import Service, chosen
+
+
+def lists(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Return the lists, how often each name was created, and the deleted IDs; members with `members=1`."""
+    project = chosen(service, query)
+    limit = _limit(query, "members")
+    return {
+        "lists": stored_lists(project, limit),
+        "created": dict(project.lists.created),
+        "deleted": project.lists.deleted,
+    }
+
+
+def stored_lists(project: Project, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return lists with their size, the writes they accepted, what channelUnsubscribe said, and first members."""
+    members = project.lists.all_members(project.profiles)
+    rows = []
+    for found in project.lists:
+        said = found.channel_unsubscribes
+        rows.append(
+            {
+                "id": found.id,
+                "name": found.name,
+                "description": found.description,
+                "listType": found.type,
+                "size": len(members[found.id]),
+                "subscribes": found.subscribes,
+                "unsubscribes": found.unsubscribes,
+                "channelUnsubscribe": {"true": said[True], "false": said[False], "absent": said[None]},
+            }
+        )
+        if limit != 0:
+            rows[-1]["members"] = [
+                {"email": profile.email, "userId": profile.user_id, "writes": profile.writes}
+                for profile in members[found.id][:limit]
+            ]
+    return rows
+
+
+def add_list(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Make a list of any type, which the API cannot."""
+    wanted = msgspec.convert(body, _NewList)
+    project = chosen(service, query)
+    made = project.lists.create(wanted.name, wanted.description, wanted.listType, service.clock())
+    return {"listId": made.id}
+
+
+class _NewList(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    description: str | None = None
+    listType: ListType = "Standard"  # noqa: N815
+
+
+def catalogs(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Return the catalogs, how often each name was created and deleted; items with `items=1`."""
+    project = chosen(service, query)
+    limit = _limit(query, "items")
+    return {
+        "catalogs": stored_catalogs(project, limit),
+        "created": dict(project.catalogs.created),
+        "deleted": dict(project.catalogs.deleted),
+        "waiting": project.catalogs.waiting,
+    }
+
+
+def stored_catalogs(project: Project, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return catalogs with their field types and first items, each with its indexed fields and accepted writes."""
+    project.catalogs.settle(project.clock())
+    rows = []
+    for catalog in project.catalogs:
+        rows.append(
+            {
+                "name": catalog.name,
+                "items": len(catalog.items),
+                "writes": catalog.writes,
+                "deletes": catalog.deletes,
+                "definedMappings": dict(catalog.types),
+                "undefinedFields": catalog.undefined,
+            }
+        )
+        if limit != 0:
+            rows[-1]["values"] = [
+                {"id": item.id, "value": item.value, "indexed": sorted(item.indexed), "writes": item.writes}
+                for item in islice(catalog.items.values(), limit)
+            ]
+    return rows
+
+
+def _limit(query: dict[str, str], wanted: str) -> int | None:
+    """Return how many members or items are asked for: none, `limit`, or all (None)."""
+    if query.get(wanted) != "1":
+        return 0
+    return int(query["limit"]) if "limit" in query else None

@@ -1,0 +1,44 @@
+"""Knows which JSON the calls about users take; reads no project."""
+
+from typing import Any
+
+import msgspec
+
+
+class OptionalUser(msgspec.Struct, rename="camel"):
+    """A user in a bulk call."""
+
+    email: str | None = None
+    user_id: str | None = None
+    data_fields: dict[str, Any] | None = None
+    merge_nested_objects: bool | None = None
+    prefer_user_id: bool | None = None
+
+
+class UserUpdate(OptionalUser, rename="camel"):
+    """A user in a single call."""
+
+    create_new_fields: bool | None = None
+
+
+class BulkUpdate(msgspec.Struct, rename="camel"):
+    """The body of bulkUpdate; `updateOnly` is undocumented, so any value may stand there."""
+
+    users: list[OptionalUser]
+    create_new_fields: bool | None = None
+    update_only: Any = None
+
+
+class EmailChange(msgspec.Struct, rename="camel"):
+    """The body of updateEmail."""
+
+    new_email: str
+    current_email: str | None = None
+    current_user_id: str | None = None
+
+
+class Named(msgspec.Struct, rename="camel"):
+    """The body of forget and unforget."""
+
+    email: str | None = None
+    user_id: str | None = None

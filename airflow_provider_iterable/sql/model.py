@@ -1,0 +1,218 @@
+"""Knows a SQL model as a stream of rows, whatever the driver; refuses to know what the rows mean.
+
+Rows are handed on as the driver made them, a chunk at a time, so that a model of any size costs one chunk of memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+from airflow_provider_iterable.engine.vocabulary import Row
+from airflow_provider_iterable.errors import ConfigurationError, ModelError
+from airflow_provider_iterable.sql.drivers import (
+    closing_steps,
+    connect,
+    plain_cursor,
+    returns_rows,
+    streaming_cursor,
+    wrap_error,
+)
+
+_TABLE = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*)*")
+
+
+def select_all(table: str) -> str:
+    """Return the query that reads a whole table; nothing is quoted.
+
+    :param table: a name such as ``users`` or ``analytics.users``.
+    :raises ConfigurationError: for anything but identifiers joined by dots.
+    """
+    if not _TABLE.fullmatch(table):
+        raise ConfigurationError(
+            f"{table!r} is not a plain table name such as analytics.users. Names that need quotes go into sql=, "
+            "quoted as the database wants them."
+        )
+    return f"SELECT * FROM {table}"
+
+
+def single_statement(sql: str) -> str:
+    """Return the one statement in ``sql`` without its closing semicolons and the comments after them.
+
+    A comment without a semicolon before it stays: what looks like one can be an operator of the database's own. So a
+    query that embeds the statement puts it on lines of its own.
+
+    :param sql: SQL text; comments and blanks may surround the statement.
+    :raises ConfigurationError: when there is no statement, or more than one.
+    """
+    # Imported here because DAG files import this module, and lexing happens in a task. common-sql depends on it.
+    from sqlparse import lexer, tokens
+
+    position, begun, end = 0, False, len(sql)
+    for kind, text in lexer.tokenize(sql):  # type: ignore[no-untyped-call]  # sqlparse has no types
+        if kind is tokens.Punctuation and text == ";":
+            end = min(end, position)
+        elif kind not in tokens.Whitespace and kind not in tokens.Comment:
+            if position > end:
+                raise ConfigurationError("The model's SQL holds several statements; a model is one query.")
+            begun = True
+        position += len(text)
+    if not begun:
+        raise ConfigurationError("The model's SQL holds no statement.")
+    return sql[:end].strip()
+
+
+class Model:
+    """A SQL query, read as tuples in column order, chunk by chunk.
+
+    ``for chunk in model.chunks()`` opens a connection of its own, and closes it when the rows end, an error is raised
+    or the iteration is given up; ``for row in model`` is the same, row by row. As a context manager it opens at once,
+    so that ``columns`` is known before the first row.
+    Iterating again runs the query again. One model serves one thread.
+
+    :param hook: any common-sql ``DbApiHook``; its ``log_sql`` is turned off, so that parameters stay out of the log.
+    :param sql: one query; closing semicolons and comments are dropped.
+    :param parameters: bind parameters in the driver's style (default: none).
+    :param chunk_size: rows fetched at a time (default 2000).
+    :raises ConfigurationError: when ``sql`` is not one statement or ``chunk_size`` is below 1.
+    """
+
+    def __init__(
+        self,
+        hook: DbApiHook,
+        sql: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        chunk_size: int = 2000,
+    ) -> None:
+        if chunk_size < 1:
+            raise ConfigurationError(f"chunk_size must be at least 1, not {chunk_size}.")
+        self.hook = hook
+        self.sql = single_statement(sql)
+        self.parameters = parameters
+        self.chunk_size = chunk_size
+        self.columns: tuple[str, ...] = ()
+        """Column names in the order of each row's values; empty until opened."""
+        self._described = False
+        self._chunks: Iterator[Sequence[Row]] | None = None
+        self._closing_steps: tuple[Callable[[], Any], ...] = ()
+        hook.log_sql = False
+
+    def __enter__(self) -> Self:
+        if not self._described:
+            self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Row]:
+        for chunk in self.chunks():
+            yield from chunk
+
+    def chunks(self) -> Iterator[Sequence[Row]]:
+        """Yield the rows a chunk at a time, and close connection and cursor whatever happens."""
+        try:
+            self.open()
+            assert self._chunks is not None
+            yield from self._chunks
+        except Exception as error:
+            if (wrapped := self._wrap_error(error)) is not error:
+                raise wrapped from None
+            raise
+        finally:
+            self.close()
+
+    def open(self) -> None:
+        """Run the query, fetch the first chunk and learn the columns; nothing happens when it is open already.
+
+        :raises ModelError: when the statement is wrong, returns no rows' columns, or names a column twice or not at
+            all.
+        :raises ModelUnavailable: when the database refuses or is not there.
+        """
+        if self._chunks is not None:
+            return
+        try:
+            self._chunks = self._run()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Exception) and (wrapped := self._wrap_error(error)) is not error:
+                raise wrapped from None
+            raise
+
+    def describe(self, learn: Callable[[Any], None]) -> None:
+        """Learn the columns without running the query; entering the model then leaves it closed.
+
+        :param learn: called with a cursor whose description is that of the columns
+        :raises ModelError: as :meth:`open`
+        """
+        connection = connect(self.hook)
+        try:
+            cursor = plain_cursor(connection)
+            arguments = (self.parameters,) if self.parameters else ()
+            cursor.execute(f"SELECT * FROM (\n{self.sql}\n) AS iterable_model LIMIT 0", *arguments)
+            columns = _column_names(cursor.description)
+            learn(cursor)
+            self.columns, self._described = columns, True
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close cursor and connection, undoing whatever the statement may have changed; may be repeated."""
+        steps, self._closing_steps, self._chunks = self._closing_steps, (), None
+        for step in steps:
+            # A connection that breaks while it is closed has no news about rows that arrived, and must not hide
+            # the error that closed it.
+            with suppress(Exception):
+                step()
+
+    def _run(self) -> Iterator[Sequence[Row]]:
+        connection = connect(self.hook)
+        self._closing_steps = (connection.close,)
+        cursor = streaming_cursor(connection)
+        self._closing_steps = closing_steps(connection, cursor)
+        self._prepare(connection, cursor)
+        if self.parameters:
+            cursor.execute(self.sql, self.parameters)
+        else:  # Without parameters a percent sign is a percent sign.
+            cursor.execute(self.sql)
+        # psycopg2 tells the columns of a named cursor only after the first fetch.
+        first = cursor.fetchmany(self.chunk_size) if returns_rows(cursor) else ()
+        self.columns = _column_names(cursor.description)
+        if first and isinstance(first[0], Mapping):
+            raise ModelError("The connection's cursor returns dictionaries; remove its cursor setting.")
+        return _chunks(first, cursor, self.chunk_size)
+
+    def _prepare(self, connection: Any, cursor: Any) -> None:
+        """Do what is to be done on the connection before the query runs: nothing here."""
+
+    def _wrap_error(self, error: Exception) -> Exception:
+        """Return what is raised instead of a driver's error."""
+        return wrap_error(error)
+
+
+def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[Row]]:
+    chunk = first
+    lists = bool(first) and isinstance(first[0], list)  # so BigQuery's come from Airflow
+    while chunk:
+        yield list(map(tuple, chunk)) if lists else chunk
+        chunk = cursor.fetchmany(size)
+
+
+def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...]:
+    if not description:
+        raise ModelError("The model's SQL returned no columns; a model is a query that returns rows.")
+    names = tuple(str(column[0] or "").strip() for column in description)
+    if "" in names:
+        raise ModelError(f"Column {names.index('') + 1} of the model has no name; give it one with AS.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ModelError(f"The model has several columns named {', '.join(twice)}; tell them apart with AS.")
+    return names
