@@ -227,7 +227,7 @@ class _Stored(Model):
     def _prepare(self, connection: Any, cursor: Any) -> None:
         DIALECTS[str(self.hook.conn_type)].cursor(connection).close()
 
-    def _told(self, error: Exception) -> Exception:
+    def _wrap_error(self, error: Exception) -> Exception:
         return error
 
 
