@@ -262,24 +262,6 @@ def test_what_happens_once_before_sending_happens_when_there_is_something_to_sen
     assert [0] == happened
 
 
-def test_a_long_run_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    """Every ten seconds at most: rows, rate and the time that is left, of a batch that takes four seconds."""
-    caplog.set_level("INFO", "airflow_provider_iterable.engine.run")
-    seconds = [0.0]
-
-    def observe(told: Any) -> None:
-        seconds[0] += 4.0
-
-    stage = Stage()
-    rows: list[Row] = [(str(n), f"{n}@x.io", 1) for n in range(500)]
-    stage.run(*rows, batch_size=50, clock=lambda: seconds[0], observe=observe)
-    lines = [record.getMessage() for record in caplog.records if "rows settled" in record.getMessage()]
-    assert lines == [
-        "250 of 500 rows settled, 16 rows/s, about 16 s left",
-        "450 of 500 rows settled, 14 rows/s, about 4 s left",
-    ]
-
-
 def test_a_row_that_the_last_look_refuses_is_rejected() -> None:
     """It is not sent and not remembered."""
     stage = Stage()
