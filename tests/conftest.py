@@ -1,4 +1,4 @@
-"""What every test stands on: an Airflow of its own, and randomness that can be repeated."""
+"""What every test stands on: an Airflow of its own, its database for those who ask, and repeatable randomness."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.airflow_db import Dags, migrate
 
 # Before anything imports airflow, which reads its settings once. Subprocesses inherit all of it.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
@@ -78,3 +80,21 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     refuse_to_skip(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Airflow's database is there."""
+    migrate()
+
+
+@pytest.fixture
+def dags(airflow_db: None) -> Iterator[Dags]:
+    """Airflow's folder of DAGs, empty again afterwards."""
+    from airflow.configuration import conf
+
+    found = Dags(Path(conf.get("core", "dags_folder")))
+    found.folder.mkdir(exist_ok=True)
+    yield found
+    for path in found.files:
+        path.unlink()

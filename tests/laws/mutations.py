@@ -383,7 +383,7 @@ def copy(to: Path) -> None:
     """Copy what the laws need."""
     ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
     shutil.copytree(ROOT / PACKAGE, to / PACKAGE, ignore=ignore)
-    for name in ("laws", "fakes.py", "histories.py", "conftest.py"):
+    for name in ("laws", "airflow_db.py", "fakes.py", "histories.py", "conftest.py"):
         source = ROOT / "tests" / name
         (to / "tests").mkdir(exist_ok=True)
         if source.is_dir():

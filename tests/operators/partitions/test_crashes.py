@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.state import TableState
 from tests.operators.conftest import BULK
-from tests.operators.test_partitions import (
+from tests.operators.partitions.conftest import (
     DELETE,
     EVERY,
     FOUR,
@@ -22,7 +22,6 @@ from tests.operators.test_partitions import (
     Transactions,
     addresses,
     held,
-    small,  # noqa: F401 (fixture)
     total,
 )
 
@@ -42,7 +41,7 @@ THREE = range(3)
     ids=["the next runs", "back again", "yet others", "none", "others that do not end either"],
 )
 def test_whatever_follows_a_change_that_was_killed(
-    small: Shop,  # noqa: F811
+    small: Shop,
     monkeypatch: pytest.MonkeyPatch,
     tries: list[tuple[Iterable[int], bool]],
     last: Iterable[int] | None,
