@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_iterable.errors import LeaseHeld
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
@@ -121,6 +122,46 @@ def test_of_two_partitions_that_lose_one_person_the_last_one_remembers(
     assert gone not in (members(large)["Everyone"] if operator == "lists" else large.world.profiles)
     assert total(large.run(FOUR, **more), "removed") == 0
     assert len(large.remembered) == 6
+
+
+@pytest.mark.parametrize("place", ["small", "large"])
+def test_of_two_partitions_that_lose_one_person_at_the_same_time_one_remembers(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The second one looks for who else has them when the first one has forgotten them, and not a moment before."""
+    shop: Shop = request.getfixturevalue(place)
+    shop.people(range(1, 9))
+    same_person(shop, 1, 2)
+    shop.run(FOUR)
+    shop.people(range(3, 9))
+    store, take, others = Partitions._store, Lease.take, ThreadPoolExecutor(1)
+    has_to_wait = threading.Event()
+    second: list[Any] = []
+
+    def late(partitions: Partitions, work: Callable[[], object]) -> None:
+        if not second:  # the first one is about to forget
+            second.append(others.submit(shop.task, 2, FOUR))
+            second[0].add_done_callback(lambda _: has_to_wait.set())  # it had not to, and is through
+            assert has_to_wait.wait(60)
+        store(partitions, work)
+
+    def held(lease: Lease) -> None:
+        try:
+            take(lease)
+        except LeaseHeld:
+            has_to_wait.set()
+            raise
+
+    monkeypatch.setattr(Partitions, "_store", late)
+    monkeypatch.setattr(Lease, "take", held)
+    shop.runs += 1
+    with others:
+        shop.task(1, FOUR)
+        assert second[0].result()["removed"] == 0
+    assert [key for _, key in shop.remembered if key in ("[1]", "[2]")] == ["[2]"]
+    assert total(shop.run(FOUR), "removed") == 1
+    assert email(1) not in shop.world.profiles
+    assert len(shop.remembered) == 6
 
 
 def test_a_change_that_was_begun_too_long_ago_is_not_written(
