@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import socket
+import tempfile
 import threading
 import time
 from abc import abstractmethod
@@ -227,7 +228,7 @@ class IterableModelOperator(BaseOperator):
         self.primary_key = cast("tuple[str, ...]", primary_key)
         self.fields, self.nulls, self.timezone = fields, nulls, timezone
         self.state: Store = XComState() if state is None else state
-        self.sync_id = sync_id or f"{self.dag_id}.{self.task_id}"
+        self.sync_id = f"{self.dag_id}.{self.task_id}" if sync_id is None else sync_id
         self.partition, self.partitions, self.repartition = partition, partitions, repartition
         self.resync = resync
         self.dry_run, self.approved_plan = dry_run, approved_plan
@@ -275,6 +276,20 @@ class IterableModelOperator(BaseOperator):
         except ConfigurationError as error:
             return error
         return None
+
+    def _check_spool_dir(self) -> None:
+        """Make a file in ``spool_dir`` before anything is read: there, on the worker, it has to be possible.
+
+        :raises ConfigurationError: it is not
+        """
+        try:
+            tempfile.TemporaryFile(dir=self.spool_dir).close()
+        except OSError as error:
+            place = "the system's temporary directory" if self.spool_dir is None else repr(self.spool_dir)
+            raise ConfigurationError(
+                f"No file can be made in spool_dir, {place}: {error.strerror}. Nothing was read or sent. Have the "
+                "directory on every worker, and let the user of the tasks write there, or name another one."
+            ) from None
 
     def _has(self, name: str) -> bool:
         """Whether a parameter was given, as a value or as a template."""
@@ -341,6 +356,7 @@ class IterableModelOperator(BaseOperator):
             with audit:
                 if wrong is not None:
                     raise wrong
+                self._check_spool_dir()
                 hook = IterableHook(self.iterable_conn_id)
                 part = self._part(context)
                 report.destination = self.destination(hook)
