@@ -17,7 +17,6 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-import tenacity
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.engine.resync import Resync
@@ -182,22 +181,6 @@ class TestMySQL(StoreContract):
             yield tables
 
 
-@pytest.fixture(params=DATABASES)
-def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tables]:
-    """Each database."""
-    match request.param:
-        case "sqlite":
-            yield Tables(sqlite_hook(tmp_path, monkeypatch))
-        case "postgres":
-            with postgres_tables(postgres_hook(monkeypatch)) as made:
-                yield made
-        case "mysql":
-            with mysql_tables(monkeypatch) as made:
-                yield made
-        case _:
-            yield Tables(duckdb_hook(tmp_path, monkeypatch))
-
-
 class Time:
     """Stands in for the module; sleeping moves it on."""
 
@@ -213,15 +196,6 @@ class Time:
         """Note the seconds and let them pass."""
         self.slept.append(seconds)
         self.now += seconds
-
-
-@pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Time as it passes for those who try again."""
-    time = Time()
-    monkeypatch.setattr(tenacity, "time", time)
-    monkeypatch.setattr(tenacity.nap, "time", time)
-    return time
 
 
 class BrokenError(Exception):
