@@ -16,6 +16,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.airflow_db import Dags, migrate
 
+# SQLite commits many thousand times in these tests, and on a disk waits for it each time; no test cuts the power.
+MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 1 << 30:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
 # Before anything imports airflow, which reads its settings once. Subprocesses inherit all of it.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
 atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
@@ -35,6 +40,7 @@ os.environ.update(
 (AIRFLOW_HOME / "dags").mkdir()
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("dev"), max_examples=20)
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=300, print_blob=True)
 HYPOTHESIS_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 settings.load_profile(HYPOTHESIS_PROFILE)
@@ -54,6 +60,13 @@ def pytest_report_header() -> list[str]:
         f"PYTHONHASHSEED={seed}, hypothesis profile {HYPOTHESIS_PROFILE}",
         f"databases are {services} (ITERABLE_TEST_REQUIRE_SERVICES)",
     ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count what needs Airflow's database among the slow: making it takes seconds, and so does every DAG run."""
+    for item in items:
+        if "airflow_db" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
 
 
 def refuse_to_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

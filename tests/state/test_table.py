@@ -35,7 +35,7 @@ from tests.state.contract import HERE, MAPPING, StoreContract, drain, entry, fre
 needs_duckdb = pytest.mark.skipif(
     find_spec("airflow.providers.duckdb") is None, reason="Airflow has no DuckDB provider here"
 )
-DATABASES = ["sqlite", "postgres", pytest.param("duckdb", marks=needs_duckdb), "mysql"]
+DATABASES = ["sqlite", "postgres", pytest.param("duckdb", marks=[needs_duckdb, pytest.mark.slow]), "mysql"]
 MYSQL_DRIVERS = ["mysql-connector-python", *(["mysqlclient"] if find_spec("MySQLdb") else [])]
 
 
@@ -165,6 +165,7 @@ class TestPsycopg2(StoreContract):
             yield tables
 
 
+@pytest.mark.slow
 @needs_duckdb
 class TestDuckDB(StoreContract):
     @pytest.fixture

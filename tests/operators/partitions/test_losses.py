@@ -27,6 +27,7 @@ from tests.operators.conftest import BULK, email
 from tests.operators.partitions.conftest import DELETE, FOUR, SIX, SYNC, Killed, Shop, addresses, held, killed, total
 
 LISTS: dict[str, Any] = {"operator": IterableListOperator}
+pytestmark = pytest.mark.slow  # each is many runs
 
 
 def members(shop: Shop) -> dict[str, set[str]]:

@@ -98,6 +98,7 @@ def test_four_partitions_become_six(shop: Shop) -> None:
     become_six(shop)
 
 
+@pytest.mark.slow
 def test_four_partitions_become_six_in_duckdb(make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose tables cannot be written to as freely as others."""
     for shop in open_shop("duckdb", "database", make_world, monkeypatch):
