@@ -38,7 +38,8 @@ def writes(scene: Scene) -> int:
     return sum(count for call, count in scene.calls.items() if call.endswith(WRITES[scene.kind]))
 
 
-LARGE = [("sqlite, database", 8000), *((store, 80) for store in STORES)]
+MANY = pytest.param("sqlite, database", 8000, marks=pytest.mark.slow)
+LARGE = [MANY, *((store, 80) for store in STORES)]
 
 
 @pytest.mark.parametrize("kind", WRITES)
@@ -68,7 +69,7 @@ def test_four_poisonous_rows_cost_four_rows(scene: Scene, kind: str, rows: int) 
 
 
 @pytest.mark.parametrize("kind", WRITES)
-@pytest.mark.parametrize(("scene", "rows"), [("sqlite, database", 8000), ("sqlite, database", 8)], indirect=["scene"])
+@pytest.mark.parametrize(("scene", "rows"), [MANY, ("sqlite, database", 8)], indirect=["scene"])
 def test_an_endpoint_that_is_dead_ends_the_run(scene: Scene, kind: str, rows: int) -> None:
     """It is not taken for poison, however many rows there are, and a later run delivers everything."""
     scene.kind = kind
