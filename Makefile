@@ -102,7 +102,11 @@ test: $(dev_stamp) ## all tests; those of databases that are not running are ski
 	@$(call pytest,$(VENV)) -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-quick: PYTEST_ARGS += -m 'not slow'
-test-quick: test ## the tests that take no time
+test-quick: export HYPOTHESIS_PROFILE = quick
+test-quick: export ITERABLE_TEST_POSTGRES =
+test-quick: export ITERABLE_TEST_MYSQL =
+test-quick: export ITERABLE_TEST_REQUIRE_SERVICES = 0
+test-quick: test ## the tests that need no server, no database of Airflow's and no process of their own: a minute
 
 test-2.11: $(VENV_2_11)/.installed ## the example DAGs on Airflow 2.11, the oldest that is supported
 	@$(call pytest,$(VENV_2_11)) tests/test_example_dags.py $(PYTEST_ARGS)

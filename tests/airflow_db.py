@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
 
@@ -23,12 +20,6 @@ def migrate() -> None:
     from airflow.utils.db import initdb
 
     initdb()
-
-
-@pytest.fixture(scope="session")
-def airflow_db() -> None:
-    """Airflow's database is there."""
-    migrate()
 
 
 @dataclass
@@ -50,18 +41,6 @@ class Dags:
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
         return module.dag
-
-
-@pytest.fixture
-def dags(airflow_db: None) -> Iterator[Dags]:
-    """Airflow's folder of DAGs, empty again afterwards."""
-    from airflow.configuration import conf
-
-    found = Dags(Path(conf.get("core", "dags_folder")))
-    found.folder.mkdir(exist_ok=True)
-    yield found
-    for path in found.files:
-        path.unlink()
 
 
 def run_dag(dag: Any, logical_date: datetime | None, run_after: datetime | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""What every test stands on: an Airflow of its own, and randomness that can be repeated."""
+"""What every test stands on: an Airflow of its own, its database for those who ask, and repeatable randomness."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.airflow_db import Dags, migrate
+
+# SQLite commits many thousand times in these tests, and on a disk waits for it each time; no test cuts the power.
+MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 1 << 30:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 # Before anything imports airflow, which reads its settings once. Subprocesses inherit all of it.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
@@ -33,6 +40,7 @@ os.environ.update(
 (AIRFLOW_HOME / "dags").mkdir()
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("dev"), max_examples=20)
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=300, print_blob=True)
 HYPOTHESIS_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 settings.load_profile(HYPOTHESIS_PROFILE)
@@ -52,6 +60,13 @@ def pytest_report_header() -> list[str]:
         f"PYTHONHASHSEED={seed}, hypothesis profile {HYPOTHESIS_PROFILE}",
         f"databases are {services} (ITERABLE_TEST_REQUIRE_SERVICES)",
     ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count what needs Airflow's database among the slow: making it takes seconds, and so does every DAG run."""
+    for item in items:
+        if "airflow_db" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
 
 
 def refuse_to_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -78,3 +93,21 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     refuse_to_skip(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Airflow's database is there."""
+    migrate()
+
+
+@pytest.fixture
+def dags(airflow_db: None) -> Iterator[Dags]:
+    """Airflow's folder of DAGs, empty again afterwards."""
+    from airflow.configuration import conf
+
+    found = Dags(Path(conf.get("core", "dags_folder")))
+    found.folder.mkdir(exist_ok=True)
+    yield found
+    for path in found.files:
+        path.unlink()

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import re
 import select
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -126,6 +128,46 @@ class Outcome:
             "rows that the run after it found changed": self.rows - self.after["unchanged"],
         }
         return [f"{what}: {count}" for what, count in checks.items() if count]
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["airflow_provider_iterable.operators", "airflow.providers.postgres.hooks.postgres"])
+
+
+class Attempt:
+    """The operator in a process of its own, forked from one that has Airflow imported already; as a ``Popen`` is."""
+
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str], log: Path, report: Path) -> None:
+        self._process = FORKS.Process(target=_begin, args=(arguments, environment, log, report), daemon=True)
+        self._process.start()
+
+    def poll(self) -> int | None:
+        """Return how it ended, if it has."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return how it ended, when it has."""
+        self._process.join(timeout)
+        code = self._process.exitcode
+        assert code is not None, f"It has not ended after {timeout} s."
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self._process.exitcode is None and self._process.pid is not None:
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End it, whatever it is doing."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _begin(arguments: Sequence[str], environment: dict[str, str], log: Path, report: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    for path, flags, number in ((report, os.O_TRUNC, 1), (log, os.O_APPEND, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600), number)
+    sys.exit(main(arguments))
 
 
 @dataclass
@@ -265,17 +307,16 @@ class Scene:
             connection.cursor().execute(f"LOCK TABLE {self.state_table()} IN SHARE MODE")
             yield
 
-    def start(self, run: str = "run", number: int | None = None, told: str = "") -> subprocess.Popen[bytes]:
+    def start(self, run: str = "run", number: int | None = None, told: str = "") -> Attempt:
         """Start the operator in a process of its own, by default as the next try of the same task instance.
 
         :param told: end of the names of the files that it writes to
         """
         self.tries += 1
-        command = [sys.executable, "-m", "tests.kill", "--attempt", "--batch-size", str(self.batch_size)]
+        command = ["--attempt", "--batch-size", str(self.batch_size)]
         command += ["--rows", str(self.rows), "--state", self.where, "--name", self.name, "--run", run]
         command += ["--try", str(number or self.tries), "--lease-seconds", str(self.lease_seconds)]
-        with (self.folder / f"log{told}").open("ab") as log, (self.folder / f"report{told}").open("wb") as report:
-            return subprocess.Popen(command, env=self.environment, stdout=report, stderr=log, cwd=Path.cwd())
+        return Attempt(command, self.environment, self.folder / f"log{told}", self.folder / f"report{told}")
 
     def run(self) -> dict[str, Any]:
         """Run the operator to its end and return its report."""
@@ -291,7 +332,7 @@ class Scene:
         """Return the end of what the operator's processes said."""
         return "\n".join(path.read_text()[-3000:] for path in (self.folder / "log", self.folder / "report"))
 
-    def until(self, met: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    def until(self, met: Callable[[], bool], process: Attempt | subprocess.Popen[bytes] | None = None) -> None:
         """Poll until a condition is met; it is an error when the process ends before."""
         deadline = time.monotonic() + DEADLINE
         while not met():
@@ -407,7 +448,7 @@ class Experiment:
     def kill(
         self,
         kind: str,
-        wait: Callable[[subprocess.Popen[bytes]], float],
+        wait: Callable[[Attempt], float],
         lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> Kill:
         """Start an attempt, kill it when the wait is over and while the lock is held, and look."""
@@ -452,7 +493,7 @@ class Experiment:
         """Kill who has read half of the model."""
         scene = self.scene
 
-        def wait(process: subprocess.Popen[bytes]) -> float:
+        def wait(process: Attempt) -> float:
             started = time.monotonic()
             scene.until(lambda: scene.connections("wait_event_type = 'Lock'") > 0, process)
             return time.monotonic() - started
@@ -467,7 +508,7 @@ class Experiment:
         model.enter_context(scene.locked_model())
         locks.callback(model.close)
 
-        def wait(process: subprocess.Popen[bytes]) -> float:
+        def wait(process: Attempt) -> float:
             # Not sooner: it has to take the lease first, and does so before it reads.
             scene.until(lambda: scene.connections("wait_event_type = 'Lock'") > 0, process)
             if scene.where == "sqlite":  # its lock is on everything, and what is sent has to be announced first
@@ -491,7 +532,7 @@ class Experiment:
         expected = (scene.rows - len(scene.remembered())) / scene.batch_size / RATE
         longest = min(2 / (kills_left + 1), 0.8) * expected
 
-        def wait(process: subprocess.Popen[bytes]) -> float:
+        def wait(process: Attempt) -> float:
             started = self._first_request(process)
             moment = started + self.random.uniform(0, longest)
             scene.until(lambda: time.monotonic() >= moment, process)
@@ -499,7 +540,7 @@ class Experiment:
 
         return self.kill("random", wait)
 
-    def _first_request(self, process: subprocess.Popen[bytes]) -> float:
+    def _first_request(self, process: Attempt) -> float:
         received = self.scene.received()
         self.scene.until(lambda: self.scene.received() > received, process)
         return time.monotonic()

@@ -33,6 +33,8 @@ def mysql_uri() -> str:
 
 def _reachable(variable: str, default: str) -> str:
     uri = os.environ.get(variable, default)
+    if not uri:
+        _lacking(f"{variable} is empty: no test is to use it")
     address = urlsplit(uri)
     try:
         socket.create_connection((address.hostname or "", address.port or 0), timeout=2).close()

@@ -19,7 +19,7 @@ import pytest
 from airflow_provider_iterable.demo.check import Check
 from airflow_provider_iterable.demo.warehouse import Warehouse
 from airflow_provider_iterable.sandbox import Sandbox
-from tests.airflow_db import AIRFLOW, Dags, airflow_db, dags, run_dag  # noqa: F401 (fixtures)
+from tests.airflow_db import AIRFLOW, Dags, run_dag
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 DAG_IDS = {
@@ -60,7 +60,7 @@ def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
 
 
 @pytest.fixture
-def examples(dags: Dags) -> Iterator[dict[str, Any]]:  # noqa: F811
+def examples(dags: Dags) -> Iterator[dict[str, Any]]:
     """The example DAGs by ID, as Airflow finds them in its folder of DAGs."""
     shutil.copytree(EXAMPLES, dags.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     yield load(dags.folder)

@@ -32,6 +32,7 @@ from airflow_provider_iterable.operators.parameters import (
     COMMON_FORMS,
     Form,
     check_literals,
+    check_spool_dir,
     checked_resync,
 )
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
@@ -169,7 +170,7 @@ class IterableModelOperator(StrictOperator):
         self.primary_key = cast("tuple[str, ...]", primary_key)
         self.fields, self.nulls, self.timezone = fields, nulls, timezone
         self.state: Store = XComState() if state is None else state
-        self.sync_id = sync_id or f"{self.dag_id}.{self.task_id}"
+        self.sync_id = f"{self.dag_id}.{self.task_id}" if sync_id is None else sync_id
         self.partition, self.partitions, self.repartition = partition, partitions, repartition
         self.resync = resync
         self.dry_run, self.approved_plan = dry_run, approved_plan
@@ -245,6 +246,7 @@ class IterableModelOperator(StrictOperator):
             with audit:
                 if wrong is not None:
                     raise wrong
+                check_spool_dir(self.spool_dir)
                 hook = IterableHook(self.iterable_conn_id)
                 part = self._part(context)
                 report.destination = self.destination(hook)

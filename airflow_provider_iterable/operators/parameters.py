@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast, get_args
@@ -252,6 +253,22 @@ COMMON_FORMS: Mapping[str, Form] = {
     "iterable_conn_id": TEXT,
 }
 """What each parameter must be that all syncs have."""
+
+
+def check_spool_dir(path: str | None) -> None:
+    """Make a file in ``spool_dir`` before anything is read: there, on the worker, it has to be possible.
+
+    :param path: ``None``: the system's temporary directory
+    :raises ConfigurationError: it is not
+    """
+    try:
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        place = "the system's temporary directory" if path is None else repr(path)
+        raise ConfigurationError(
+            f"No file can be made in spool_dir, {place}: {error.strerror}. Nothing was read or sent. Have the "
+            "directory on every worker, and let the user of the tasks write there, or name another one."
+        ) from None
 
 
 def checked_resync(resync: str, harm: str | None) -> Resync:

@@ -23,12 +23,23 @@ FAILED = re.compile(r"^(?:FAILED|ERROR) tests/laws/(\S+)", re.MULTILINE)
 
 
 class Mutation(NamedTuple):
-    """One way to break the engine: in ``file``, ``old`` becomes ``new``."""
+    """One way to break the engine: in ``file``, ``old`` becomes ``new``, as many ``times`` as it occurs there."""
 
     name: str
     file: str
     old: str
     new: str
+    times: int = 1
+
+    def apply(self, package: Path) -> str:
+        """Return the source of the file as it becomes in a copy of the package.
+
+        :raises LookupError: what is to be replaced is not there, or not as often as it must
+        """
+        source = (package / self.file).read_text("utf-8")
+        if source.count(self.old) != self.times:
+            raise LookupError(f"{self.name}: {self.file} has {self.old!r} {source.count(self.old)} times")
+        return source.replace(self.old, self.new)
 
 
 MUTATIONS = (
@@ -151,6 +162,7 @@ MUTATIONS = (
         "engine/pack.py",
         "call.max_bytes - call.envelope",
         "call.max_bytes",
+        times=2,
     ),
     Mutation(
         "the last batch is forgotten",
@@ -163,6 +175,7 @@ MUTATIONS = (
         "engine/pack.py",
         "min(self._size, call.max_items)",
         "call.max_items",
+        times=2,
     ),
     Mutation(
         "rows that share an identity go in one wave",
@@ -357,6 +370,7 @@ MUTATIONS = (
         "api/verdicts.py",
         "and (body or not reply.body.strip()):",
         "and True:",
+        times=2,
     ),
     Mutation(
         "a lost answer is success",
@@ -383,7 +397,7 @@ def copy(to: Path) -> None:
     """Copy what the laws need."""
     ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
     shutil.copytree(ROOT / PACKAGE, to / PACKAGE, ignore=ignore)
-    for name in ("laws", "fakes.py", "histories.py", "conftest.py"):
+    for name in ("laws", "airflow_db.py", "fakes.py", "histories.py", "conftest.py"):
         source = ROOT / "tests" / name
         (to / "tests").mkdir(exist_ok=True)
         if source.is_dir():
@@ -396,17 +410,13 @@ def copy(to: Path) -> None:
 def killers(mutation: Mutation | None) -> tuple[list[str], float]:
     """Return the laws that fail under a mutation, and the seconds it took.
 
-    :raises LookupError: the source to be mutated is not there
+    :raises LookupError: the source to be mutated is not there, or not as often as it must
     """
     with tempfile.TemporaryDirectory(prefix="mutant-") as directory:
         place = Path(directory)
         copy(place)
         if mutation is not None:
-            target = place / PACKAGE / mutation.file
-            source = target.read_text("utf-8")
-            if mutation.old not in source:
-                raise LookupError(f"{mutation.name}: {mutation.file} has no {mutation.old!r}")
-            target.write_text(source.replace(mutation.old, mutation.new), "utf-8")
+            (place / PACKAGE / mutation.file).write_text(mutation.apply(place / PACKAGE), "utf-8")
         started = time.monotonic()
         environment = {**os.environ, "ITERABLE_TEST_MUTANT": "1", "PYTHONPATH": directory, "PYTHONHASHSEED": "0"}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -16,18 +17,26 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL
 from airflow_provider_iterable.hooks import iterable as hooks
-from airflow_provider_iterable.operators import IterableUserSyncOperator, base
+from airflow_provider_iterable.operators import (
+    IterableCatalogOperator,
+    IterableListOperator,
+    IterableUserSyncOperator,
+    base,
+)
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.runs import runner
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.sandbox.options import ProjectType
-from airflow_provider_iterable.state import TableState, xcom
+from airflow_provider_iterable.state import ObjectState, TableState, xcom
+from airflow_provider_iterable.state.store import Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY
+from tests.services import postgres_uri
 
 KEY = "0123456789abcdef0123456789abcdef"
 BULK = "POST /api/users/bulkUpdate"
@@ -36,6 +45,16 @@ CHANNELS = "GET /api/channels"
 """Asked once in the life of a sync, which test_project.py is about; other tests do not count it."""
 COLUMNS = ("id", "email", "uid", "name", "age", "city")
 MATCH = {"email": "email", "user_id": "uid", "hybrid": "uid"}
+STORES = ("postgres, database", "postgres, worker", "sqlite, database", "sqlite, worker", "objects")
+"""States that commit batch by batch; what compares them follows where they are."""
+WRITES = {
+    "users": "/api/users/bulkUpdate",
+    "lists": "/api/lists/subscribe",
+    "catalogs": "/api/catalogs/{name}/items",
+}
+"""Where each kind of sync writes its rows."""
+People = dict[int, str]
+"""The model: a value for each number."""
 
 
 @dataclass
@@ -192,6 +211,60 @@ class World:
             return [key for (key,) in connection.execute(query, (NEVER_EQUAL.hex(),))]
 
 
+class Scene(World):
+    """A world whose model is written into the query, so that it is the same on each database."""
+
+    connection = "warehouse"
+    store: Store
+    kind = "users"
+
+    def make(self, **parameters: Any) -> IterableModelOperator:
+        """Make an operator that removes who has left."""
+        common: dict[str, Any] = {"task_id": "sync", "sql_conn_id": self.connection, "state": self.store, **parameters}
+        common |= {"primary_key": "id", "allow_empty": True}
+        if self.kind == "users":
+            return IterableUserSyncOperator(email_column="email", on_removed="delete", **common)
+        if self.kind == "lists":
+            return IterableListOperator(email_column="email", list_name="VIP", fields={"name": "name"}, **common)
+        return IterableCatalogOperator(
+            catalog_name="Shop", item_id_column="sku", on_removed="delete", fields={"name": "name"}, **common
+        )
+
+    def sync(self, people: People) -> Any:
+        """Run with these people as the model."""
+        rows = [
+            f"SELECT {number} AS id, 'person{number}@example.com' AS email, 'sku-{number}' AS sku, '{name}' AS name"
+            for number, name in people.items()
+        ]
+        nobody = "SELECT 0 AS id, 'x' AS email, 'x' AS sku, 'x' AS name WHERE 1 = 0"
+        return self.run(sql=" UNION ALL ".join(rows) or nobody)
+
+    def lose(self, people: People, path: str, kind: str) -> None:
+        """Run, and let each answer of a path be lost."""
+        self.sandbox.faults({"kind": kind, "path": path, "times": -1})
+        with pytest.raises(AirflowException):
+            self.sync(people)
+        self.sandbox.service.faults.clear()
+
+    @property
+    def held(self) -> People:
+        """Whom Iterable has, as the model would have them."""
+        if self.kind == "users":
+            return {_number(name): fields["name"] for name, fields in self.profiles.items()}
+        if self.kind == "lists":
+            members = [str(one["email"]) for found in self.sandbox.lists for one in found["members"]]
+            return {_number(name): self.profiles[name]["name"] for name in members}
+        return {
+            int(item["id"].partition("-")[2]): item["value"]["name"]
+            for catalog in self.sandbox.catalogs
+            for item in catalog["values"]
+        }
+
+
+def _number(name: str) -> int:
+    return int(name.partition("@")[0].removeprefix("person"))
+
+
 def email(number: int) -> str:
     """Return a person's address."""
     return f"person{number}@example.com"
@@ -269,3 +342,25 @@ def heard(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -
 def world(make_world: Make) -> World:
     """An email-based project without users."""
     return make_world()
+
+
+@pytest.fixture(params=STORES)
+def scene(
+    request: pytest.FixtureRequest, make_world: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Scene]:
+    """An empty project, and a state of each kind that commits batch by batch."""
+    where, _, compares = request.param.partition(", ")
+    schema = None
+    if where == "postgres":
+        monkeypatch.setenv("AIRFLOW_CONN_PG", postgres_uri())
+        schema = f"doubt_{uuid.uuid4().hex[:12]}"
+    world = make_world()
+    scene = Scene(world.sandbox, world.warehouse, world.project_type)
+    if where == "objects":
+        scene.store = ObjectState(f"file://{tmp_path / 'objects'}")
+    else:
+        scene.store = TableState(schema=schema, compare="worker" if compares == "worker" else "auto")
+        scene.connection = "pg" if schema else "warehouse"
+    yield scene
+    if schema:
+        PostgresHook("pg").run(f"DROP SCHEMA IF EXISTS {schema} CASCADE")

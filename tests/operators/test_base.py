@@ -9,10 +9,12 @@ import logging
 import textwrap
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Constant
@@ -260,3 +262,39 @@ def test_defaults(world: World) -> None:
     assert made.asset in made.outlets
     assert world.make(sync_id="mine", max_active_tis_per_dag=2).max_active_tis_per_dag == 2
     assert world.make(fields={"a": Constant(1)}, sync_id="mine").sync_id == "mine"
+
+
+@pytest.mark.parametrize("given", ["missing", "file", "path"])
+def test_a_spool_dir_that_does_not_do_is_told_before_anything_is_read(world: World, tmp_path: Path, given: str) -> None:
+    """By the task, for the directory is the worker's; and it is made into no other one."""
+    (tmp_path / "file").touch()
+    directory = tmp_path / "missing" if given == "path" else str(tmp_path / given)
+    world.people(1, 2)
+    message, report = world.failure(AirflowFailException, spool_dir=directory)
+    reason = "Not a directory" if given == "file" else "No such file or directory"
+    assert f"No file can be made in spool_dir, {str(directory)!r}: {reason}. Nothing was read or sent." in message
+    assert (report["status"], report["reasons"]) == ("failed", {})
+    assert (world.sandbox.calls, [*tmp_path.glob("missing")]) == ([], [])
+    (tmp_path / "missing").mkdir()
+    assert world.run(spool_dir=tmp_path / "missing")["accepted"] == 2
+    assert [*tmp_path.glob("missing/*")] == []
+
+
+@pytest.mark.parametrize("conn_id", [None, "warehouse", "elsewhere"])
+def test_hook_params_are_for_every_hook_of_the_models_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, conn_id: str | None
+) -> None:
+    """The state's and its audit's too, where they are there as well; another connection is not given them."""
+    elsewhere = {"conn_type": "sqlite", "host": str(tmp_path / "elsewhere.db")}
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", json.dumps(elsewhere))
+    made: set[tuple[str, bool]] = set()
+
+    class Noted(SqliteHook):
+        def __init__(self, *, sqlite_conn_id: str, log_sql: bool = True) -> None:
+            made.add((sqlite_conn_id, log_sql))
+            super().__init__(sqlite_conn_id, log_sql=log_sql)
+
+    monkeypatch.setattr("airflow.providers.sqlite.hooks.sqlite.SqliteHook", Noted)
+    world.people(1)
+    world.run(hook_params={"log_sql": False}, state=TableState(conn_id=conn_id))
+    assert made == {("warehouse", False)} | ({("elsewhere", True)} if conn_id == "elsewhere" else set())

@@ -43,7 +43,9 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     return "place"
 
 
-@pytest.mark.parametrize("place", ["sqlite", "duckdb", "postgres", "mysql"], indirect=True)
+@pytest.mark.parametrize(
+    "place", ["sqlite", pytest.param("duckdb", marks=pytest.mark.slow), "postgres", "mysql"], indirect=True
+)
 @pytest.mark.parametrize("compare", ["auto", "worker"])
 def test_a_column_may_have_any_name(world: World, place: str, compare: str, request: pytest.FixtureRequest) -> None:
     """As a field, and as the primary key: it works, and the next run finds nothing to do."""

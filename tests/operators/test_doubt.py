@@ -2,116 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
-from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
-    IterableListOperator,
-    IterableUserSyncOperator,
 )
-from airflow_provider_iterable.operators.base import IterableModelOperator
-from airflow_provider_iterable.state import ObjectState, TableState
-from airflow_provider_iterable.state.store import Store
-from tests.operators.conftest import Make, World
-from tests.services import postgres_uri
+from airflow_provider_iterable.state import TableState
+from tests.operators.conftest import STORES, WRITES, Make, People, Scene, World
 
-People = dict[int, str]
-"""The model: a value for each number."""
-
-
-class Scene(World):
-    """A world whose model is written into the query, so that it is the same on each database."""
-
-    connection = "warehouse"
-    store: Store
-    kind = "users"
-
-    def make(self, **parameters: Any) -> IterableModelOperator:
-        """Make an operator that removes who has left."""
-        common: dict[str, Any] = {"task_id": "sync", "sql_conn_id": self.connection, "state": self.store, **parameters}
-        common |= {"primary_key": "id", "allow_empty": True}
-        if self.kind == "users":
-            return IterableUserSyncOperator(email_column="email", on_removed="delete", **common)
-        if self.kind == "lists":
-            return IterableListOperator(email_column="email", list_name="VIP", fields={"name": "name"}, **common)
-        return IterableCatalogOperator(
-            catalog_name="Shop", item_id_column="sku", on_removed="delete", fields={"name": "name"}, **common
-        )
-
-    def sync(self, people: People) -> Any:
-        """Run with these people as the model."""
-        rows = [
-            f"SELECT {number} AS id, 'person{number}@example.com' AS email, 'sku-{number}' AS sku, '{name}' AS name"
-            for number, name in people.items()
-        ]
-        nobody = "SELECT 0 AS id, 'x' AS email, 'x' AS sku, 'x' AS name WHERE 1 = 0"
-        return self.run(sql=" UNION ALL ".join(rows) or nobody)
-
-    def lose(self, people: People, path: str, kind: str) -> None:
-        """Run, and let each answer of a path be lost."""
-        self.sandbox.faults({"kind": kind, "path": path, "times": -1})
-        with pytest.raises(AirflowException):
-            self.sync(people)
-        self.sandbox.service.faults.clear()
-
-    @property
-    def held(self) -> People:
-        """Whom Iterable has, as the model would have them."""
-        if self.kind == "users":
-            return {_number(name): fields["name"] for name, fields in self.profiles.items()}
-        if self.kind == "lists":
-            members = [str(one["email"]) for found in self.sandbox.lists for one in found["members"]]
-            return {_number(name): self.profiles[name]["name"] for name in members}
-        return {
-            int(item["id"].partition("-")[2]): item["value"]["name"]
-            for catalog in self.sandbox.catalogs
-            for item in catalog["values"]
-        }
-
-
-def _number(name: str) -> int:
-    return int(name.partition("@")[0].removeprefix("person"))
-
-
-STORES = ("postgres, database", "postgres, worker", "sqlite, database", "sqlite, worker", "objects")
-
-
-@pytest.fixture(params=STORES)
-def scene(
-    request: pytest.FixtureRequest, make_world: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Scene]:
-    """An empty project, and a state of each kind that commits batch by batch."""
-    where, _, compares = request.param.partition(", ")
-    schema = None
-    if where == "postgres":
-        monkeypatch.setenv("AIRFLOW_CONN_PG", postgres_uri())
-        schema = f"doubt_{uuid.uuid4().hex[:12]}"
-    world = make_world()
-    scene = Scene(world.sandbox, world.warehouse, world.project_type)
-    if where == "objects":
-        scene.store = ObjectState(f"file://{tmp_path / 'objects'}")
-    else:
-        scene.store = TableState(schema=schema, compare="worker" if compares == "worker" else "auto")
-        scene.connection = "pg" if schema else "warehouse"
-    yield scene
-    if schema:
-        PostgresHook("pg").run(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-
-
-WRITES = {
-    "users": "/api/users/bulkUpdate",
-    "lists": "/api/lists/subscribe",
-    "catalogs": "/api/catalogs/{name}/items",
-}
 REMOVALS = {
     "users": "/api/users/{email}",
     "lists": "/api/lists/unsubscribe",

@@ -349,6 +349,7 @@ def test_the_output_of_another_task_is_no_literal(dag: DAG) -> None:
         ({"check_types": "no"}, "check_types must be True or False, not 'no'"),
         ({"spool_dir": 5}, "spool_dir must be a path, not 5"),
         ({"sync_id": 5}, "sync_id must be a text"),
+        ({"sync_id": ""}, "sync_id must be a text that is not blank, and not None, not ''"),
         ({"iterable_conn_id": None}, "iterable_conn_id must be a text"),
         ({"max_removed": True}, "max_removed must be a share"),
         ({"dry_run": 1}, "dry_run must be True or False, not 1"),

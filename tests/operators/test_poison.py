@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_iterable.engine.broken import PROBES
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.operators import base
-from tests.operators.test_doubt import STORES, WRITES, Scene, scene  # noqa: F401 (a fixture)
+from tests.operators.conftest import STORES, WRITES, Scene
 
 MODEL = """
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
@@ -21,29 +21,30 @@ TEXTS = {"users": "person{}@", "lists": "person{}@", "catalogs": '"sku-{}"'}
 BATCHES, HALVES = 8, 10
 
 
-def sync(scene: Scene, rows: int) -> Any:  # noqa: F811
+def sync(scene: Scene, rows: int) -> Any:
     """Run with so many people as the model, in eight batches."""
     return scene.run(sql=MODEL.format(rows=rows), batch_size=rows // BATCHES)
 
 
-def fail(scene: Scene, rows: int) -> tuple[str, Any]:  # noqa: F811
+def fail(scene: Scene, rows: int) -> tuple[str, Any]:
     """Run into an error that is worth a retry; return what it says, and the report."""
     with pytest.raises(AirflowException) as failed:
         sync(scene, rows)
     return str(failed.value), scene.xcoms[f"run-{scene.runs}", base.REPORT_KEY]
 
 
-def writes(scene: Scene) -> int:  # noqa: F811
+def writes(scene: Scene) -> int:
     """Return how many requests with rows were made."""
     return sum(count for call, count in scene.calls.items() if call.endswith(WRITES[scene.kind]))
 
 
-LARGE = [("sqlite, database", 8000), *((store, 80) for store in STORES)]
+MANY = pytest.param("sqlite, database", 8000, marks=pytest.mark.slow)
+LARGE = [MANY, *((store, 80) for store in STORES)]
 
 
 @pytest.mark.parametrize("kind", WRITES)
 @pytest.mark.parametrize(("scene", "rows"), LARGE, indirect=["scene"])
-def test_four_poisonous_rows_cost_four_rows(scene: Scene, kind: str, rows: int) -> None:  # noqa: F811
+def test_four_poisonous_rows_cost_four_rows(scene: Scene, kind: str, rows: int) -> None:
     """All others arrive in the same run, for a few requests each; the four are in doubt, and go when they can."""
     scene.kind, batch = kind, rows // BATCHES
     culprits = {1, batch + batch // 2, 3 * batch, 3 * batch + 1}  # each in another one of the first batches
@@ -68,8 +69,8 @@ def test_four_poisonous_rows_cost_four_rows(scene: Scene, kind: str, rows: int) 
 
 
 @pytest.mark.parametrize("kind", WRITES)
-@pytest.mark.parametrize(("scene", "rows"), [("sqlite, database", 8000), ("sqlite, database", 8)], indirect=["scene"])
-def test_an_endpoint_that_is_dead_ends_the_run(scene: Scene, kind: str, rows: int) -> None:  # noqa: F811
+@pytest.mark.parametrize(("scene", "rows"), [MANY, ("sqlite, database", 8)], indirect=["scene"])
+def test_an_endpoint_that_is_dead_ends_the_run(scene: Scene, kind: str, rows: int) -> None:
     """It is not taken for poison, however many rows there are, and a later run delivers everything."""
     scene.kind = kind
     scene.sandbox.faults({"kind": "5xx_html", "path": WRITES[kind], "times": -1, "status": 503})
@@ -83,7 +84,7 @@ def test_an_endpoint_that_is_dead_ends_the_run(scene: Scene, kind: str, rows: in
     assert scene.held.keys() == set(range(1, rows + 1))
 
 
-def test_a_poisonous_removal_stops_no_other(scene: Scene) -> None:  # noqa: F811
+def test_a_poisonous_removal_stops_no_other(scene: Scene) -> None:
     """Somebody who cannot be deleted now is deleted by a later run."""
     people = dict.fromkeys(range(1, 21), "x")
     scene.sync(people)
@@ -97,7 +98,7 @@ def test_a_poisonous_removal_stops_no_other(scene: Scene) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("scene", ["sqlite, database"], indirect=True)
-def test_a_rate_limit_that_asks_for_a_longer_wait_than_there_is_time(scene: Scene) -> None:  # noqa: F811
+def test_a_rate_limit_that_asks_for_a_longer_wait_than_there_is_time(scene: Scene) -> None:
     """All rows are put off at once, and the task's message says for how long Iterable wants to be left alone."""
     scene.sandbox.faults({"kind": "429", "path": WRITES["users"], "times": 1, "seconds": 900})
     message, report = fail(scene, 80)

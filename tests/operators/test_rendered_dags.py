@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_iterable.state import xcom
-from tests.airflow_db import AIRFLOW, Dags, airflow_db, dags, run_dag  # noqa: F401 (fixtures)
+from tests.airflow_db import AIRFLOW, Dags, run_dag
 from tests.conftest import AIRFLOW_HOME
 from tests.operators.conftest import BULK, World, email
 
@@ -109,7 +109,7 @@ class Runs:
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
 def test_a_dry_run_tells_nobody(
     world: World,
-    dags: Dags,  # noqa: F811
+    dags: Dags,
     monkeypatch: pytest.MonkeyPatch,
     native: bool,
 ) -> None:
@@ -136,7 +136,7 @@ def test_a_dry_run_tells_nobody(
     assert world.calls[BULK] == 1
 
 
-def test_a_list_is_named_by_the_run(world: World, dags: Dags) -> None:  # noqa: F811
+def test_a_list_is_named_by_the_run(world: World, dags: Dags) -> None:
     """And its members' fields come from the column that the run names."""
     runs = Runs(dags, "named_list", LIST)
     world.people(1, city="Paris")
@@ -154,7 +154,7 @@ def test_a_list_is_named_by_the_run(world: World, dags: Dags) -> None:  # noqa: 
 )
 def test_what_is_misread_fails_before_anything_is_read(
     world: World,
-    dags: Dags,  # noqa: F811
+    dags: Dags,
     params: dict[str, Any],
 ) -> None:
     """Nothing is called, no list made, and nobody told."""
@@ -164,7 +164,7 @@ def test_what_is_misread_fails_before_anything_is_read(
     assert (state, world.calls, world.sandbox.lists, runs.events) == ("failed", {}, [], 0)
 
 
-def test_a_dry_run_of_partitions_tells_nobody(world: World, dags: Dags) -> None:  # noqa: F811
+def test_a_dry_run_of_partitions_tells_nobody(world: World, dags: Dags) -> None:
     """The summary knows from the reports that nothing has changed; each partition's templates are rendered."""
     runs = Runs(dags, "dry_partitions", PARTITIONS)
     world.people(1, 2, 3, city="Rome")

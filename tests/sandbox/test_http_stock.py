@@ -96,6 +96,7 @@ def test_the_page_shows_lists_and_catalogs(ask: Speaker) -> None:
         assert ask("GET", path)[0] == 200
 
 
+@pytest.mark.slow
 def test_large_lists_go_through_quickly(ask: Speaker) -> None:
     """A list takes, tells and loses 100,000 members, and the last batch costs no more than the first."""
     number = json.loads(ask("POST", "/api/lists", {"name": "VIP"})[1])["listId"]
@@ -116,6 +117,7 @@ def test_large_lists_go_through_quickly(ask: Speaker) -> None:
         assert sum(times) < 30
 
 
+@pytest.mark.slow
 def test_large_catalogs_go_through_quickly(ask: Speaker) -> None:
     """A catalog takes, shows and loses 100,000 items, and the last batch costs no more than the first."""
     ask("POST", "/api/catalogs/shops")

@@ -42,7 +42,7 @@ from airflow_provider_iterable.state.tables.audit import COUNTS, OPERATIONS
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from airflow_provider_iterable.state.tables.store import Auditing
 from tests.state.contract import HERE, MAPPING, fresh
-from tests.state.test_table import Tables, Unsteady, execute, tables  # noqa: F401 (a fixture)
+from tests.state.test_table import Tables, Unsteady, execute
 
 CALL = Call("POST", "/api/do", 10, 1000, lambda found: Request("POST", "/", "/"), lambda batch, reply: Settled(), 0.0)
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -131,7 +131,7 @@ class Book:
 
 
 @pytest.fixture
-def book(tables: Tables) -> Book:  # noqa: F811
+def book(tables: Tables) -> Book:
     """A sync in each database."""
     return Book(tables)
 
@@ -615,7 +615,7 @@ def test_a_database_that_is_none_of_those(caplog: pytest.LogCaptureFixture) -> N
     ("options", "message"),
     [({"audit": "all"}, "audit must be"), ({"audit_retention_days": 0}, "audit_retention_days must be at least 1")],
 )
-def test_parameters_that_make_no_sense(tables: Tables, options: dict[str, Any], message: str) -> None:  # noqa: F811
+def test_parameters_that_make_no_sense(tables: Tables, options: dict[str, Any], message: str) -> None:
     """Are refused before anything is read."""
     scope = Scope("s", HERE, MAPPING, hook=lambda conn_id: tables.hook)
     with pytest.raises(ConfigurationError, match=message):

@@ -50,6 +50,8 @@ NAMES = {"INTEGER": "int", "VARCHAR": "string", "TIMESTAMP WITH TIME ZONE": "tim
 SENT: list[str] = []
 """What was sent, the statements of the tests themselves included."""
 
+pytestmark = pytest.mark.slow
+
 
 @lru_cache(None)
 def parsed(statement: str) -> Any:

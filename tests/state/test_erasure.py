@@ -30,7 +30,7 @@ from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from tests.fakes import in_chunks
 from tests.state.contract import HERE, KEYED, MAPPING, drain, fresh, keep, kept, one
-from tests.state.test_table import Tables, Unsteady, execute, tables  # noqa: F401 (a fixture)
+from tests.state.test_table import Tables, Unsteady, execute
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 PRIVATE = Entry(b"f" * 12, f'["email","{ANN}"]')
@@ -47,13 +47,13 @@ def about(who: str, number: int = 0) -> Entry:
     return Entry(number.to_bytes(12, "big"), f'["email","{who}"]')
 
 
-def erasing(tables: Tables, sync_id: str, lifts: bool = False, **options: Any) -> ErasingSession:  # noqa: F811
+def erasing(tables: Tables, sync_id: str, lifts: bool = False, **options: Any) -> ErasingSession:
     """Open the state of a privacy sync."""
     scope = Scope(sync_id, {**HERE, "type": "privacy"}, MAPPING)
     return ErasingSession(scope, options.pop("hook", tables.hook), tables.schema, lifts=lifts, **options)
 
 
-def erase(tables: Tables, patch: Patch, lifts: bool = False) -> int:  # noqa: F811
+def erase(tables: Tables, patch: Patch, lifts: bool = False) -> int:
     """Let a privacy sync commit a patch; return how many entries of others it touched."""
     session = erasing(tables, fresh(), lifts)
     session.commit(patch)
@@ -61,21 +61,21 @@ def erase(tables: Tables, patch: Patch, lifts: bool = False) -> int:  # noqa: F8
     return session.touched
 
 
-def commit(tables: Tables, sync_id: str, patch: Patch) -> None:  # noqa: F811
+def commit(tables: Tables, sync_id: str, patch: Patch) -> None:
     """Let a run commit a patch and fail."""
     session = tables.open(sync_id)
     session.commit(patch)
     session.close()
 
 
-def stored(tables: Tables, sync_id: str) -> dict[str, tuple[str, str]]:  # noqa: F811
+def stored(tables: Tables, sync_id: str) -> dict[str, tuple[str, str]]:
     """Return the entries of a sync as they are in the table."""
     name = f'"{tables.schema}".sync_state' if tables.schema else "iterable_sync_state"
     found = execute(tables.hook, f"SELECT record_key, fingerprint, ref FROM {name} WHERE sync_id = '{sync_id}'")
     return {key: (fingerprint, who) for key, fingerprint, who in found}
 
 
-def test_entries_become_tombstones(tables: Tables) -> None:  # noqa: F811
+def test_entries_become_tombstones(tables: Tables) -> None:
     """In all syncs, under whatever key; the privacy sync itself keeps neither whom nor a reference."""
     one, other, private = fresh(), fresh(), fresh()
     keep(tables, one, {"[1]": about(ANN, 1), "[2]": about(BOB, 2), "[3]": about(ANN, 3)})
@@ -94,7 +94,7 @@ def test_entries_become_tombstones(tables: Tables) -> None:  # noqa: F811
     assert session.touched == 3
 
 
-def test_what_was_being_sent_becomes_tombstones(tables: Tables) -> None:  # noqa: F811
+def test_what_was_being_sent_becomes_tombstones(tables: Tables) -> None:
     """A run that announced a person and was killed leaves nothing readable of them; others stay in doubt."""
     sync_id = fresh()
     announced = [
@@ -116,7 +116,7 @@ def test_what_was_being_sent_becomes_tombstones(tables: Tables) -> None:  # noqa
     }
 
 
-def test_who_was_erased_is_not_in_doubt(tables: Tables) -> None:  # noqa: F811
+def test_who_was_erased_is_not_in_doubt(tables: Tables) -> None:
     """A run that announced a person after they were erased, and was killed, does not bring them back."""
     sync_id = fresh()
     keep(tables, sync_id, {"[1]": about(ANN)})
@@ -128,7 +128,7 @@ def test_who_was_erased_is_not_in_doubt(tables: Tables) -> None:  # noqa: F811
     assert set(stored(tables, sync_id)) == {digest("[1]")}
 
 
-def test_erasing_twice_changes_nothing(tables: Tables) -> None:  # noqa: F811
+def test_erasing_twice_changes_nothing(tables: Tables) -> None:
     """Nor does a commit that is repeated."""
     sync_id = fresh()
     keep(tables, sync_id, {"[1]": about(ANN)})
@@ -141,7 +141,7 @@ def test_erasing_twice_changes_nothing(tables: Tables) -> None:  # noqa: F811
     assert stored(tables, sync_id) == before
 
 
-def test_only_the_same_identifier_is_erased(tables: Tables) -> None:  # noqa: F811
+def test_only_the_same_identifier_is_erased(tables: Tables) -> None:
     """Not another kind of it, not one that it is a part of, and nobody without a reference."""
     sync_id = fresh()
     others = [f'["user_id","{ANN}"]', f'["email","x{ANN}"]', f'["email","{ANN}x"]', ANN, "", "null", '["email","a%"]']
@@ -151,7 +151,7 @@ def test_only_the_same_identifier_is_erased(tables: Tables) -> None:  # noqa: F8
     assert kept(tables, sync_id) == patch
 
 
-def test_lifting_takes_the_tombstones_of_a_person(tables: Tables) -> None:  # noqa: F811
+def test_lifting_takes_the_tombstones_of_a_person(tables: Tables) -> None:
     """In all syncs; other people's stay, and so do entries."""
     one, other = fresh(), fresh()
     keep(tables, one, {"[1]": about(ANN), "[2]": about(BOB)})
@@ -164,7 +164,7 @@ def test_lifting_takes_the_tombstones_of_a_person(tables: Tables) -> None:  # no
     assert erase(tables, {"a": PRIVATE}, lifts=True) == 0
 
 
-def test_rows_meet_their_tombstones(tables: Tables) -> None:  # noqa: F811
+def test_rows_meet_their_tombstones(tables: Tables) -> None:
     """They are neither new nor gone, and are not recalled; tombstones do not count as remembered."""
     sync_id = fresh()
     keep(tables, sync_id, {"[1]": about(ANN), "[2]": about(BOB, 2), "[3]": about(ANN)})
@@ -182,7 +182,7 @@ def test_rows_meet_their_tombstones(tables: Tables) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
-def test_tombstones_without_a_row_go_when_the_run_ends_well(tables: Tables, ends_well: bool) -> None:  # noqa: F811
+def test_tombstones_without_a_row_go_when_the_run_ends_well(tables: Tables, ends_well: bool) -> None:
     """Those that were met stay."""
     sync_id = fresh()
     keep(tables, sync_id, {f"[{number}]": about(ANN) for number in range(3)})
@@ -203,7 +203,7 @@ class Leavers:
     keys = KEYED.keys
 
 
-def test_a_sync_that_fires_once_keeps_its_tombstones(tables: Tables) -> None:  # noqa: F811
+def test_a_sync_that_fires_once_keeps_its_tombstones(tables: Tables) -> None:
     """Its row would fire again if it came back."""
     sync_id = fresh()
     keep(tables, sync_id, {"[1]": about(ANN)})
@@ -216,7 +216,7 @@ def test_a_sync_that_fires_once_keeps_its_tombstones(tables: Tables) -> None:  #
 
 
 @pytest.mark.parametrize("broken", ["INSERT INTO", "SELECT sync_id, record_key", "DELETE", "COMMIT"])
-def test_all_or_nothing(tables: Tables, broken: str) -> None:  # noqa: F811
+def test_all_or_nothing(tables: Tables, broken: str) -> None:
     """When a part of it cannot be written, nobody is erased and nothing is remembered; then it is done once."""
     sync_id, private = fresh(), fresh()
     keep(tables, sync_id, {"[1]": about(ANN)})

@@ -20,7 +20,7 @@ from airflow_provider_iterable.state.tables import lease as leases
 from airflow_provider_iterable.state.tables.lease import PATIENCE, Lease
 from airflow_provider_iterable.state.tables.session import TableSession
 from tests.state.contract import HERE, MAPPING, entry, fresh, kept
-from tests.state.test_table import (  # the fixtures too
+from tests.state.test_table import (
     Tables,
     Time,
     Unsteady,
@@ -28,8 +28,6 @@ from tests.state.test_table import (  # the fixtures too
     postgres_hook,
     postgres_tables,
     sqlite_hook,
-    tables,  # noqa: F401
-    time,  # noqa: F401
 )
 
 FIRST = Holder("one instance", 1, "the first run")
@@ -38,7 +36,7 @@ SECONDS = 300.0
 
 
 def opened(
-    tables: Tables,  # noqa: F811
+    tables: Tables,
     sync_id: str,
     holder: Holder = FIRST,
     hook: Any = None,
@@ -65,29 +63,29 @@ def no_thread_is_left() -> Iterator[None]:
         thread.join(60)
 
 
-def name(tables: Tables) -> str:  # noqa: F811
+def name(tables: Tables) -> str:
     """Return the name of the table with the leases."""
     return f'"{tables.schema}".sync_lease' if tables.schema else "iterable_sync_lease"
 
 
-def row(tables: Tables, sync_id: str) -> tuple[str, int] | None:  # noqa: F811
+def row(tables: Tables, sync_id: str) -> tuple[str, int] | None:
     """Return who has the lease of a sync, and until when."""
     found = execute(tables.hook, f"SELECT label, expires_at FROM {name(tables)} WHERE sync_id = '{sync_id}'")
     return found[0] if found else None
 
 
-def holder_of(tables: Tables, sync_id: str) -> str | None:  # noqa: F811
+def holder_of(tables: Tables, sync_id: str) -> str | None:
     """Return who has the lease of a sync."""
     found = row(tables, sync_id)
     return None if found is None else found[0]
 
 
-def expire(tables: Tables, sync_id: str) -> None:  # noqa: F811
+def expire(tables: Tables, sync_id: str) -> None:
     """Let the lease of a sync have run out."""
     execute(tables.hook, f"UPDATE {name(tables)} SET expires_at = 1 WHERE sync_id = '{sync_id}'")
 
 
-def test_a_second_run_is_told_who_is_first(tables: Tables) -> None:  # noqa: F811
+def test_a_second_run_is_told_who_is_first(tables: Tables) -> None:
     """It fails at once, is worth retrying, and leaves the first one alone; other syncs are nobody's business."""
     sync_id = fresh()
     with closing(opened(tables, sync_id)) as session:
@@ -114,7 +112,7 @@ WRITES: dict[str, Callable[[TableSession], None]] = {
 
 @pytest.mark.parametrize("what", WRITES)
 @pytest.mark.parametrize("ended", [False, True], ids=["runs", "has ended"])
-def test_who_lost_the_lease_writes_nothing(tables: Tables, what: str, ended: bool) -> None:  # noqa: F811
+def test_who_lost_the_lease_writes_nothing(tables: Tables, what: str, ended: bool) -> None:
     """Neither entries nor the header, while the new holder is at work and when it has ended; the error names it."""
     sync_id = fresh()
     lost = opened(tables, sync_id)
@@ -137,7 +135,7 @@ def test_who_lost_the_lease_writes_nothing(tables: Tables, what: str, ended: boo
         assert session.recall(["[1]", "[2]"]) == {"[1]": entry(1)}
 
 
-def test_who_lost_the_lease_writes_no_header_either(tables: Tables) -> None:  # noqa: F811
+def test_who_lost_the_lease_writes_no_header_either(tables: Tables) -> None:
     """Also not the first one."""
     sync_id = fresh()
     lost = opened(tables, sync_id)
@@ -149,7 +147,7 @@ def test_who_lost_the_lease_writes_no_header_either(tables: Tables) -> None:  # 
     assert execute(tables.hook, f"SELECT * FROM {name(tables).replace('lease', 'header')}") == []
 
 
-def test_a_lease_that_ran_out_and_was_not_taken_is_still_the_runs_own(tables: Tables) -> None:  # noqa: F811
+def test_a_lease_that_ran_out_and_was_not_taken_is_still_the_runs_own(tables: Tables) -> None:
     """The run was away for long and nobody took over: it goes on, and the lease lasts as long as ever."""
     sync_id = fresh()
     with closing(opened(tables, sync_id)) as session:
@@ -176,7 +174,7 @@ def test_a_lease_that_ran_out_and_was_not_taken_is_still_the_runs_own(tables: Ta
     ],
     ids=lambda value: value.label if isinstance(value, Holder) else "",
 )
-def test_a_later_try_takes_over_at_once(tables: Tables, holder: Holder, takes_over: bool) -> None:  # noqa: F811
+def test_a_later_try_takes_over_at_once(tables: Tables, holder: Holder, takes_over: bool) -> None:
     """Airflow starts one when it has given the earlier up; that one can write no more. Nobody else can do so."""
     sync_id = fresh()
     earlier = opened(tables, sync_id)
@@ -195,14 +193,14 @@ def test_a_later_try_takes_over_at_once(tables: Tables, holder: Holder, takes_ov
     assert kept(tables, sync_id) == {"[2]": entry(2)}
 
 
-def test_runs_without_a_name_do_not_take_over(tables: Tables) -> None:  # noqa: F811
+def test_runs_without_a_name_do_not_take_over(tables: Tables) -> None:
     """They do not belong together."""
     sync_id = fresh()
     with closing(opened(tables, sync_id, Holder())), pytest.raises(LeaseHeld, match="a run without a name"):
         opened(tables, sync_id, Holder())
 
 
-def test_a_lease_that_cannot_be_taken_is_worth_retrying(tables: Tables, time: Time) -> None:  # noqa: F811
+def test_a_lease_that_cannot_be_taken_is_worth_retrying(tables: Tables, time: Time) -> None:
     """Nothing was read by then, and no connection stays."""
     sync_id, hook = fresh(), Unsteady(tables.hook)
     opened(tables, sync_id).close()
@@ -214,7 +212,7 @@ def test_a_lease_that_cannot_be_taken_is_worth_retrying(tables: Tables, time: Ti
             connection.cursor().execute("SELECT 1")
 
 
-def test_a_session_that_is_refused_lets_the_lease_go(tables: Tables) -> None:  # noqa: F811
+def test_a_session_that_is_refused_lets_the_lease_go(tables: Tables) -> None:
     """Another destination is noticed with the lease in hand."""
     sync_id = fresh()
     with closing(opened(tables, sync_id)) as session:
@@ -226,7 +224,7 @@ def test_a_session_that_is_refused_lets_the_lease_go(tables: Tables) -> None:  #
 
 
 def test_a_lease_that_cannot_be_let_go_runs_out(
-    tables: Tables,  # noqa: F811
+    tables: Tables,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The run has ended well all the same; the log says what it means."""
@@ -241,7 +239,7 @@ def test_a_lease_that_cannot_be_let_go_runs_out(
     opened(tables, sync_id, SECOND).close()
 
 
-def test_a_lease_is_let_go_although_the_connection_was_closed_meanwhile(tables: Tables) -> None:  # noqa: F811
+def test_a_lease_is_let_go_although_the_connection_was_closed_meanwhile(tables: Tables) -> None:
     """A run that read its model for an hour and then failed has not used it since."""
     sync_id, hook = fresh(), Unsteady(tables.hook)
     session = opened(tables, sync_id, hook=hook)
@@ -251,7 +249,7 @@ def test_a_lease_is_let_go_although_the_connection_was_closed_meanwhile(tables: 
 
 
 @pytest.mark.parametrize("seconds", [0, 0.9, -1])
-def test_a_lease_lasts_a_second_at_least(tables: Tables, seconds: float) -> None:  # noqa: F811
+def test_a_lease_lasts_a_second_at_least(tables: Tables, seconds: float) -> None:
     """Anything less would be a mistake."""
     scope = Scope(fresh(), HERE, hook=lambda conn_id: tables.hook)
     with pytest.raises(ConfigurationError, match="lease_seconds must be at least 1"):
@@ -268,7 +266,7 @@ def test_of_many_who_try_at_once_one_gets_it(database: str, tmp_path: Path, monk
         contend(made)
 
 
-def contend(tables: Tables) -> None:  # noqa: F811
+def contend(tables: Tables) -> None:
     """Let six runs at once try to take a lease, again and again."""
     with ThreadPoolExecutor(6) as pool:
         for number in range(12):
@@ -384,7 +382,7 @@ class At:
 
 
 @pytest.fixture
-def at(tables: Tables) -> Iterator[At]:  # noqa: F811
+def at(tables: Tables) -> Iterator[At]:
     """A lease that was taken just now."""
     at = At(tables)
     yield at
@@ -562,7 +560,7 @@ def test_while_a_commit_is_tried_again_no_request_starts(at: At) -> None:
     assert at.lease.failure is None
 
 
-def test_a_commit_that_waits_to_be_tried_again_says_so(tables: Tables, time: Time) -> None:  # noqa: F811
+def test_a_commit_that_waits_to_be_tried_again_says_so(tables: Tables, time: Time) -> None:
     """And a commit that succeeds lets requests start again."""
     hook, told = Unsteady(tables.hook), list[bool]()
     session = opened(tables, fresh(), hook=hook, patience=30.0)
@@ -640,7 +638,7 @@ def test_after_the_end_nothing_is_permitted(at: At) -> None:
 
 
 @pytest.mark.parametrize("what", ["INSERT INTO", "COMMIT", "after COMMIT", "connect"])
-def test_taking_is_tried_again(tables: Tables, time: Time, what: str) -> None:  # noqa: F811
+def test_taking_is_tried_again(tables: Tables, time: Time, what: str) -> None:
     """Also when it had succeeded and nobody heard of it."""
     at = At(tables, breaks=[what])
     assert not at.hook.breaks
@@ -661,7 +659,7 @@ def a_minute() -> Callable[[float], bool]:
     return pause
 
 
-def test_a_thread_renews(tables: Tables) -> None:  # noqa: F811
+def test_a_thread_renews(tables: Tables) -> None:
     """It is woken when a request wants to start, and ends with the lease."""
     at = At(tables, beating=True)
     assert at.thread is not None
@@ -674,7 +672,7 @@ def test_a_thread_renews(tables: Tables) -> None:  # noqa: F811
     at.tables.close()
 
 
-def test_a_thread_that_lost_the_lease_ends(tables: Tables) -> None:  # noqa: F811
+def test_a_thread_that_lost_the_lease_ends(tables: Tables) -> None:
     """There is nothing left to do."""
     at = At(tables, beating=True)
     assert at.thread is not None
@@ -693,7 +691,7 @@ def test_time_also_passes_while_the_machine_sleeps() -> None:
     assert leases.elapsing() <= leases.elapsing()
 
 
-def test_entries_are_as_they_were(tables: Tables) -> None:  # noqa: F811
+def test_entries_are_as_they_were(tables: Tables) -> None:
     """A lease is no entry."""
     sync_id = fresh()
     with closing(opened(tables, sync_id)) as session:

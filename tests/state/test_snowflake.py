@@ -17,6 +17,8 @@ from tests.state.contract import StoreContract, entry, fresh, keep, kept, key_of
 from tests.state.test_table import Tables
 from tests.state.test_warehouse import NAIVE, TEXTS, Types, Warehouse, agree, compares_only_if_asked
 
+pytestmark = pytest.mark.slow
+
 
 class SnowflakeHook(DbApiHook):
     """As much of Airflow's hook as the state asks, without its dependencies."""

@@ -17,7 +17,6 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-import tenacity
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.engine.resync import Resync
@@ -39,7 +38,7 @@ from tests.state.contract import HERE, MAPPING, StoreContract, drain, entry, fre
 needs_duckdb = pytest.mark.skipif(
     find_spec("airflow.providers.duckdb") is None, reason="Airflow has no DuckDB provider here"
 )
-DATABASES = ["sqlite", "postgres", pytest.param("duckdb", marks=needs_duckdb), "mysql"]
+DATABASES = ["sqlite", "postgres", pytest.param("duckdb", marks=[needs_duckdb, pytest.mark.slow]), "mysql"]
 MYSQL_DRIVERS = ["mysql-connector-python", *(["mysqlclient"] if find_spec("MySQLdb") else [])]
 
 
@@ -169,6 +168,7 @@ class TestPsycopg2(StoreContract):
             yield tables
 
 
+@pytest.mark.slow
 @needs_duckdb
 class TestDuckDB(StoreContract):
     @pytest.fixture
@@ -183,22 +183,6 @@ class TestMySQL(StoreContract):
         """Return tables in a database that the connection does not name, through each driver."""
         with mysql_tables(monkeypatch, request.param, own=False) as tables:
             yield tables
-
-
-@pytest.fixture(params=DATABASES)
-def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tables]:
-    """Each database."""
-    match request.param:
-        case "sqlite":
-            yield Tables(sqlite_hook(tmp_path, monkeypatch))
-        case "postgres":
-            with postgres_tables(postgres_hook(monkeypatch)) as made:
-                yield made
-        case "mysql":
-            with mysql_tables(monkeypatch) as made:
-                yield made
-        case _:
-            yield Tables(duckdb_hook(tmp_path, monkeypatch))
 
 
 class Time:
@@ -216,15 +200,6 @@ class Time:
         """Note the seconds and let them pass."""
         self.slept.append(seconds)
         self.now += seconds
-
-
-@pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Time as it passes for those who try again."""
-    time = Time()
-    monkeypatch.setattr(tenacity, "time", time)
-    monkeypatch.setattr(tenacity.nap, "time", time)
-    return time
 
 
 class BrokenError(Exception):

@@ -41,7 +41,7 @@ from tests.written import AUDIT as AUDIT_TABLES
 from tests.written import FOLDER, HOST, KEY, MAPPING, SEEN, SYNC_ID, TABLES, Database, hook_of, remembered, run, syncs
 
 VERSIONS = sorted(path.name for path in FOLDER.glob("v*"))
-DATABASES = ["postgres", "mysql", "sqlite", pytest.param("duckdb", marks=needs_duckdb)]
+DATABASES = ["postgres", "mysql", "sqlite", pytest.param("duckdb", marks=[needs_duckdb, pytest.mark.slow])]
 HERE = Scope(SYNC_ID, SEEN, MAPPING)
 PAGE = (Path(__file__).parents[2] / "docs" / "state.md").read_text("utf-8")
 PARTS = {"state": 2, "ledger": 1, "audit": 1, "erasure": 1}

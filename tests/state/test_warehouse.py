@@ -304,7 +304,15 @@ def remember(plan: Plan, state: Any) -> None:
         state.commit(patch)
 
 
-@pytest.fixture(params=["postgres", "psycopg2", "sqlite", pytest.param("duckdb", marks=needs_duckdb), *MYSQL_DRIVERS])
+@pytest.fixture(
+    params=[
+        "postgres",
+        "psycopg2",
+        "sqlite",
+        pytest.param("duckdb", marks=[needs_duckdb, pytest.mark.slow]),
+        *MYSQL_DRIVERS,
+    ]
+)
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
     """Give each of the databases."""
     if request.param in ("postgres", "psycopg2"):

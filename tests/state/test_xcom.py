@@ -18,7 +18,7 @@ from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.store import Session
 from airflow_provider_iterable.state.xcom import EVENTS_LOOKED_AT, XComSession, encode, latest
-from tests.airflow_db import AIRFLOW, Dags, airflow_db, dags, run_dag  # noqa: F401 (fixtures)
+from tests.airflow_db import AIRFLOW, Dags, run_dag
 from tests.state.contract import HERE, MAPPING, StoreContract, entry, fresh, keep, kept, planned
 
 
@@ -315,7 +315,7 @@ def day(month: int, number: int) -> datetime:
 def test_runs_continue_each_other_in_the_order_of_their_completion(
     iterable: Sandbox,
     warehouse: Warehouse,
-    dags: Dags,  # noqa: F811
+    dags: Dags,
 ) -> None:
     """In Airflow's task runner, whatever their logical dates: earlier than the one before, or none at all."""
     dag = dags.write("xcom_state_in_order", DAG_FILE.format(dag_id="xcom_state_in_order"))
@@ -360,7 +360,7 @@ def test_runs_continue_each_other_in_the_order_of_their_completion(
 def test_a_failed_run_is_as_if_it_had_not_been(
     iterable: Sandbox,
     warehouse: Warehouse,
-    dags: Dags,  # noqa: F811
+    dags: Dags,
 ) -> None:
     """It leaves neither an event nor a state, so the next run sends again what the failed one delivered."""
     dag = dags.write("xcom_state_failing", DAG_FILE.format(dag_id="xcom_state_failing"))
@@ -379,7 +379,7 @@ def test_a_failed_run_is_as_if_it_had_not_been(
 def test_a_repeated_run_starts_from_the_latest_state(
     iterable: Sandbox,
     warehouse: Warehouse,
-    dags: Dags,  # noqa: F811
+    dags: Dags,
 ) -> None:
     """Airflow deletes a run's XComs before it repeats the run; the state of the others is still there."""
     dag = dags.write("xcom_state_repeated", DAG_FILE.format(dag_id="xcom_state_repeated"))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_iterable.errors import LeaseHeld
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
@@ -24,32 +25,19 @@ from airflow_provider_iterable.state.tables.lease import Lease
 from airflow_provider_iterable.state.tables.partitions import Partitions
 from airflow_provider_iterable.state.tables.session import TableSession
 from tests.operators.conftest import BULK, email
-from tests.operators.test_partitions import (
-    DELETE,
-    FOUR,
-    SIX,
-    SYNC,
-    Killed,
-    Shop,
-    addresses,
-    held,
-    killed,
-    large,  # noqa: F401 (fixture)
-    shop,  # noqa: F401 (fixture)
-    small,  # noqa: F401 (fixture)
-    total,
-)
+from tests.operators.partitions.conftest import DELETE, FOUR, SIX, SYNC, Killed, Shop, addresses, held, killed, total
 
 LISTS: dict[str, Any] = {"operator": IterableListOperator}
+pytestmark = pytest.mark.slow  # each is many runs
 
 
-def members(shop: Shop) -> dict[str, set[str]]:  # noqa: F811
+def members(shop: Shop) -> dict[str, set[str]]:
     """Return who is in which list at Iterable."""
     return {made["name"]: {member["email"] for member in made["members"]} for made in shop.world.sandbox.lists}
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_another_list_is_not_taken_for_the_former_one(large: Shop, together: bool) -> None:  # noqa: F811
+def test_another_list_is_not_taken_for_the_former_one(large: Shop, together: bool) -> None:
     """After a resync to another list, what other partitions have noted about the former one counts no more."""
     large.people(range(1, 31))
     large.run(FOUR, **LISTS)
@@ -66,7 +54,7 @@ def test_another_list_is_not_taken_for_the_former_one(large: Shop, together: boo
 
 
 def test_the_number_of_another_list_is_noted_with_the_destination(
-    small: Shop,  # noqa: F811
+    small: Shop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that is killed when it has found the list leaves no state of the former list with the other's number."""
@@ -84,13 +72,13 @@ def test_the_number_of_another_list_is_noted_with_the_destination(
     assert members(small)["Others"] == addresses(range(1, 11))
 
 
-def same_person(shop: Shop, *numbers: int) -> None:  # noqa: F811
+def same_person(shop: Shop, *numbers: int) -> None:
     """Let rows be about the first one's person."""
     for number in numbers:
         shop.sql(f"UPDATE users SET email = '{email(numbers[0])}' WHERE id = {number}")
 
 
-def test_whom_a_row_of_another_partition_is_about_is_not_removed(shop: Shop) -> None:  # noqa: F811
+def test_whom_a_row_of_another_partition_is_about_is_not_removed(shop: Shop) -> None:
     """A row that left while the partitions changed is with no partition; another row may bear its identity."""
     shop.people(range(1, 41))
     same_person(shop, 1, 5)  # with four partitions they are together, with six they are not
@@ -110,7 +98,7 @@ def test_whom_a_row_of_another_partition_is_about_is_not_removed(shop: Shop) -> 
 
 @pytest.mark.parametrize("operator", ["lists", "users"])
 def test_of_two_partitions_that_lose_one_person_the_last_one_remembers(
-    large: Shop,  # noqa: F811
+    large: Shop,
     monkeypatch: pytest.MonkeyPatch,
     operator: str,
 ) -> None:
@@ -138,8 +126,48 @@ def test_of_two_partitions_that_lose_one_person_the_last_one_remembers(
     assert len(large.remembered) == 6
 
 
+@pytest.mark.parametrize("place", ["small", "large"])
+def test_of_two_partitions_that_lose_one_person_at_the_same_time_one_remembers(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The second one looks for who else has them when the first one has forgotten them, and not a moment before."""
+    shop: Shop = request.getfixturevalue(place)
+    shop.people(range(1, 9))
+    same_person(shop, 1, 2)
+    shop.run(FOUR)
+    shop.people(range(3, 9))
+    store, take, others = Partitions.store, Lease.take, ThreadPoolExecutor(1)
+    has_to_wait = threading.Event()
+    second: list[Any] = []
+
+    def late(partitions: Partitions, work: Callable[[], object]) -> None:
+        if not second:  # the first one is about to forget
+            second.append(others.submit(shop.task, 2, FOUR))
+            second[0].add_done_callback(lambda _: has_to_wait.set())  # it had not to, and is through
+            assert has_to_wait.wait(60)
+        store(partitions, work)
+
+    def held(lease: Lease) -> None:
+        try:
+            take(lease)
+        except LeaseHeld:
+            has_to_wait.set()
+            raise
+
+    monkeypatch.setattr(Partitions, "store", late)
+    monkeypatch.setattr(Lease, "take", held)
+    shop.runs += 1
+    with others:
+        shop.task(1, FOUR)
+        assert second[0].result()["removed"] == 0
+    assert [key for _, key in shop.remembered if key in ("[1]", "[2]")] == ["[2]"]
+    assert total(shop.run(FOUR), "removed") == 1
+    assert email(1) not in shop.world.profiles
+    assert len(shop.remembered) == 6
+
+
 def test_a_change_that_was_begun_too_long_ago_is_not_written(
-    large: Shop,  # noqa: F811
+    large: Shop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A partition that stood still in the midst of a change finds what it held with others, and begins anew."""
@@ -154,7 +182,7 @@ def test_a_change_that_was_begun_too_long_ago_is_not_written(
     assert large.remembered == held(FOUR, range(1, 41))
 
 
-def _before_renewal(store: Callable[..., None], shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+def _before_renewal(store: Callable[..., None], shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let an old partition be run before the first write of a change, for which what was held has run out."""
 
     def late(partitions: Partitions, work: Callable[[], object]) -> None:
@@ -167,7 +195,7 @@ def _before_renewal(store: Callable[..., None], shop: Shop, monkeypatch: pytest.
 
 
 def test_a_partition_whose_lease_is_held_for_a_change_waits_for_its_end(
-    large: Shop,  # noqa: F811
+    large: Shop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The new partitions can be read a moment before they are let go: that is no other run."""
@@ -198,7 +226,7 @@ def test_a_partition_whose_lease_is_held_for_a_change_waits_for_its_end(
     others.shutdown()
 
 
-def test_partitions_of_two_destinations_do_not_mix(small: Shop) -> None:  # noqa: F811
+def test_partitions_of_two_destinations_do_not_mix(small: Shop) -> None:
     """A resync to another list that ended in some partitions only is ended first: or rows would not be sent there."""
     small.people(range(1, 31))
     small.run(FOUR, **LISTS)
@@ -213,7 +241,7 @@ def test_partitions_of_two_destinations_do_not_mix(small: Shop) -> None:  # noqa
     assert members(small)["Others"] == addresses(range(1, 31))
 
 
-def test_partitions_of_two_projects_do_not_mix(small: Shop, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_partitions_of_two_projects_do_not_mix(small: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resync to another project that ended in some partitions only is ended first; a list of it is its own."""
     small.world.sandbox.set(project_keys={"other": 77})
     for taken in range(3):  # so that the numbers of lists differ
@@ -236,7 +264,7 @@ def test_partitions_of_two_projects_do_not_mix(small: Shop, monkeypatch: pytest.
 
 
 def test_a_full_resync_begins_anew_with_other_partitions(
-    small: Shop,  # noqa: F811
+    small: Shop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of what a partition takes over, some was sent by the resync and some was not."""
@@ -255,7 +283,7 @@ def test_a_full_resync_begins_anew_with_other_partitions(
 @pytest.mark.parametrize("operator", ["users", "lists", "catalogs", "events"])
 @pytest.mark.parametrize("then", [(3,), (4,), (6, 4), (4, 6)])
 def test_a_change_that_never_ended_and_another_one(
-    small: Shop,  # noqa: F811
+    small: Shop,
     operator: str,
     then: tuple[int, ...],
 ) -> None:
@@ -297,7 +325,7 @@ def test_a_change_that_never_ended_and_another_one(
 
 
 def test_whoever_is_erased_while_entries_move_stays_erased(
-    large: Shop,  # noqa: F811
+    large: Shop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A tombstone that is set between looking for an entry and moving it moves instead."""
@@ -331,7 +359,7 @@ def test_whoever_is_erased_while_entries_move_stays_erased(
 
 
 def test_whose_entry_moves_while_they_are_erased_is_erased(
-    large: Shop,  # noqa: F811
+    large: Shop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An entry that a partition takes over at the very moment leaves no tombstone beside itself."""
@@ -355,7 +383,7 @@ def test_whose_entry_moves_while_they_are_erased_is_erased(
 
 
 @pytest.mark.parametrize("name", ["50%'{x}", 'a"b\\', "%s", "_", "{x}", "ä ö", "a:b?", "--"])
-def test_names_are_only_names(shop: Shop, name: str) -> None:  # noqa: F811
+def test_names_are_only_names(shop: Shop, name: str) -> None:
     """Whatever a partition's name has in it, no statement takes it for anything else."""
     names = (name, "%", "x")
     shop.people(range(1, 11))
@@ -373,7 +401,7 @@ def test_names_are_only_names(shop: Shop, name: str) -> None:  # noqa: F811
     assert len(shop.remembered) == 9
 
 
-def test_names_are_only_names_beside_parameters(large: Shop) -> None:  # noqa: F811
+def test_names_are_only_names_beside_parameters(large: Shop) -> None:
     """The model's own parameters give percent signs a sense."""
     large.people(range(1, 11))
     sql = f"SELECT * FROM {large.table} WHERE id %% 2 = %(rest)s"
@@ -386,19 +414,19 @@ def test_names_are_only_names_beside_parameters(large: Shop) -> None:  # noqa: F
 
 
 @pytest.mark.parametrize("sync_id", ["crm.users[de]", "a[", "b]"])
-def test_a_sync_cannot_pass_for_a_partition(small: Shop, sync_id: str) -> None:  # noqa: F811
+def test_a_sync_cannot_pass_for_a_partition(small: Shop, sync_id: str) -> None:
     """Its entries would be those of another sync's partition."""
     with pytest.raises(Exception, match="has square brackets"):
         small.make(None, (), type(small.make(0, FOUR, IterableListOperator)), sync_id=sync_id)
 
 
-def test_every_partition_has_to_fit(small: Shop) -> None:  # noqa: F811
+def test_every_partition_has_to_fit(small: Shop) -> None:
     """Also the others: they could never be run, and removals would wait for them for ever."""
     with pytest.raises(AirflowFailException, match="a state table holds 250"):
         small.task(0, (0, "y" * 100), sync_id="x" * 200)
 
 
-def test_a_resync_is_each_partitions_own(shop: Shop) -> None:  # noqa: F811
+def test_a_resync_is_each_partitions_own(shop: Shop) -> None:
     """Full: every row once; baseline: none, and what left is a removal later."""
     shop.people(range(1, 21))
     shop.run(FOUR)

@@ -19,7 +19,7 @@ from airflow_provider_iterable.operators import (
 )
 from airflow_provider_iterable.operators.partitions import COUNTS, summed
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
-from tests.airflow_db import Dags, airflow_db, dags, run_dag  # noqa: F401 (fixtures)
+from tests.airflow_db import Dags, run_dag
 from tests.operators.conftest import World
 
 DAG_FILE = """
@@ -46,7 +46,7 @@ def run(dag: Any, hour: int = 12) -> tuple[dict[str, Any], dict[str, str]]:
     return summary.xcom_pull(task_ids="summary"), shown
 
 
-def test_partitions_that_an_earlier_task_returns(world: World, dags: Dags) -> None:  # noqa: F811
+def test_partitions_that_an_earlier_task_returns(world: World, dags: Dags) -> None:
     """Each task gets its own and knows all; other ones next time are noticed."""
     body = """make = task(lambda: {made}, task_id="make")()
     sync = IterableUserSyncOperator.partial(
@@ -73,7 +73,7 @@ def test_partitions_that_an_earlier_task_returns(world: World, dags: Dags) -> No
 
 
 @pytest.mark.parametrize("made", [False, True])
-def test_partitions_with_arguments_of_their_own(world: World, dags: Dags, made: bool) -> None:  # noqa: F811
+def test_partitions_with_arguments_of_their_own(world: World, dags: Dags, made: bool) -> None:
     """``expand_kwargs`` gives each partition what its query needs; a file's name is the list's name here too."""
     arguments = [{"partition": number, "parameters": {"rest": number}} for number in (0, 1)]
     given = "task(lambda: arguments, task_id='make')()" if made else "arguments"

@@ -13,41 +13,38 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.state import TableState
 from tests.operators.conftest import BULK
-from tests.operators.test_partitions import (
+from tests.operators.partitions.conftest import (
     DELETE,
-    EVERY,
     FOUR,
     SIX,
     Shop,
     Transactions,
     addresses,
     held,
-    small,  # noqa: F401 (fixture)
     total,
 )
 
 THREE = range(3)
 
 
+STORIES: dict[str, tuple[list[tuple[Iterable[int], bool]], Iterable[int] | None]] = {
+    "the next runs": ([(SIX, False), (SIX, False)], SIX),
+    "back again": ([(FOUR, False)], FOUR),
+    "yet others": ([(THREE, False)], THREE),
+    "none": ([], None),
+    "others that do not end either": ([(SIX, False), (THREE, True), (SIX, False)], THREE),
+}
+"""What follows: with which partitions, and whether only one of them is run; and those that it ends with."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("tries", "last"),
-    [
-        ([(SIX, False), (SIX, False)], SIX),
-        ([(FOUR, False)], FOUR),
-        ([(THREE, False)], THREE),
-        ([], None),
-        ([(SIX, False), (THREE, True), (SIX, False)], THREE),
-    ],
-    ids=["the next runs", "back again", "yet others", "none", "others that do not end either"],
-)
-def test_whatever_follows_a_change_that_was_killed(
-    small: Shop,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    tries: list[tuple[Iterable[int], bool]],
-    last: Iterable[int] | None,
-) -> None:
-    """Before and after each transaction: who is in the model stays, who left is deleted once, no lease is left."""
+@pytest.mark.parametrize("which", STORIES)
+def test_whatever_follows_a_change_that_was_killed(small: Shop, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    """Before or after a transaction: who is in the model stays, who left is deleted once, no lease is left.
+
+    Each story is told of its own tenth of the transactions, and all of them together of every second one.
+    """
+    (tries, last), first = STORIES[which], 1 + 2 * list(STORIES).index(which)
     transactions = Transactions(monkeypatch)
 
     def story(number: int, after: bool) -> int:
@@ -76,8 +73,8 @@ def test_whatever_follows_a_change_that_was_killed(
 
     took = story(0, False)
     assert took > 100
-    for number in range(1, took + 1, EVERY):
-        story(number, number % 2 == 0)
+    for turn, number in enumerate(range(first, took + 1, 2 * len(STORIES))):
+        story(number, turn % 2 == 0)
 
 
 def settled(shop: Shop, sync_id: str, names: Iterable[int] | None) -> None:
