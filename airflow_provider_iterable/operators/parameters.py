@@ -55,7 +55,8 @@ class Form:
         except ConfigurationError:
             raise
         except (ValueError, TypeError, KeyError, OSError):
-            shown = type(value).__name__ if self.private or isinstance(value, type) else _shown(value)
+            kind = "type" if isinstance(value, type) else type(value).__name__
+            shown = kind if self.private or isinstance(value, type) else _shown(value)
             raise ConfigurationError(f"{name} must be {self.what}, not {shown}") from None
 
 
