@@ -10,11 +10,13 @@ from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Patch
 
 
-def overwritten(sync: Sync, plan: Plan, identities: Identities, state: State) -> Patch:
+def overwritten(sync: Sync, plan: Plan, identities: Identities, state: State, voided: bool) -> Patch:
     """Return the entries that others overwrite before their own row is sent, or without its being sent, as in doubt.
 
     Of several rows that bear one identity, the one with the greatest key is sent last. Were the run cut short after
     another row was sent, or were the last one refused, that row's old entry would be wrong, and it might equal that.
+
+    :param voided: whether all entries are void when the run begins to send, so that none of them is in doubt yet
     """
     moved_from = set(identities.moved_from)
     contested = plan.shared | plan.borne
@@ -31,7 +33,7 @@ def overwritten(sync: Sync, plan: Plan, identities: Identities, state: State) ->
     return {
         key: Entry(NEVER_EQUAL, entry.ref)
         for key, entry in found.items()
-        if about[key] in touched and entry.fingerprint != NEVER_EQUAL
+        if about[key] in touched and (voided or entry.fingerprint != NEVER_EQUAL)
     }
 
 

@@ -153,9 +153,10 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
 def make_plan(planner: Planner, read: Read, state: State, options: Options | None = None) -> Plan:
     """Read the model, and a second time where that is needed to know what has to be sent, and make a plan."""
     sync, options = planner.sync, options or Options()
+    voided = options.distrust is not None
 
     def news(pairs: Iterable[Pair]) -> Iterator[News]:
-        seen = for_resync(pairs, options.resync, options.distrust is not None, sync.keeps_leavers)
+        seen = for_resync(pairs, options.resync, voided, sync.keeps_leavers)
         return recalled(state, compare(sync, seen, planner.goes_again))
 
     plan = planner.plan
@@ -182,7 +183,7 @@ def make_plan(planner: Planner, read: Read, state: State, options: Options | Non
             planner.take(resend_unseen(sync, planner.unseen, keys, identities, plan.duplicates))
     planner.finish()
     if planner.exclusive:
-        plan.doubted = overwritten(sync, plan, planner.identities, state)
+        plan.doubted = overwritten(sync, plan, planner.identities, state, voided)
     return plan
 
 
