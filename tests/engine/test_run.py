@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,54 +249,6 @@ def test_a_dry_run_without_news_says_so() -> None:
     assert ["Nothing to send."] == stage.report.notes
 
 
-def plan_hash(rows: list[Row], *remembered: Row) -> str:
-    """Return the hash of a plan."""
-    return str(Stage(*remembered).run(*rows, dry_run=True)["plan_hash"])
-
-
-def test_a_plan_hash_is_the_same_in_any_row_order() -> None:
-    """The hash is of what would be done, not of how the model was read."""
-    assert plan_hash(PEOPLE) == plan_hash(PEOPLE[::-1])
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        PEOPLE[1:],
-        [("0", "0@x.io", 2), *PEOPLE[1:]],
-        [*PEOPLE, (None, "x", 1)],
-        [*PEOPLE, ("0", "0@x.io", 1)],
-    ],
-)
-def test_another_plan_has_another_hash(rows: list[Row]) -> None:
-    """A row more or less, another value and another rejection are another plan."""
-    assert plan_hash(PEOPLE) != plan_hash(rows)
-
-
-def test_what_is_remembered_decides_the_hash_too() -> None:
-    """A change is another plan than an addition, and a removal is part of the plan."""
-    assert plan_hash(PEOPLE) != plan_hash(PEOPLE, ("0", "0@x.io", 9))
-    assert plan_hash(PEOPLE) != plan_hash(PEOPLE, ("9", "9@x.io", 9))
-
-
-def test_an_approved_plan_is_applied() -> None:
-    """The plan that a dry run showed goes out as it is."""
-    stage = Stage()
-    approved = stage.run(*PEOPLE, dry_run=True)["plan_hash"]
-    told = stage.run(*PEOPLE[::-1], approved_plan=approved)
-    assert (5, approved) == (told["accepted"], told["plan_hash"])
-
-
-@pytest.mark.parametrize("approved", ["0" * 32, "", "-".join(["0" * 32, *["0" * 8] * 6])])
-def test_a_plan_that_was_not_approved_is_not_begun(approved: str) -> None:
-    """Another hash, or an empty one, means that nothing is sent."""
-    stage = Stage()
-    said = {0: "is not the hash of a plan", 32: "hash of an earlier version"}.get(len(approved), "differs: the rows")
-    with pytest.raises(GuardTripped, match=said):
-        stage.run(*PEOPLE, approved_plan=approved)
-    assert ([], []) == (stage.sender.history, stage.state.patches)
-
-
 def test_what_happens_once_before_sending_happens_when_there_is_something_to_send() -> None:
     """Types are learned before the first operation is looked at, and not at all in a run without news."""
     happened: list[int] = []
@@ -504,3 +458,20 @@ def test_a_row_that_was_accepted_for_a_reason_shares_its_identity_too() -> None:
     stage.sync.refused = {"1": Reason.ALREADY_CHANGED}
     told = stage.run(("1", "a@x.io", 1), ("2", "a@x.io", 2))
     assert (2, 1) == (told["accepted"], told["collapsed"])
+
+
+def test_all_that_a_run_spools_is_in_the_directory_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removals have a file of their own."""
+    made: list[str | None] = []
+    temporary_file = tempfile.TemporaryFile
+
+    def noted(*, dir: str | None, prefix: str) -> Any:
+        made.append(dir)
+        return temporary_file(dir=dir, prefix=prefix)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
+    Stage().run(*PEOPLE, spool_dir=str(tmp_path))
+    Stage().run(*PEOPLE)
+    assert [str(tmp_path)] * 2 + [None] * 2 == made

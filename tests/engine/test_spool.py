@@ -4,6 +4,8 @@ import os
 import stat
 from pathlib import Path
 
+import pytest
+
 from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.spool import BLOCK, Spool
 from airflow_provider_iterable.engine.vocabulary import Entry, Operation
@@ -89,3 +91,9 @@ def test_the_file_has_no_name_and_only_its_owner_may_read_it(tmp_path: Path) -> 
     spool.append(an_operation("1", CALL))
     assert [] == list(tmp_path.iterdir())
     assert 0o600 == stat.S_IMODE(os.fstat(spool._file.fileno()).st_mode)
+
+
+def test_the_file_is_in_the_directory_that_was_asked_for(tmp_path: Path) -> None:
+    """A file without a name shows in no directory, but one that is not there cannot have it."""
+    with pytest.raises(FileNotFoundError):
+        Spool(str(tmp_path / "nowhere"))

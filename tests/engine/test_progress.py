@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import logging
+from itertools import count
+
+import pytest
+
+from airflow_provider_iterable.engine.progress import LOOKED_AT_EACH, PROGRESS_SECONDS, Progress
+from airflow_provider_iterable.engine.vocabulary import Row
+from tests.engine.test_run import Stage
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Have progress logged."""
+    caplog.set_level(logging.INFO)
+
+
+def settled(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the lines that tell of progress."""
+    return [message for message in caplog.messages if " rows settled, " in message]
+
+
+def test_a_line_tells_how_many_rows_are_settled_and_how_long_the_rest_takes(caplog: pytest.LogCaptureFixture) -> None:
+    """The rate is the mean since the beginning."""
+    clock = Clock()
+    progress = Progress(4000, clock)
+    progress.more(1)
+    clock.now += 20.0
+    progress.more(999)
+    assert ["1000 of 4000 rows settled, 50 rows/s, about 60 s left"] == settled(caplog)
+    assert 1000 == progress.done
+
+
+def test_lines_are_some_seconds_apart(caplog: pytest.LogCaptureFixture) -> None:
+    """Not sooner, however many rows are settled; the time of the last line counts."""
+    clock = Clock()
+    progress = Progress(10_000, clock)
+    progress.more(LOOKED_AT_EACH)
+    for seconds, expected in ((PROGRESS_SECONDS - 0.5, 0), (0.5, 1), (PROGRESS_SECONDS - 0.5, 1), (0.5, 2)):
+        clock.now += seconds
+        progress.more(LOOKED_AT_EACH)
+        assert expected == len(settled(caplog))
+
+
+def test_the_clock_is_looked_at_once_in_a_hundred_rows(caplog: pytest.LogCaptureFixture) -> None:
+    """A run that settles rows one by one spends no time on it; the first look is at the first row."""
+    clock = Clock()
+    progress = Progress(1000, clock)
+    progress.more(1)
+    clock.now += PROGRESS_SECONDS
+    for _ in range(LOOKED_AT_EACH - 1):
+        progress.more(1)
+    assert [] == settled(caplog)
+    progress.more(1)
+    assert ["101 of 1000 rows settled, 10 rows/s, about 89 s left"] == settled(caplog)
+
+
+def test_more_rows_than_were_planned_leave_no_time(caplog: pytest.LogCaptureFixture) -> None:
+    """Operations without a call are settled as well, and are not in the total."""
+    clock = Clock()
+    progress = Progress(10, clock)
+    clock.now += PROGRESS_SECONDS
+    progress.more(30)
+    assert ["30 of 10 rows settled, 3 rows/s, about 0 s left"] == settled(caplog)
+
+
+def test_a_run_logs_its_progress(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the rows that it sends, by its own clock; a run that takes no time logs none."""
+    rows: list[Row] = [(f"{number:03}", f"{number}@x.io", 1) for number in range(300)]
+    Stage().run(*rows, batch_size=50, clock=lambda: 0.0)
+    assert [] == settled(caplog)
+    ticks = count(step=20)
+    Stage().run(*rows, batch_size=50, clock=lambda: float(next(ticks)))
+    assert ["50 of 300", "150 of 300", "250 of 300"] == [line.split(" rows")[0] for line in settled(caplog)]
