@@ -34,84 +34,84 @@ class Mutation(NamedTuple):
 MUTATIONS = (
     Mutation(
         "rejected outcomes are committed",
-        "engine/deliver.py",
+        "engine/pending.py",
         "            if outcome.fate is Fate.ACCEPTED:\n",
         "            if outcome.fate in (Fate.ACCEPTED, Fate.REJECTED):\n",
     ),
     Mutation(
         "skipped outcomes are committed",
-        "engine/deliver.py",
+        "engine/pending.py",
         "            if outcome.fate is Fate.ACCEPTED:\n",
         "            if outcome.fate in (Fate.ACCEPTED, Fate.SKIPPED):\n",
     ),
     Mutation(
         "deferred operations are remembered",
-        "engine/deliver.py",
-        "            self._refuse(operation, reason, detail, Fate.DEFERRED)",
-        "            self._refuse(operation, reason, detail, Fate.DEFERRED)\n"
-        "            self._tally.patch[operation.key] = operation.remember",
+        "engine/pending.py",
+        "            self.refuse(operation, reason, detail, Fate.DEFERRED)",
+        "            self.refuse(operation, reason, detail, Fate.DEFERRED)\n"
+        "            self.patch[operation.key] = operation.remember",
     ),
     Mutation(
         "a refused batch counts as accepted",
-        "engine/deliver.py",
+        "engine/settle.py",
         "            case Split() as split:\n                self._split(parcel, split)",
         "            case Split() as split:\n                for operation in batch.operations:\n"
-        "                    self._tally.patch[operation.key] = operation.remember",
+        "                    pending.patch[operation.key] = operation.remember",
     ),
     Mutation(
         "an unanswered batch counts as accepted",
-        "engine/deliver.py",
-        "        if call.repeatable or not parcel.doubtful:\n            self._give_up(parcel, reason)",
-        "        if not call.repeatable:\n            self._give_up(parcel, reason)",
+        "engine/settle.py",
+        "            if call.repeatable or not parcel.doubtful:\n                pending.give_up(parcel, reason)",
+        "            if not call.repeatable:\n                pending.give_up(parcel, reason)",
     ),
     Mutation(
         "half of a split batch is dropped",
-        "engine/deliver.py",
+        "engine/settle.py",
         "for part in (suspects, rest) if part]",
         "for part in (suspects,) if part]",
     ),
     Mutation(
         "what is packed is committed before it is sent",
         "engine/deliver.py",
-        "        if self._pack(operation, call):\n",
-        "        self._commit({operation.key: operation.remember})\n        if self._pack(operation, call):\n",
+        "        if queue.pack(operation, call):\n",
+        "        pending._commit({operation.key: operation.remember})\n        if queue.pack(operation, call):\n",
     ),
     Mutation(
         "a patch is dropped instead of committed",
-        "engine/deliver.py",
-        "            self._commit(tally.patch, Intents(",
+        "engine/pending.py",
+        "            self._commit(self.patch, Intents(",
         "            self._commit({}, Intents(",
     ),
     Mutation(
         "a killed run commits what was in flight",
         "engine/deliver.py",
-        "        self._abandon_flying()\n        self._over()\n",
-        "        for parcel in self._flying:\n"
-        "            self._tally.patch.update({op.key: op.remember for op in parcel.batch.operations})\n"
-        "        self._over()\n",
+        "        self._abandon_flying()\n        queue.over()\n",
+        "        for parcel in queue.flying:\n"
+        "            self._pending.patch.update({op.key: op.remember for op in parcel.batch.operations})\n"
+        "        queue.over()\n",
     ),
     Mutation(
         "what was not answered leaves its entry as it was",
-        "engine/deliver.py",
-        "            self._tally.patch.update(left)\n",
+        "engine/pending.py",
+        "            self.patch.update(left)\n",
         "",
     ),
     Mutation(
         "a request is sent before its doubts are stored",
         "engine/deliver.py",
-        "            self._flying[parcel] = None\n            self._workers.give(parcel)\n",
-        "            self._flying[parcel] = None\n            self._workers.give(parcel)\n"
-        "            self._tally.ended.update(self._announced)\n            self._flush()\n",
+        "            queue.flying[parcel] = None\n            self._workers.give(parcel)\n",
+        "            queue.flying[parcel] = None\n            self._workers.give(parcel)\n"
+        "            pending.ended.update(pending.announced)\n            self._commit()\n",
     ),
     Mutation(
         "what is announced is not stored",
-        "engine/deliver.py",
-        "Intents(tally.begun, tally.ended, tally.accepted))",
-        "Intents({}, (), tally.accepted))",
+        "engine/pending.py",
+        "Intents(self.begun, self.ended, self.accepted))",
+        "Intents({}, (), self.accepted))",
     ),
     Mutation(
         "an answered try makes up for one that was lost",
-        "engine/deliver.py",
+        "engine/settle.py",
         "parcel.doubtful = parcel.doubtful or attempted.unanswered",
         "parcel.doubtful = isinstance(attempted.verdict, Again) and attempted.unanswered",
     ),
@@ -183,33 +183,33 @@ MUTATIONS = (
         "    for positions in reversed(ranks):\n",
     ),
     Mutation(
-        "unchanged rows are not said again",
+        "unchanged rows are not sent again",
         "engine/run.py",
-        "    if unsaid or planner.unheard:\n",
+        "    if identities or planner.needs_second_reading:\n",
         "    if False:\n",
     ),
     Mutation(
         "memories that others overwrite are trusted",
-        "engine/run.py",
+        "engine/remember.py",
         "    if plan.doubted:\n",
         "    if False:\n",
     ),
     Mutation(
         "memories of invalid rows are trusted",
-        "engine/plan.py",
+        "engine/overwritten.py",
         "keys = {outcome.key for outcome in plan.invalid if outcome.key}",
         "keys: set[str] = set()",
     ),
     Mutation(
         "duplicate keys make their namesakes go again",
         "engine/plan.py",
-        "        if plan.duplicates:\n            self._unsay_duplicates()\n",
+        "        identities.sent = sent\n",
         "",
     ),
     Mutation(
         "only the first row of a duplicate key bears an identity",
         "engine/plan.py",
-        "return bool(self._left and self.plan.duplicates)",
+        "return bool(self.identities.left and self.plan.duplicates)",
         "return False",
     ),
     Mutation(
@@ -221,7 +221,7 @@ MUTATIONS = (
     Mutation(
         "the first row of a duplicate key is counted twice",
         "engine/plan.py",
-        "        plan.unchanged -= len(plan.duplicates - counted)\n",
+        "        plan.unchanged -= len(plan.duplicates - planned)\n",
         "",
     ),
     Mutation(
@@ -238,14 +238,14 @@ MUTATIONS = (
     ),
     Mutation(
         "two removals of one record do not doubt each other",
-        "engine/plan.py",
-        "plan.borne | self._removed_again:",
+        "engine/overwritten.py",
+        "plan.borne | identities.removed_twice:",
         "plan.borne:",
     ),
     Mutation(
         "invalid rows bear no identity",
         "engine/plan.py",
-        "        self._bearers.extend(hash(handle) for handle in item.handles[:1])\n\n",
+        "        self.identities.refused.extend(hash(handle) for handle in item.handles[:1])\n\n",
         "\n",
     ),
     Mutation(
@@ -288,7 +288,7 @@ MUTATIONS = (
     Mutation(
         "everything counts as changed",
         "engine/compare.py",
-        "    if again is None and pair.before == records.fingerprints:\n",
+        "    if goes_again is None and pair.before == records.fingerprints:\n",
         "    pair = Present(pair.keys, pair.rows, [before and b'?' for before in pair.before])\n"
         "    if not pair.keys:\n",
     ),
@@ -306,13 +306,13 @@ MUTATIONS = (
     ),
     Mutation(
         "the plan hash depends on the row order",
-        "engine/run.py",
+        "engine/plan_hash.py",
         '        total += int.from_bytes(_operation_digest(operation), "big")',
         '        total = total * 3 + int.from_bytes(_operation_digest(operation), "big")',
     ),
     Mutation(
         "the forecast ignores batch_size",
-        "engine/run.py",
+        "engine/forecast.py",
         "math.ceil(operations / min(batch_size, call.max_items))",
         "math.ceil(operations / call.max_items)",
     ),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_iterable.engine.deliver import PROBES
+from airflow_provider_iterable.engine.broken import PROBES
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.operators import base
 from tests.operators.test_doubt import STORES, WRITES, Scene, scene  # noqa: F401 (a fixture)
