@@ -10,7 +10,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo ui dev test test-quick test-2.11 test-lowest lint fix types contracts check bench build clean
+.PHONY: help demo ui dev test test-quick test-2.11 test-lowest lint fix types contracts check bench tlds build clean
 
 VENV ?= .venv
 VENV_2_11 ?= .venv-2.11
@@ -21,6 +21,7 @@ UV ?= uv
 PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 2
 DEMO_ARGS ?=
+TLDS_URL ?= https://data.iana.org/TLD/tlds-alpha-by-domain.txt
 BENCH_ARGS ?=
 
 # Airflow imports about a thousand modules; compiled once, a command starts three to four seconds sooner.
@@ -131,6 +132,16 @@ bench: $(VENV_BENCH)/.installed ## measure each sync, against bare requests, bar
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.lists
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.audit
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.warehouse
+
+# The first line says which version of whose list it is; one name a line shows what has come and gone.
+tlds_file = $(wildcard $(addprefix airflow_provider_iterable/sandbox/,tlds.txt */tlds.txt))
+tlds: ## replace the top-level domains that the sandbox knows by IANA's of today (needs the internet)
+	@new=$$(mktemp) && trap 'rm -f "$$new"' EXIT && curl -fsSL -o "$$new" '$(TLDS_URL)' && \
+	head -n 1 "$$new" | grep -q '^# Version' && [ $$(wc -l < "$$new") -gt 1000 ] || \
+	  { echo "$(TLDS_URL) gave no list of top-level domains." >&2; exit 1; }; \
+	{ echo "# IANA's list ($(TLDS_URL)): $$(head -n 1 "$$new" | cut -c 3-)"; \
+	  tail -n +2 "$$new" | tr A-Z a-z; } > $(tlds_file)
+	@head -n 1 $(tlds_file)
 
 build: $(dev_stamp) ## sdist and wheel in dist/
 	$(call install,$(VENV),build)

@@ -9,6 +9,7 @@ Identifiers (in paths) and the key stay inside.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ import requests
 from msgspec import Struct
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.util.retry import Retry
 
 from airflow_provider_iterable import __version__
 from airflow_provider_iterable.api.deadlines import POOLS, Deadlines
@@ -135,7 +137,7 @@ class Client:
         self._on_call = on_call
         self._lock = threading.Lock()
         self._buckets: dict[tuple[str, str], Bucket] = {}
-        _hush_urllib3(self._base_url)
+        silence_urllib3(self._base_url)
 
     def __repr__(self) -> str:
         return f"Client({self.host})"
@@ -176,7 +178,7 @@ class Client:
         """Let no request start from now on; waiting ends at once, answers under way have a few seconds to arrive."""
         self._stopped.set()
 
-    def ask(self, permitted: Callable[[], bool]) -> None:
+    def require(self, permitted: Callable[[], bool]) -> None:
         """Ask before each request, when there is nothing left to wait for; once it is refused, stop."""
         self._permitted = permitted
 
@@ -349,8 +351,9 @@ def _retry_after(status: int, headers: Mapping[str, str], body: bytes) -> float 
     if status < 400:
         return None
     reset = _decoded(body, _Limited) if status == 429 else None
-    said = (reset.params.rateLimitReset if reset and reset.params else None), headers.get("Retry-After")
-    return next((seconds for seconds in map(_seconds, said) if seconds is not None), None)
+    header = headers.get("Retry-After")
+    said = (_seconds(reset.params.rateLimitReset if reset and reset.params else None), _seconds(header), _until(header))
+    return next((seconds for seconds in said if seconds is not None), None)
 
 
 def _seconds(value: Any) -> float | None:
@@ -360,6 +363,19 @@ def _seconds(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return seconds if 0 <= seconds <= LONGEST_HOLD else None
+
+
+def _until(header: str | None) -> float | None:
+    """Read a date as the seconds until then; None when it is over, for clocks differ, or is no date."""
+    try:
+        seconds = _DATES.parse_retry_after(header or "")
+    except (HTTPError, ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds <= LONGEST_HOLD else None
+
+
+_DATES = Retry()
+_DATES.retry_after_max = sys.maxsize  # else urllib3 makes six hours of a whole day, and of any nonsense
 
 
 def _never_connected(error: Exception) -> bool:
@@ -381,21 +397,23 @@ def _decoded(body: bytes, kind: type[T]) -> T | None:
         return None
 
 
-class _Discretion(logging.Filter):
-    """Drops what urllib3 says about our hosts: at DEBUG, and with unreadable headers, it writes whole URLs."""
+class HostFilter(logging.Filter):
+    """Drops what a logger says about some hosts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hosts: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record names none of the hosts."""
         message = record.getMessage()
         return not any(host in message for host in self.hosts)
 
 
-_discretion = _Discretion()
+_host_filter = HostFilter()
 
 
-def _hush_urllib3(base_url: str) -> None:
-    _discretion.hosts.add(urlsplit(base_url).hostname or "")
-    logging.getLogger("urllib3.connectionpool").addFilter(_discretion)
+def silence_urllib3(base_url: str) -> None:
+    """Keep urllib3 from writing about a host: at DEBUG, and with unreadable headers, it writes whole URLs."""
+    _host_filter.hosts.add(urlsplit(base_url).hostname or "")
+    logging.getLogger("urllib3.connectionpool").addFilter(_host_filter)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from airflow_provider_iterable.api.verdicts import (
+from airflow_provider_iterable.api.email_verdicts import (
     judge_address_of,
     judge_before_change,
     judge_bulk_change_email,
+    judge_old_address,
+    judge_update_email,
+)
+from airflow_provider_iterable.api.verdicts import (
     judge_bulk_events,
     judge_bulk_users,
     judge_carts,
@@ -18,14 +22,15 @@ from airflow_provider_iterable.api.verdicts import (
     judge_delete,
     judge_forget,
     judge_lookup,
-    judge_old_address,
     judge_subscribe,
     judge_unforget,
     judge_unsubscribe,
-    judge_update_email,
     judge_update_only,
 )
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Operation, Reply, Request, Verdict
+
+HOSTS: Mapping[str, str] = {"us": "https://api.iterable.com", "eu": "https://api.eu.iterable.com"}
+"""Base URL of each data centre; a key belongs to exactly one."""
 
 BULK_BYTES = 4_000_000
 """Largest body of a bulk request: Iterable documents 4 MB for users; other bulk calls are treated alike."""
@@ -49,28 +54,46 @@ class Endpoint:
     method: str
     template: str
     rate: float
+
+
+@dataclass(frozen=True)
+class BatchEndpoint(Endpoint):
+    """An endpoint that batches of rows are sent to, and how its answers are judged."""
+
     judge: Judge
     max_items: int = 1
     max_bytes: int = BULK_BYTES
 
 
-USERS_BULK_UPDATE = Endpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_users, BULK_ITEMS)
-USERS_BULK_UPDATE_ONLY = Endpoint("POST", "/api/users/bulkUpdate", 5, judge_update_only, BULK_ITEMS)
-USERS_BULK_CHANGE_EMAIL = Endpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_change_email, BULK_ITEMS)
-USERS_UPDATE_EMAIL = Endpoint("POST", "/api/users/updateEmail", 0, judge_update_email)
-USERS_DELETE_BY_EMAIL = Endpoint("DELETE", "/api/users/{email}", 100, judge_delete)
-USERS_DELETE_BY_USER_ID = Endpoint("DELETE", "/api/users/byUserId/{userId}", 100, judge_delete)
-USERS_FORGET = Endpoint("POST", "/api/users/forget", 3, judge_forget)
-USERS_UNFORGET = Endpoint("POST", "/api/users/unforget", 3, judge_unforget)
-USERS_GET_BY_EMAIL = Endpoint("GET", "/api/users/getByEmail", 100, judge_lookup)
-USERS_GET_BY_USER_ID = Endpoint("GET", "/api/users/byUserId", 100, judge_lookup)
-EVENTS_TRACK_BULK = Endpoint("POST", "/api/events/trackBulk", 10, judge_bulk_events, BULK_ITEMS)
-COMMERCE_TRACK_PURCHASE = Endpoint("POST", "/api/commerce/trackPurchase", 0, judge_commerce)
-COMMERCE_UPDATE_CART = Endpoint("POST", "/api/commerce/updateCart", 0, judge_commerce)
-LISTS_SUBSCRIBE = Endpoint("POST", "/api/lists/subscribe", 0, judge_subscribe, BULK_ITEMS)
-LISTS_UNSUBSCRIBE = Endpoint("POST", "/api/lists/unsubscribe", 0, judge_unsubscribe, BULK_ITEMS)
-CATALOG_WRITE_ITEMS = Endpoint("POST", "/api/catalogs/{name}/items", 100, judge_catalog, BULK_ITEMS)
-CATALOG_DELETE_ITEMS = Endpoint("DELETE", "/api/catalogs/{name}/items", 0, judge_catalog, BULK_ITEMS)
+USERS_BULK_UPDATE = BatchEndpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_users, BULK_ITEMS)
+USERS_BULK_UPDATE_ONLY = BatchEndpoint("POST", "/api/users/bulkUpdate", 5, judge_update_only, BULK_ITEMS)
+USERS_BULK_CHANGE_EMAIL = BatchEndpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_change_email, BULK_ITEMS)
+USERS_UPDATE_EMAIL = BatchEndpoint("POST", "/api/users/updateEmail", 0, judge_update_email)
+USERS_DELETE_BY_EMAIL = BatchEndpoint("DELETE", "/api/users/{email}", 100, judge_delete)
+USERS_DELETE_BY_USER_ID = BatchEndpoint("DELETE", "/api/users/byUserId/{userId}", 100, judge_delete)
+USERS_FORGET = BatchEndpoint("POST", "/api/users/forget", 3, judge_forget)
+USERS_UNFORGET = BatchEndpoint("POST", "/api/users/unforget", 3, judge_unforget)
+USERS_GET_BY_EMAIL = BatchEndpoint("GET", "/api/users/getByEmail", 100, judge_lookup)
+USERS_GET_BY_USER_ID = BatchEndpoint("GET", "/api/users/byUserId", 100, judge_lookup)
+EVENTS_TRACK_BULK = BatchEndpoint("POST", "/api/events/trackBulk", 10, judge_bulk_events, BULK_ITEMS)
+COMMERCE_TRACK_PURCHASE = BatchEndpoint("POST", "/api/commerce/trackPurchase", 0, judge_commerce)
+COMMERCE_UPDATE_CART = BatchEndpoint("POST", "/api/commerce/updateCart", 0, judge_commerce)
+LISTS_SUBSCRIBE = BatchEndpoint("POST", "/api/lists/subscribe", 0, judge_subscribe, BULK_ITEMS)
+LISTS_UNSUBSCRIBE = BatchEndpoint("POST", "/api/lists/unsubscribe", 0, judge_unsubscribe, BULK_ITEMS)
+CATALOG_WRITE_ITEMS = BatchEndpoint("POST", "/api/catalogs/{name}/items", 100, judge_catalog, BULK_ITEMS)
+CATALOG_DELETE_ITEMS = BatchEndpoint("DELETE", "/api/catalogs/{name}/items", 0, judge_catalog, BULK_ITEMS)
+
+LOOKED_UP_FIRST = f"is looked up first ({min(USERS_GET_BY_EMAIL.rate, USERS_GET_BY_USER_ID.rate):g} a second)"
+"""What syncs say that do not know whether a user exists."""
+
+# What is asked, or made, before rows go: api/project.py reads the answers.
+CHANNELS_GET = Endpoint("GET", "/api/channels", 100)
+USERS_GET_FIELDS = Endpoint("GET", "/api/users/getFields", 3)
+LISTS_GET = Endpoint("GET", "/api/lists", 0)
+LISTS_CREATE = Endpoint("POST", "/api/lists", 0)
+CATALOG_CREATE = Endpoint("POST", "/api/catalogs/{name}", 0)
+CATALOG_GET_FIELDS = Endpoint("GET", "/api/catalogs/{name}/fieldMappings", 0)
+CATALOG_SET_FIELDS = Endpoint("PUT", "/api/catalogs/{name}/fieldMappings", 0)
 
 
 def bulk_update_users(*, create_new_fields: bool | None = None, update_only: bool = False) -> Call:
@@ -136,7 +159,7 @@ def unforget_user() -> Call:
     return _alone(USERS_UNFORGET)
 
 
-def _alone(endpoint: Endpoint, then: Call | None = None) -> Call:
+def _alone(endpoint: BatchEndpoint, then: Call | None = None) -> Call:
     def wrap(operations: Sequence[Operation]) -> Request:
         return Request(endpoint.method, endpoint.template, endpoint.template, body=operations[0].body)
 
@@ -173,7 +196,7 @@ def delete_items(catalog: str) -> Call:
     return _items(CATALOG_DELETE_ITEMS, catalog, b'{"itemIds":[', b"]}", bytes)
 
 
-def _items(endpoint: Endpoint, catalog: str, head: bytes, tail: bytes, part: Callable[[bytes], bytes]) -> Call:
+def _items(endpoint: BatchEndpoint, catalog: str, head: bytes, tail: bytes, part: Callable[[bytes], bytes]) -> Call:
     path = endpoint.template.replace("{name}", quote(catalog, safe=""))
 
     def wrap(operations: Sequence[Operation]) -> Request:
@@ -219,7 +242,10 @@ def unsubscribe_from_list(target: MailingList) -> Call:
 
 
 def _members(
-    endpoint: Endpoint, judge: Callable[[Batch, Reply, int | None, bool], Verdict], target: MailingList, options: bytes
+    endpoint: BatchEndpoint,
+    judge: Callable[[Batch, Reply, int | None, bool], Verdict],
+    target: MailingList,
+    options: bytes,
 ) -> Call:
     def wrap(operations: Sequence[Operation]) -> Request:
         members = b",".join([operation.body for operation in operations])
@@ -259,7 +285,7 @@ def update_cart() -> Call:
     return replace(_alone(COMMERCE_UPDATE_CART), judge=judge_carts())
 
 
-def _bulk(endpoint: Endpoint, head: bytes, tail: bytes, then: Call | None = None) -> Call:
+def _bulk(endpoint: BatchEndpoint, head: bytes, tail: bytes, then: Call | None = None) -> Call:
     def wrap(operations: Sequence[Operation]) -> Request:
         body = head + b",".join([operation.body for operation in operations]) + tail
         return Request(endpoint.method, endpoint.template, endpoint.template, body=body)
@@ -277,7 +303,7 @@ def _bulk(endpoint: Endpoint, head: bytes, tail: bytes, then: Call | None = None
     )
 
 
-def _single(endpoint: Endpoint, wrap: Callable[[Sequence[Operation]], Request], then: Call | None = None) -> Call:
+def _single(endpoint: BatchEndpoint, wrap: Callable[[Sequence[Operation]], Request], then: Call | None = None) -> Call:
     return Call(
         endpoint.method,
         endpoint.template,

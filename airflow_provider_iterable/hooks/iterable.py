@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-import msgspec
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_iterable.api.client import Client, OnCall, is_loopback
-from airflow_provider_iterable.api.verdicts import in_words, is_missing_catalog, not_enabled, parsed
-from airflow_provider_iterable.engine.vocabulary import Reply, Request
-from airflow_provider_iterable.errors import ConfigurationError, Halted, IterableSyncError, WorthRetrying
-from airflow_provider_iterable.masking import word
+from airflow_provider_iterable.api.endpoints import HOSTS
+from airflow_provider_iterable.api.project import trouble
+from airflow_provider_iterable.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -25,17 +22,6 @@ if TYPE_CHECKING:
 ProjectType = Literal["email", "user_id", "hybrid"]
 DataCenter = Literal["us", "eu"]
 
-HOSTS: dict[DataCenter, str] = {"us": "https://api.iterable.com", "eu": "https://api.eu.iterable.com"}
-"""Base URL of each data centre; a key belongs to exactly one."""
-
-_CHANNELS = Request("GET", "/api/channels", "/api/channels")
-_CHANNELS_RATE = 100
-_FIELDS = Request("GET", "/api/users/getFields", "/api/users/getFields")
-_FIELDS_RATE = 3
-_CATALOG = "/api/catalogs/{name}"
-_CATALOG_FIELDS = "/api/catalogs/{name}/fieldMappings"
-_LISTS = Request("GET", "/api/lists", "/api/lists")
-_TRIES = 5
 _OF_NO_SERVICE = ("iterable", "generic", "")
 """Connection types whose password may be an API key of Iterable: its own, and those that name no service."""
 
@@ -184,149 +170,14 @@ class IterableHook(BaseHook):
         share *= self.rate_share
         return Client(self.host, self.api_key, rate_share=share, on_call=on_call, stopped=stopped)
 
-    def get_channels(self, client: Client, tries: int = _TRIES) -> list[int]:
-        """Return the IDs of the project's message channels; none where the key may not read them.
-
-        :param client: the client to use.
-        :param tries: how often to ask for a usable answer.
-        :raises Halted: when Iterable refuses the API key.
-        :raises WorthRetrying: when there is no usable answer.
-        """
-        reply = client.request(_CHANNELS, _CHANNELS_RATE)
-        for attempt in range(tries - 1):
-            if _failure(reply) is ConfigurationError or isinstance(_member(reply, "channels"), list):
-                break
-            client.pause(2.0**attempt)
-            reply = client.request(_CHANNELS, _CHANNELS_RATE)
-        channels = _member(reply, "channels")
-        if reply.status == 401:
-            raise Halted(
-                f"Iterable refused the API key ({_short(reply)}): {_explain(reply, client.host)} No row was sent."
-            )
-        if _failure(reply) is ConfigurationError:
-            return []
-        if reply.status != 200 or not isinstance(channels, list):
-            raise WorthRetrying(
-                f"GET {_CHANNELS.path} at {client.host} did not return the project's channels: {_short(reply)}. No row "
-                "was sent."
-            )
-        numbers = [each.get("id") for each in channels if isinstance(each, dict)]
-        return sorted(number for number in numbers if isinstance(number, int))
-
-    def get_fields(self, client: Client | None = None) -> dict[str, str]:
-        """Return the project's profile fields and their types, nested ones with dots (3 calls per second).
-
-        :param client: the client to use, so that its pace is kept (default: a new one).
-        :raises Halted: when Iterable refuses the API key, or the endpoint is not there.
-        :raises WorthRetrying: when Iterable does not answer with fields.
-        """
-        if client is None:
-            with self.get_conn() as own:
-                return self.get_fields(own)
-        reply = _call(client, _FIELDS, _FIELDS_RATE)
-        for attempt in range(_TRIES - 1):  # other tasks of the project read them, too
-            if reply.status != 429:
-                break
-            client.pause(2.0**attempt)
-            reply = _call(client, _FIELDS, _FIELDS_RATE)
-        fields = _member(reply, "fields")
-        if reply.status != 200 or not isinstance(fields, dict):
-            raise WorthRetrying(
-                f"GET {_FIELDS.path} at {client.host} did not return the project's fields: {_short(reply)}."
-            )
-        return {name: kind for name, kind in fields.items() if isinstance(kind, str)}
-
-    def get_catalog_types(self, client: Client, catalog: str) -> dict[str, str] | None:
-        """Return the types that fields of a catalog have been given; None when there is no such catalog.
-
-        :raises IterableSyncError: when Iterable does not answer with types.
-        """
-        reply = _ask(client, _about_catalog("GET", _CATALOG_FIELDS, catalog))
-        if is_missing_catalog(reply):
-            return None
-        params = _member(reply, "params")  # seen there; documented at the top
-        defined = params.get("definedMappings") if isinstance(params, dict) else _member(reply, "definedMappings")
-        if reply.status != 200 or not isinstance(defined, dict):
-            raise _failure(reply)(
-                f"GET {_CATALOG_FIELDS} at {client.host} did not return the fields of catalog {catalog}: "
-                f"{_short(reply)}. Nothing was sent."
-            )
-        return {name: kind for name, kind in defined.items() if isinstance(kind, str)}
-
-    def create_catalog(self, client: Client, catalog: str) -> str:
-        """Create a catalog; return what the answer was if it does not say so, which proves nothing.
-
-        :raises Halted: when Iterable refuses the API key.
-        """
-        reply = _call(client, _about_catalog("POST", _CATALOG, catalog))
-        return "" if _done(reply) else _short(reply)
-
-    def set_catalog_types(self, client: Client, catalog: str, types: Mapping[str, str]) -> bool:
-        """Give fields of a catalog their types, for ever; False when there was no usable answer.
-
-        :raises ConfigurationError: when Iterable refuses.
-        """
-        updates = [{"fieldName": name, "fieldType": kind} for name, kind in types.items()]
-        body = msgspec.json.encode({"mappingsUpdates": updates})
-        reply = _call(client, _about_catalog("PUT", _CATALOG_FIELDS, catalog, body))
-        if _failure(reply) is ConfigurationError:
-            raise ConfigurationError(
-                f"Iterable refused the types of {', '.join(types)} in catalog {catalog} ({_short(reply)}). No item was "
-                "sent. Compare field_types with the catalog's fields at Iterable, of which there may be about 350."
-            )
-        return _done(reply)
-
-    def get_lists(self, client: Client, name: str) -> list[int]:
-        """Return the IDs of the static lists of a name, of which there should be one at most.
-
-        :raises ConfigurationError: when only lists of other types have the name, which take no members.
-        :raises IterableSyncError: when Iterable does not answer with lists.
-        """
-        reply = _ask(client, _LISTS)
-        lists = _member(reply, "lists")
-        if reply.status != 200 or not isinstance(lists, list):
-            raise _failure(reply)(
-                f"GET {_LISTS.path} at {client.host} did not return the project's lists: {_short(reply)}. "
-                "Nothing was sent."
-            )
-        found = [each for each in lists if isinstance(each, dict) and str(each.get("name")).strip() == name.strip()]
-        static = [each for each in found if each.get("listType") in ("Standard", None)]
-        if found and not static:
-            kinds = ", ".join(f"{each.get('id')} ({each.get('listType')})" for each in found)
-            raise ConfigurationError(
-                f"The list {name!r} is no static list, so it takes no members: {kinds}. Nothing was sent. Set another "
-                "list_name, or list_id."
-            )
-        return sorted(each["id"] for each in static if isinstance(each.get("id"), int))
-
-    def create_list(self, client: Client, name: str, description: str | None = None) -> int | None:
-        """Create a static list and return its ID; None when it is not known whether that was done.
-
-        :raises IterableSyncError: when Iterable refuses.
-        """
-        body = {"name": name} if description is None else {"name": name, "description": description}
-        request = Request("POST", _LISTS.path, _LISTS.template, body=msgspec.json.encode(body))
-        reply = _call(client, request)
-        for attempt in range(_TRIES - 1):
-            if reply.status != 429:
-                break
-            client.pause(2.0**attempt)
-            reply = _call(client, request)
-        number = _member(reply, "listId")
-        if reply.status == 200 and isinstance(number, int):
-            return number
-        if reply.status == 429 or _failure(reply) is ConfigurationError:
-            raise _failure(reply)(f"Iterable did not create the list {name!r}: {_short(reply)}. Nothing was sent.")
-        return None
-
     def test_connection(self) -> tuple[bool, str]:
         """Call ``GET /api/channels`` and say what came of it, in words a person can act on."""
         try:
             with self.get_conn() as client:
-                reply = client.request(_CHANNELS, _CHANNELS_RATE)
-                if reply.status == 200 and _member(reply, "channels") is not None:
+                wrong = trouble(client)
+                if wrong is None:
                     return True, f"Connected to {client.host}. {self._advice()}".strip()
-                return False, _explain(reply, client.host)
+                return False, wrong
         except ConfigurationError as error:
             return False, str(error)
 
@@ -418,101 +269,3 @@ def _base_url(host: str, schema: str | None, port: int | None) -> str:
         raise ValueError
     added = f":{port}" if port and own_port is None else ""
     return f"{url.scheme}://{url.netloc}{added}{url.path}".rstrip("/")
-
-
-def _about_catalog(method: str, template: str, catalog: str, body: bytes | None = None) -> Request:
-    return Request(method, template.replace("{name}", quote(catalog, safe="")), template, body=body)
-
-
-def _call(client: Client, request: Request, rate: float = 0) -> Reply:
-    """Send a request; what is wrong with the key or the endpoint ends the run here, before a row is sent.
-
-    :raises Halted: Iterable refuses the API key, or the endpoint is not there
-    """
-    reply = client.request(request, rate)
-    hopeless = in_words(request.method, request.template, reply)
-    if hopeless is not None:
-        raise Halted(f"{hopeless} No row was sent.")
-    return reply
-
-
-def _ask(client: Client, request: Request) -> Reply:
-    """Send a request that changes nothing until there is a usable answer, or it was sent often enough."""
-    reply = _call(client, request)
-    for attempt in range(_TRIES - 1):
-        if _failure(reply) is ConfigurationError or (reply.status == 200 and parsed(reply)):
-            break
-        client.pause(2.0**attempt)
-        reply = _call(client, request)
-    return reply
-
-
-def _done(reply: Reply) -> bool:
-    """Tell whether a call that changes something says that it did; a page in HTML, or half an answer, does not."""
-    return 200 <= reply.status < 300 and (bool(parsed(reply)) or not reply.body.strip())
-
-
-def _failure(reply: Reply) -> type[IterableSyncError]:
-    """Return what an answer that is no success is raised as: what a retry could mend, or what it could not."""
-    hopeless = 300 <= reply.status < 500 and reply.status not in (408, 429)
-    return ConfigurationError if hopeless else WorthRetrying
-
-
-def _member(reply: Reply, name: str) -> Any:
-    """Read one member of a JSON object; None when the body is no such thing."""
-    try:
-        body = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return body.get(name) if isinstance(body, dict) else None
-
-
-def _short(reply: Reply) -> str:
-    if reply.status == 0:
-        return f"no answer ({reply.error})"
-    return f"{reply.status} {word(_member(reply, 'code'))}".rstrip()
-
-
-def _explain(reply: Reply, host: str) -> str:
-    """Say why a test call failed; Iterable's own text is left out, for it may echo what was sent."""
-    match reply.status:
-        case 0:
-            return f"{host} cannot be reached: {_UNREACHABLE.get(reply.error, reply.error)}."
-        case 401 | 403 if reply.status == 403 or _lacks_privileges(reply):
-            return (
-                f"{host} knows the API key, but it is disabled or lacks privileges. Use an enabled server-side key of "
-                "the project; syncs need one that may write."
-            )
-        case 401:
-            return (
-                f"{host} does not know the API key. Check the key, and check the data centre too: a key belongs to one "
-                f"of {' (us) or '.join(HOSTS.values())} (eu), and fails at the other."
-            )
-        case 429:
-            return f"{host} answers, but is limiting this project's requests right now; test again in a minute."
-        case 404 if not_enabled(reply):
-            return (
-                f"{host} is Iterable's API and knows the key, but Iterable has not enabled {_CHANNELS.method} "
-                f"{_CHANNELS.path} for this project: ask Iterable to enable it."
-            )
-        case status if status >= 500:
-            return f"{host} answers with an error of its own ({_short(reply)}); test again in a few minutes."
-    what = "a web page" if reply.body.lstrip().startswith(b"<") else "something else"
-    return (
-        f"{host} is not Iterable's API: it answers with {what} (status {reply.status}). Check the connection's host, "
-        "and whether a proxy stands in between."
-    )
-
-
-def _lacks_privileges(reply: Reply) -> bool:
-    params, message = _member(reply, "params"), str(_member(reply, "msg"))
-    return "privileges" in message or (isinstance(params, dict) and "apiKeyIdentifier" in params)
-
-
-_UNREACHABLE = {
-    "ConnectionError": "the name does not resolve, nothing listens there, or a firewall is in the way",
-    "ConnectTimeout": "connecting took too long; a firewall may be in the way",
-    "ReadTimeout": "it accepted the connection and did not answer in time",
-    "SSLError": "the encrypted connection failed; check the certificate, or whether the host speaks https at all",
-    "ProxyError": "the proxy named in the worker's environment refused or failed",
-}

@@ -8,13 +8,11 @@ import logging
 import re
 import socket
 import threading
-import time
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -24,20 +22,16 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.guards import Guards
-from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
-from airflow_provider_iterable.engine.run import Options, run
-from airflow_provider_iterable.engine.tries import Patience
-from airflow_provider_iterable.engine.vocabulary import Send
+from airflow_provider_iterable.engine.run import Options
 from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Column, Constant, Fields, Json, Nulls
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.operators import left_out as fields_left_out
 from airflow_provider_iterable.operators.failures import unforeseen
+from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.parameters import (
     AS_IT_IS,
     BATCH_SIZE,
@@ -65,24 +59,22 @@ from airflow_provider_iterable.operators.parameters import (
     rendered,
 )
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, NEEDS_TABLES, Partial, name_of, names_of
-from airflow_provider_iterable.operators.project import note_channels, recognise
+from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.operators.summary import CallCounts, summary
+from airflow_provider_iterable.runs.audit import Audit
+from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.runs.runner import Job, carry_out
 from airflow_provider_iterable.sql.hook import sql_hook
 from airflow_provider_iterable.sql.model import Model, select_all
 from airflow_provider_iterable.state import TableState, XComState
-from airflow_provider_iterable.state.audit import Audit
-from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
-from airflow_provider_iterable.state.scope import RESYNC_NOTE, Holder, Part, Scope, Session, Store
+from airflow_provider_iterable.state.scope import Holder, Part, Scope, Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_iterable.state.lease import Lease
 
 log = logger(__name__)
-
-RESENT: Mapping[Resync, str | None] = {"full": 'resync="full" sends every row again', "baseline": None}
 
 REPORT_KEY = "iterable_report"
 """XCom key under which a failed run leaves its report."""
@@ -147,6 +139,7 @@ class IterableModelOperator(BaseOperator):
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "parameters": "json"}
+    __signature__ = FullSignature()
     ui_color = "#f0e6ff"
     sync_type: ClassVar[str] = ""
     changes_requests: ClassVar[tuple[str, ...]] = ()
@@ -216,7 +209,7 @@ class IterableModelOperator(BaseOperator):
         commit_batches: int | None = None,
         spool_dir: str | None = None,
         iterable_conn_id: str = IterableHook.default_conn_name,
-        **kwargs: Any,
+        **kwargs: Unpack[TaskKeywords],
     ) -> None:
         if partition is None:
             kwargs.setdefault("max_active_tis_per_dag", 1)
@@ -242,18 +235,6 @@ class IterableModelOperator(BaseOperator):
             self.inlets = [*(self.inlets or []), self.asset]
             self.outlets = [*(self.outlets or []), self.asset]
         self._stop: threading.Event | None = None
-        self._session: Session | None = None
-        self._audit: Audit | None = None
-        self._types: dict[str, str] | None = None
-
-    def _batches(self, session: Session) -> int:
-        """Return how many batches are committed together, and say so where the store decides."""
-        if self.commit_batches is not None:
-            return self.commit_batches
-        batches: int = getattr(session, "commit_batches", 1)
-        if batches > 1:
-            log.info("The state is committed every %d batches: a transaction takes long there.", batches)
-        return batches
 
     def _check_literals(self) -> None:
         """Read what is no template; what is one is remembered as such, and read when it is rendered."""
@@ -316,14 +297,14 @@ class IterableModelOperator(BaseOperator):
         return None
 
     @abstractmethod
-    def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
-        """Return the sync type bound to the model's columns."""
+    def kind(self, hook: IterableHook) -> Kind:
+        """Return what this kind of sync does its own way, for one run."""
 
     @abstractmethod
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return what the state is about, to be compared with what it was about before."""
 
-    def guards(self) -> Guards:
+    def guards(self, hook: IterableHook) -> Guards:
         """Return what must not happen unasked."""
         return Guards(allow_empty=self.allow_empty, max_removed=self.max_removed)
 
@@ -333,10 +314,9 @@ class IterableModelOperator(BaseOperator):
         wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
         report.identifying = self.identifying()
-        audit = self._audit = self._auditing(context, report)
+        audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
         stop = self._stop = threading.Event()
-        self._types = None
         try:
             with audit:
                 if wrong is not None:
@@ -346,7 +326,7 @@ class IterableModelOperator(BaseOperator):
                 report.destination = self.destination(hook)
                 report.resync = self._checked_resync(hook)
                 with hook.get_conn(on_call=calls.note, share=1 / self._at_once(part), stopped=stop) as client:
-                    self._run(context, hook, client, report)
+                    carry_out(self._job(context, hook, report), hook, client, report, audit, stop)
         except BaseException as error:
             report.requests = calls.counts
             self._leave(context, report, error)
@@ -380,65 +360,21 @@ class IterableModelOperator(BaseOperator):
         if self._stop is not None:
             self._stop.set()
 
-    def _run(self, context: Context, hook: IterableHook, client: Client, report: Report) -> None:
-        started, harm = time.monotonic(), self.cannot_resend(hook)
+    def _job(self, context: Context, hook: IterableHook, report: Report) -> Job:
+        """Return what the run is to do."""
         model = self._model()
-        # The state before the model: under the read lock of an open query, SQLite creates no tables.
         scope = replace(self._scope(context, report), model=model)
-        session = self._session = self._open_state(scope, hook)
-        assert self._audit is not None
-        lease, left_out = session.lease, None
-        client.ask(self._permitting(lease))
-        try:
-            self._audit.begin(session.recall)
-            project = recognise(hook, client, session, report)
-            report.resend_reason = RESENT.get(report.resync, session.resend_reason)
-            if report.resend_reason:
-                log.info("Sync %s: %s.", self.sync_id, report.resend_reason)
-            with model:
-                sync = self.build_sync(hook, model.columns)
-                distrust = _distrusting(session, report)
-                left_out = fields_left_out.left_out_of(sync, session, report.resync == "baseline" or bool(distrust))
-                if left_out is not None and report.resync == "changes":
-                    dry, approved = self.dry_run, self.approved_plan is not None
-                    look_for = partial(self._there, hook, client)
-                    fields_left_out.look(left_out, sync, look_for, harm, dry=dry, approved=approved)
-                report.seconds["open"] = time.monotonic() - started
-                options = Options(
-                    guards=self.guards(),
-                    patience=Patience(commit_batches=self._batches(session)),
-                    batch_size=self.batch_size,
-                    max_rejected=self.max_rejected,
-                    dry_run=self.dry_run,
-                    approved_plan=self.approved_plan,
-                    about=self._about(hook, scope, session, project),
-                    spool_dir=self.spool_dir,
-                    check=session.check,
-                    observe=self._audit.observe,
-                    prepare=self._preparing(hook, client, session, sync, report),
-                    stop=self._stop,
-                    resync=report.resync,
-                    distrust=distrust,
-                    left_out=left_out,
-                )
-                run(sync, model.chunks, session, self._sender(client), report, options)
-            if not self.dry_run:
-                if report.resync == "full":
-                    session.note(RESYNC_NOTE, "")
-                session.finish(delivered=True)
-            elif lease is not None and lease.failure is not None:
-                raise lease.failure  # the plan would be beside another run
-        except IterableSyncError as error:
-            failure = None if lease is None else lease.failure
-            if failure is not None and not isinstance(error, type(failure)):
-                report.status = "failed"
-                raise failure from None  # whatever it led to, it comes first
-            raise
-        finally:
-            fields_left_out.tell(left_out, report, self.outlook(), harm)
-            # Who compares is known by now, and whether anything was remembered.
-            report.resend_reason = RESENT.get(report.resync, session.resend_reason or report.resend_reason)
-            session.close()
+        options = Options(
+            guards=self.guards(hook),
+            batch_size=self.batch_size,
+            max_rejected=self.max_rejected,
+            dry_run=self.dry_run,
+            approved_plan=self.approved_plan,
+            about=self._about(hook, report.destination),
+            spool_dir=self.spool_dir,
+        )
+        kind, harm = self.kind(hook), self.cannot_resend(hook)
+        return Job(kind, self.state, scope, model, options, self.commit_batches, harm)
 
     def _auditing(self, context: Context, report: Report) -> Audit:
         """Return the run's account in the audit tables, which there are beside a state in tables only."""
@@ -514,76 +450,14 @@ class IterableModelOperator(BaseOperator):
             )
         return cast("Resync", self.resync)
 
-    def _about(self, hook: IterableHook, scope: Scope, session: Session, project: Project) -> dict[str, str]:
-        """Return what the hash of a plan covers beside rows: where it leads, how, and from which state."""
-        where = {name: str(value) for name, value in scope.destination.items()}
+    def _about(self, hook: IterableHook, destination: Mapping[str, Any]) -> dict[str, str]:
+        """Return what the hash of a plan covers of where it leads, and how."""
+        where = {name: str(value) for name, value in destination.items()}
         host, match = where.pop("host"), where.pop("match", "")
         how = {name: getattr(self, name) for name in ("check_types", *self.changes_requests)}
         how |= {"project_type": hook.project_type, "update_only": hook.update_only}
-        notes = {name: note for name, note in session.notes.items() if note and name != PROJECT_NOTE}
-        return {
-            "host": host,
-            "project": project.identity,
-            "target": _told(where),
-            "match": match,
-            "options": _told({name: value for name, value in how.items() if value is not None}),
-            "state": json.dumps([scope.sync_id, sorted(notes.items())]),
-        }
-
-    def _open_state(self, scope: Scope, hook: IterableHook) -> Session:
-        """Open the state for one run."""
-        return self.state.open(scope)
-
-    def _sender(self, client: Client) -> Send:
-        """Return what performs the requests."""
-        return client.send
-
-    def _preparing(
-        self, hook: IterableHook, client: Client, session: Session, sync: Sync, report: Report
-    ) -> Callable[[], None]:
-        """Return what happens once before the first operation is sent, for each type of sync."""
-        prepare = self._prepare(hook, client, sync)
-
-        def prepared() -> None:
-            note_channels(hook, client, session, report.name)
-            if prepare is not None:
-                prepare()
-
-        return prepared
-
-    def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
-        """Return what happens once before the first operation is sent."""
-        return None
-
-    def outlook(self) -> str:
-        """Return how the sync learns that Iterable has fields that it left out, and what can be done about them."""
-        return ""
-
-    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
-        """Return those of some fields that Iterable has by now, as far as it tells."""
-        return ()
-
-    def _profile_fields(self, hook: IterableHook, client: Client) -> dict[str, str]:
-        """Return the types of Iterable's profile fields, read once in a run.
-
-        :raises IterableSyncError: Iterable did not answer with fields
-        """
-        if self._types is None:
-            self._types = hook.get_fields(client)
-        return self._types
-
-    def _having(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
-        """Return those of some profile fields that Iterable has by now; none where it does not tell.
-
-        :raises CannotRetry: it refused the key
-        """
-        try:
-            return fields_left_out.having(self._profile_fields(hook, client), fields)
-        except CannotRetry:
-            raise
-        except IterableSyncError as error:
-            log.warning("It is not known whether Iterable has the fields that it left out by now: %s", error)
-            return ()
+        given = {name: value for name, value in how.items() if value is not None}
+        return {"host": host, "target": _joined(where), "match": match, "options": _joined(given)}
 
     def _model(self) -> Model:
         sql = self.sql if self.table is None else select_all(self.table)
@@ -619,19 +493,6 @@ class IterableModelOperator(BaseOperator):
             label=f"task {self.dag_id}.{self.task_id}{which}, run {run_id}, try {number}, on {socket.gethostname()}",
         )
 
-    def _permitting(self, lease: Lease | None) -> Callable[[], bool]:
-        """Return what tells whether a request may start, and ends the delivery when none may."""
-        stop = self._stop
-        assert stop is not None
-
-        def permitted() -> bool:
-            if not stop.is_set() and (lease is None or lease.permits(stop.wait)):
-                return True
-            stop.set()
-            return False
-
-        return permitted
-
     def _tell(self, report: Report) -> None:
         lines = summary(report)
         log.log(logging.WARNING if report.reasons or report.left_out else logging.INFO, "%s", "\n".join(lines))
@@ -643,18 +504,8 @@ class IterableModelOperator(BaseOperator):
         return [number for number, column in enumerate(self.primary_key) if column.lower() in people]
 
 
-def _told(values: Mapping[str, Any]) -> str:
+def _joined(values: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name}={json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value}"
         for name, value in values.items()
     )
-
-
-def _distrusting(session: Session, report: Report) -> Callable[[], None] | None:
-    """Return what voids the state, unless an earlier try of this run did so: it goes on where that one stopped."""
-    if report.resync != "full":
-        return None
-    if session.notes.get(RESYNC_NOTE) == report.run_id:
-        log.info("Sync %s: the full resync of an earlier try goes on.", report.sync_id)
-        return None
-    return lambda: session.void(RESYNC_NOTE, report.run_id)

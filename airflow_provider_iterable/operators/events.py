@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from zoneinfo import ZoneInfo
 
-from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.guards import Guards
-from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.errors import WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields, Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.keywords import ModelKeywords
 from airflow_provider_iterable.operators.parameters import (
     FIELDS,
     FLAG,
@@ -26,6 +25,8 @@ from airflow_provider_iterable.operators.parameters import (
     Form,
     choice,
 )
+from airflow_provider_iterable.runs.events import EventRun
+from airflow_provider_iterable.runs.run import Kind
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.syncs.events import EventOptions, Events, EventType, check
 from airflow_provider_iterable.syncs.identity import Match, matching
@@ -107,7 +108,7 @@ class IterableEventOperator(IterableModelOperator):
         derive_ids: bool = True,
         retry_unsafe: bool = False,
         create_new_fields: bool | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[ModelKeywords],
     ) -> None:
         self.event_type: EventType = event_type
         self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
@@ -149,28 +150,30 @@ class IterableEventOperator(IterableModelOperator):
         """Return host, sync type, event type and matching identifier."""
         return {"host": hook.host, "type": "events", "event_type": self.event_type, "match": self._match(hook)}
 
-    def guards(self) -> Guards:
+    def guards(self, hook: IterableHook) -> Guards:
         """Return no guards: a row that is not there costs nothing."""
         return Guards(allow_empty=True, max_removed=None)
 
-    def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
-        """Return the event sync bound to the model's columns."""
-        options, match, zone = self._options(), self._match(hook), ZoneInfo(self.timezone)
-        mapped = {} if self.event_type == "cart" else self.fields
-        events = Events(
-            options,
+    def kind(self, hook: IterableHook) -> Kind:
+        """Return the event sync for one run."""
+        match, zone = self._match(hook), ZoneInfo(self.timezone)
+        bind = partial(
+            Events,
+            self._options(),
             sync_id=self.sync_id,
             primary_key=self.primary_key,
             match=match,
             identifier_column=(self.email_column if match == "email" else self.user_id_column) or "",
             project_type=hook.project_type,
-            mapper=Mapper(mapped, self.nulls, zone, self._used()),
+            mapper=Mapper({} if self.event_type == "cart" else self.fields, self.nulls, zone, self._used()),
             user_mapper=Mapper(self.user_fields or {}, self.nulls, zone),
-            columns=columns,
             zone=zone,
         )
-        log.info("Users are matched by %s; way: %s.", match, events.way)
-        return events
+        return EventRun(
+            lambda columns: bind(columns=columns),
+            creates_fields=bool(self.create_new_fields),
+            check_types=bool(self.check_types and self.user_fields),
+        )
 
     def _scope(self, context: Context, report: Report) -> Scope:
         scope = super()._scope(context, report)
@@ -189,28 +192,3 @@ class IterableEventOperator(IterableModelOperator):
         ]
         named = {*self.primary_key, *self._options().columns, *riding, self.email_column, self.user_id_column}
         return frozenset(name for name in named if name is not None)
-
-    def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
-        if not self.check_types or not self.user_fields or not isinstance(sync, Events):
-            return None
-        events = sync
-
-        def learn() -> None:
-            try:
-                events.learn_types(self._profile_fields(hook, client))
-            except WorthRetrying as error:
-                log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
-
-        return learn
-
-    def outlook(self) -> str:
-        """Return how the sync learns of fields that Iterable left out, and what can be done."""
-        return (
-            "Which fields events have is not to be asked: once an answer about newer events shows that they are there, "
-            "the next run sends the rows that carry them again. create_new_fields=True has them created by the next "
-            "run; a field that is not wanted there is left out of fields."
-        )
-
-    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
-        """Return all fields, if Iterable is to create them: of events it tells none."""
-        return fields if self.create_new_fields else ()

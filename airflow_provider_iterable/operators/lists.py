@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 from zoneinfo import ZoneInfo
 
-from airflow_provider_iterable.api.client import Client
-from airflow_provider_iterable.api.endpoints import MailingList
-from airflow_provider_iterable.engine.protocols import Sync
-from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
+from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.keywords import RowKeywords
 from airflow_provider_iterable.operators.parameters import (
     COLUMNS,
     DESCRIPTION,
@@ -26,10 +23,10 @@ from airflow_provider_iterable.operators.parameters import (
     Form,
     choice,
 )
-from airflow_provider_iterable.state.scope import Header, Session
-from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.runs.lists import ListChoice, ListRun
+from airflow_provider_iterable.runs.run import Kind
 from airflow_provider_iterable.syncs.identity import Match, matching
-from airflow_provider_iterable.syncs.lists import ListOptions, Lists
+from airflow_provider_iterable.syncs.lists import ListOptions
 
 clock: Callable[[], float] = time.time
 
@@ -37,8 +34,8 @@ log = logger(__name__)
 
 FRESH_SECONDS = 300.0
 """How long a list that was just made may refuse members before it counts as gone."""
-LOOKS = (1.0, 2.0, 4.0)
-"""Waits, in seconds, before each look for a list that may have been made by a request without an answer."""
+LOOKS = 3
+"""How often a list is looked for that may have been made by a request without an answer."""
 NUMBER, MADE, SHARED = "list_id", "list_created", "shared_list"
 """Notes: the list's ID, when the sync made it, and whether other syncs may use it too."""
 
@@ -101,7 +98,7 @@ class IterableListOperator(IterableModelOperator):
         update_existing_users_only: bool = False,
         shared_list: bool = False,
         salvage: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[RowKeywords],
     ) -> None:
         self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
         self.list_id, self.list_name, self.list_description = list_id, list_name, list_description
@@ -132,17 +129,8 @@ class IterableListOperator(IterableModelOperator):
         chosen: int | str = self.name_of_list() if self.list_id is None else self.list_id
         return {"host": hook.host, "type": "lists", "list": chosen, "match": self._match(hook)}
 
-    @property
-    def _remembered(self) -> Session:
-        assert self._session is not None
-        return self._session
-
-    def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
-        """Return the list sync bound to the model's columns; a list that is known already is looked at here."""
-        noted = self._remembered.notes.get(NUMBER)
-        target = MailingList(self.list_id or (int(noted) if noted else None))
-        if target.number is not None:
-            self._refuse_to_share(hook, target.number)
+    def kind(self, hook: IterableHook) -> Kind:
+        """Return the list sync for one run."""
         options = ListOptions(
             match=self._match(hook),
             primary_key=self.primary_key,
@@ -152,113 +140,10 @@ class IterableListOperator(IterableModelOperator):
             existing_only=self.update_existing_users_only,
             salvage=self.salvage,
         )
-        members = Lists(options, Mapper(self.fields or {}, self.nulls, ZoneInfo(self.timezone)), columns, target)
-        log.info("Members are matched by %s; way: %s.", options.match, members.way)
-        return members
-
-    def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
-        assert isinstance(sync, Lists)
-        members = sync
-
-        def prepare() -> None:
-            target, session = members.target, self._remembered
-            # Of several partitions, one creates the list.
-            with session.alone() if isinstance(session, TableSession) else nullcontext():
-                if target.number is None:
-                    target.number = self._known_to_siblings() or self._find_or_create(hook, client)
-                self._remember(target)
-            if self.check_types and self.fields:
-                try:
-                    members.learn_types(self._profile_fields(hook, client))
-                except WorthRetrying as error:
-                    log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
-
-        return prepare
-
-    def _known_to_siblings(self) -> int | None:
-        """Return the ID of the list that another partition of the sync has found or made."""
-        session = self._remembered
-        for header in session.siblings() if isinstance(session, TableSession) else ():
-            if NUMBER in header.notes:
-                if MADE in header.notes:
-                    session.note(MADE, header.notes[MADE])
-                return int(header.notes[NUMBER])
-        return None
-
-    def _find_or_create(self, hook: IterableHook, client: Client) -> int:
-        """Return the ID of the list of that name. It is looked for before each creation, so that none is a twin."""
-        name = self.name_of_list()
-        found = self._look_up(hook, client, name)
-        if found is not None:
-            log.info("The list %r has the ID %d.", name, found)
-            return found
-        made = hook.create_list(client, name, self.list_description)
-        for seconds in LOOKS if made is None else ():
-            client.pause(seconds)
-            made = self._look_up(hook, client, name)
-            if made is not None:
-                break
-        if made is None:
-            raise WorthRetrying(
-                f"Iterable gave no usable answer to the creation of the list {name!r}, and does not show it yet. No "
-                "member was sent. The next try looks for it once more before it creates it."
-            )
-        self._remembered.note(MADE, str(clock()))
-        log.info("The list %r was created with the ID %d.", name, made)
-        return made
-
-    def _look_up(self, hook: IterableHook, client: Client, name: str) -> int | None:
-        found = hook.get_lists(client, name)
-        if len(found) > 1:
-            raise ConfigurationError(
-                f"Several lists have the name {name!r}: {', '.join(map(str, found))}. No member was sent. Set list_id "
-                "to the one that is meant, or delete or rename the others at Iterable."
-            )
-        if found:
-            self._refuse_to_share(hook, found[0])
-        return found[0] if found else None
-
-    def _remember(self, target: MailingList) -> None:
-        session = self._remembered
-        if self.list_id is None and NUMBER not in session.notes:
-            session.note(NUMBER, str(target.number))
-        if self.shared_list is not (session.notes.get(SHARED) == "true"):
-            session.note(SHARED, "true" if self.shared_list else "false")
-        if MADE in session.notes and not session.remembered:
-            until = float(session.notes[MADE]) + FRESH_SECONDS
-            target.fresh = lambda: clock() < until
-
-    def _refuse_to_share(self, hook: IterableHook, number: int) -> None:
-        """Refuse a list that another sync fills: each would unsubscribe members whom the other still wants."""
-        for sync_id, header in {} if self.shared_list else self._remembered.others().items():
-            if _fills(header, hook.host, number) and header.notes.get(SHARED) != "true":
-                raise ConfigurationError(
-                    f"List {number} is filled by the sync {sync_id!r} already: a member who left one model would be "
-                    "unsubscribed in spite of the other. Nothing was sent. Give this sync a list of its own, or set "
-                    f"shared_list=True if that is as it should be. If the sync {sync_id!r} is no more, delete its rows "
-                    "from the state tables."
-                )
-
-    def outlook(self) -> str:
-        """Return how the sync learns of fields that Iterable left out, and what can be done."""
-        return (
-            "Each run looks whether they are there by now, and if so sends the rows that carry them again. A user sync "
-            "with create_new_fields=True creates them; a field that is not wanted there is left out of fields."
-        )
-
-    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
-        """Return those of some fields that Iterable has by now."""
-        return self._having(hook, client, fields)
+        chosen = ListChoice(self.list_id, self.name_of_list(), self.list_description, self.shared_list)
+        mapper = Mapper(self.fields or {}, self.nulls, ZoneInfo(self.timezone))
+        return ListRun(options, chosen, mapper, check_types=bool(self.check_types and self.fields))
 
     def identifying(self) -> Collection[int]:
         """The key is the member's identifier."""
         return (0,)
-
-
-def _fills(header: Header, host: str, number: int) -> bool:
-    """Whether the sync of a header fills a list."""
-    about = header.destination
-    filled = about.get("list")
-    if not isinstance(filled, int):
-        filled = header.notes.get(NUMBER)
-    return about.get("type") == "lists" and about.get("host") == host and str(filled) == str(number)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Unpack
 from zoneinfo import ZoneInfo
 
-from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.guards import Guards
-from airflow_provider_iterable.engine.protocols import Sync
-from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
+from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.keywords import ModelKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, OPTIONAL_FLAG, Form, choice
+from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.runs.users import EmailChangeRun, UserRun
 from airflow_provider_iterable.state import XComState
-from airflow_provider_iterable.syncs.change_email import ChangeEmail, EmailChangeOptions
+from airflow_provider_iterable.syncs.change_email import EmailChangeOptions
 from airflow_provider_iterable.syncs.identity import Match, matching
-from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions, Users
+from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions
 
 log = logger(__name__)
 
@@ -105,14 +106,13 @@ class IterableUserSyncOperator(IterableModelOperator):
         max_deletes: int | str | None = 1000,
         allow_shared_user_id: bool = False,
         salvage: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[ModelKeywords],
     ) -> None:
         self.email_column, self.user_id_column, self.match_by = email_column, user_id_column, match_by
         self.mode, self.on_removed, self.new_email_column = mode, on_removed, new_email_column
         self.merge_nested_objects, self.create_new_fields = merge_nested_objects, create_new_fields
         self.recheck_known_users, self.max_deletes = recheck_known_users, max_deletes
         self.allow_shared_user_id, self.salvage = allow_shared_user_id, salvage
-        self._fires_once = False
         super().__init__(**kwargs)
 
     def _check_parameters(self) -> None:
@@ -149,21 +149,33 @@ class IterableUserSyncOperator(IterableModelOperator):
         once = self.mode == "change_email" and self._match(hook) == "email"
         return 'mode="change_email" matched by email fires once for each key' if once else None
 
-    def guards(self) -> Guards:
+    def guards(self, hook: IterableHook) -> Guards:
         """Return the guards; deletions have one of their own."""
+        fires_once = self.mode == "change_email" and self._match(hook) == "email"
         return Guards(
-            allow_empty=self.allow_empty or self._fires_once,
+            allow_empty=self.allow_empty or fires_once,
             max_removed=self.max_removed,
             max_deletes=self.max_deletes if self.on_removed == "delete" else None,
         )
 
-    def build_sync(self, hook: IterableHook, columns: Sequence[str]) -> Sync:
-        """Return the user sync bound to the model's columns."""
+    def kind(self, hook: IterableHook) -> Kind:
+        """Return the sync of users, or of their email changes, for one run."""
+        match = self._match(hook)
         if self.mode == "change_email":
-            return self._build_change(hook, columns)
+            if match == "email" and isinstance(self.state, XComState):
+                raise ConfigurationError(f'{ONCE}. Use state=TableState() or state=TableState(conn_id="...").')
+            return EmailChangeRun(
+                EmailChangeOptions(
+                    primary_key=self.primary_key,
+                    match=match,
+                    identifier_column=str(self.email_column if match == "email" else self.user_id_column),
+                    new_email_column=str(self.new_email_column),
+                    project_type=hook.project_type,
+                )
+            )
         options = UserOptions(
             primary_key=self.primary_key,
-            match=self._match(hook),
+            match=match,
             email_column=self.email_column,
             user_id_column=self.user_id_column,
             mode=self.mode,
@@ -178,52 +190,4 @@ class IterableUserSyncOperator(IterableModelOperator):
         )
         used = {*self.primary_key, self.email_column, self.user_id_column} - {None}
         mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), frozenset(map(str, used)))
-        users = Users(options, mapper, columns)
-        log.info("Users are matched by %s; way: %s.", options.match, users.way)
-        if hook.project_type is None:
-            log.info(
-                "The connection does not say the project type; with it, both identifiers could be mapped without "
-                "match_by, and updates by user ID may be faster."
-            )
-        return users
-
-    def _build_change(self, hook: IterableHook, columns: Sequence[str]) -> ChangeEmail:
-        match = self._match(hook)
-        self._fires_once = match == "email"
-        if self._fires_once and isinstance(self.state, XComState):
-            raise ConfigurationError(f'{ONCE}. Use state=TableState() or state=TableState(conn_id="...").')
-        options = EmailChangeOptions(
-            primary_key=self.primary_key,
-            match=match,
-            identifier_column=str(self.email_column if match == "email" else self.user_id_column),
-            new_email_column=str(self.new_email_column),
-            project_type=hook.project_type,
-        )
-        sync = ChangeEmail(options, columns)
-        log.info("Users are matched by %s; way: %s.", match, sync.way)
-        return sync
-
-    def _prepare(self, hook: IterableHook, client: Client, sync: Sync) -> Callable[[], None] | None:
-        if not self.check_types or not isinstance(sync, Users):
-            return None
-        users = sync
-
-        def learn() -> None:
-            try:
-                users.learn_types(self._profile_fields(hook, client))
-            except WorthRetrying as error:
-                log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
-
-        return learn
-
-    def outlook(self) -> str:
-        """Return how the sync learns of fields that Iterable left out, and what can be done."""
-        return (
-            "Each run looks whether they are there by now, and if so sends the rows that carry them again. "
-            "create_new_fields=True has them created by the next run; a field that is not wanted there is left out of "
-            "fields."
-        )
-
-    def _there(self, hook: IterableHook, client: Client, fields: Collection[str]) -> Collection[str]:
-        """Return those of some fields that Iterable has by now, or is to create."""
-        return fields if self.create_new_fields else self._having(hook, client, fields)
+        return UserRun(options, mapper, self.check_types)

@@ -6,16 +6,13 @@ in the state tables, where every sync that keeps its state there finds it.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_iterable.api.verdicts import NO_QUOTA, QUOTA_PATIENCE
-from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Send
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
 from airflow_provider_iterable.state.layout import Layout, establish
 from airflow_provider_iterable.state.table import COMMIT_PATIENCE, Tables, TableState
@@ -165,55 +162,6 @@ class _LedgerTables(Tables):
         """Drop attempts that count no more, of whatever project."""
         statement = self._sql("DELETE FROM {ledger} WHERE attempted_at < {p}")
         self._patiently(lambda: self._execute(statement, (before,)))
-
-
-class Quota:
-    """Lets requests pass one at a time, each after it was written down; the rest waits for another run.
-
-    One at a time, because Iterable takes three a second anyway, and so that the first refusal is heeded by all.
-
-    :param ledger: where attempts are written down
-    :param send: performs one request
-    :param stop: set from outside to end the run
-    :param sleep: waits some seconds; by default on ``stop``
-    """
-
-    def __init__(
-        self, ledger: Ledger, send: Send, stop: threading.Event, sleep: Callable[[float], Any] | None = None
-    ) -> None:
-        self._ledger, self._send, self._stop = ledger, send, stop
-        self._sleep = sleep or stop.wait
-        self._lock = threading.Lock()
-        self._exhausted = False
-
-    def allowance(self) -> int:
-        """Return how many requests this run may make, those included for which it will wait a few minutes."""
-        return max(self._ledger.limit - len(self._ledger.attempts(ahead=QUOTA_PATIENCE)), 0)
-
-    def send(self, batch: Batch) -> Reply:
-        """Perform one request, or say that there is no room for it."""
-        with self._lock:
-            admitted = not self._exhausted and not self._stop.is_set() and self._admitted()
-            if self._stop.is_set():
-                return Reply(0, error="Stopped", sent=False)
-            if not admitted:
-                self._exhausted = True
-                return Reply(0, error=NO_QUOTA)
-            reply = self._send(batch)
-            # Somebody else uses the quota too.
-            self._exhausted = reply.status == 429 and (reply.retry_after or 0.0) > QUOTA_PATIENCE
-            return reply
-
-    def _admitted(self) -> bool:
-        waited = 0.0
-        while (wait := self._ledger.admit()) is not None:
-            waited += wait
-            if waited > QUOTA_PATIENCE:
-                return False
-            self._sleep(wait)
-            if self._stop.is_set():
-                return False
-        return True
 
 
 def _moment(seconds: float) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal
@@ -10,25 +10,23 @@ from typing import Any, Literal
 import msgspec
 
 from airflow_provider_iterable.api import endpoints, values
-from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
+from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Changed,
     Entry,
-    Handle,
     Invalid,
     Operation,
     Outcome,
     Recipe,
-    Record,
     Records,
     Removed,
     Row,
 )
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Mapper, position
-from airflow_provider_iterable.syncs import types
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
+from airflow_provider_iterable.syncs.sync import BaseSync
 
 OnRemoved = Literal["keep", "delete"]
 FieldType = Literal["boolean", "date", "geo_location", "long", "double", "object", "string"]
@@ -92,7 +90,7 @@ class CatalogOptions:
         return self.item_id_column or self.primary_key[0]
 
 
-class Catalogs:
+class Catalogs(BaseSync):
     """The catalog sync: a row is an item.
 
     :param options: see :class:`CatalogOptions`
@@ -102,22 +100,17 @@ class Catalogs:
     :raises ConfigurationError: a type is declared for a field that is not mapped
     """
 
-    removals_first = False
-    exclusive = True
-    keeps_leavers = False
-    collapses = False
-
     def __init__(self, options: CatalogOptions, mapper: Mapper, columns: Sequence[str]) -> None:
-        self._options, self._mapper = options, mapper
+        self._mapper = mapper
         self.keys = namer(columns, options.primary_key)
         self._item_id = position(columns, options.id_column)
         mapper.bind(columns)
-        self._fields = {name.partition(".")[0] for name in mapper.names}
-        unknown = sorted(options.field_types.keys() - self._fields)
+        self.typed = {name.partition(".")[0] for name in mapper.names}
+        unknown = sorted(options.field_types.keys() - self.typed)
         if unknown:
             raise ConfigurationError(
                 f"field_types names {', '.join(unknown)}, which the sync does not send. A field that was given a type "
-                f"stays for ever, so nothing was sent. The fields are: {', '.join(sorted(self._fields))}."
+                f"stays for ever, so nothing was sent. The fields are: {', '.join(sorted(self.typed))}."
             )
         only = options.replace_uploaded_fields_only
         self._salt = b"some fields" if only else None
@@ -128,8 +121,7 @@ class Catalogs:
         )
         self._write = endpoints.write_items(options.catalog, replace_uploaded_fields_only=only)
         self._delete = endpoints.delete_items(options.catalog) if options.on_removed == "delete" else None
-        self.checked_fields: list[tuple[str, list[str], str]] = []
-        """Mapped fields with their path and type; learned before the first operation is screened."""
+        self.salvages = options.salvage
 
     def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: each body is an object with one member, the item under its ID."""
@@ -141,26 +133,13 @@ class Catalogs:
         records = chunk.records([{name or "": item} for name, item in zip(names, items, strict=True)], salts)
         return records if max(map(len, records.bodies)) <= MAX_ITEM_BYTES else _without_large(records)
 
-    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
-        """Rows with one key are duplicates, none of which speaks for the others."""
-        return [""] * len(rows)
-
-    def identity(self, ref: str) -> Handle:
-        """Tell which item a remembered entry is about."""
-        kind, value = msgspec.json.decode(ref, type=tuple[str, str])
-        return kind, value
-
     def added(self, change: Added) -> Operation:
         """A new row is written."""
-        return self._write_operation(Kind.ADDED, change.after)
+        return self.write(Kind.ADDED, change.after, self._write)
 
     def changed(self, change: Changed) -> Operation:
         """A changed row is written."""
-        return self._write_operation(Kind.CHANGED, change.after)
-
-    def _write_operation(self, kind: Kind, record: Record) -> Operation:
-        ref = encode(record.handles[0]).decode()
-        return Operation(record.key, kind, self._write, record.body, record.handles, Entry(record.fingerprint, ref))
+        return self.write(Kind.CHANGED, change.after, self._write)
 
     def removed(self, change: Removed) -> Operation:
         """The item of a row that left is kept or deleted."""
@@ -178,47 +157,31 @@ class Catalogs:
         item = self.identity(before.ref)
         return Operation(key, Kind.REMOVED, self._delete, encode(item[1]), (item,), None)
 
+    def fields_of(self, body: Any) -> dict[str, Any]:
+        """Return the item in a body."""
+        item: dict[str, Any]
+        (item,) = body.values()
+        return item
+
     def learn_types(self, found: Mapping[str, str]) -> None:
         """Take the types of the catalog's fields; only those of mapped fields matter.
 
         :param found: field to type, as the catalog's mappings tell
         """
-        self.checked_fields = [
-            (name, name.split("."), values.CATALOG_TYPES.get(kind, kind))
-            for name, kind in found.items()
-            if name.partition(".")[0] in self._fields
-        ]
+        super().learn_types({name: values.CATALOG_TYPES.get(kind, kind) for name, kind in found.items()})
 
     def screen(self, operation: Operation) -> Operation | Outcome:
-        """Compare an item with the catalog's field types: Iterable takes a wrong value, and never finds it again."""
-        if operation.kind is Kind.REMOVED:
-            return operation
-        document = msgspec.json.decode(operation.body)
-        (item,) = document.values()
-        wrong, coerced = types.check(item, self.checked_fields)
-        reason = Reason.TYPE_MISMATCH
-        for name, value in item.items():
+        """Look at each item: Iterable takes a value of the wrong type, and never finds it again."""
+        return operation if operation.kind is Kind.REMOVED else self.inspect(operation)
+
+    def faults(self, fields: dict[str, Any]) -> tuple[dict[str, str], bool, Reason]:
+        """Compare an item with the catalog's field types, and look for names that a catalog does not take."""
+        wrong, converted, reason = super().faults(fields)
+        for name, value in fields.items():
             if type(value) in (dict, list) and _has_period(value):
                 # Of the names inside only that much is told: they may be data.
                 wrong[name], reason = f"field {name}: a name inside it has a period", Reason.INVALID_VALUE
-        if coerced:
-            operation = msgspec.structs.replace(operation, body=encode(document))
-        if not wrong:
-            return operation
-        detail = "; ".join(wrong.values())
-        return self.salvage(operation, wrong, detail) or Outcome(
-            operation.key, operation.kind, Fate.REJECTED, reason, detail, operation
-        )
-
-    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
-        """Return the operation without some fields; ``None`` when the sync is not to send incomplete items."""
-        if not self._options.salvage:
-            return None
-        document = msgspec.json.decode(operation.body)
-        for item in document.values():
-            types.drop(item, fields)
-        told = "; ".join(part for part in (operation.partial, detail) if part)
-        return msgspec.structs.replace(operation, body=encode(document), partial=told)
+        return wrong, converted, reason
 
 
 def _without_large(records: Records) -> Records:

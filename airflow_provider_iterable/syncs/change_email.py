@@ -14,20 +14,18 @@ from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
-    Entry,
     Handle,
     Operation,
-    Outcome,
     Recipe,
-    Record,
     Records,
     Removed,
     Row,
 )
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import position
-from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
+from airflow_provider_iterable.syncs.chunk import Chunk, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
+from airflow_provider_iterable.syncs.sync import BaseSync
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class EmailChangeOptions:
     project_type: str | None
 
 
-class ChangeEmail:
+class ChangeEmail(BaseSync):
     """The sync of email changes: a row is a profile's move to another address.
 
     Matched by the current address, a row fires once: the address it is about is gone afterwards, so nothing that
@@ -59,10 +57,6 @@ class ChangeEmail:
     :raises ModelError: a column is missing
     :raises ConfigurationError: the connection does not say the project type
     """
-
-    removals_first = False
-    exclusive = True
-    collapses = False
 
     def __init__(self, options: EmailChangeOptions, columns: Sequence[str]) -> None:
         if options.project_type is None:
@@ -92,7 +86,7 @@ class ChangeEmail:
             profile: Any = msgspec.defstruct("Profile", [FIELD_NAMES[options.match], "dataFields"], gc=False)
             self._payload = lambda identifier, email: profile(identifier, fields(email))
             self._call = endpoints.bulk_change_email(options.match)
-            self.way = "each user is looked up first (100 a second), then changed in bulk"
+            self.way = f"each user {endpoints.LOOKED_UP_FIRST}, then changed in bulk"
 
     def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: the identifier that selects the profile, and the new address; nothing else is sent."""
@@ -101,49 +95,28 @@ class ChangeEmail:
         for number, email in enumerate(values.emails(chunk.columns[self._new_email])):
             if email is None:
                 chunk.refuse(number, Reason.INVALID_EMAIL, "the new address")
-        emails = chunk.identify_too("email", self._new_email)
+        emails = chunk.add_identifier("email", self._new_email)
         return chunk.records(map(self._payload, identifiers, emails))
 
-    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
-        """Rows with one key are duplicates, none of which speaks for the others."""
-        return [""] * len(rows)
-
-    def _ref(self, identity: Handle) -> str:
+    def reference(self, identity: Handle) -> str:
         """Return what is remembered of the person: nothing where the address is one of the past."""
-        return "" if self.keeps_leavers else encode([identity[0], identity[1]]).decode()
-
-    def identity(self, ref: str) -> Handle:
-        """Tell whom a remembered entry is about, if it says so."""
-        kind, value = msgspec.json.decode(ref, type=tuple[str, str]) if ref else ("", "")
-        return kind, value
+        return "" if self.keeps_leavers else super().reference(identity)
 
     def added(self, change: Added) -> Operation:
         """A new row moves the profile; one whose addresses are the same says nothing until they differ."""
         current, new = change.after.handles[0], change.after.handles[-1]
         if current == new:
             return Operation(change.after.key, Kind.ADDED, None, b"", change.after.handles, None)
-        return self._move(Kind.ADDED, change.after, self._call)
+        return self.write(Kind.ADDED, change.after, self._call)
 
     def changed(self, change: Changed) -> Operation:
         """A changed row moves the profile again where the user ID tells which it is."""
-        return self._move(Kind.CHANGED, change.after, None if self.keeps_leavers else self._call)
-
-    def _move(self, kind: Kind, record: Record, call: Call | None) -> Operation:
-        entry = Entry(record.fingerprint, self._ref(record.handles[0]))
-        return Operation(record.key, kind, call, record.body, record.handles, entry)
+        return self.write(Kind.CHANGED, change.after, None if self.keeps_leavers else self._call)
 
     def removed(self, change: Removed) -> Operation:
         """A row that left says nothing about the profile."""
         remember = change.before if self.keeps_leavers else None
         return Operation(change.key, Kind.REMOVED, None, b"", (self.identity(change.before.ref),), remember)
-
-    def moved(self, change: Changed) -> Operation | None:
-        """Another user ID under the same key is somebody else; whoever it was before keeps the address."""
-        return None
-
-    def screen(self, operation: Operation) -> Operation | Outcome:
-        """Nothing but addresses is sent, and they were checked."""
-        return operation
 
     def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
         """Return the operation without the address nobody has: what is left is whether somebody has the new one."""

@@ -91,7 +91,7 @@ class Chunk:
                     self._refuse_identifier(number, kind, column)
         return found
 
-    def identify_too(self, kind: Match, column: int) -> list[Any]:
+    def add_identifier(self, kind: Match, column: int) -> list[Any]:
         """Return the identifiers that do not select, ``UNSET`` where there is none; they become further handles.
 
         A row with a malformed one is refused.
@@ -106,7 +106,7 @@ class Chunk:
                 self._refuse_identifier(number, kind, column)
         return found
 
-    def identify_beside(self, kind: Match, column: int) -> list[str | None]:
+    def identify_user_only(self, kind: Match, column: int) -> list[str | None]:
         """Return the identifiers that select the profiles; what names the records is something else.
 
         They become further handles. A row without one, or with a malformed one, is refused.

@@ -13,27 +13,25 @@ import msgspec
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.values import BadValue, Renderer
-from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
+from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
-    Entry,
     Handle,
     Operation,
-    Outcome,
     Recipe,
-    Record,
     Records,
     Removed,
     Row,
 )
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Fields, Mapper, position
-from airflow_provider_iterable.syncs import items, types
-from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
+from airflow_provider_iterable.syncs import items
+from airflow_provider_iterable.syncs.chunk import Chunk, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
 from airflow_provider_iterable.syncs.names import Names, columns_of
+from airflow_provider_iterable.syncs.sync import BaseSync
 
 EventType = Literal["custom", "purchase", "cart"]
 
@@ -133,7 +131,7 @@ def check(options: EventOptions, maps_fields: bool, user_fields: Fields | None) 
             )
 
 
-class Events:
+class Events(BaseSync):
     """The event sync: a row is something that somebody did, and fires when its key first appears.
 
     :param options: see :class:`EventOptions`
@@ -149,10 +147,7 @@ class Events:
     :raises ModelError: a column is missing
     """
 
-    removals_first = False
-    exclusive = True
     keeps_leavers = True
-    collapses = False
 
     def __init__(
         self,
@@ -168,7 +163,7 @@ class Events:
         columns: Sequence[str],
         zone: tzinfo = UTC,
     ) -> None:
-        self._options, self._match, self._mapper, self._user_mapper = options, match, mapper, user_mapper
+        self._options, self.match, self._mapper, self._user_mapper = options, match, mapper, user_mapper
         self.keys = namer(columns, primary_key)
         self._columns, self._zone, self._render = columns, zone, Renderer(zone)
         self._identifier = position(columns, identifier_column)
@@ -178,18 +173,17 @@ class Events:
         self._own_id = None if own_id is None else position(columns, own_id)
         self._seed = hashlib.sha256(f"{sync_id}\0".encode())
         self._project_type = project_type
-        self.recipe = self._recipe(primary_key)
+        self.recipe: Recipe | None = self._recipe(primary_key)
         self._names = Names(mapper)
         self._makers, constants = self._parts()
         self._body = _struct(list(self._makers), constants)
         self._call, self.way = self._calls()
-        self.checked_fields: list[tuple[str, list[str], str]] = []
-        """Mapped profile fields with their path and Iterable's type; learned before the first screening."""
+        self.typed = {name.partition(".")[0] for name in user_mapper.names}
 
     def _recipe(self, primary_key: Sequence[str]) -> Recipe:
         columns, mappers = self._columns, (self._mapper, self._user_mapper)
         read = [position(columns, name) for name in self._options.columns]
-        who = (self._match, columns[self._identifier], self._project_type)
+        who = (self.match, columns[self._identifier], self._project_type)
         said = (replace(self._options, retry_unsafe=False), *who, str(self._zone), *(mapper.text for mapper in mappers))
         return Recipe(
             key=tuple(position(columns, name) for name in primary_key),
@@ -221,7 +215,7 @@ class Events:
         makers: dict[str, Callable[[_Rows], Sequence[Any]]] = {}
         constants: dict[str, Any] = {}
         if options.event_type == "custom":
-            makers[FIELD_NAMES[self._match]] = lambda rows: rows.users
+            makers[FIELD_NAMES[self.match]] = lambda rows: rows.users
             if options.event_name is not None:
                 constants["eventName"] = options.event_name
             if options.create_new_fields is not None:
@@ -256,11 +250,11 @@ class Events:
         flags = {}
         if mapper.nests:
             flags["mergeNestedObjects"] = True
-        if self._match == "user_id" and self._project_type in ("email", None):
+        if self.match == "user_id" and self._project_type in ("email", None):
             flags["preferUserId"] = True
         if options.create_new_fields is not None:
             flags["createNewFields"] = options.create_new_fields
-        user = _struct([FIELD_NAMES[self._match], *(["dataFields"] if mapper.names else [])], flags)
+        user = _struct([FIELD_NAMES[self.match], *(["dataFields"] if mapper.names else [])], flags)
 
         def users(rows: _Rows) -> Sequence[Any]:
             parts = [rows.users]
@@ -275,9 +269,9 @@ class Events:
         chunk = Chunk(keys, rows, fingerprints)
         ids: Sequence[Any] = keys
         if self._options.event_type == "cart":
-            users: Sequence[Any] = chunk.identify(self._match, self._identifier)
+            users: Sequence[Any] = chunk.identify(self.match, self._identifier)
         else:
-            users = chunk.identify_beside(self._match, self._identifier)
+            users = chunk.identify_user_only(self.match, self._identifier)
             ids = self._ids(chunk)
             chunk.name("event", ids, Reason.INVALID_EVENT)
         all_of_it = _Rows(chunk, users, ids)
@@ -296,37 +290,21 @@ class Events:
         digest.update(key.encode())
         return digest.hexdigest()[:DERIVED_ID]
 
-    def identity(self, ref: str) -> Handle:
-        """Tell which event a remembered entry is about; none is told where a row's identity cannot be another's."""
-        if not ref:
-            return ("", "")
-        kind, value = msgspec.json.decode(ref, type=tuple[str, str])
-        return kind, value
+    def reference(self, identity: Handle) -> str:
+        """Return what is remembered of an event: nothing where a row's identity cannot be another's."""
+        return super().reference(identity) if self._fires_again else ""
 
     def added(self, change: Added) -> Operation:
         """A new row fires."""
-        return self._operation(Kind.ADDED, change.after, self._call)
+        return self.write(Kind.ADDED, change.after, self._call)
 
     def changed(self, change: Changed) -> Operation:
         """A changed row fires again where an ID is mapped, for then it overwrites."""
-        return self._operation(Kind.CHANGED, change.after, self._call if self._fires_again else None)
-
-    def _operation(self, kind: Kind, record: Record, call: Call | None) -> Operation:
-        ref = encode(record.handles[0]).decode() if self._fires_again else ""
-        body = b"" if call is None else record.body
-        return Operation(record.key, kind, call, body, record.handles, Entry(record.fingerprint, ref))
+        return self.write(Kind.CHANGED, change.after, self._call if self._fires_again else None)
 
     def removed(self, change: Removed) -> Operation:
         """A row that left is remembered, so that it does not fire again; nothing is called."""
         return Operation(change.key, Kind.REMOVED, None, b"", (self.identity(change.before.ref),), change.before)
-
-    def moved(self, change: Changed) -> Operation | None:
-        """What was sent under another ID stays at Iterable."""
-        return None
-
-    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
-        """Rows with one key are duplicates, none of which speaks for the others."""
-        return [""] * len(rows)
 
     def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
         """Return the mapped fields that the names are about, of which an event has values.
@@ -349,7 +327,8 @@ class Events:
         """Have a database that compares return the unchanged rows that carry such a field."""
         endings = {ending for field in fields for ending in self._endings(field)}
         positions = {number for ending in endings for number in self._names.positions(ending)}
-        self.recipe = msgspec.structs.replace(self.recipe, again=columns_of(positions, self.recipe.key))
+        if self.recipe is not None:
+            self.recipe = msgspec.structs.replace(self.recipe, again=columns_of(positions, self.recipe.key))
 
     def _endings(self, field: str) -> Sequence[str]:
         """Return what the name of a field may be; where it is told with an event's name, that may have dots."""
@@ -357,30 +336,10 @@ class Events:
             return [field]
         return [field[end + 1 :] for end, sign in enumerate(field) if sign == "."]
 
-    def learn_types(self, types: Mapping[str, str]) -> None:
-        """Take the types of Iterable's profile fields; only those of mapped user fields matter.
-
-        :param types: as ``users/getFields`` answers: dotted name to type
-        """
-        tops = {name.partition(".")[0] for name in self._user_mapper.names}
-        self.checked_fields = [
-            (name, name.split("."), expected) for name, expected in types.items() if name.partition(".")[0] in tops
-        ]
-
-    def screen(self, operation: Operation) -> Operation | Outcome:
-        """Compare the user's fields with Iterable's field types; of those of events it tells no types."""
-        if not self.checked_fields:
-            return operation
-        body = msgspec.json.decode(operation.body)
-        wrong, coerced = types.check(body["user"]["dataFields"], self.checked_fields)
-        if wrong:
-            detail = "; ".join(wrong.values())
-            return Outcome(operation.key, operation.kind, Fate.REJECTED, Reason.TYPE_MISMATCH, detail, operation)
-        return msgspec.structs.replace(operation, body=encode(body)) if coerced else operation
-
-    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
-        """An event is sent as it is, or not at all: what it once was without a field, it would be for good."""
-        return None
+    def fields_of(self, body: Any) -> dict[str, Any]:
+        """Return the user's fields: of those of events Iterable tells no types."""
+        fields: dict[str, Any] = body["user"]["dataFields"]
+        return fields
 
 
 @dataclass(frozen=True)

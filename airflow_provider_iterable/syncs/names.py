@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_iterable.api.verdicts import values_at
+from airflow_provider_iterable.api.answers import values_at
 from airflow_provider_iterable.mapping import Mapper
 
 _PLAIN = re.compile(r"[A-Za-z_][\w $:/-]*")

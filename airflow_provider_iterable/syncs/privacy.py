@@ -7,7 +7,7 @@ a request was about; the identifier itself is handed to the state once, with the
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
@@ -23,7 +23,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Call,
     Changed,
     Entry,
-    Handle,
     Invalid,
     Operation,
     Outcome,
@@ -33,8 +32,9 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import position
-from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
+from airflow_provider_iterable.syncs.chunk import Chunk, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
+from airflow_provider_iterable.syncs.sync import BaseSync
 
 Action = Literal["delete", "forget", "unforget"]
 Rank = tuple[int, float, str]
@@ -69,7 +69,7 @@ class PrivacyOptions:
     allow_shared_user_id: bool = False
 
 
-class Privacy:
+class Privacy(BaseSync):
     """The privacy sync: a row is a request.
 
     :param options: see :class:`PrivacyOptions`
@@ -78,15 +78,13 @@ class Privacy:
     :raises ConfigurationError: the options contradict the project type
     """
 
-    removals_first = False
     exclusive = False
     keeps_leavers = True
-    collapses = False
 
     def __init__(self, options: PrivacyOptions, columns: Sequence[str]) -> None:
         check(options)
         self._options = options
-        self._name = namer(columns, options.primary_key)
+        self._name, self.keys = namer(columns, options.primary_key), self._hashed_keys
         self._identifier = position(columns, options.column)
         requested_at = options.requested_at_column
         self._requested_at = None if requested_at is None else position(columns, requested_at)
@@ -101,7 +99,7 @@ class Privacy:
         self._turns: dict[str, int] = {}
         self._allowance: int | None = None
 
-    def keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
+    def _hashed_keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
         """Name the rows by the hash of their primary key."""
         names = [_hashed(name) for name in self._name(rows)]
         found = [name for name in names if isinstance(name, str)]
@@ -123,36 +121,20 @@ class Privacy:
             }
         return chunk.records(map(self._body, people))
 
-    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
-        """Rows of one key are duplicates; none of them outranks another."""
-        return [""] * len(rows)
-
-    def identity(self, ref: str) -> Handle:
-        """Tell whom an entry is about; what is stored does not tell it any more."""
-        kind, value = msgspec.json.decode(ref, type=tuple[str, str])
-        return kind, value
-
     def added(self, change: Added) -> Operation:
         """A new request is acted on."""
         record = change.after
         self._waiting[record.key] = self._asked.get(record.key, _LAST)
-        ref = encode(list(record.handles[0])).decode()
-        entry = Entry(record.fingerprint, ref)
-        return Operation(record.key, Kind.ADDED, self._call, record.body, record.handles, entry)
+        return self.write(Kind.ADDED, record, self._call)
 
     def changed(self, change: Changed) -> Operation:
         """A request that was acted on is not acted on again, whatever it says now."""
         record = change.after
-        entry = Entry(record.fingerprint, "")
-        return Operation(record.key, Kind.CHANGED, None, b"", record.handles, entry)
+        return Operation(record.key, Kind.CHANGED, None, b"", record.handles, Entry(record.fingerprint))
 
     def removed(self, change: Removed) -> Operation:
         """Nothing happens; a request that left is remembered for ever, and this is not asked."""
         return Operation(change.key, Kind.REMOVED, None, b"", (), change.before)
-
-    def moved(self, change: Changed) -> Operation | None:
-        """Nothing becomes of the person that the request named before."""
-        return None
 
     def begin(self, allowance: int | None) -> None:
         """Give each new request its turn, the earliest first.
@@ -174,10 +156,6 @@ class Privacy:
         else:
             return operation
         return Outcome(operation.key, operation.kind, Fate.DEFERRED, reason, "", operation)
-
-    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
-        """There is nothing to leave out of a request."""
-        return None
 
 
 def hashed(text: str) -> str:

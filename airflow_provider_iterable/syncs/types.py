@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_iterable.api import values
-from airflow_provider_iterable.api.verdicts import values_at
+from airflow_provider_iterable.api.answers import values_at
 from airflow_provider_iterable.masking import masked_name
 
 Checked = Sequence[tuple[str, Sequence[str], str]]

@@ -14,22 +14,19 @@ from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
     Changed,
-    Entry,
-    Handle,
     Operation,
     Outcome,
     Recipe,
-    Record,
     Records,
     Removed,
     Row,
 )
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Mapper, nest, position
-from airflow_provider_iterable.syncs import types
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
 from airflow_provider_iterable.syncs.names import Names, columns_of
+from airflow_provider_iterable.syncs.sync import BaseSync
 
 Mode = Literal["upsert", "update"]
 OnRemoved = Literal["keep", "clear", "delete"]
@@ -70,7 +67,7 @@ class UserOptions:
     salvage: bool = False
 
 
-class Users:
+class Users(BaseSync):
     """The user sync: a row is a profile.
 
     :param options: see :class:`UserOptions`
@@ -79,11 +76,6 @@ class Users:
     :raises ModelError: a column is missing
     :raises ConfigurationError: the options contradict each other or the project type
     """
-
-    removals_first = False
-    exclusive = True
-    keeps_leavers = False
-    collapses = False
 
     def __init__(self, options: UserOptions, mapper: Mapper, columns: Sequence[str]) -> None:
         _check(options)
@@ -108,7 +100,7 @@ class Users:
             gc=False,
         )
         read = [self._identifier, *mapper.positions, *([] if self._other is None else [self._other[1]])]
-        self.recipe = Recipe(
+        self.recipe: Recipe | None = Recipe(
             key=tuple(position(columns, name) for name in options.primary_key),
             columns=tuple(read),
             text=repr((self._kind, columns[self._identifier], other_column, self._flags, mapper.text)),
@@ -116,8 +108,8 @@ class Users:
         self._names = Names(mapper)
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()
-        self.checked_fields: list[tuple[str, list[str], str]] = []
-        """Mapped fields with their path and Iterable's type; learned before the first operation is screened."""
+        self.salvages = options.salvage
+        self.typed = {name.partition(".")[0] for name in mapper.names}.difference(FIELD_NAMES.values())
 
     def _body_flags(self) -> dict[str, bool]:
         options, flags = self._options, {}
@@ -155,7 +147,7 @@ class Users:
             )
         return (
             endpoints.look_up_user(options.match, bulk),
-            "each user is looked up first (100 a second); faster with Iterable's updateOnly switch and update_only "
+            f"each user {endpoints.LOOKED_UP_FIRST}; faster with Iterable's updateOnly switch and update_only "
             'in the connection, or with recheck_known_users="never"',
         )
 
@@ -171,31 +163,19 @@ class Users:
         """Map rows: one identifier on top, the other one and all fields in ``dataFields``."""
         chunk = Chunk(keys, rows, fingerprints)
         identifiers = chunk.identify(self._kind, self._identifier)
-        others = [] if self._other is None else [chunk.identify_too(*self._other)]
+        others = [] if self._other is None else [chunk.add_identifier(*self._other)]
         fields = self._mapper.payloads(chunk.columns, chunk.refuse_value, others)
         return chunk.records(map(self._profile, identifiers, fields))
 
-    def _ref(self, identity: Handle) -> str:
-        return encode([identity[0], identity[1]]).decode()
-
-    def identity(self, ref: str) -> Handle:
-        """Tell whom a remembered entry is about."""
-        kind, value = msgspec.json.decode(ref, type=tuple[str, str])
-        return kind, value
-
     def added(self, change: Added) -> Operation:
         """A new row is written."""
-        return self._write_operation(Kind.ADDED, change.after, self._write)
+        return self.write(Kind.ADDED, change.after, self._write)
 
     def changed(self, change: Changed) -> Operation:
         """A changed row is written; where the identity changed, the old profile is left alone."""
         after = change.after
-        known = change.before.ref == self._ref(after.handles[0])
-        return self._write_operation(Kind.CHANGED, after, self._write_known if known else self._write)
-
-    def _write_operation(self, kind: Kind, record: Record, call: Call) -> Operation:
-        entry = Entry(record.fingerprint, self._ref(record.handles[0]))
-        return Operation(record.key, kind, call, record.body, record.handles, entry)
+        known = change.before.ref == self.reference(after.handles[0])
+        return self.write(Kind.CHANGED, after, self._write_known if known else self._write)
 
     def removed(self, change: Removed) -> Operation:
         """A row that left is kept, cleared of the mapped fields, or deleted."""
@@ -216,14 +196,6 @@ class Users:
             flags["preferUserId"] = False
         return flags
 
-    def moved(self, change: Changed) -> Operation | None:
-        """The profile that a row described before is left alone."""
-        return None
-
-    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
-        """Rows with one key are duplicates, none of which speaks for the others."""
-        return [""] * len(rows)
-
     def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
         """Return the mapped fields that the names are about, of which a profile has values."""
         return self._names.carried(msgspec.json.decode(body).get("dataFields"), names)
@@ -235,46 +207,15 @@ class Users:
     def expect(self, fields: Collection[str]) -> None:
         """Have a database that compares return the unchanged rows that carry such a field."""
         positions = {number for field in fields for number in self._names.positions(field)}
-        self.recipe = msgspec.structs.replace(self.recipe, again=columns_of(positions, self.recipe.key))
-
-    def learn_types(self, types: Mapping[str, str]) -> None:
-        """Take Iterable's field types; only those of mapped fields matter.
-
-        :param types: as ``users/getFields`` answers: dotted name to type
-        """
-        tops = {name.partition(".")[0] for name in self._mapper.names}
-        self.checked_fields = [
-            (name, name.split("."), expected)
-            for name, expected in types.items()
-            if name.partition(".")[0] in tops and name not in FIELD_NAMES.values()
-        ]
+        if self.recipe is not None:
+            self.recipe = msgspec.structs.replace(self.recipe, again=columns_of(positions, self.recipe.key))
 
     def screen(self, operation: Operation) -> Operation | Outcome:
-        """Compare the values with Iterable's field types: one wrong value would fail its whole batch."""
+        """Reject deletions that no request can name, and values of the wrong type."""
         if operation.kind is Kind.REMOVED and self._delete and operation.handles[0][1] in endpoints.UNADDRESSABLE:
             detail = "the request to delete the user cannot name it; delete the profile at Iterable"
             return Outcome(operation.key, operation.kind, Fate.REJECTED, Reason.INVALID_USER_ID, detail, operation)
-        if not self.checked_fields or operation.kind is Kind.REMOVED:
-            return operation
-        body = msgspec.json.decode(operation.body)
-        wrong, coerced = types.check(body["dataFields"], self.checked_fields)
-        if coerced:
-            operation = msgspec.structs.replace(operation, body=encode(body))
-        if not wrong:
-            return operation
-        detail = "; ".join(wrong.values())
-        return self.salvage(operation, wrong, detail) or Outcome(
-            operation.key, operation.kind, Fate.REJECTED, Reason.TYPE_MISMATCH, detail, operation
-        )
-
-    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
-        """Return the operation without some fields; ``None`` when the sync is not to send incomplete records."""
-        if not self._options.salvage:
-            return None
-        body = msgspec.json.decode(operation.body)
-        types.drop(body["dataFields"], fields)
-        told = "; ".join(part for part in (operation.partial, detail) if part)
-        return msgspec.structs.replace(operation, body=encode(body), partial=told)
+        return super().screen(operation)
 
 
 def _check_identifiers(mapper: Mapper, columns: Mapping[Match, str | None]) -> None:

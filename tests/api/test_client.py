@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time as real
-from collections.abc import Iterator
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -20,49 +20,12 @@ from airflow_provider_iterable.api.client import CallLog, Client, is_loopback
 from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Operation, Reply, Request, Settled
 from airflow_provider_iterable.errors import ConfigurationError
-from tests.services import Answer, Answering, answering
+from tests.api.conftest import KEY, Time
+from tests.services import Answer, Answering
 
-KEY = "0123456789abcdef0123456789abcdef"
 EMAIL = "ada.lovelace@example.com"
 UPDATE = Request("POST", "/api/users/bulkUpdate", "/api/users/bulkUpdate", body=b'{"users":[]}')
 DELETE = Request("DELETE", f"/api/users/{EMAIL}", "/api/users/{email}")
-
-
-class Time:
-    """A clock that only sleeping moves, and a history of the sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.sleeps: list[float] = []
-
-    def clock(self) -> float:
-        """Return the present moment."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass at once."""
-        self.sleeps.append(round(seconds, 6))
-        self.now += seconds
-
-
-@pytest.fixture
-def server() -> Iterator[Answering]:
-    """Serve queued answers on the loopback address."""
-    with answering() as state:
-        yield state
-
-
-@pytest.fixture
-def time() -> Time:
-    """Time as a parameter."""
-    return Time()
-
-
-@pytest.fixture
-def client(server: Answering, time: Time) -> Iterator[Client]:
-    """Talk to the server, and live in the test's time."""
-    with Client(server.url, KEY, clock=time.clock, sleep=time.sleep) as opened:
-        yield opened
 
 
 def test_a_request_arrives_with_key_type_and_version(server: Answering, client: Client) -> None:
@@ -86,6 +49,22 @@ def test_an_answer_is_handed_on_as_plain_values(server: Answering, client: Clien
     server.answers.append(Answer(409, b'{"code":"Conflict"}', {"Iterable-Request-Id": "r-1"}))
     reply = client.request(UPDATE, 0)
     assert (reply.status, reply.body, reply.request_id, reply.error) == (409, b'{"code":"Conflict"}', "r-1", "")
+
+
+def test_a_request_waits_as_long_as_is_configured(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a connection, and for each read: by default 5 and 60 seconds."""
+    waits: list[Any] = []
+    send = HTTPAdapter.send
+
+    def noting(self: HTTPAdapter, *arguments: Any, **options: Any) -> requests.Response:
+        waits.append(options["timeout"])
+        return send(self, *arguments, **options)
+
+    monkeypatch.setattr(HTTPAdapter, "send", noting)
+    for client in (Client(server.url, KEY), Client(server.url, KEY, timeout=(2.5, 7.0))):
+        with client:
+            assert client.request(UPDATE, 0).status == 200
+    assert waits == [(5, 60), (2.5, 7.0)]
 
 
 def test_requests_share_a_connection(server: Answering, client: Client) -> None:
@@ -307,7 +286,14 @@ def test_endpoints_are_paced_apart(client: Client, time: Time) -> None:
         (Answer(429, b'{"params":{"rateLimitReset":"2.5"}}', {"Retry-After": "9"}), 2.5, 2.5),
         (Answer(429, b"Too many requests", {"Retry-After": "3"}), 3, 3),
         (Answer(429, b'{"code":"RateLimitExceeded","params":{}}'), None, 1),
-        (Answer(429, b'{"params":null}', {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "Wed, 21 Oct 2915 07:28:00 GMT"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "Wed, 99 Oct 99999 07:28:00 GMT"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "1.5"}), 1.5, 1.5),
+        (Answer(429, b'{"params":null}', {"Retry-After": "-3"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "99999999999"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "nan"}), None, 1),
+        (Answer(429, b'{"params":null}', {"Retry-After": "tomorrow"}), None, 1),
         (Answer(429, b'{"params":{"rateLimitReset":1790000000000}}'), None, 1),
         (Answer(429, b'{"params":{"rateLimitReset":-1}}'), None, 1),
     ],
@@ -322,6 +308,19 @@ def test_a_429_holds_its_endpoint(
     assert time.sleeps == []
     client.request(UPDATE, 0)
     assert time.sleeps == [held]
+
+
+@pytest.mark.parametrize("wait", [90, 80_000])
+def test_a_wait_may_be_told_as_a_date(server: Answering, client: Client, time: Time, wait: int) -> None:
+    """Of a day at most, and in whole seconds; the endpoint rests until then."""
+    server.answers.append(Answer(429, headers={"Retry-After": formatdate(real.time() + wait, usegmt=True)}))
+    asked = client.request(UPDATE, 0).retry_after
+    assert asked is not None
+    assert wait - 30 < asked <= wait
+    call = Call("POST", UPDATE.template, 1, 100, lambda operations: UPDATE, lambda batch, reply: Settled(), 0)
+    held = client.send(Batch(call, []))
+    assert (held.status, held.sent) == (429, False)
+    assert held.retry_after == pytest.approx(asked)
 
 
 def test_a_503_may_say_how_long_to_wait(server: Answering, client: Client, time: Time) -> None:
@@ -399,7 +398,7 @@ def test_each_request_is_permitted_when_its_turn_has_come(server: Answering, cli
         asked.append(time.clock())
         return len(asked) < 3
 
-    client.ask(permitted)
+    client.require(permitted)
     replies = [client.request(UPDATE, 1) for _ in range(4)]
     assert asked == [100.0, 101.0, 102.0]
     assert [reply.error for reply in replies] == ["", "", "Stopped", "Stopped"]
@@ -430,7 +429,7 @@ def test_a_request_is_permitted_when_there_is_a_connection_for_it(
 
     monkeypatch.setattr(HTTPAdapter, "send", slowly)
     with Client(server.url, KEY, connections=1) as opened:
-        opened.ask(permitted)
+        opened.require(permitted)
         opened.request(DELETE, 0)
         threads[0].join()
     assert events == ["may", "sends", "sent", "may", "sends", "sent"]

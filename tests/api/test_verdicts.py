@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -14,41 +13,30 @@ from hypothesis import strategies as st
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.api.quota import NO_QUOTA
 from airflow_provider_iterable.api.values import shape
-from airflow_provider_iterable.api.verdicts import NO_QUOTA, values_at
-from airflow_provider_iterable.engine.reasons import Fate, Kind
-from airflow_provider_iterable.engine.vocabulary import (
-    Again,
-    Batch,
-    Call,
-    Entry,
-    Halt,
-    Operation,
-    Reply,
-    Settled,
-    Split,
-    Verdict,
+from airflow_provider_iterable.engine.reasons import Fate
+from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Settled, Split, Verdict
+from tests.api.conftest import KEY
+from tests.api.judging import (
+    BULK,
+    CATALOGS,
+    EVENTS,
+    LISTS,
+    PRIVACY,
+    answer,
+    bodies,
+    call_of,
+    codes,
+    operations,
+    readable,
+    strings,
+    told,
 )
 from tests.fakes import settled
 from tests.services import Answer, Answering, answering
 
 ANSWERS = sorted((Path(__file__).parent / "answers").glob("*.json"))
-KEY = "0123456789abcdef0123456789abcdef"
-BULK = endpoints.bulk_update_users()
-LISTS = {
-    f"{name}{suffix}": make(endpoints.MailingList(7, lambda fresh=fresh: fresh))  # type: ignore[misc]
-    for name, make in (("subscribe", endpoints.subscribe_to_list), ("unsubscribe", endpoints.unsubscribe_from_list))
-    for suffix, fresh in (("", False), (", fresh list", True))
-}
-EVENTS = {
-    "events/trackBulk": endpoints.track_events(),
-    "events/trackBulk without IDs": endpoints.track_events(repeatable=False),
-    "commerce/trackPurchase": endpoints.track_purchase(),
-    "commerce/updateCart": endpoints.update_cart(),
-}
-CATALOGS = {"catalog write": endpoints.write_items("shop"), "catalog delete": endpoints.delete_items("shop")}
-
-PRIVACY = {"forget": endpoints.forget_user(), "unforget": endpoints.unforget_user()}
 
 
 @pytest.fixture(scope="module")
@@ -56,100 +44,6 @@ def server() -> Iterator[Answering]:
     """Serve queued answers on the loopback address."""
     with answering() as state:
         yield state
-
-
-def chain(call: Call | None) -> list[Call]:
-    """Return a call and those that an operation may go on to."""
-    return [] if call is None else [call, *chain(call.then)]
-
-
-def call_of(name: str, user: Mapping[str, Any]) -> Call:
-    """Return the call that an answer belongs to."""
-    match = "email" if "email" in user else "user_id"
-    changing, changing_in_bulk = chain(endpoints.update_email(match)), chain(endpoints.bulk_change_email(match))
-    named = {
-        "users/updateEmail": changing[0],
-        "new address": changing[1],
-        "old address": changing[-1],
-        "address of": changing[-1],
-        "before change": changing_in_bulk[0],
-        "bulk change": changing_in_bulk[1],
-        "before change, last": changing_in_bulk[-1],
-        "update only": endpoints.bulk_update_users(update_only=True),
-        **LISTS,
-    }
-    if name in named:
-        return named[name]
-    if name in CATALOGS:
-        return CATALOGS[name]
-    if name in EVENTS:
-        return EVENTS[name]
-    if name in PRIVACY:
-        return PRIVACY[name]
-    if name == "delete":
-        return endpoints.delete_user(match)
-    return endpoints.look_up_user(match, BULK) if name == "look up" else BULK
-
-
-def operations(users: list[dict[str, Any]], call: Call) -> list[Operation]:
-    """Return operations whose bodies are these users, with the handles a user sync gives them."""
-    made = []
-    for number, user in enumerate(users):
-        fields = user.get("dataFields", {})
-        handles = [
-            (kind, named[name])
-            for named in (user, fields)
-            for kind, name in (("email", "email"), ("user_id", "userId"))
-            if name in named
-        ]
-        if "id" in user:
-            handles.insert(0, ("event", user["id"]))
-        body = msgspec.json.encode(user)
-        made.append(Operation(f"[{number}]", Kind.ADDED, call, body, tuple(handles), Entry(b"fingerprint.")))
-    return made
-
-
-def readable(verdict: Verdict, operations: Sequence[Operation]) -> dict[str, Any]:
-    """Return a verdict as the files write it."""
-    match verdict:
-        case Settled():
-            rows = [
-                f"{outcome.fate} {outcome.reason or ''}".strip() + (f": {outcome.detail}" if outcome.detail else "")
-                for outcome in settled(verdict, operations)
-            ]
-            return {"settled": rows} | ({"left_out": sorted(verdict.left_out)} if verdict.left_out else {})
-        case Again(reason, after):
-            return {"again": str(reason)} | ({} if after is None else {"after": after})
-        case Split():
-            found: dict[str, Any] = {"split": str(verdict.reason), "detail": verdict.detail, "last": str(verdict.last)}
-            if verdict.rejected:
-                found["rejected"] = {str(number): told for number, told in sorted(verdict.rejected.items())}
-            if verdict.suspects:
-                found["suspects"] = sorted(verdict.suspects)
-            return found
-        case Halt(message):
-            return {"halt": message}
-
-
-def told(verdict: Verdict) -> str:
-    """Return all that a verdict would tell a reader."""
-    match verdict:
-        case Settled(outcomes):
-            return " ".join(outcome.detail for outcome in outcomes.values())
-        case Split():
-            return " ".join([verdict.detail, *verdict.rejected.values()])
-        case Halt(message):
-            return message
-    return ""
-
-
-def strings(value: object) -> Iterator[str]:
-    """Yield the strings in a JSON value, names of fields left out."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from strings(inner)
 
 
 @pytest.mark.parametrize("path", ANSWERS, ids=[path.stem for path in ANSWERS])
@@ -203,87 +97,6 @@ def test_an_answer_that_names_no_field_says_that_all_were_kept() -> None:
     assert look_up.judge(Batch(look_up, [operation]), answer({"user": {"email": "a@x.io"}})) == Settled({}, None)
 
 
-def answer(body: Any) -> Reply:
-    """Return a 200 with a body."""
-    return Reply(200, msgspec.json.encode(body))
-
-
-SECRETS = {
-    "name": "Lovelace",
-    "born": "1815-12-10T00:00",
-    "phone": "+44 7911 123456",
-    "address": {"city": "Ockham", "lines": ["Horsley Towers"]},
-}
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422])
-@pytest.mark.parametrize("code", ["BadParams", "RequestFieldsTypesMismatched", "ForgottenUserError", "Success", ""])
-@pytest.mark.parametrize("name", ["bulk", "delete", "look up", *LISTS, *CATALOGS, *EVENTS, *PRIVACY])
-def test_what_a_refusal_echoes_is_not_told(status: int, code: str, name: str) -> None:
-    """Iterable echoes identifiers, values and headers in its texts; verdicts tell code, field, type and shape only."""
-    users = [
-        {"email": f"user{number}@example.com", "dataFields": SECRETS} for number in range(3 if name == "bulk" else 1)
-    ]
-    call = call_of(name, users[0])
-    echo = json.dumps(users) + " Api-Key: " + KEY
-    errors = {
-        field: {"expectedType": "long", "offendingValue": SECRETS.get(field), "incomingTypes": ["string"]}
-        for field in ("name", "born", "phone", "address.city", "address.lines")
-    }
-    body = {"msg": echo, "code": code, "params": {"validationErrors": errors, "echo": echo}, "message": echo}
-    verdict = call.judge(Batch(call, operations(users, call)), Reply(status, msgspec.json.encode(body)))
-    said = told(verdict)
-    for secret in ["user0", "user1", "example.com", KEY, *strings(SECRETS)]:
-        assert secret not in said
-
-
-bodies = st.one_of(
-    st.binary(max_size=40),
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(
-                    [
-                        "code",
-                        "msg",
-                        "error",
-                        "params",
-                        "user",
-                        "successCount",
-                        "failCount",
-                        "failedUpdates",
-                        "disallowedEventNames",
-                        "filteredOutFields",
-                        "invalidEmails",
-                        "conflictUserIds",
-                        "validationErrors",
-                        "offendingValue",
-                        "expectedType",
-                        "newFields",
-                        "age",
-                        "obj.users[1].x",
-                    ]
-                ),
-                inner,
-                max_size=5,
-            )
-        ),
-        max_leaves=12,
-    ).map(msgspec.json.encode),
-)
-codes = st.sampled_from(
-    [
-        {"code": "RequestFieldsTypesMismatched", "params": {"validationErrors": {"age": {"expectedType": "long"}}}},
-        {"code": "UniqueFieldsLimitExceeded", "params": {"newFields": 5}},
-        {"successCount": 1, "failCount": None, "failedUpdates": {"invalidEmails": [None, 5, {}]}},
-        {"user": []},
-        *({"successCount": n, "failCount": 1, "disallowedEventNames": ["a", None, {}]} for n in range(4)),
-    ]
-).map(msgspec.json.encode)
-
-
 @given(
     body=bodies | codes,
     status=st.sampled_from([0, 100, 200, 202, 204, 302, 400, 401, 403, 404, 408, 409, 413, 418, 429, 500, 503, 599]),
@@ -305,27 +118,6 @@ def test_every_answer_has_a_verdict(body: bytes, status: int, name: str, size: i
             assert 200 <= status < 300 or name in ("delete", *PRIVACY)
     if isinstance(verdict, Split):
         assert all(0 <= number < len(made) for number in [*verdict.rejected, *verdict.suspects])
-
-
-@given(
-    body=bodies | codes,
-    status=st.sampled_from([0, 200, 202, 302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 503]),
-    name=st.sampled_from(
-        ["users/updateEmail", "old address", "address of", "before change", "bulk change", "before change, last"]
-    ),
-    by=st.sampled_from(["email", "userId"]),
-)
-def test_every_answer_about_addresses_has_a_verdict(body: bytes, status: int, name: str, by: str) -> None:
-    """Judging is total, and only an answer that says so lets a change pass for made."""
-    user = {by: "u@x.io", "dataFields": {"email": "new@x.io"}}
-    call = call_of(name, user)
-    made = operations([user], call)
-    verdict = call.judge(Batch(call, made), Reply(status, body))
-    if isinstance(verdict, Settled):
-        accepted = [outcome for outcome in verdict.told.values() if outcome.fate is Fate.ACCEPTED]
-        if accepted and name in ("users/updateEmail", "bulk change"):
-            assert 200 <= status < 300
-        assert verdict.told or call.then is not None or 200 <= status < 300
 
 
 def blamed(sent: list[str], wrong: set[int], failures: int) -> Verdict:
@@ -351,27 +143,6 @@ def test_blame_is_believed_only_when_it_adds_up(size: int, wrong: set[int], more
         assert isinstance(verdict, Settled)
         rejected = {number for number, outcome in verdict.told.items() if outcome.fate is Fate.REJECTED}
         assert rejected == wrong
-
-
-@pytest.mark.parametrize(
-    ("payload", "path", "found"),
-    [
-        ({"a": 1}, "a", [1]),
-        ({"a": None}, "a", [None]),
-        ({"a": {"b": 1}}, "a.b", [1]),
-        ({"a": {"b": 1}}, "a", [{"b": 1}]),
-        ({"a": [{"b": 1}, {"c": 2}, {"b": [3, 4]}]}, "a.b", [1, [3, 4]]),
-        ({"a": [[{"b": 1}]]}, "a.b", [1]),
-        ({"a.b": 1}, "a.b", [1]),
-        ({"x": {"a.b": 1}}, "x.a.b", [1]),
-        ({"a": 1}, "a.b", []),
-        ({}, "a", []),
-        (None, "a", []),
-    ],
-)
-def test_paths_lead_into_objects_and_arrays(payload: object, path: str, found: list[object]) -> None:
-    """A field's name with dots finds every value it stands for."""
-    assert values_at(payload, path.split(".")) == found
 
 
 def test_what_the_quota_left_no_room_for_waits() -> None:

@@ -89,8 +89,9 @@ def bare(url: str, more: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     from airflow_provider_iterable.hooks.iterable import IterableHook
 
     made, bodies = operator(), []
+    no_run: Any = None
     with made._model() as model:
-        events = made.build_sync(IterableHook(), model.columns)
+        events = made.kind(IterableHook()).build(no_run, model.columns)
         for rows in model.chunks():
             bodies.extend(events.records(events.keys(rows), rows).bodies)
     session = requests.Session()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from itertools import count
+from typing import Any
 
 import pytest
 
@@ -76,11 +76,17 @@ def test_more_rows_than_were_planned_leave_no_time(caplog: pytest.LogCaptureFixt
     assert ["30 of 10 rows settled, 3 rows/s, about 0 s left"] == settled(caplog)
 
 
-def test_a_run_logs_its_progress(caplog: pytest.LogCaptureFixture) -> None:
-    """Of the rows that it sends, by its own clock; a run that takes no time logs none."""
-    rows: list[Row] = [(f"{number:03}", f"{number}@x.io", 1) for number in range(300)]
-    Stage().run(*rows, batch_size=50, clock=lambda: 0.0)
-    assert [] == settled(caplog)
-    ticks = count(step=20)
-    Stage().run(*rows, batch_size=50, clock=lambda: float(next(ticks)))
-    assert ["50 of 300", "150 of 300", "250 of 300"] == [line.split(" rows")[0] for line in settled(caplog)]
+def test_a_long_run_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """Every ten seconds at most: rows, rate and the time that is left, of a batch that takes four seconds."""
+    seconds = [0.0]
+
+    def observe(told: Any) -> None:
+        seconds[0] += 4.0
+
+    stage = Stage()
+    rows: list[Row] = [(str(n), f"{n}@x.io", 1) for n in range(500)]
+    stage.run(*rows, batch_size=50, clock=lambda: seconds[0], observe=observe)
+    assert settled(caplog) == [
+        "250 of 500 rows settled, 16 rows/s, about 16 s left",
+        "450 of 500 rows settled, 14 rows/s, about 4 s left",
+    ]

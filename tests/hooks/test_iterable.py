@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_iterable.api.client import CallLog, Client
+from airflow_provider_iterable.api.client import CallLog
 from airflow_provider_iterable.engine.vocabulary import Request
-from airflow_provider_iterable.errors import ConfigurationError, Halted, WorthRetrying
+from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks import iterable
 from airflow_provider_iterable.hooks.iterable import IterableHook
+from tests.api.test_project import NOT_ENABLED
 from tests.services import Answer, Answering, answering
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -141,102 +142,6 @@ def test_airflow_hides_what_is_masked(connect: Connect) -> None:
     assert "no-other-test" not in str(redact("key: a-key-that-no-other-test-has"))
 
 
-def test_fields_are_names_and_types(connect: Connect, server: Answering) -> None:
-    """The project's fields come as a plain dict; what is no text is left out."""
-    server.answers.append(Answer(200, b'{"fields":{"email":"string","a.b":"long","odd":null}}'))
-    assert connect(host=server.url).get_fields() == {"email": "string", "a.b": "long"}
-    assert (server.history[0].method, server.history[0].path) == ("GET", "/api/users/getFields")
-
-
-def test_fields_may_be_read_with_the_syncs_own_client(connect: Connect, server: Answering) -> None:
-    """A client that is passed in is used, and stays open."""
-    server.answers.append(Answer(200, b'{"fields":{}}'))
-    hook = connect(host=server.url)
-    with hook.get_conn() as client:
-        assert hook.get_fields(client) == {}
-        assert client.request(Request("GET", "/x", "/x"), 0).status == 200
-    assert server.connections == 1
-
-
-def test_fields_are_waited_for_when_others_read_them_too(
-    connect: Connect, server: Answering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Three calls a second are few for several tasks, so 429 is no reason to do without types."""
-    pauses: list[float] = []
-    monkeypatch.setattr(Client, "pause", lambda self, seconds: pauses.append(seconds))
-    server.answers += [Answer(429), Answer(429), Answer(200, b'{"fields":{"email":"string"}}')]
-    assert connect(host=server.url).get_fields() == {"email": "string"}
-    assert pauses == [1.0, 2.0]
-
-
-CATALOG_TYPES = {"name": "string", "price": "double"}
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"definedMappings": {**CATALOG_TYPES, "odd": None}, "undefinedFields": ["size"]},
-        {"msg": "", "code": "Success", "params": {"definedMappings": CATALOG_TYPES, "undefinedFields": []}},
-    ],
-    ids=["bare", "wrapped"],
-)
-def test_types_of_a_catalog(connect: Connect, server: Answering, body: dict[str, Any]) -> None:
-    """Documented bare and seen in an envelope; the catalog's name is quoted in the path."""
-    server.answers.append(Answer(200, json.dumps(body).encode()))
-    hook = connect(host=server.url)
-    with hook.get_conn() as client:
-        assert hook.get_catalog_types(client, "a/b") == CATALOG_TYPES
-    assert server.history[0].path == "/api/catalogs/a%2Fb/fieldMappings"
-
-
-def test_a_catalog_that_is_not_created(connect: Connect, server: Answering) -> None:
-    """Of a refusal that is not the key's it is only told what it was: the catalog may be there."""
-    server.answers.append(Answer(400, b'{"msg":"x","code":"BadParams","params":null}'))
-    hook = connect(host=server.url)
-    with hook.get_conn() as client:
-        assert hook.create_catalog(client, "shop") == "400 BadParams"
-
-
-CALLS: dict[str, Callable[[IterableHook, Client], Any]] = {
-    "GET /api/users/getFields": lambda hook, client: hook.get_fields(client),
-    "GET /api/lists": lambda hook, client: hook.get_lists(client, "members"),
-    "POST /api/lists": lambda hook, client: hook.create_list(client, "members"),
-    "GET /api/catalogs/{name}/fieldMappings": lambda hook, client: hook.get_catalog_types(client, "shop"),
-    "POST /api/catalogs/{name}": lambda hook, client: hook.create_catalog(client, "shop"),
-    "PUT /api/catalogs/{name}/fieldMappings": lambda hook, client: hook.set_catalog_types(
-        client, "shop", {"a": "long"}
-    ),
-}
-NOT_ENABLED = b'{"msg":"Endpoint not found for project: 2158","code":"NotFound","params":null}'
-
-
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (Answer(401, b'{"msg":"ada@example.com","code":"BadApiKey"}'), "refused the API key (HTTP 401 BadApiKey)"),
-        (Answer(401, b'{"msg":"","code":"Success"}'), "refused the API key (HTTP 401)"),
-        (Answer(403, b'{"msg":"x","code":"Forbidden","params":null}'), "refused the API key (HTTP 403 Forbidden)"),
-        (Answer(404, NOT_ENABLED), "has not enabled {call} for this project (HTTP 404 NotFound)"),
-        (Answer(404, b"<html>nothing</html>"), "{call} is not there (HTTP 404): check the connection's host"),
-        (Answer(302), "{call} is not there (HTTP 302): check the connection's host"),
-    ],
-    ids=["401", "401 Success", "403", "404 not enabled", "404 page", "302"],
-)
-def test_the_first_refusal_ends_the_run(
-    connect: Connect, server: Answering, call: str, answer: Answer, words: str
-) -> None:
-    """Whatever call meets it: one request, and an error that a retry cannot mend."""
-    server.answers.append(answer)
-    hook = connect(host=server.url)
-    with hook.get_conn() as client, pytest.raises(Halted) as caught:
-        CALLS[call](hook, client)
-    assert words.format(call=call) in str(caught.value)
-    assert "No row was sent." in str(caught.value)
-    assert "ada" not in str(caught.value)
-    assert len(server.history) == 1
-
-
 @pytest.mark.parametrize("conn_type", ["postgres", "http", "snowflake", "aws"])
 def test_a_connection_of_another_service_is_refused(
     monkeypatch: pytest.MonkeyPatch, server: Answering, conn_type: str
@@ -260,76 +165,6 @@ def test_a_connection_that_names_no_service_may_be_iterables(monkeypatch: pytest
     """Nothing is known against it."""
     monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", uri)
     assert IterableHook().api_key == "key"
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (Answer(500, b'{"msg":"ada@example.com","code":"GenericError","params":null}'), "500 GenericError"),
-        (Answer(200, b"<html>"), "200"),
-        (Answer(dropped=True), "no answer .ConnectionError."),
-    ],
-)
-def test_fields_that_do_not_come_are_an_error(
-    connect: Connect, server: Answering, answer: Answer, message: str
-) -> None:
-    """The error names status and code, and none of Iterable's own text."""
-    server.answers.append(answer)
-    with pytest.raises(WorthRetrying, match=message) as caught:
-        connect(host=server.url).get_fields()
-    assert "ada" not in str(caught.value)
-
-
-CHANNELS = b'{"channels":[{"id":9,"name":"b"},{"id":7},{"name":"without"},8]}'
-
-
-@pytest.mark.parametrize(
-    ("answers", "found"),
-    [
-        ([Answer(200, CHANNELS)], [7, 9]),
-        ([Answer(503), Answer(429), Answer(dropped=True), Answer(200, b"<html>"), Answer(200, CHANNELS)], [7, 9]),
-        ([Answer(200, b'{"channels":[]}')], []),
-        ([Answer(403, b'{"code":"Forbidden"}')], []),
-        ([Answer(404, b"<html>")], []),
-    ],
-)
-def test_channels_are_numbers(
-    connect: Connect, server: Answering, monkeypatch: pytest.MonkeyPatch, answers: list[Answer], found: list[int]
-) -> None:
-    """They are asked for until there is a usable answer; a key that may not read them finds none."""
-    monkeypatch.setattr(Client, "pause", lambda client, seconds: None)
-    server.answers.extend(answers)
-    hook = connect(host=server.url)
-    with hook.get_conn() as client:
-        assert hook.get_channels(client) == found
-    assert len(server.history) == len(answers)
-
-
-@pytest.mark.parametrize(
-    ("answer", "tries", "kind", "words"),
-    [
-        (Answer(401, b'{"msg":"ada@example.com","code":"BadApiKey"}'), 1, Halted, "refused the API key .401 BadApiKey"),
-        (Answer(503, b'{"msg":"ada@example.com"}'), 5, WorthRetrying, "did not return the project's channels: 503"),
-        (Answer(503), 1, WorthRetrying, "503"),
-    ],
-)
-def test_channels_that_do_not_come_are_an_error(
-    connect: Connect,
-    server: Answering,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: Answer,
-    tries: int,
-    kind: type[Exception],
-    words: str,
-) -> None:
-    """A key that is refused is told at once; nothing of Iterable's own text is shown."""
-    monkeypatch.setattr(Client, "pause", lambda client, seconds: None)
-    server.answers.extend([answer] * tries)
-    hook = connect(host=server.url)
-    with hook.get_conn() as client, pytest.raises(kind, match=words) as caught:
-        hook.get_channels(client, tries=tries)
-    assert "ada" not in str(caught.value)
-    assert len(server.history) == tries
 
 
 def test_a_good_connection_says_where_it_leads(connect: Connect, server: Answering) -> None:

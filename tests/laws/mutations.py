@@ -325,7 +325,7 @@ MUTATIONS = (
     Mutation(
         "blame need not add up to failCount",
         "api/verdicts.py",
-        "    if not suspects and (done or len(blamed) == failures) and len(operations) - failures <= successes:\n",
+        "    if adds_up(len(batch.operations), body, blamed):\n",
         "    if True:\n",
     ),
     Mutation(
@@ -337,21 +337,20 @@ MUTATIONS = (
     Mutation(
         "successCount is not looked at",
         "api/verdicts.py",
-        "    if failures == 0 and successes >= len(operations) and not any",
-        "    if failures == 0 and not any",
+        "    return explained and size - failures <= successes\n",
+        "    return explained\n",
     ),
     Mutation(
         "blame is not looked at",
         "api/verdicts.py",
-        "    for kind, value, meaning in _blamed(body, meanings):\n",
-        "    for kind, value, meaning in ():\n",
+        "    named = list(_blamed(body, meanings))\n",
+        "    named: list[tuple[str, str, Meaning]] = []\n",
     ),
     Mutation(
         "a 200 is success whatever its body",
         "api/verdicts.py",
         "        return Again(Reason.NO_ANSWER)\n    return counted(batch, body)",
-        "        return Settled([_accepted(operation) for operation in batch.operations])\n"
-        "    return counted(batch, body)",
+        "        return Settled()\n    return counted(batch, body)",
     ),
     Mutation(
         "a deletion's 200 is success whatever its body",
@@ -361,20 +360,19 @@ MUTATIONS = (
     ),
     Mutation(
         "a lost answer is success",
-        "api/verdicts.py",
+        "api/refusals.py",
         "    if status in (0, 408) or",
-        "    if status == 0:\n        return Settled([_accepted(operation) for operation in batch.operations])\n"
-        "    if status == 408 or",
+        "    if status == 0:\n        return Settled()\n    if status == 408 or",
     ),
     Mutation(
         "endless nesting is not expected",
-        "api/verdicts.py",
+        "api/answers.py",
         "UnicodeDecodeError, RecursionError):",
         "UnicodeDecodeError):",
     ),
     Mutation(
         "innocents are blamed for a type mismatch",
-        "api/verdicts.py",
+        "api/refusals.py",
         "                if confirmed and not fits(value, expected):\n",
         "                if confirmed:\n",
     ),

@@ -23,6 +23,7 @@ from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL
 from airflow_provider_iterable.hooks import iterable as hooks
 from airflow_provider_iterable.operators import IterableUserSyncOperator, base
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.runs import runner
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, xcom
@@ -226,7 +227,7 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make
 
     monkeypatch.setattr(hooks, "Client", partial(Client, clock=lambda: now[0], sleep=sleep))
     monkeypatch.setattr(xcom, "pull_from", lambda event: event.pushed)
-    monkeypatch.setattr(base, "Patience", partial(Patience, first_wait=0.0, longest_wait=0.0))
+    monkeypatch.setattr(runner, "Patience", partial(Patience, first_wait=0.0, longest_wait=0.0))
 
     def make(project_type: ProjectType = "email", extra: dict[str, Any] | None = None, **options: Any) -> World:
         options = {"rates": False, **options}

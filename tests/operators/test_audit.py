@@ -16,8 +16,8 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.operators import IterableListOperator, IterablePrivacyOperator
+from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.state import TableState, audit_tables
-from airflow_provider_iterable.state.audit import Audit
 from airflow_provider_iterable.state.audit_tables import COUNTS
 from airflow_provider_iterable.state.dialects import DIALECTS
 from airflow_provider_iterable.state.table import Auditing
@@ -323,7 +323,7 @@ def test_an_audit_that_fails(desk: Desk, broken: str, audit: Auditing, caplog: p
 def test_an_audit_that_breaks_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table that goes away in the middle of a run takes nothing else with it."""
     world = desk.world
-    monkeypatch.setattr("airflow_provider_iterable.state.audit.AT_ONCE", 10)
+    monkeypatch.setattr("airflow_provider_iterable.runs.audit.AT_ONCE", 10)
     world.people(*range(50))
     seen = world.sandbox.service.calls
 

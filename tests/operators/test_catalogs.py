@@ -5,15 +5,18 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_iterable.api import project
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Reply
 from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
+from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import IterableCatalogOperator
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -593,7 +596,7 @@ def test_a_repeated_creation_is_asked_about_first(shop: Shop) -> None:
 
 
 class SlowIterable:
-    """Hook and client of a project in which what was asked for shows late, with a history."""
+    """A client, and questions to a project in which what was asked for shows late, with a history."""
 
     def __init__(self, *found: dict[str, str] | None, answers: tuple[str, ...] = ("",)) -> None:
         self.queue, self.answers = deque(found), deque(answers)
@@ -620,9 +623,12 @@ class SlowIterable:
 
     def prepare(self, shop: Shop, **parameters: Any) -> None:
         """Do what an operator does before the first item goes."""
-        operator: Any = shop.make(**parameters)
-        operator._report = Report("sync", "run", {})
-        operator._with_types(self, self, operator._found(self, self))
+        kind: Any = shop.make(**parameters).kind(IterableHook())
+        run: Any = SimpleNamespace(client=self, report=Report("sync", "run", {}))
+        with pytest.MonkeyPatch.context() as patched:
+            for name in ("get_catalog_types", "create_catalog", "set_catalog_types"):
+                patched.setattr(project, name, getattr(self, name))
+            kind._with_types(run, kind._found(run))
 
 
 def test_a_catalog_that_was_created_is_waited_for(shop: Shop) -> None:
@@ -641,6 +647,9 @@ def test_types_that_were_set_without_an_answer_are_looked_up(shop: Shop) -> None
     iterable = SlowIterable({}, {"name": "string"}, answers=("503", ""))
     iterable.prepare(shop, field_types=types)
     assert iterable.history == ["look", types, "look", 2.0, {"price": "double"}]
+    late = SlowIterable(*[{}] * 5, types, answers=("503",) * 5)
+    late.prepare(shop, field_types=types)
+    assert late.history[-3:] == [16.0, types, "look"], "the last look counts"
     with pytest.raises(ConfigurationError, match="name \\(string declared, long there\\)"):
         SlowIterable({}, {"name": "long"}, answers=("503",)).prepare(shop, field_types=types)
     with pytest.raises(WorthRetrying, match="The types of name, price could not be set"):

@@ -27,6 +27,7 @@ from airflow_provider_iterable.operators import (
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.runs.users import UserRun
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.xcom import XCOM_KEY
@@ -561,7 +562,7 @@ def test_errors_that_nobody_foresaw_name_nobody(
     scene = Scene(IterableUserSyncOperator, USERS, [[row(1, who=ADA)]], set())
     stage = set_stage(scene, TableState())
     stage.rows(row(1, who=ADA), columns=COLUMNS)
-    monkeypatch.setattr(IterableUserSyncOperator, "build_sync", lambda *_: work())
+    monkeypatch.setattr(UserRun, "build", lambda *_: work())
     with pytest.raises(kind, match=message.replace("*", r"\*")) as failed:
         stage.run()
     assert type(failed.value) is kind

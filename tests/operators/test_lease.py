@@ -3,7 +3,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -12,14 +12,16 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import Intents, Patch
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable, Unfinished
-from airflow_provider_iterable.operators import IterableUserSyncOperator
+from airflow_provider_iterable.runs.run import Run
+from airflow_provider_iterable.runs.runner import permitting
+from airflow_provider_iterable.runs.users import UserRun
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state import lease as leases
 from airflow_provider_iterable.state.table import TableSession
+from airflow_provider_iterable.syncs.users import Users
 from tests.operators.conftest import BULK, KEY, Make, World, person
 from tests.services import postgres_uri
 from tests.state.test_table import execute
@@ -179,13 +181,12 @@ def test_tries_belong_to_one_task_instance(world: World) -> None:
     assert len(person(1)) == 6
 
 
-def test_a_run_that_is_over_lets_no_request_start(world: World) -> None:
+def test_a_run_that_is_over_lets_no_request_start() -> None:
     """Also where the state has no lease: requests that wait for their turn end with the run that failed."""
-    operator = world.make()
-    operator._stop = threading.Event()
-    permitted = operator._permitting(None)
+    stop = threading.Event()
+    permitted = permitting(None, stop)
     assert permitted()
-    operator._stop.set()
+    stop.set()
     assert not permitted()
 
 
@@ -193,17 +194,16 @@ def test_a_plan_beside_another_run_is_none(
     world: World, away: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dry run that lost its lease fails, although it would write nothing."""
-    guards = IterableUserSyncOperator.guards
+    build = UserRun.build
 
-    def late(operator: IterableUserSyncOperator) -> Guards:
+    def late(kind: UserRun, run: Run, columns: Sequence[str]) -> Users:
         steal(world)
         away()
-        assert operator._session is not None
-        assert operator._session.lease is not None
-        operator._session.lease.beat()
-        return guards(operator)
+        assert run.session.lease is not None
+        run.session.lease.beat()
+        return build(kind, run, columns)
 
-    monkeypatch.setattr(IterableUserSyncOperator, "guards", late)
+    monkeypatch.setattr(UserRun, "build", late)
     world.people(1)
     message, report = world.failure(AirflowFailException, dry_run=True)
     assert "is lost: the other run holds it now" in message

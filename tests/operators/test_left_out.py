@@ -15,10 +15,10 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_iterable.engine.left_out import Standing
 from airflow_provider_iterable.errors import Halted
-from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Json
 from airflow_provider_iterable.operators import IterableEventOperator, IterableListOperator
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.runs import run
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.scope import Store
 from tests.operators.conftest import BULK, FIELDS, KEY, Make, World, email, person
@@ -490,11 +490,11 @@ def test_a_look_that_is_refused_ends_the_run(project: Project, monkeypatch: pyte
     project.run(**TIER)
     project.known(tier="x")
 
-    def refused(hook: IterableHook, client: Any = None) -> dict[str, str]:
+    def refused(client: Any) -> dict[str, str]:
         raise Halted("Iterable refused the API key.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(IterableHook, "get_fields", refused)
+        patched.setattr(run, "get_fields", refused)
         project.failure(AirflowFailException, **TIER)
     assert not project.sandbox.calls
     assert settled(project.again(**TIER)) == (2, 2, 0, 0, {})

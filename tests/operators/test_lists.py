@@ -13,7 +13,7 @@ from jinja2 import DictLoader, Environment
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableListOperator
-from airflow_provider_iterable.operators import lists as module
+from airflow_provider_iterable.runs import lists as module
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
 from tests.operators.conftest import CHANNELS, FIELDS, MATCH, Make, World, email, identifier, person, uid
@@ -497,7 +497,7 @@ def test_a_killed_first_run_finds_its_list(world: ListWorld, monkeypatch: pytest
 
     world.people(1)
     with monkeypatch.context() as patch:
-        patch.setattr(IterableListOperator, "_remember", killed)
+        patch.setattr(module.ListRun, "_remember", killed)
         with pytest.raises(KeyboardInterrupt):
             world.run(list_name="VIP")
     world.run(list_name="VIP")

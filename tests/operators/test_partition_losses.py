@@ -73,7 +73,7 @@ def test_the_number_of_another_list_is_noted_with_the_destination(
     small.run(None, **LISTS)
     with monkeypatch.context() as patched:
         patched.setattr(Lease, "permits", lambda *_: True)
-        patched.setattr("airflow_provider_iterable.operators.base._distrusting", lambda *_: killed)
+        patched.setattr("airflow_provider_iterable.runs.runner.distrusting", lambda *_: killed)
         with pytest.raises(Killed):
             small.run(None, list_name="Others", resync="full", **LISTS)
     small.sql("UPDATE iterable_sync_lease SET expires_at = 1")

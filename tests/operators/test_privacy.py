@@ -16,13 +16,15 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.api.quota import Quota
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks import iterable as hooks
-from airflow_provider_iterable.operators import IterablePrivacyOperator, privacy
+from airflow_provider_iterable.operators import IterablePrivacyOperator
+from airflow_provider_iterable.runs import privacy
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.sandbox.project.project import digest
 from airflow_provider_iterable.state import TableState, XComState
-from airflow_provider_iterable.state.ledger import Quota, project_of
+from airflow_provider_iterable.state.ledger import project_of
 from tests.operators.conftest import BULK, CHANNELS, KEY, MATCH, Make, World, email, identifier, person, uid
 from tests.state.test_table import execute, postgres_hook, postgres_tables
 

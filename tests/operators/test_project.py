@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
@@ -21,6 +20,7 @@ from airflow_provider_iterable.operators import (
     IterablePrivacyOperator,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.runs import project as projects
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.scope import Store
 from tests.operators.conftest import CHANNELS, KEY, Make, World, email, person
@@ -388,7 +388,7 @@ def test_a_key_that_may_not_read_channels_is_not_trusted_once_it_is_new(
         asking.append(options)
         return []
 
-    monkeypatch.setattr(IterableHook, "get_channels", nothing)
+    monkeypatch.setattr(projects, "get_channels", nothing)
     for number in (3, 4):
         place.people(1, 2, number)
         place.run(max_removed=None)

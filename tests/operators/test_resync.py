@@ -16,6 +16,7 @@ from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Send
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableEventOperator, IterableUserSyncOperator
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.runs.run import Kind
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.scope import Store
 from tests.operators.conftest import BULK, FIELDS, Make, World, email, person
@@ -85,7 +86,7 @@ class Deaths:
         self.after: int | None = None
         self.accepted: Counter[str] = Counter()
         self._lock = threading.Lock()
-        monkeypatch.setattr(IterableModelOperator, "_sender", lambda operator, client: self._sender(client))
+        monkeypatch.setattr(Kind, "sender", lambda kind, run: self._sender(run.client))
 
     def _sender(self, client: Client) -> Send:
         def send(batch: Batch) -> Reply:

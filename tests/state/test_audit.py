@@ -33,8 +33,9 @@ from airflow_provider_iterable.engine.vocabulary import (
     Settled,
 )
 from airflow_provider_iterable.errors import ConfigurationError, Stopped, TooManyRejected, Unfinished
-from airflow_provider_iterable.state import TableState, audit, audit_tables
-from airflow_provider_iterable.state.audit import Audit
+from airflow_provider_iterable.runs import audit
+from airflow_provider_iterable.runs.audit import Audit
+from airflow_provider_iterable.state import TableState, audit_tables
 from airflow_provider_iterable.state.audit_tables import COUNTS, OPERATIONS
 from airflow_provider_iterable.state.erasure import ErasingSession
 from airflow_provider_iterable.state.scope import Scope

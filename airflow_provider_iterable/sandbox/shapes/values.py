@@ -28,7 +28,8 @@ _DATE = re.compile(
 @cache
 def top_level_domains() -> frozenset[str]:
     """Return the top-level domains that exist, in lower case and punycode."""
-    return frozenset(files(__package__).joinpath("tlds.txt").read_text("ascii").split())
+    _, _, names = files(__package__).joinpath("tlds.txt").read_text("ascii").partition("\n")  # after their source
+    return frozenset(names.split())
 
 
 def is_email(folded: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.api.project import get_channels
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.errors import DestinationChanged, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
@@ -31,7 +32,7 @@ def recognise(hook: IterableHook, client: Client, session: Session, report: Repo
         _warn(report, hook.iterable_conn_id)
         same = True
     if same is None and known is not None:
-        here = replace(here, channels=tuple(hook.get_channels(client)))
+        here = replace(here, channels=tuple(get_channels(client)))
         same = known.same(here)
         if same:
             log.info("Sync %s: its project has another API key than before, which is noted.", report.name)
@@ -57,7 +58,7 @@ def note_channels(hook: IterableHook, client: Client, session: Session, sync: st
     if project is None or project.name or project.channels is not None:
         return project
     try:
-        project = replace(project, channels=tuple(hook.get_channels(client, tries=1)))
+        project = replace(project, channels=tuple(get_channels(client, tries=1)))
     except WorthRetrying as error:
         log.info("Sync %s: the next run asks again what identifies the project. %s", sync, error)
         return project

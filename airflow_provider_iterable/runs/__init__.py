@@ -1,0 +1,1 @@
+"""One run of a sync, from a state that is still to be opened to a report; knows no Airflow."""

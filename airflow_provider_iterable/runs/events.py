@@ -1,0 +1,45 @@
+"""An event sync in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.runs.run import Kind, Run
+from airflow_provider_iterable.syncs.events import Events
+
+log = logger(__name__)
+
+
+class EventRun(Kind):
+    """An event sync in one run.
+
+    :param bind: returns the sync bound to the model's columns
+    :param creates_fields: whether Iterable creates unknown fields
+    :param check_types: whether the user's fields are compared with Iterable's field types
+    """
+
+    outlook = (
+        "Which fields events have is not to be asked: once an answer about newer events shows that they are there, "
+        "the next run sends the rows that carry them again. create_new_fields=True has them created by the next "
+        "run; a field that is not wanted there is left out of fields."
+    )
+
+    def __init__(self, bind: Callable[[Sequence[str]], Events], *, creates_fields: bool, check_types: bool) -> None:
+        self._bind, self._creates_fields, self._check_types = bind, creates_fields, check_types
+
+    def build(self, run: Run, columns: Sequence[str]) -> Events:
+        """Return the event sync bound to the model's columns."""
+        events = self._bind(columns)
+        log.info("Users are matched by %s; way: %s.", events.match, events.way)
+        return events
+
+    def prepare(self, run: Run, sync: Sync) -> None:
+        """Learn the types of Iterable's profile fields."""
+        if self._check_types and isinstance(sync, Events):
+            run.learn_profile_types(sync)
+
+    def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
+        """Return all fields, if Iterable is to create them: of events it tells none."""
+        return fields if self._creates_fields else ()

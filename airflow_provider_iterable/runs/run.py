@@ -1,0 +1,108 @@
+"""What a run works with, and what each kind of sync does its own way in one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.api.project import get_fields
+from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.vocabulary import Send
+from airflow_provider_iterable.errors import CannotRetry, IterableSyncError, WorthRetrying
+from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.runs import left_out
+from airflow_provider_iterable.state.scope import Scope, Session, Store
+
+log = logger(__name__)
+
+
+@dataclass
+class Run:
+    """One run of a sync.
+
+    :param hook: the connection to Iterable
+    :param client: performs its requests
+    :param session: the state, opened for this run
+    :param report: its account, filled in as it goes
+    :param stop: set to end it early
+    """
+
+    hook: IterableHook
+    client: Client
+    session: Session
+    report: Report
+    stop: threading.Event
+
+    @cached_property
+    def profile_fields(self) -> Mapping[str, str]:
+        """The types of Iterable's profile fields, read once in a run.
+
+        :raises IterableSyncError: Iterable did not answer with fields
+        """
+        return get_fields(self.client)
+
+    def learn_profile_types(self, sync: LearnsTypes) -> None:
+        """Have values compared with the types of Iterable's profile fields; without an answer they are sent as is.
+
+        :raises CannotRetry: Iterable refused the key
+        """
+        try:
+            sync.learn_types(self.profile_fields)
+        except WorthRetrying as error:
+            log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
+
+    def existing_profile_fields(self, fields: Collection[str]) -> Collection[str]:
+        """Return those of some profile fields that Iterable has by now; none where it does not tell.
+
+        :raises CannotRetry: Iterable refused the key
+        """
+        try:
+            return left_out.having(self.profile_fields, fields)
+        except CannotRetry:
+            raise
+        except IterableSyncError as error:
+            log.warning("It is not known whether Iterable has the fields that it left out by now: %s", error)
+            return ()
+
+
+class LearnsTypes(Protocol):
+    """A sync whose values are compared with Iterable's field types."""
+
+    def learn_types(self, found: Mapping[str, str]) -> None:
+        """Take Iterable's field types, by dotted name."""
+        ...
+
+
+class Kind:
+    """A kind of sync in one run, as far as it is like most others; made anew for each run."""
+
+    outlook = ""
+    """How the sync learns that Iterable has fields that it left out, and what can be done about them, as sentences."""
+
+    def open_state(self, store: Store, scope: Scope) -> Session:
+        """Open the state."""
+        return store.open(scope)
+
+    def build(self, run: Run, columns: Sequence[str]) -> Sync:
+        """Return the sync type bound to the model's columns."""
+        raise NotImplementedError
+
+    def sender(self, run: Run) -> Send:
+        """Return what performs the requests."""
+        return run.client.send
+
+    def prepare(self, run: Run, sync: Sync) -> None:
+        """Do what is to be done once before the first operation is sent, if any is."""
+
+    def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields that Iterable has by now, or is to create, as far as it tells."""
+        return ()
+
+    def close(self, report: Report) -> None:
+        """Account for what only this kind knows, and give back what it holds; called however the run ended."""

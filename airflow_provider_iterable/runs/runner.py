@@ -1,0 +1,161 @@
+"""A run from a state that is still to be opened to its end: opens and closes what it needs, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine import run as engine
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.resync import Resync
+from airflow_provider_iterable.engine.tries import Patience
+from airflow_provider_iterable.errors import IterableSyncError
+from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.runs import left_out as fields_left_out
+from airflow_provider_iterable.runs.audit import Audit
+from airflow_provider_iterable.runs.project import note_channels, recognise
+from airflow_provider_iterable.runs.run import Kind, Run
+from airflow_provider_iterable.sql.model import Model
+from airflow_provider_iterable.state.lease import Lease
+from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
+from airflow_provider_iterable.state.scope import RESYNC_NOTE, Scope, Session, Store
+
+log = logger(__name__)
+
+RESENT: Mapping[Resync, str | None] = {"full": 'resync="full" sends every row again', "baseline": None}
+"""Why rows go again, by the kind of resync."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is to do, in plain values.
+
+    :param kind: what its kind of sync does its own way
+    :param store: where the sync remembers
+    :param scope: what the store is told of the run
+    :param model: the model, not opened yet
+    :param options: how the run goes about it; what only the opened state and the connection know is added here
+    :param commit_batches: batches that are committed together; ``None``: as the store has it
+    :param harm: why sending every row again would do harm, as a clause; ``None``: it does none
+    """
+
+    kind: Kind
+    store: Store
+    scope: Scope
+    model: Model
+    options: engine.Options
+    commit_batches: int | None = None
+    harm: str | None = None
+
+
+def carry_out(
+    job: Job, hook: IterableHook, client: Client, report: Report, audit: Audit, stop: threading.Event
+) -> None:
+    """Run a sync; what became of it is in the report, also when this raises."""
+    try:
+        _carry_out(job, hook, client, report, audit, stop)
+    finally:
+        job.kind.close(report)
+
+
+def _carry_out(
+    job: Job, hook: IterableHook, client: Client, report: Report, audit: Audit, stop: threading.Event
+) -> None:
+    started, kind, options = time.monotonic(), job.kind, job.options
+    # The state before the model: under the read lock of an open query, SQLite creates no tables.
+    session = kind.open_state(job.store, job.scope)
+    run, lease, left_out = Run(hook, client, session, report, stop), session.lease, None
+    client.require(permitting(lease, stop))
+    try:
+        audit.begin(session.recall)
+        project = recognise(hook, client, session, report)
+        report.resend_reason = RESENT.get(report.resync, session.resend_reason)
+        if report.resend_reason:
+            log.info("Sync %s: %s.", report.sync_id, report.resend_reason)
+        with job.model as model:
+            sync = kind.build(run, model.columns)
+            distrust = distrusting(session, report)
+            left_out = fields_left_out.left_out_of(sync, session, report.resync == "baseline" or bool(distrust))
+            if left_out is not None and report.resync == "changes":
+                existing, approved = partial(kind.existing_fields, run), options.approved_plan is not None
+                fields_left_out.look(left_out, sync, existing, job.harm, dry=options.dry_run, approved=approved)
+            report.seconds["open"] = time.monotonic() - started
+
+            def prepare() -> None:
+                note_channels(hook, client, session, report.name)
+                kind.prepare(run, sync)
+
+            options = replace(
+                options,
+                patience=Patience(commit_batches=_batches(job, session)),
+                about={**options.about, **_about(job.scope, session, project)},
+                check=session.check,
+                observe=audit.observe,
+                prepare=prepare,
+                stop=stop,
+                resync=report.resync,
+                distrust=distrust,
+                left_out=left_out,
+            )
+            engine.run(sync, model.chunks, session, kind.sender(run), report, options)
+        if not options.dry_run:
+            if report.resync == "full":
+                session.note(RESYNC_NOTE, "")
+            session.finish(delivered=True)
+        elif lease is not None and lease.failure is not None:
+            raise lease.failure  # the plan would be beside another run
+    except IterableSyncError as error:
+        failure = None if lease is None else lease.failure
+        if failure is not None and not isinstance(error, type(failure)):
+            report.status = "failed"
+            raise failure from None  # whatever it led to, it comes first
+        raise
+    finally:
+        fields_left_out.tell(left_out, report, kind.outlook, job.harm)
+        # Who compares is known by now, and whether anything was remembered.
+        report.resend_reason = RESENT.get(report.resync, session.resend_reason or report.resend_reason)
+        session.close()
+
+
+def permitting(lease: Lease | None, stop: threading.Event) -> Callable[[], bool]:
+    """Return what tells whether a request may start, and ends the delivery when none may."""
+
+    def permitted() -> bool:
+        if not stop.is_set() and (lease is None or lease.permits(stop.wait)):
+            return True
+        stop.set()
+        return False
+
+    return permitted
+
+
+def distrusting(session: Session, report: Report) -> Callable[[], None] | None:
+    """Return what voids the state, unless an earlier try of this run did so: it goes on where that one stopped."""
+    if report.resync != "full":
+        return None
+    if session.notes.get(RESYNC_NOTE) == report.run_id:
+        log.info("Sync %s: the full resync of an earlier try goes on.", report.sync_id)
+        return None
+    return lambda: session.void(RESYNC_NOTE, report.run_id)
+
+
+def _batches(job: Job, session: Session) -> int:
+    """Return how many batches are committed together, and say so where the store decides."""
+    if job.commit_batches is not None:
+        return job.commit_batches
+    batches: int = getattr(session, "commit_batches", 1)
+    if batches > 1:
+        log.info("The state is committed every %d batches: a transaction takes long there.", batches)
+    return batches
+
+
+def _about(scope: Scope, session: Session, project: Project) -> dict[str, str]:
+    """Return what the hash of a plan covers of the project and of the state."""
+    notes = {name: note for name, note in session.notes.items() if note and name != PROJECT_NOTE}
+    return {"project": project.identity, "state": json.dumps([scope.sync_id, sorted(notes.items())])}

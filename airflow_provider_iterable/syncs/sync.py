@@ -1,0 +1,118 @@
+"""What all sync types have in common: defaults, references, values beside field types; knows no endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
+from airflow_provider_iterable.engine.vocabulary import (
+    Call,
+    Changed,
+    Entry,
+    Handle,
+    Invalid,
+    Operation,
+    Outcome,
+    Recipe,
+    Record,
+    Row,
+)
+from airflow_provider_iterable.syncs import types
+from airflow_provider_iterable.syncs.chunk import encode
+
+
+class BaseSync:
+    """A sync type, as far as it is like most others.
+
+    A sync type has ``keys``, ``records``, ``added``, ``changed`` and ``removed`` of its own, and overrides what is
+    otherwise with it.
+    """
+
+    removals_first = False
+    exclusive = True
+    keeps_leavers = False
+    collapses = False
+    recipe: Recipe | None = None
+    keys: Callable[[Sequence[Row]], Sequence[str | Invalid]]
+    way = ""
+    """How it gets to Iterable, in words."""
+    salvages = False
+    """Whether a record goes without the fields whose values have the wrong type."""
+    typed: Collection[str] = ()
+    """Top-level fields whose values are compared with Iterable's field types."""
+    checked_fields: types.Checked = ()
+    """Mapped fields with their path and Iterable's type; learned before the first operation is screened."""
+
+    def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
+        """Rows with one key are duplicates, none of which speaks for the others."""
+        return [""] * len(rows)
+
+    def reference(self, identity: Handle) -> str:
+        """Return what is remembered of whom a record is about, so that its removal can name it."""
+        return encode([identity[0], identity[1]]).decode()
+
+    def identity(self, ref: str) -> Handle:
+        """Tell whom a remembered entry is about; two empty texts where that is not remembered."""
+        kind, value = msgspec.json.decode(ref, type=tuple[str, str]) if ref else ("", "")
+        return kind, value
+
+    def write(self, kind: Kind, record: Record, call: Call | None) -> Operation:
+        """Return the operation that writes a record and remembers it; without a call, it is only remembered."""
+        entry = Entry(record.fingerprint, self.reference(record.handles[0]))
+        return Operation(record.key, kind, call, b"" if call is None else record.body, record.handles, entry)
+
+    def moved(self, change: Changed) -> Operation | None:
+        """What a row was about before is left alone at Iterable."""
+        return None
+
+    def fields_of(self, body: Any) -> dict[str, Any]:
+        """Return the fields in a decoded body that have types at Iterable."""
+        fields: dict[str, Any] = body["dataFields"]
+        return fields
+
+    def learn_types(self, found: Mapping[str, str]) -> None:
+        """Take Iterable's field types; only those of mapped fields matter.
+
+        :param found: dotted name to type, as Iterable answers
+        """
+        self.checked_fields = [
+            (name, name.split("."), kind) for name, kind in found.items() if name.partition(".")[0] in self.typed
+        ]
+
+    def faults(self, fields: dict[str, Any]) -> tuple[dict[str, str], bool, Reason]:
+        """Compare values with Iterable's field types: one wrong value would fail its whole batch.
+
+        :return: what is wrong, by field; whether a value was converted in place; the reason of a rejection
+        """
+        return *types.check(fields, self.checked_fields), Reason.TYPE_MISMATCH
+
+    def screen(self, operation: Operation) -> Operation | Outcome:
+        """Look at the values once more: what is wrong is left out or rejected."""
+        if not self.checked_fields or operation.kind is Kind.REMOVED:
+            return operation
+        return self.inspect(operation)
+
+    def inspect(self, operation: Operation) -> Operation | Outcome:
+        """Look for faults in what an operation writes."""
+        body = msgspec.json.decode(operation.body)
+        wrong, converted, reason = self.faults(self.fields_of(body))
+        if converted:
+            operation = msgspec.structs.replace(operation, body=encode(body))
+        if not wrong:
+            return operation
+        detail = "; ".join(wrong.values())
+        return self.salvage(operation, wrong, detail) or Outcome(
+            operation.key, operation.kind, Fate.REJECTED, reason, detail, operation
+        )
+
+    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
+        """Return the operation without some fields; ``None`` when the sync is not to send incomplete records."""
+        if not self.salvages:
+            return None
+        body = msgspec.json.decode(operation.body)
+        types.drop(self.fields_of(body), fields)
+        partial = "; ".join(part for part in (operation.partial, detail) if part)
+        return msgspec.structs.replace(operation, body=encode(body), partial=partial)
