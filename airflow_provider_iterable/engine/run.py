@@ -164,8 +164,9 @@ def make_plan(planner: Planner, read: Read, state: State, options: Options | Non
     if planner.collapsing:
         log.info("%d keys are shared by several rows: reading the model once more", len(planner.collapsing))
         others = greatest_rows(sync, read(), planner.collapsing)
-        withdraw(plan, others.keys())
-        planner.take(news(paired(state, others)))
+        if others:
+            withdraw(plan, others.keys())
+            planner.take(news(paired(state, others)))
     hidden: dict[str, int] = {}
     if planner.unseen is not None and plan.unchanged:
         hidden = unseen_bearers(sync, plan, planner.unseen, planner.left_refs)
