@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.engine import deliver
 from airflow_provider_iterable.engine.reasons import Fate, Reason
-from tests.fakes import FAULTS
+from airflow_provider_iterable.engine.tries import Patience
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Batch, Entry, Operation, Reply
+from tests.fakes import FAULTS, Committer, Killed, a_call, an_operation
 from tests.laws.world import (
     OnRemoved,
     Person,
@@ -166,3 +172,34 @@ def test_any_single_fault_befalls_a_removal(fault: str, on_removed: OnRemoved, w
     world.run()
     world.settle()
     assert {} == {name: fields for name, fields in world.iterable.users.items() if fields or on_removed == "delete"}
+
+
+def test_a_request_that_hangs_when_a_run_is_killed_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows go again: nobody waits for the answer, and no answer is no acceptance."""
+    monkeypatch.setattr(deliver, "RESCUE_SECONDS", 0.5)
+    hanging, released = threading.Event(), threading.Event()
+    call, committer = a_call(), Committer()
+
+    def send(batch: Batch) -> Reply:
+        if batch.operations[0].key == "1":
+            hanging.set()
+            released.wait(30)
+        return Reply(200)
+
+    def wave() -> Iterator[Operation]:
+        yield from (an_operation(key, call) for key in "012")
+        assert hanging.wait(30)
+        raise Killed
+
+    delivery = deliver.Delivery(
+        send,
+        committer,
+        patience=Patience(tries=1, in_flight=2),
+        batch_size=1,
+        doubts=lambda call, operations: [(operation.key, "", "", "") for operation in operations],
+    )
+    with pytest.raises(Killed):
+        list(delivery.run([wave()]))
+    assert not released.is_set()
+    released.set()
+    assert {"0": an_operation("0", call).remember, "1": Entry(NEVER_EQUAL)} == committer.state
