@@ -90,14 +90,15 @@ class Delivery:
 
         What is not packed yet when the delivery is stopped has no outcome.
         """
+        pending = self._pending
         try:
             for wave in waves:
                 for operation in wave:
                     if self._stop.is_set():
                         break
                     self._take(operation)
-                    if self._pending.outcomes:
-                        yield from self._pending.committed()
+                    if pending.known or (pending.outcomes and not pending.patch and not pending.accepted):
+                        yield from pending.committed()
                 yield from self._drain()
                 if self._stop.is_set():
                     break
@@ -154,12 +155,13 @@ class Delivery:
             if flying >= most:
                 self._collect()  # and perhaps parts of a batch come before this one
                 continue
-            if not parcel.ready:
-                if not rest and len(queue.ready) < queue.announced_together(call):
-                    return
+            # What a kill would have sent again is to be no more than may be in flight.
+            full = pending.answered and flying + pending.answered >= most + self._patience.commit_batches - 1
+            if full or not parcel.ready:
+                unknown = sum(1 for waiting in queue.ready if not waiting.ready)
+                if not rest and parcel.doubts and unknown < queue.announced_together(call):
+                    return  # a commit follows that announces more
                 self._announce()
-            elif pending.answered and flying + pending.answered >= most + self._patience.commit_batches - 1:
-                self._commit()  # what a kill would have sent again is no more than may be in flight
             queue.ready.popleft()
             broken.sent(parcel)
             queue.flying[parcel] = None

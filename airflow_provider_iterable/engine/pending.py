@@ -44,6 +44,9 @@ class Pending:
         self.accepted: dict[int, Sequence[Doubt]] = {}
         """Batches that were accepted as they were announced, with what was."""
         self.outcomes: deque[Outcome | Accepted] = deque()
+        """What is not committed yet, or follows on that."""
+        self.known: deque[Outcome | Accepted] = deque()
+        """What is committed, and not yielded yet."""
         self.answered = 0
         """Batches that were answered since the last commit."""
         self.announced: set[int] = set()
@@ -80,11 +83,16 @@ class Pending:
             self.committing = False
         self.announced -= self.ended
         self.patch, self.begun, self.ended, self.accepted, self.answered = {}, {}, set(), {}, 0
+        self.known.extend(self.outcomes)
+        self.outcomes.clear()
 
     def committed(self) -> Iterator[Outcome | Accepted]:
         """Yield outcomes whose patch is committed."""
-        while self.outcomes and not self.patch and not self.accepted:
-            yield self.outcomes.popleft()
+        if not self.patch and not self.accepted:
+            self.known.extend(self.outcomes)
+            self.outcomes.clear()
+        while self.known:
+            yield self.known.popleft()
 
     def accept(self, parcel: Parcel, operations: Sequence[Operation], left_out: frozenset[str] | None) -> None:
         """Remember what was accepted of a batch: where that is all, by what was announced."""
