@@ -232,9 +232,9 @@ def outcomes_of(told: Iterable[Outcome | Accepted]) -> Iterator[Outcome]:
 
 def settled(verdict: Settled, operations: Sequence[Operation]) -> list[Outcome]:
     """Return the outcomes of a settled batch in the order of its operations."""
-    assert verdict.told.keys() <= set(range(len(operations)))
+    assert verdict.outcomes.keys() <= set(range(len(operations)))
     return [
-        verdict.told.get(number) or Outcome(op.key, op.kind, Fate.ACCEPTED, operation=op)
+        verdict.outcomes.get(number) or Outcome(op.key, op.kind, Fate.ACCEPTED, operation=op)
         for number, op in enumerate(operations)
     ]
 

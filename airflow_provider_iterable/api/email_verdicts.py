@@ -14,7 +14,7 @@ _TAKEN = ("EmailAlreadyExists", "ExternalKeyConflict", "Conflict")
 
 
 def judge_update_email(batch: Batch, reply: Reply) -> Verdict:
-    """Judge ``users/updateEmail``: accepted, refused, or not told where it takes a look-up to know.
+    """Judge ``users/updateEmail``: accepted, refused, or left open where it takes a look-up to know.
 
     Sent again after a lost answer, it finds the old address gone or the new one taken, as it does when the user
     never existed or somebody else has the new address.
@@ -40,15 +40,15 @@ def judge_bulk_change_email(batch: Batch, reply: Reply) -> Verdict:
     if isinstance(verdict, Split) and verdict.reason is Reason.CONFLICT:
         verdict = msgspec.structs.replace(verdict, reason=Reason.TARGET_EXISTS)
     if isinstance(verdict, Settled):
-        told = dict(verdict.told)
-        for number, outcome in told.items():
+        outcomes = dict(verdict.outcomes)
+        for number, outcome in outcomes.items():
             if outcome.reason is Reason.CONFLICT:
-                told[number] = msgspec.structs.replace(outcome, reason=Reason.TARGET_EXISTS)
-        verdict = Settled(told)
+                outcomes[number] = msgspec.structs.replace(outcome, reason=Reason.TARGET_EXISTS)
+        verdict = Settled(outcomes)
     if batch.call.then is None:
         return verdict
     if isinstance(verdict, Settled):
-        return Settled({n: verdict.told.get(n) or _accepted(op) for n, op in enumerate(batch.operations)})
+        return Settled({n: verdict.outcomes.get(n) or _accepted(op) for n, op in enumerate(batch.operations)})
     applied = isinstance(verdict, Split) and 200 <= reply.status < 300
     lost = isinstance(verdict, Again) and verdict.reason is Reason.NO_ANSWER
     return Settled() if applied or lost else verdict
@@ -77,10 +77,10 @@ def judge_before_change(batch: Batch, reply: Reply) -> Verdict:
     if len(batch.operations[0].handles) == 1:
         return _found(batch, reply, (Reason.ALREADY_CHANGED, Fate.ACCEPTED), (Reason.UNKNOWN_USER, Fate.SKIPPED))
     verdict = _found(batch, reply, None, (Reason.UNKNOWN_USER, Fate.SKIPPED))
-    if isinstance(verdict, Settled) and verdict.told and verdict.told[0].reason is Reason.UNKNOWN_USER:
+    if isinstance(verdict, Settled) and verdict.outcomes and verdict.outcomes[0].reason is Reason.UNKNOWN_USER:
         detail = "field email: nobody has this address"
         return Split(Reason.UNKNOWN_USER, rejected={0: detail}, fields={0: frozenset({"email"})}, last=Fate.SKIPPED)
-    if isinstance(verdict, Settled) and not verdict.told and batch.call.then is None:
+    if isinstance(verdict, Settled) and not verdict.outcomes and batch.call.then is None:
         return Settled({0: outcome_of(batch.operations[0], Reason.NO_ANSWER, Fate.DEFERRED)})
     return verdict
 
@@ -90,10 +90,10 @@ def _found(batch: Batch, reply: Reply, present: tuple[Reason, Fate] | None, abse
     verdict = judge_lookup(batch, reply)
     if not isinstance(verdict, Settled):
         return verdict
-    told = verdict.told.get(0)
-    if told is not None and told.reason is not Reason.UNKNOWN_USER:
+    outcome = verdict.outcomes.get(0)
+    if outcome is not None and outcome.reason is not Reason.UNKNOWN_USER:
         return verdict
-    meaning = present if told is None else absent
+    meaning = present if outcome is None else absent
     return Settled() if meaning is None else Settled({0: outcome_of(batch.operations[0], *meaning)})
 
 

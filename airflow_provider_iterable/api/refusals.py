@@ -75,19 +75,19 @@ def refusal(batch: Batch, reply: Reply) -> Verdict:
 
 def in_words(method: str, template: str, reply: Reply) -> str | None:
     """Say what is wrong with the key or the endpoint; ``None`` when the answer is about neither."""
-    told = status_of(reply)
+    shown = status_of(reply)
     if reply.status in (401, 403):
         return (
-            f"Iterable refused the API key ({told}): it is wrong, disabled, of another data centre, or may not make "
+            f"Iterable refused the API key ({shown}): it is wrong, disabled, of another data centre, or may not make "
             f"this call ({method} {template})."
         )
     if not_enabled(reply):
         return (
-            f"Iterable has not enabled {method} {template} for this project ({told}). The connection's host is right: "
+            f"Iterable has not enabled {method} {template} for this project ({shown}). The connection's host is right: "
             "ask Iterable to enable the endpoint."
         )
     if 300 <= reply.status < 400 or (reply.status == 404 and not parsed(reply)):
-        return f"{method} {template} is not there ({told}): check the connection's host."
+        return f"{method} {template} is not there ({shown}): check the connection's host."
     return None
 
 

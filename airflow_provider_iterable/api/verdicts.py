@@ -64,7 +64,7 @@ def judge_update_only(batch: Batch, reply: Reply) -> Verdict:
     """Judge ``users/bulkUpdate`` with ``updateOnly``, which skips unknown users.
 
     How it reports them is not documented: as failures or as successes with a name, as successes without one, which
-    cannot be told from others, or not at all. Of a row that is in no count, nothing was written and nothing failed.
+    look like any other, or not at all. Of a row that is in no count, nothing was written and nothing failed.
     """
     body = parsed(reply)
     failures, successes = count(body, "failCount"), count(body, "successCount")
@@ -141,7 +141,7 @@ def _no_list(reply: Reply, number: int | None, fresh: bool) -> Verdict | None:
 class Blamed:
     """Which operations an answer blames: their numbers in the batch, and what is said about them."""
 
-    told: Mapping[int, Meaning]
+    meanings: Mapping[int, Meaning]
     suspects: frozenset[int] = frozenset()
     """Those that bear a blamed identifier and may be innocent."""
     first: Meaning | None = None
@@ -151,13 +151,13 @@ class Blamed:
 def counted(batch: Batch, body: Mapping[str, Any], meanings: Mapping[str, Meaning] = BLAME) -> Verdict:
     """Match blamed identifiers to operations; believe the match only when it adds up to both counts.
 
-    Duplicates cannot be told apart, so blame that does not add up takes the batch apart, never passes for success.
+    Duplicates cannot be kept apart, so blame that does not add up takes the batch apart, never passes for success.
 
     :param meanings: what the failure arrays mean
     """
     blamed = blame(batch.operations, body, meanings)
     if adds_up(len(batch.operations), body, blamed):
-        found = {number: outcome_of(batch.operations[number], *meaning) for number, meaning in blamed.told.items()}
+        found = {number: outcome_of(batch.operations[number], *meaning) for number, meaning in blamed.meanings.items()}
         return Settled(found, _left_out(body))
     if not batch.call.repeatable:
         rejected = [outcome_of(operation, Reason.UNATTRIBUTED, Fate.REJECTED) for operation in batch.operations]
@@ -181,7 +181,7 @@ def blame(operations: Sequence[Operation], body: Mapping[str, Any], meanings: Ma
     for number, operation in enumerate(operations):
         for handle in operation.handles:
             by_handle.setdefault(handle, []).append(number)
-    told: dict[int, Meaning] = {}
+    found: dict[int, Meaning] = {}
     suspects: set[int] = set()
     for kind, value, meaning in named:
         handle = (kind, value.strip().lower() if kind == "email" else value)
@@ -191,8 +191,8 @@ def blame(operations: Sequence[Operation], body: Mapping[str, Any], meanings: Ma
             bearers = [number for number in bearers if number not in own]
             suspects.update(own if not bearers else ())
         for number in bearers:
-            told.setdefault(number, meaning)
-    return Blamed(told, frozenset(suspects - told.keys()), named[0][2])
+            found.setdefault(number, meaning)
+    return Blamed(found, frozenset(suspects - found.keys()), named[0][2])
 
 
 def adds_up(size: int, body: Mapping[str, Any], blamed: Blamed) -> bool:
@@ -204,8 +204,8 @@ def adds_up(size: int, body: Mapping[str, Any], blamed: Blamed) -> bool:
     """
     failures = count(body, "failCount")
     successes = count(body, "successCount") + sum(map(len, _no_ops(body)))
-    done = all(fate is Fate.ACCEPTED for _, fate in blamed.told.values()) and 0 <= failures <= len(blamed.told)
-    explained = not blamed.suspects and (done or failures == len(blamed.told))
+    done = all(fate is Fate.ACCEPTED for _, fate in blamed.meanings.values()) and 0 <= failures <= len(blamed.meanings)
+    explained = not blamed.suspects and (done or failures == len(blamed.meanings))
     return explained and size - failures <= successes
 
 
@@ -273,7 +273,7 @@ def judge_forget(batch: Batch, reply: Reply) -> Verdict:
 def judge_unforget(batch: Batch, reply: Reply) -> Verdict:
     """Judge unforgetting somebody: who was not forgotten, or does not exist, counts as done."""
     verdict = judge_forget(batch, reply)
-    if isinstance(verdict, Settled) and all(outcome.fate is Fate.ACCEPTED for outcome in verdict.told.values()):
+    if isinstance(verdict, Settled) and all(outcome.fate is Fate.ACCEPTED for outcome in verdict.outcomes.values()):
         return Settled()
     return verdict
 
@@ -324,9 +324,9 @@ def _disallowed(batch: Batch, body: Mapping[str, Any], names: Sequence[Any]) -> 
     for failed in (failures - len(blamed), failures) if blamed else ():
         verdict = counted(rest, {**body, "failCount": failed})
         if isinstance(verdict, Settled):
-            told = {others[number]: outcome for number, outcome in verdict.told.items()}
-            told.update((n, outcome_of(operations[n], Reason.REFUSED, Fate.REJECTED, _NOT_TRACKED)) for n in blamed)
-            return Settled(told, verdict.left_out)
+            outcomes = {others[number]: outcome for number, outcome in verdict.outcomes.items()}
+            outcomes.update((n, outcome_of(operations[n], Reason.REFUSED, Fate.REJECTED, _NOT_TRACKED)) for n in blamed)
+            return Settled(outcomes, verdict.left_out)
     return counted(batch, {**body, "failCount": -1})
 
 
@@ -364,7 +364,7 @@ def judge_commerce(batch: Batch, reply: Reply) -> Verdict:
 def judge_carts() -> Callable[[Batch, Reply], Verdict]:
     """Return a judge of ``commerce/updateCart`` that remembers lost answers.
 
-    A cart that was accepted after one is told as repeated: the profile is right, its event may be there twice.
+    A cart that was accepted after one counts as repeated: the profile is right, its event may be there twice.
     """
     lost: set[str] = set()
 
@@ -373,7 +373,7 @@ def judge_carts() -> Callable[[Batch, Reply], Verdict]:
         (operation,) = batch.operations
         if isinstance(verdict, Again) and verdict.reason is Reason.NO_ANSWER:
             lost.add(operation.key)
-        elif operation.key in lost and isinstance(verdict, Settled) and not verdict.told:
+        elif operation.key in lost and isinstance(verdict, Settled) and not verdict.outcomes:
             return Settled({0: outcome_of(operation, Reason.REPEATED, Fate.ACCEPTED)})
         return verdict
 
@@ -386,15 +386,15 @@ def judge_catalog(batch: Batch, reply: Reply) -> Verdict:
     if 200 <= reply.status < 300 and (body or not reply.body.strip()):
         return Settled()
     code = code_of(body)
-    told = f"HTTP {reply.status} {code}".strip()
+    shown = f"HTTP {reply.status} {code}".strip()
     if is_missing_catalog(reply):
         return Halt(
-            f"The catalog is not at Iterable ({told}): it was deleted while this run went on. If that was meant, run "
+            f"The catalog is not at Iterable ({shown}): it was deleted while this run went on. If that was meant, run "
             'once with resync="full", which creates the catalog anew and sends every row.'
         )
     if reply.status >= 400 and code == "UniqueFieldsLimitExceeded":
         return Halt(
-            f"The catalog has no room for the new fields ({told}): map fewer, or ask Iterable to raise the limit, "
+            f"The catalog has no room for the new fields ({shown}): map fewer, or ask Iterable to raise the limit, "
             "which is about 350 fields."
         )
     return refusal(batch, reply)

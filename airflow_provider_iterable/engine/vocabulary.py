@@ -340,9 +340,9 @@ class Accepted(Struct, frozen=True, gc=False):
 
 
 class Settled(Struct, frozen=True):
-    """Every operation of the batch has its outcome: it is in ``told``, by its number, or the operation was accepted."""
+    """Every operation of the batch has its outcome: in ``outcomes`` by its number, or else it was accepted."""
 
-    told: Mapping[int, Outcome] = {}
+    outcomes: Mapping[int, Outcome] = {}
     left_out: frozenset[str] | None = None
     """Fields that were left out of some of the records, as the answer names them; ``None``: it is no such answer."""
 

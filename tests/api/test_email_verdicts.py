@@ -23,7 +23,7 @@ def test_every_answer_about_addresses_has_a_verdict(body: bytes, status: int, na
     made = operations([user], call)
     verdict = call.judge(Batch(call, made), Reply(status, body))
     if isinstance(verdict, Settled):
-        accepted = [outcome for outcome in verdict.told.values() if outcome.fate is Fate.ACCEPTED]
+        accepted = [outcome for outcome in verdict.outcomes.values() if outcome.fate is Fate.ACCEPTED]
         if accepted and name in ("users/updateEmail", "bulk change"):
             assert 200 <= status < 300
-        assert verdict.told or call.then is not None or 200 <= status < 300
+        assert verdict.outcomes or call.then is not None or 200 <= status < 300

@@ -66,8 +66,8 @@ def test_known_answers(path: Path, server: Answering) -> None:
         if expected.get("left_out", "") is None:
             assert verdict.left_out is None
         if "untold" in case:  # they were accepted in silence, or go on to another call
-            assert case["untold"] == [number for number in range(len(case["users"])) if number not in verdict.told]
-        assert all(outcome.operation is batch.operations[number] for number, outcome in verdict.told.items())
+            assert case["untold"] == [number for number in range(len(case["users"])) if number not in verdict.outcomes]
+        assert all(outcome.operation is batch.operations[number] for number, outcome in verdict.outcomes.items())
     if isinstance(verdict, Split):
         assert verdict.fields.keys() == verdict.rejected.keys()
         for number, detail in verdict.rejected.items():
@@ -141,7 +141,7 @@ def test_blame_is_believed_only_when_it_adds_up(size: int, wrong: set[int], more
         assert isinstance(verdict, Split)
     else:
         assert isinstance(verdict, Settled)
-        rejected = {number for number, outcome in verdict.told.items() if outcome.fate is Fate.REJECTED}
+        rejected = {number for number, outcome in verdict.outcomes.items() if outcome.fate is Fate.REJECTED}
         assert rejected == wrong
 
 

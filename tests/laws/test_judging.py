@@ -206,4 +206,4 @@ def test_a_conflict_costs_nobody_elses_row(wanted: list[str | None], owners: dic
     verdict = BULK.judge(Batch(BULK, ops), Reply(200, msgspec.json.encode(answer)))
     assert isinstance(verdict, Settled | Split)
     if isinstance(verdict, Settled):
-        assert guilty == set(verdict.told)
+        assert guilty == set(verdict.outcomes)

@@ -562,7 +562,7 @@ def test_a_cart_that_went_again_says_so() -> None:
     assert judge("[2]", Reply(429)) == Again(Reason.RATE_LIMITED)
     assert judge("[3]", Reply(0, error="Stopped", sent=False)) == Again(Reason.RATE_LIMITED)
     assert [judge(key, good) for key in ("[2]", "[3]")] == [Settled(), Settled()]
-    (told,) = judge("[1]", good).told.values()
+    (told,) = judge("[1]", good).outcomes.values()
     assert (told.fate, told.reason, told.operation.remember) == (Fate.ACCEPTED, Reason.REPEATED, entry)
     assert endpoints.update_cart().judge is not call.judge
 
