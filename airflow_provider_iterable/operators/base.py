@@ -264,12 +264,12 @@ class IterableModelOperator(StrictOperator):
             raise
         report.requests = calls.counts
         self._tell(report)
-        told = report.to_dict()
+        account = report.to_dict()
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
         elif self.partition is None:
-            context["outlet_events"][self.asset].extra = told
-        return told
+            context["outlet_events"][self.asset].extra = account
+        return account
 
     def _leave(self, context: Context, report: Report, error: BaseException) -> None:
         """Say what became of a run that failed or was interrupted, in the log and in its report."""
@@ -317,7 +317,7 @@ class IterableModelOperator(StrictOperator):
     def _part(self, context: Context) -> Part:
         """Return which part of the sync this run is about.
 
-        :raises ConfigurationError: it cannot be told, or is none of the partitions
+        :raises ConfigurationError: it is not known, or is none of the partitions
         """
         mapped, dry = getattr(context["ti"], "map_index", None), self.dry_run
         partitions = self.partitions or ()

@@ -27,7 +27,7 @@ def unforeseen(error: Exception) -> Exception:
 
 
 def _lineage(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and all that are told along with it."""
+    """Yield an error and all that its traceback shows along with it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

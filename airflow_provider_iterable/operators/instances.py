@@ -26,7 +26,7 @@ def part_of(
     """Return which part of a sync a run is about.
 
     :param mapped: the index of a mapped task; negative or ``None``: it is not mapped
-    :raises ConfigurationError: it cannot be told, or is none of the partitions
+    :raises ConfigurationError: it is not known, or is none of the partitions
     """
     if partition is None:
         if (-1 if mapped is None else mapped) >= 0:

@@ -107,7 +107,7 @@ class IterableListOperator(IterablePeopleOperator):
         return self.model_name() or self.task_id
 
     def destination(self, hook: IterableHook) -> dict[str, Any]:
-        """Return host, sync type, list and matching identifier. The list is told as it was asked for: by ID or name."""
+        """Return host, sync type, list, by the ID or the name that was given, and matching identifier."""
         chosen: int | str = self.name_of_list() if self.list_id is None else self.list_id
         return {"host": hook.host, "type": "lists", "list": chosen, "match": self.match(hook)}
 

@@ -216,11 +216,11 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 def _lines(total: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the sum as lines for people, and a line for each partition."""
 
-    def told(report: Mapping[str, Any]) -> str:
+    def counts(report: Mapping[str, Any]) -> str:
         return ", ".join(f"{name} {report[name]:,}" for name in COUNTS if report[name] or name in ("read", "accepted"))
 
-    lines = [f"Sync {total['sync_id']}, {len(reports)} partitions: {told(total)}"]
-    lines += [f"  {report['partition']}: {told(report)}" for report in reports]
+    lines = [f"Sync {total['sync_id']}, {len(reports)} partitions: {counts(total)}"]
+    lines += [f"  {report['partition']}: {counts(report)}" for report in reports]
     lines += [f"  {reason}: {count:,} rows" for reason, count in total["reasons"].items()]
     if total["left_out"]:
         lines.append(f"  fields that Iterable does not have: {', '.join(total['left_out'])}")

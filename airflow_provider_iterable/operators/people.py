@@ -53,7 +53,7 @@ class IterablePeopleOperator(IterableModelOperator):
     def match(self, hook: IterableHook) -> Match:
         """Return the identifier that selects the profile.
 
-        :raises ConfigurationError: the project type does not allow it, or is not told and would decide
+        :raises ConfigurationError: the project type does not allow it, or is not set and would decide
         """
         return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
 

@@ -40,7 +40,7 @@ class StrictOperator(BaseOperator):
             setattr(self, name, value)
 
     def _read_rendered(self, report: Report) -> ConfigurationError | None:
-        """Read what became of the templates; return what is wrong with one of them, to be told where runs are told of.
+        """Read what became of the templates; return what is wrong with one of them, to be reported where runs are.
 
         Whether it is a dry run is read first: the account of one says so, and is written nowhere.
         """

@@ -20,7 +20,7 @@ EXAMPLES_SHOWN = 5
 class CallCounts:
     """Logs each request and counts it by method, path template and status; safe to share between threads.
 
-    :param also: who else is told about each request
+    :param also: who else is called for each request
     """
 
     def __init__(self, also: OnCall | None = None) -> None:
@@ -81,8 +81,8 @@ def _requests(report: Report) -> Iterator[str]:
     if not report.requests:
         yield "  requests  none"
     for name, statuses in sorted(report.requests.items()):
-        told = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
-        yield f"  requests  {name} ({told})"
+        shown = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+        yield f"  requests  {name} ({shown})"
 
 
 def _reasons(report: Report) -> Iterator[str]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-Told = Plan | Accepted | Outcome
+Observed = Plan | Accepted | Outcome
 Recall = Callable[[Sequence[str]], Mapping[str, Entry]]
 
 _KIND, _PARTIAL = attrgetter("kind"), attrgetter("partial")
@@ -99,8 +99,8 @@ class Audit:
         self._failing: set[str] = set()
 
     @property
-    def observe(self) -> Callable[[Told], None] | None:
-        """What wants to be told the plan, and what became of it; ``None``: nobody does."""
+    def observe(self) -> Callable[[Observed], None] | None:
+        """Takes the plan, and each outcome once it is committed; ``None``: there is no audit."""
         return None if self._off else self._observe
 
     def __enter__(self) -> Self:
@@ -203,16 +203,16 @@ class Audit:
         if not self._all:
             self._failing = tables.failing(self._whose[0])
 
-    def _observe(self, told: Told) -> None:
-        self._dare(lambda: self._take(told))
+    def _observe(self, observed: Observed) -> None:
+        self._dare(lambda: self._take(observed))
 
-    def _take(self, told: Told) -> None:
-        if isinstance(told, Accepted):
-            self._accept(told.operations)
-        elif isinstance(told, Outcome):
-            self._tell(told)
+    def _take(self, observed: Observed) -> None:
+        if isinstance(observed, Accepted):
+            self._accept(observed.operations)
+        elif isinstance(observed, Outcome):
+            self._add(observed)
         else:
-            self._plan(told)
+            self._plan(observed)
             return
         full = len(self._lines) >= AT_ONCE or self._bytes >= BYTES_AT_ONCE
         if full or (self._clock() - self._flushed).total_seconds() >= SECONDS_AT_ONCE:
@@ -253,7 +253,7 @@ class Audit:
             reason = Reason.PARTIAL if op.partial else None
             self._keep(Outcome(op.key, op.kind, Fate.ACCEPTED, reason, op.partial, op), op.kind)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _add(self, outcome: Outcome) -> None:
         kind, status = self._kind(outcome), STATUSES[outcome.fate]
         if status in self._counts:
             self._counts[status][kind] += 1

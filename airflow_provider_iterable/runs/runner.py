@@ -38,7 +38,7 @@ class Job:
 
     :param kind: what its kind of sync does its own way
     :param store: where the sync remembers
-    :param scope: what the store is told of the run
+    :param scope: what the store gets to know of the run
     :param model: the model, not opened yet
     :param options: how the run goes about it; what only the opened state and the connection know is added here
     :param commit_batches: batches that are committed together; ``None``: as the store has it

@@ -25,7 +25,7 @@ CHUNK = 1 << 20
 """Bytes of a snapshot that are read in one go."""
 MAGIC = b"iterable-sync-state"
 FORMAT = 2
-"""What is written; 1 told nothing of requests that are announced, and readers of it would forget them."""
+"""What is written; 1 had no requests that are announced, and readers of it would forget them."""
 _MAGIC_LINE = re.compile(MAGIC + rb" (\d{1,9}) ([0-9a-f]{64})\n")
 _NAME = re.compile(r"(journal|marker|snapshot)-(\d{8}-[0-9a-f]{8})(?:-(\d{6}))?")
 
@@ -44,16 +44,16 @@ class Folder:
 
     :param fs: the storage as an ``fsspec`` file system
     :param path: the folder, as the file system names it
-    :param told: the folder, as its owner names it
+    :param name: the folder, as messages name it
     """
 
     fs: Any
     path: str
-    told: str
+    name: str
 
     def inside(self, name: str) -> Folder:
         """Return a folder within."""
-        return Folder(self.fs, f"{self.path}/{name}", f"{self.told}/{name}")
+        return Folder(self.fs, f"{self.path}/{name}", f"{self.name}/{name}")
 
     def names(self) -> list[str]:
         """Return what is in the folder, now."""

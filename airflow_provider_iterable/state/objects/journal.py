@@ -133,7 +133,7 @@ class Journal:
             raise
         except Exception as error:
             raise StateUnavailable(
-                f"The state of sync {self._sync_id!r} in {self._folder.told} could not be {what} for "
+                f"The state of sync {self._sync_id!r} in {self._folder.name} could not be {what} for "
                 f"{self._patience:.0f} s ({type(error).__name__}). {lost}"
             ) from None
         return result
@@ -231,7 +231,7 @@ class Journal:
             head, lines = decode(self._folder.read(name))
         except Newer as error:
             raise ConfigurationError(
-                f"The state of sync {self._sync_id!r} cannot be read: {self._folder.told}/{name} {error}: a "
+                f"The state of sync {self._sync_id!r} cannot be read: {self._folder.name}/{name} {error}: a "
                 "later version wrote it. Nothing was sent. Install that version, or a later one."
             ) from None
         except ConfigurationError as error:
@@ -241,7 +241,7 @@ class Journal:
         return head, lines
 
     def _refused(self, name: str, what: str) -> ConfigurationError:
-        folder = self._folder.told
+        folder = self._folder.name
         return ConfigurationError(
             f"The state of sync {self._sync_id!r} cannot be read: {folder}/{name} {what}. Nothing was sent. "
             f"Restore what was there, such as from a version that the storage keeps; or move {folder} away and run "
@@ -271,7 +271,7 @@ class Journal:
                 "Sync %s: the journal in %s could not be put together (%s). It holds everything, and another run "
                 "tries again.",
                 self._sync_id,
-                self._folder.told,
+                self._folder.name,
                 type(error).__name__,
             )
 

@@ -141,20 +141,20 @@ class AuditTables(Tables):
         parts = (":sync_id", ":run_id", *"kosrdf", self.dialect.digests or "w", self._moment(":moment"))
         whose = {"sync_id": sync_id, "run_id": run_id, "moment": moment}
         changelog = (
-            f"INSERT INTO {{changelog}} ({', '.join(_ROW_COLUMNS)}) SELECT {', '.join(parts)} FROM ({rows}) AS told"
+            f"INSERT INTO {{changelog}} ({', '.join(_ROW_COLUMNS)}) SELECT {', '.join(parts)} FROM ({rows}) AS given"
         )
         snapshot = dict(zip(_ROW_COLUMNS, parts, strict=True))
         if not self.dialect.digests:
             lines = [(*line[:-1], line[-1] and tombstone(line[-1])) for line in lines]
         latest = {line[0]: line for line in lines if line[0]}
         most = self.dialect.most
-        told = list(encoded(lines, most))
-        last = told
+        texts = list(encoded(lines, most))
+        last = texts
         if len(latest) < len(lines):
             last = list(encoded(list(latest.values()), most))
 
         def work() -> None:
-            for some, count in told:
+            for some, count in texts:
                 self.change(changelog, count, json=some, **whose)
             for some, count in last:
                 self.replace("snapshot", snapshot, _ROW_KEY, {**whose, "json": some}, rows, count)
@@ -172,7 +172,7 @@ class AuditTables(Tables):
         statement = (
             "INSERT INTO {requests} (sync_id, sync_run_id, method, path_template, status, code, num_rows, num_bytes, "
             f"milliseconds, request_id, recorded_at) SELECT :sync_id, :run_id, m, t, {status}, c, {number}, {size}, "
-            f"{taken}, i, {self._moment('z')} FROM ({rows}) AS told"
+            f"{taken}, i, {self._moment('z')} FROM ({rows}) AS given"
         )
         for some in pieces(list(calls), self.dialect.most):
             self.change(statement, sync_id=sync_id, run_id=run_id, json=encode(some))
