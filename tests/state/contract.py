@@ -86,6 +86,7 @@ class Keyed:
     """The part of a sync that pairing asks: the first column is the key, and an empty one is none."""
 
     keeps_leavers = False
+    recipe = None
 
     def keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
         """Name the rows."""

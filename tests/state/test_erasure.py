@@ -200,6 +200,7 @@ class Leavers:
     """Names rows as others do, and keeps those that left."""
 
     keeps_leavers = True
+    recipe = None
     keys = KEYED.keys
 
 

@@ -647,6 +647,8 @@ from airflow_provider_iterable.state.tables.store import TableState
 from airflow_provider_iterable.state.scope import Scope
 
 class Keyed:
+    recipe = None
+
     def keys(self, rows):
         return [f"[{n}]" for n, in rows]
 
