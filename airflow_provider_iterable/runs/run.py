@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,7 +81,7 @@ class LearnsTypes(Protocol):
         ...
 
 
-class Kind:
+class Kind(ABC):
     """A kind of sync in one run, as far as it is like most others; made anew for each run."""
 
     outlook = ""
@@ -90,20 +91,20 @@ class Kind:
         """Open the state."""
         return store.open(scope)
 
+    @abstractmethod
     def build(self, run: Run, columns: Sequence[str]) -> Sync:
         """Return the sync type bound to the model's columns."""
-        raise NotImplementedError
 
     def sender(self, run: Run) -> Send:
         """Return what performs the requests."""
         return run.client.send
 
-    def prepare(self, run: Run, sync: Sync) -> None:
+    def prepare(self, run: Run, sync: Sync) -> None:  # noqa: B027 - most kinds do nothing
         """Do what is to be done once before the first operation is sent, if any is."""
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now, or is to create, as far as it tells."""
         return ()
 
-    def close(self, report: Report) -> None:
+    def close(self, report: Report) -> None:  # noqa: B027 - likewise
         """Account for what only this kind knows, and give back what it holds; called however the run ended."""
