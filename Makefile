@@ -106,7 +106,7 @@ test-quick: export HYPOTHESIS_PROFILE = quick
 test-quick: export ITERABLE_TEST_POSTGRES =
 test-quick: export ITERABLE_TEST_MYSQL =
 test-quick: export ITERABLE_TEST_REQUIRE_SERVICES = 0
-test-quick: test ## the tests that need no server, no database of Airflow's and no process of their own: a minute
+test-quick: test ## about a minute: no database server, no process of its own, none of the long scenes
 
 test-2.11: $(VENV_2_11)/.installed ## the example DAGs on Airflow 2.11, the oldest that is supported
 	@$(call pytest,$(VENV_2_11)) tests/test_example_dags.py $(PYTEST_ARGS)

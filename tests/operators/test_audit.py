@@ -25,6 +25,8 @@ from airflow_provider_iterable.state.tables.store import Auditing
 from tests.operators.conftest import BULK, CHANNELS, FIELDS, Make, World, email, person
 from tests.state.test_table import execute, postgres_hook, postgres_tables
 
+pytestmark = pytest.mark.slow
+
 SYNC = "dag.sync_users"
 NAMES = ("runs", "changelog", "snapshot", "requests")
 WATCHED = "row_id, op_type, status, failure_reason"

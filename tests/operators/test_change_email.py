@@ -11,6 +11,8 @@ from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
 from tests.operators.conftest import BULK, Make, World, email, uid
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ("id", "email", "uid", "new")
 UPDATE = "POST /api/users/updateEmail"
 BY_EMAIL = "GET /api/users/getByEmail"

@@ -33,6 +33,8 @@ from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.xcom import XCOM_KEY
 from tests.operators.conftest import Make, World
 
+pytestmark = pytest.mark.slow
+
 ADA, GRACE, BRIEN = "Lovelace+Ada@secret.io", "grace.HOPPER@Secret.IO", "O'Brien_x@secret.io"
 ENCODED, QUOTED, WIDE = "lovelace%40secret.io", '"grace hopper"@secret.io', "lovelace\uff20secret.io"
 SPOILT = "lovelace at secret dot example"

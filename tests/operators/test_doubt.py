@@ -16,6 +16,8 @@ from airflow_provider_iterable.operators import (
 from airflow_provider_iterable.state import TableState
 from tests.operators.conftest import STORES, WRITES, Make, People, Scene, World
 
+pytestmark = pytest.mark.slow
+
 REMOVALS = {
     "users": "/api/users/{email}",
     "lists": "/api/lists/unsubscribe",

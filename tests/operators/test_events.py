@@ -21,6 +21,8 @@ from airflow_provider_iterable.state import TableState, XComState
 from tests.operators.conftest import CHANNELS, FIELDS, MATCH, Make, World, email, uid
 from tests.operators.test_base import loads, methods_of_init
 
+pytestmark = pytest.mark.slow
+
 PROJECTS: tuple[ProjectType, ...] = ("email", "user_id", "hybrid")
 TYPES = ("custom", "purchase", "cart")
 BULK = "POST /api/events/trackBulk"

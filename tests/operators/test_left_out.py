@@ -24,6 +24,8 @@ from airflow_provider_iterable.state.store import Store
 from tests.operators.conftest import BULK, FIELDS, KEY, Make, World, email, person
 from tests.operators.test_resync import Dead, Deaths
 
+pytestmark = pytest.mark.slow
+
 SUBSCRIBE, TRACK = "POST /api/lists/subscribe", "POST /api/events/trackBulk"
 TIER: dict[str, Any] = {"fields": {"tier": "name", "age": "age"}}
 REASON = "fields_left_out"

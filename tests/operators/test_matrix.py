@@ -23,6 +23,8 @@ from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState
 from tests.operators.conftest import Make, World, email, uid
 
+pytestmark = pytest.mark.slow
+
 TABLE = """
 mapped, match_by   | email project     | user_id project  | hybrid project    | type not told
 ------------------ | ----------------- | ---------------- | ----------------- | -------------

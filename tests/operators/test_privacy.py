@@ -28,6 +28,8 @@ from airflow_provider_iterable.state.tables.ledger import project_of
 from tests.operators.conftest import BULK, CHANNELS, KEY, MATCH, Make, World, email, identifier, person, uid
 from tests.state.test_table import execute, postgres_hook, postgres_tables
 
+pytestmark = pytest.mark.slow
+
 PROJECTS: tuple[ProjectType, ...] = ("email", "user_id", "hybrid")
 FORGET, UNFORGET = "POST /api/users/forget", "POST /api/users/unforget"
 DELETE = {

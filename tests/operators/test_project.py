@@ -25,6 +25,8 @@ from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.store import Store
 from tests.operators.conftest import CHANNELS, KEY, Make, World, email, person
 
+pytestmark = pytest.mark.slow
+
 ROTATED, OTHER = "rotated-key-of-the-project", "key-of-another-project"
 KEYS = {KEY: 10216, ROTATED: 10216, OTHER: 77}
 MORE_KEYS = {f"key-{number}": 10216 for number in range(12)}

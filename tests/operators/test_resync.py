@@ -21,6 +21,8 @@ from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.store import Store
 from tests.operators.conftest import BULK, FIELDS, Make, World, email, person
 
+pytestmark = pytest.mark.slow
+
 TRACK = "POST /api/events/trackBulk"
 CHOICES = ("another sync_id", 'resync="full"', 'resync="baseline"', "Nothing was sent")
 NEW = "Nothing was remembered for this sync"

@@ -12,6 +12,8 @@ import pytest
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.sandbox.receiving import LARGEST_BODY
 
+pytestmark = pytest.mark.slow
+
 ONE = json.dumps({"email": "a@x.io", "dataFields": {"f": 1}}).encode()
 UPDATE = b"POST /api/users/update HTTP/1.1\r\nApi-Key: key\r\n"
 CHUNKED = UPDATE + b"Transfer-Encoding: chunked\r\n\r\n"

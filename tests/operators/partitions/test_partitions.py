@@ -39,6 +39,8 @@ from tests.operators.partitions.conftest import (
     total,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_partitions_remember_each_for_itself(shop: Shop) -> None:
     """Run by run: all rows, nothing at all, and the differences, removals included."""
