@@ -116,6 +116,24 @@ def test_what_was_being_sent_becomes_tombstones(tables: Tables) -> None:
     }
 
 
+def test_lines_without_receipts_become_tombstones_as_well(tables: Tables) -> None:
+    """A run that announced no receipts and was killed before an upgrade leaves lines of three parts."""
+    sync_id = fresh()
+    announced = [("[1]", "", about(ANN).ref, ""), ("[2]", "", about(BOB).ref, "")]
+    session = tables.open(sync_id)
+    session.commit({}, Intents({0: announced}))
+    session.close()
+    name = f'"{tables.schema}".sync_intents' if tables.schema else "iterable_sync_intents"
+    execute(tables.hook, f"UPDATE {name} SET doubts = REPLACE(doubts, ',\"\"]', ']')")
+    assert execute(tables.hook, f"SELECT count(*) FROM {name} WHERE doubts LIKE '%,\"\"]%'") == [(0,)]
+    assert erase(tables, {"hash": PRIVATE}) == 1
+    tables.open(sync_id).close()
+    assert stored(tables, sync_id) == {
+        digest("[1]"): ("", digest(f'["email","{ANN}"]')),
+        "[2]": (NEVER_EQUAL.hex(), about(BOB).ref),
+    }
+
+
 def test_who_was_erased_is_not_in_doubt(tables: Tables) -> None:
     """A run that announced a person after they were erased, and was killed, does not bring them back."""
     sync_id = fresh()

@@ -105,7 +105,7 @@ class ErasingSession(TableSession):
         refs = set(self._refs)
         for sync_id, number, part, text in self.tables.find("SELECT sync_id, number, part, doubts FROM {intents}"):
             doubts = json.loads(text)
-            found = [(key, ref) for key, _, ref, _ in doubts if ref in refs]
+            found = [(key, ref) for key, _, ref, *_ in doubts if ref in refs]
             if not found:
                 continue
             self._touched += len(found)
