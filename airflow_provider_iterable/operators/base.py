@@ -40,7 +40,7 @@ from airflow_provider_iterable.operators.rendering import StrictOperator
 from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.operators.summary import CallCounts, summary
 from airflow_provider_iterable.runs.audit import Audit
-from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.runner import Job, carry_out
 from airflow_provider_iterable.sql.hook import sql_hook
 from airflow_provider_iterable.sql.model import Model, select_all
@@ -222,7 +222,7 @@ class IterableModelOperator(StrictOperator):
         return None
 
     @abstractmethod
-    def kind(self, hook: IterableHook) -> Kind:
+    def kind(self, hook: IterableHook) -> SyncKind:
         """Return what this kind of sync does its own way, for one run."""
 
     @abstractmethod

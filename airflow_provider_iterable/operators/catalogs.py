@@ -23,7 +23,7 @@ from airflow_provider_iterable.operators.parameters import (
     choice,
 )
 from airflow_provider_iterable.runs.catalogs import CatalogRun
-from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.syncs.catalogs import CatalogOptions, FieldType, OnRemoved
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class IterableCatalogOperator(IterableModelOperator):
             max_deletes=self.max_deletes if self.on_removed == "delete" else None,
         )
 
-    def kind(self, hook: IterableHook) -> Kind:
+    def kind(self, hook: IterableHook) -> SyncKind:
         """Return the catalog sync for one run."""
         used = frozenset({*self.primary_key, *([self.item_id_column] if self.item_id_column else [])})
         mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), used, CATALOG_OFFSET)

@@ -26,7 +26,7 @@ from airflow_provider_iterable.operators.parameters import (
 )
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.events import EventRun
-from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.syncs.events import EventOptions, Events, EventType, check
 
@@ -138,7 +138,7 @@ class IterableEventOperator(IterablePeopleOperator):
         """Return no guards: a row that is not there costs nothing."""
         return Guards(allow_empty=True, max_removed=None)
 
-    def kind(self, hook: IterableHook) -> Kind:
+    def kind(self, hook: IterableHook) -> SyncKind:
         """Return the event sync for one run."""
         match, zone = self.match(hook), ZoneInfo(self.timezone)
         bind = partial(

@@ -22,7 +22,7 @@ from airflow_provider_iterable.operators.parameters import (
 )
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.lists import ListChoice, ListRun
-from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.syncs.lists import ListOptions
 
 clock: Callable[[], float] = time.time
@@ -111,7 +111,7 @@ class IterableListOperator(IterablePeopleOperator):
         chosen: int | str = self.name_of_list() if self.list_id is None else self.list_id
         return {"host": hook.host, "type": "lists", "list": chosen, "match": self.match(hook)}
 
-    def kind(self, hook: IterableHook) -> Kind:
+    def kind(self, hook: IterableHook) -> SyncKind:
         """Return the list sync for one run."""
         options = ListOptions(
             match=self.match(hook),

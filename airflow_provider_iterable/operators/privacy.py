@@ -13,7 +13,7 @@ from airflow_provider_iterable.operators.keywords import PeopleKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.privacy import PrivacyRun
-from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.syncs.identity import Match
 from airflow_provider_iterable.syncs.privacy import Action, PrivacyOptions, check
 
@@ -106,7 +106,7 @@ class IterablePrivacyOperator(IterablePeopleOperator):
         """Return no guards: a request that leaves the model costs nothing, and none may have been made."""
         return Guards(allow_empty=True, max_removed=None)
 
-    def kind(self, hook: IterableHook) -> Kind:
+    def kind(self, hook: IterableHook) -> SyncKind:
         """Return the privacy sync for one run.
 
         :raises ConfigurationError: the project cannot do it

@@ -14,7 +14,7 @@ from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.keywords import PeopleKeywords
 from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, OPTIONAL_FLAG, Form, choice
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
-from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.users import EmailChangeRun, UserRun
 from airflow_provider_iterable.syncs.change_email import EmailChangeOptions
 from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions
@@ -140,7 +140,7 @@ class IterableUserSyncOperator(IterablePeopleOperator):
             max_deletes=self.max_deletes if self.on_removed == "delete" else None,
         )
 
-    def kind(self, hook: IterableHook) -> Kind:
+    def kind(self, hook: IterableHook) -> SyncKind:
         """Return the sync of users, or of their email changes, for one run."""
         match = self.match(hook)
         if self.mode == "change_email":

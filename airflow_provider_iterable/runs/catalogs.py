@@ -9,7 +9,7 @@ from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.errors import ConfigurationError, Halted, WorthRetrying
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.runs.run import Kind, Run
+from airflow_provider_iterable.runs.run import Run, SyncKind
 from airflow_provider_iterable.syncs.catalogs import CatalogOptions, Catalogs
 
 log = logger(__name__)
@@ -18,7 +18,7 @@ FIRST_WAIT = 2.0
 """Seconds before a catalog that was created is looked for once more, and before types are set once more."""
 
 
-class CatalogRun(Kind):
+class CatalogRun(SyncKind):
     """A catalog sync in one run.
 
     :param mapper: the item's fields

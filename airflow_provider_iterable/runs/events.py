@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Sequence
 
 from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.runs.run import Kind, Run
+from airflow_provider_iterable.runs.run import Run, SyncKind
 from airflow_provider_iterable.syncs.events import Events
 
 log = logger(__name__)
 
 
-class EventRun(Kind):
+class EventRun(SyncKind):
     """An event sync in one run.
 
     :param bind: returns the sync bound to the model's columns

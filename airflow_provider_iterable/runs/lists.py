@@ -14,7 +14,7 @@ from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.errors import ConfigurationError, WorthRetrying
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.runs.run import Kind, Run
+from airflow_provider_iterable.runs.run import Run, SyncKind
 from airflow_provider_iterable.state.store import Header
 from airflow_provider_iterable.syncs.lists import ListOptions, Lists
 
@@ -46,7 +46,7 @@ class ListChoice:
     shared: bool = False
 
 
-class ListRun(Kind):
+class ListRun(SyncKind):
     """A list sync in one run.
 
     :param mapper: the profile fields that ride along

@@ -13,7 +13,7 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Send
 from airflow_provider_iterable.errors import StateUnavailable
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.runs.run import Kind, Run
+from airflow_provider_iterable.runs.run import Run, SyncKind
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.store import Session, Store
@@ -26,7 +26,7 @@ DAILY = 1000
 clock = time.time
 
 
-class PrivacyRun(Kind):
+class PrivacyRun(SyncKind):
     """A privacy sync in one run.
 
     :param hook: the connection, whose key tells which project's quota counts

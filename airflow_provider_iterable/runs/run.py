@@ -81,7 +81,7 @@ class LearnsTypes(Protocol):
         ...
 
 
-class Kind(ABC):
+class SyncKind(ABC):
     """A kind of sync in one run, as far as it is like most others; made anew for each run."""
 
     outlook = ""

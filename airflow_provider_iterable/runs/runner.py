@@ -20,7 +20,7 @@ from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs import left_out as fields_left_out
 from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.project import note_channels, recognise
-from airflow_provider_iterable.runs.run import Kind, Run
+from airflow_provider_iterable.runs.run import Run, SyncKind
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import RESYNC_NOTE, Scope
@@ -45,7 +45,7 @@ class Job:
     :param harm: why sending every row again would do harm, as a clause; ``None``: it does none
     """
 
-    kind: Kind
+    kind: SyncKind
     store: Store
     scope: Scope
     model: Model

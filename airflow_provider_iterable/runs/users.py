@@ -7,14 +7,14 @@ from collections.abc import Collection, Sequence
 from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.runs.run import Kind, Run
+from airflow_provider_iterable.runs.run import Run, SyncKind
 from airflow_provider_iterable.syncs.change_email import ChangeEmail, EmailChangeOptions
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 
 log = logger(__name__)
 
 
-class UserRun(Kind):
+class UserRun(SyncKind):
     """A user sync in one run.
 
     :param mapper: the profile fields
@@ -51,7 +51,7 @@ class UserRun(Kind):
         return fields if self._options.create_new_fields else run.existing_profile_fields(fields)
 
 
-class EmailChangeRun(Kind):
+class EmailChangeRun(SyncKind):
     """A sync of email changes in one run."""
 
     def __init__(self, options: EmailChangeOptions) -> None:

@@ -16,7 +16,7 @@ from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Send
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableEventOperator, IterableUserSyncOperator
 from airflow_provider_iterable.operators.base import IterableModelOperator
-from airflow_provider_iterable.runs.run import Kind
+from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.store import Store
 from tests.operators.conftest import BULK, FIELDS, Make, World, email, person
@@ -88,7 +88,7 @@ class Deaths:
         self.after: int | None = None
         self.accepted: Counter[str] = Counter()
         self._lock = threading.Lock()
-        monkeypatch.setattr(Kind, "sender", lambda kind, run: self._sender(run.client))
+        monkeypatch.setattr(SyncKind, "sender", lambda kind, run: self._sender(run.client))
 
     def _sender(self, client: Client) -> Send:
         def send(batch: Batch) -> Reply:
