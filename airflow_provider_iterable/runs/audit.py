@@ -6,7 +6,6 @@ tables are written by the task's thread, on a connection of its own; calls, whic
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,9 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-
-import msgspec
+from typing import TYPE_CHECKING, Self
 
 from airflow_provider_iterable.api.client import CallLog
 from airflow_provider_iterable.engine.plan import Plan
@@ -25,9 +22,15 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Accepted, Entry, Operation, Outcome
 from airflow_provider_iterable.errors import IterableSyncError, LeaseLost, Stopped
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.store import InTables
-from airflow_provider_iterable.state.tables.audit import DELETED_AT_ONCE, OPERATIONS, AuditTables, Line
+from airflow_provider_iterable.state.tables.audit import (
+    DELETED_AT_ONCE,
+    STATUSES,
+    AuditTables,
+    Line,
+    RequestRow,
+    RunRow,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -47,14 +50,6 @@ MOST_FAILURES = 100_000
 RECALL_AT_ONCE = 20_000
 MOST_DELETED = 1_000_000
 """Old rows that one run deletes from a table, unless it wrote more itself."""
-TEXT = 200
-"""Longest text that Iterable may have written, in characters."""
-STATUSES: Mapping[Fate, str] = {
-    Fate.ACCEPTED: "succeeded",
-    Fate.REJECTED: "failed",
-    Fate.SKIPPED: "aborted",
-    Fate.DEFERRED: "aborted",
-}
 LOST = "the run ended without a word: its worker was lost"
 
 
@@ -80,18 +75,18 @@ class Audit:
         model_name: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._beside = tables if tables is not None and tables.audit and not report.dry_run else None
+        self._store_tables = tables if tables is not None and tables.audit and not report.dry_run else None
         self._hook, self._report, self._clock = hook, report, clock
-        self._whose = (report.name, run_id)
-        self._about = (", ".join(primary_key), model_name)
+        self._sync_id, self._run_id = report.name, run_id
+        self._primary_key, self._model_name = primary_key, model_name
         self._started = clock()
-        self._off = self._beside is None
+        self._off = self._store_tables is None
         self._begun = False
         self._tables: AuditTables | None = None
         self._lines: list[Line] = []
         self._bytes = self._written = self._failures = 0
         self._flushed = self._started
-        self._calls: list[tuple[Any, ...]] = []
+        self._requests: list[RequestRow] = []
         self._lock = threading.Lock()
         self._counts: dict[str, Counter[Kind]] = {name: Counter() for name in ("planned", "succeeded", "failed")}
         self._known: Collection[str] = ()
@@ -112,46 +107,34 @@ class Audit:
         :param recall: finds what is remembered under some keys
         """
         self._recall, self._begun = recall, True
-        self._dare(self._begin)
+        self._attempt(self._begin)
 
     def note(self, call: CallLog) -> None:
         """Keep one request, from whichever thread, until the task's thread writes it."""
         if self._off:
             return
-        moment = self._time(self._clock())
+        row = RequestRow.of(call, self._clock())
         with self._lock:
-            self._calls.append(
-                (
-                    call.method,
-                    call.template,
-                    call.status,
-                    call.code[:TEXT] or None,
-                    call.rows,
-                    call.sent,
-                    round(call.milliseconds, 3),
-                    call.request_id[:TEXT] or None,
-                    moment,
-                )
-            )
+            self._requests.append(row)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._beside is None:
+        if self._store_tables is None:
             return
         if self._begun and not isinstance(error, LeaseLost):  # the rows are another run's by now
-            self._dare(self._flush)
+            self._attempt(self._flush)
         if self._off or not self._begun:
             # It may be written all the same, and somebody looks at it; that something is wrong was said, or will be.
             with suppress(Exception):
                 self._end(error)
         else:
-            self._dare(lambda: self._end(error))
+            self._attempt(lambda: self._end(error))
             if error is None or isinstance(error, IterableSyncError):
-                self._dare(self._forget)
+                self._attempt(self._forget)
         self._close()
 
-    def _dare(self, work: Callable[[], None]) -> None:
+    def _attempt(self, work: Callable[[], None]) -> None:
         """Do something that may fail, but not twice."""
         if self._off:
             return
@@ -159,21 +142,21 @@ class Audit:
             work()
         except Exception as error:
             self._off = True
-            self._lines, self._calls = [], []
+            self._lines, self._requests = [], []
             # Of other errors only the class: what drivers say holds parameters, and parameters are people.
             why = str(error) if isinstance(error, IterableSyncError) else type(error).__name__
             log.warning(
                 "The audit tables of sync %s could not be written (%s), and are not in the rest of this run. The sync "
                 "goes on.",
-                self._whose[0],
+                self._sync_id,
                 why,
             )
             self._close()
 
     def _open(self) -> AuditTables:
         if self._tables is None:
-            assert self._beside is not None
-            self._tables = AuditTables(self._hook(), self._beside.schema)
+            assert self._store_tables is not None
+            self._tables = AuditTables(self._hook(), self._store_tables.schema)
             self._tables.create()
         return self._tables
 
@@ -185,11 +168,11 @@ class Audit:
 
     @property
     def _all(self) -> bool:
-        return self._beside is not None and self._beside.audit is True
+        return self._store_tables is not None and self._store_tables.audit is True
 
     @property
     def _fields(self) -> bool:
-        return self._beside is not None and self._beside.audit_fields
+        return self._store_tables is not None and self._store_tables.audit_fields
 
     @property
     def _anonymous(self) -> bool:
@@ -198,13 +181,13 @@ class Audit:
 
     def _begin(self) -> None:
         tables = self._open()
-        tables.lose(*self._whose, LOST)
+        tables.lose(self._sync_id, self._run_id, LOST)
         self._write_run("running", None, None)
         if not self._all:
-            self._failing = tables.failing(self._whose[0])
+            self._failing = tables.failing(self._sync_id)
 
     def _observe(self, observed: Observed) -> None:
-        self._dare(lambda: self._take(observed))
+        self._attempt(lambda: self._take(observed))
 
     def _take(self, observed: Observed) -> None:
         if isinstance(observed, Accepted):
@@ -245,9 +228,7 @@ class Audit:
             else:
                 operations = list(filter(_PARTIAL, operations))
         if not self._anonymous and not self._fields:  # what most rows of most runs are
-            self._lines.extend(
-                (op.key, op.kind, "succeeded", None, None, None, _person(op)) for op in operations if not op.partial
-            )
+            self._lines.extend(Line.accepted(operation) for operation in operations if not operation.partial)
             operations = [operation for operation in operations if operation.partial]
         for op in operations:
             reason = Reason.PARTIAL if op.partial else None
@@ -273,38 +254,30 @@ class Audit:
             log.info(
                 "Sync %s: %d rows that were not accepted are in the audit tables, and the rest of them is not. "
                 "TableState(audit=True) writes all rows.",
-                self._whose[0],
+                self._sync_id,
                 MOST_FAILURES,
             )
         return self._failures > MOST_FAILURES
 
     def _keep(self, outcome: Outcome, kind: Kind) -> None:
-        """Keep a row's line: its key as the state has it, by which it is found; all else about it is masked."""
-        operation, reason = outcome.operation, outcome.reason
-        key = tombstone(outcome.key) if reason is Reason.ERASED_PERSON else outcome.key
-        fields = person = None
-        if operation is not None and not self._anonymous:
-            person = _person(operation)
-            if self._fields and operation.body:
-                fields = operation.body.decode()
-                self._bytes += len(fields)
-        sentence = None if reason is None else f"{reason}: {reason.sentence}"
-        self._lines.append((key, kind, STATUSES[outcome.fate], sentence, outcome.detail or None, fields, person))
+        line = Line.of(outcome, kind, anonymous=self._anonymous, fields=self._fields)
+        self._bytes += len(line.fields or "")
+        self._lines.append(line)
 
     def _flush(self) -> None:
         with self._lock:
-            calls, self._calls = self._calls, []
+            requests, self._requests = self._requests, []
         lines, self._lines, self._bytes = self._lines, [], 0
         self._flushed = self._clock()
-        if not lines and not calls:
+        if not lines and not requests:
             return
         try:
-            self._open().add(*self._whose, self._time(self._flushed), lines, calls)
+            self._open().add(self._sync_id, self._run_id, self._flushed, lines, requests)
         except BaseException as error:
             if not isinstance(error, Exception):  # interrupted, and there is still the end of the run
                 self._lines[:0] = lines
                 with self._lock:
-                    self._calls[:0] = calls
+                    self._requests[:0] = requests
             raise
         self._written += len(lines)
 
@@ -319,26 +292,27 @@ class Audit:
         self._write_run(status, words, self._clock())
 
     def _write_run(self, status: str, error: str | None, finished: datetime | None) -> None:
-        primary_key, model_name = self._about
         counts = {**self._counts, "attempted": self._counts["succeeded"] + self._counts["failed"]}
-        numbers = [
-            counts[what][kind] for what in ("planned", "attempted", "succeeded", "failed") for kind in OPERATIONS
-        ]
-        destination = json.dumps(self._report.destination, sort_keys=True)
-        moments = (self._time(self._started), finished and self._time(finished))
-        self._open().run(*self._whose, primary_key, destination, model_name, error, status, *moments, *numbers)
+        row = RunRow.of(
+            self._report,
+            counts,
+            run_id=self._run_id,
+            primary_key=self._primary_key,
+            model_name=self._model_name,
+            started=self._started,
+            finished=finished,
+            status=status,
+            error=error,
+        )
+        self._open().run(row)
 
     def _forget(self) -> None:
         """Delete what is older than it is to be kept; the rest of very many old rows stays for the next run."""
-        assert self._beside is not None
-        if self._beside.audit_retention_days is not None:
-            before = self._clock() - timedelta(days=self._beside.audit_retention_days)
+        assert self._store_tables is not None
+        if self._store_tables.audit_retention_days is not None:
+            before = self._clock() - timedelta(days=self._store_tables.audit_retention_days)
             batches = max(MOST_DELETED, 2 * self._written) // DELETED_AT_ONCE
-            self._open().forget(self._whose[0], self._time(before), self._all, batches)
-
-    def _time(self, moment: datetime) -> str:
-        """Return a time as text; without a zone, as some databases would take the text to be local."""
-        return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+            self._open().forget(self._sync_id, before, self._all, batches)
 
 
 def _calling(plan: Plan) -> Counter[Kind]:
@@ -353,16 +327,3 @@ def _calling(plan: Plan) -> Counter[Kind]:
     elif present:
         found.update(operation.kind for _, operation in plan.present() if operation.call is not None)
     return found
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def _person(operation: Operation) -> str | None:
-    """Return whom a row is about, as the state says it; only a digest of it is written."""
-    if not operation.handles or operation.handles[0][0] not in ("email", "user_id"):
-        return None
-    remember = operation.remember
-    if remember is not None and remember.ref:
-        return remember.ref
-    return _encode(operation.handles[0]).decode()

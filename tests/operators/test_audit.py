@@ -19,7 +19,7 @@ from airflow_provider_iterable.operators import IterableListOperator, IterablePr
 from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.tables import audit as audit_tables
-from airflow_provider_iterable.state.tables.audit import COUNTS
+from airflow_provider_iterable.state.tables.audit import RunRow
 from airflow_provider_iterable.state.tables.dialects import DIALECTS
 from airflow_provider_iterable.state.tables.store import Auditing
 from tests.operators.conftest import BULK, CHANNELS, FIELDS, Make, World, email, person
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 
 SYNC = "dag.sync_users"
 NAMES = ("runs", "changelog", "snapshot", "requests")
+COUNTS = [name for name in RunRow.__struct_fields__ if name.startswith("num_")]
 WATCHED = "row_id, op_type, status, failure_reason"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tenacity
 
+from airflow_provider_iterable.state.tables.session import TableSession
 from tests.state.test_table import (
     DATABASES,
     Tables,
@@ -34,6 +36,24 @@ def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
                 yield made
         case _:
             yield Tables(duckdb_hook(tmp_path, monkeypatch))
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the sessions that a test left open, because it failed or its run was lost: their threads and connections
+    would be in the way of the tests that follow."""
+    opened: list[TableSession] = []
+    begin = TableSession.__init__
+
+    def recorded(session: TableSession, *args: Any, **options: Any) -> None:
+        opened.append(session)
+        begin(session, *args, **options)
+
+    monkeypatch.setattr(TableSession, "__init__", recorded)
+    yield
+    for session in opened:
+        if hasattr(session, "lease"):
+            session.close()
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables import audit as audit_tables
-from airflow_provider_iterable.state.tables.audit import COUNTS, OPERATIONS
+from airflow_provider_iterable.state.tables.audit import OPERATIONS, RunRow
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from airflow_provider_iterable.state.tables.store import Auditing
 from tests.state.contract import HERE, MAPPING, fresh
@@ -52,6 +52,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text("utf-8")
 
 
 SPOOLS: list[Spool] = []
+
+COUNTS = [name for name in RunRow.__struct_fields__ if name.startswith("num_")]
 
 
 @pytest.fixture(autouse=True)
@@ -606,7 +608,7 @@ def test_a_database_that_is_none_of_those(caplog: pytest.LogCaptureFixture) -> N
         account.begin(lambda keys: {})
         account.note(call(1))
         assert account.observe is None
-        assert account._calls == []
+        assert account._requests == []
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "TableState runs on" in caplog.text
 

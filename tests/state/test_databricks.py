@@ -31,7 +31,7 @@ from airflow_provider_iterable.state.tables.session import TableSession
 from tests.state import test_warehouse
 from tests.state.contract import HERE, MAPPING, NASTY, StoreContract, entry, fresh, keep, kept, key_of
 from tests.state.test_audit import Book, accepted, call, refused
-from tests.state.test_lease import contend, no_thread_is_left  # noqa: F401 (a fixture)
+from tests.state.test_lease import contend
 from tests.state.test_table import Tables, execute
 from tests.state.test_warehouse import (
     NAIVE,

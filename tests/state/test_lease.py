@@ -44,23 +44,7 @@ def opened(
 ) -> TableSession:
     """Open the tables as a run does."""
     scope = Scope(sync_id, HERE, MAPPING, holder=holder)
-    session = TableSession(scope, hook or tables.hook, tables.schema, patience=patience)
-    _sessions.append(session)
-    return session
-
-
-_sessions: list[TableSession] = []
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    """End the threads of sessions that were left open: their runs were lost."""
-    yield
-    while _sessions:
-        _sessions.pop().lease.release()
-    leases = [thread for thread in threading.enumerate() if thread.name == "lease"]
-    for thread in leases:
-        thread.join(60)
+    return TableSession(scope, hook or tables.hook, tables.schema, patience=patience)
 
 
 def name(tables: Tables) -> str:

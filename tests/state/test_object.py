@@ -321,6 +321,19 @@ def test_what_was_replaced_is_deleted(storage: Unsteady, monkeypatch: pytest.Mon
     assert len(remembered(storage)) == 8
 
 
+def test_a_marker_says_of_the_latest_runs_what_it_holds(storage: Unsteady, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not grow with every run that there ever was; what it no longer says was deleted long ago."""
+    put_together(monkeypatch)
+    monkeypatch.setattr(journal, "RUNS_KEPT", 3)
+    for number in range(9):
+        run(storage, {key_of(number): entry(number)})
+    markers = [decode((storage.folder() / name).read_bytes())[0] for name in storage.names("marker")]
+    assert [len(head.holds) for head in markers] == [3, 3]
+    latest = sorted({run for head in markers for run in head.holds})
+    assert [name[:8] for name in latest] == ["00000006", "00000007", "00000008", "00000009"]
+    assert len(remembered(storage)) == 9
+
+
 def test_small_changes_are_kept_in_the_journal(storage: Unsteady) -> None:
     """A snapshot is written after 50 objects, or once the journal holds a quarter of a large state."""
     for number in range(49):

@@ -11,12 +11,14 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+from airflow_provider_iterable.api.client import CallLog
+from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableUserSyncOperator
 from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.tables.audit import AuditTables
+from airflow_provider_iterable.state.tables.audit import AuditTables, Line, RequestRow
 from airflow_provider_iterable.state.tables.connection import Tables as Connected
 from airflow_provider_iterable.state.tables.ledger import Ledger
 from airflow_provider_iterable.state.tables.session import TableSession
@@ -54,9 +56,9 @@ def test_nothing_is_prepared_under_a_name(monkeypatch: pytest.MonkeyPatch, drive
         audit.create()
         with closing(audit):
             for number in range(MANY):
-                moment = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
-                call = ("POST", "/", 200, None, 1, 1, 1.0, None, moment)
-                audit.add("s", "r", moment, [(f"[{number}]", "added", "succeeded", None, None, None, None)], [call])  # type: ignore[list-item]
+                now = datetime.now(UTC)
+                call = CallLog("POST", "/", 200, "", 1, 1, 1.0, "")
+                audit.add("s", "r", now, [Line(f"[{number}]", Kind.ADDED, "succeeded")], [RequestRow.of(call, now)])
                 audit.failing("s")
             assert prepared(audit) == []
         with closing(Ledger(tables.hook, tables.schema, "one", "forget", MANY, lambda: 1e9)) as ledger:

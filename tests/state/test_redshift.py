@@ -35,7 +35,7 @@ from tests.services import postgres_uri
 from tests.state import test_warehouse
 from tests.state.contract import HERE, MAPPING, NASTY, StoreContract, entry, fresh, keep, kept
 from tests.state.test_audit import Book, accepted, call, refused
-from tests.state.test_lease import contend, no_thread_is_left  # noqa: F401 (a fixture)
+from tests.state.test_lease import contend
 from tests.state.test_table import Tables, execute
 from tests.state.test_warehouse import NAIVE, TEXTS, Types, Warehouse, agree, compares_only_if_asked, deliver, table
 

@@ -500,3 +500,18 @@ def test_an_xcom_of_a_later_version_is_refused() -> None:
     text = json.dumps({**json.loads(stored(VERSIONS[-1])["xcom"]), "format": 2, "entries": {"are": "otherwise"}})
     with pytest.raises(ConfigurationError, match=r"format 2.*knows format 1.*Nothing was.*sent.*Install"):
         XComState().open(replace(HERE, pull=lambda: text, push=print))
+
+
+def test_a_column_of_the_audit_names_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field of a row is enough: new tables have the column, and those of earlier versions get it by a step."""
+    runs, key = audit_tables._TABLES["runs"]
+    more = {
+        **runs,
+        "num_bytes": audit_tables.Column("BIGINT", since=3),
+        "dag_id": audit_tables.Column("{text}", since=2),
+    }
+    monkeypatch.setattr(audit_tables, "_TABLES", {**audit_tables._TABLES, "runs": (more, key)})
+    layout = audit_tables._layout()
+    assert AUDIT.version == 1
+    assert layout.steps == ((Addition("runs", "dag_id", "{text}"),), (Addition("runs", "num_bytes", "BIGINT"),))
+    assert "num_bytes BIGINT, dag_id {text}, PRIMARY KEY (sync_id, sync_run_id))" in layout.tables["runs"]

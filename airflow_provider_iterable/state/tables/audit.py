@@ -1,15 +1,27 @@
-"""The audit tables: what they look like in each database, and the statements on them; knows no run."""
+"""The audit tables: their columns and what is written in each of them, and the statements on them.
+
+A field of a row below is a column: a new one is a field with its type, the version that adds it to tables that are
+there, and its value in ``of``.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
-from airflow_provider_iterable.engine.reasons import Kind
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from airflow_provider_iterable.api.client import CallLog
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.vocabulary import Operation, Outcome
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.tables.connection import Tables, encode, encoded, pieces
-from airflow_provider_iterable.state.tables.layout import Layout, establish
+from airflow_provider_iterable.state.tables.layout import Addition, Layout, establish
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -20,72 +32,223 @@ CREATION_PATIENCE = 2.0
 """Seconds for which the tables are made again: of two runs that make them at once, one may lose."""
 
 OPERATIONS: Mapping[Kind, str] = {Kind.ADDED: "add", Kind.CHANGED: "change", Kind.REMOVED: "remove"}
-COUNTS = tuple(
-    f"num_{what}_{kind}" for what in ("planned", "attempted", "succeeded", "failed") for kind in OPERATIONS.values()
-)
+STATUSES: Mapping[Fate, str] = {
+    Fate.ACCEPTED: "succeeded",
+    Fate.REJECTED: "failed",
+    Fate.SKIPPED: "aborted",
+    Fate.DEFERRED: "aborted",
+}
+TEXT = 200
+"""Longest text that Iterable may have written, in characters."""
 
 
-_ROW = (
-    "sync_id VARCHAR(250) NOT NULL, sync_run_id VARCHAR(300) NOT NULL, row_id VARCHAR(500) NOT NULL, "
-    "op_type VARCHAR(20) NOT NULL, status VARCHAR(20) NOT NULL, failure_reason {text}, failure_detail {text}, "
-    "fields {text}, person VARCHAR(64), recorded_at {time} NOT NULL"
-)
-_ROW_COLUMNS = (
-    "sync_id",
-    "sync_run_id",
-    "row_id",
-    "op_type",
-    "status",
-    "failure_reason",
-    "failure_detail",
-    "fields",
-    "person",
-    "recorded_at",
-)
-_ROW_KEY = ("sync_id", "row_id")
-_CHANGELOG = "CREATE TABLE IF NOT EXISTS {changelog} (" + _ROW + ")"
-_SNAPSHOT = "CREATE TABLE IF NOT EXISTS {snapshot} (" + _ROW + ", PRIMARY KEY (sync_id, row_id))"
-_RUNS = (
-    "CREATE TABLE IF NOT EXISTS {runs} (sync_id VARCHAR(250) NOT NULL, sync_run_id VARCHAR(300) NOT NULL, "
-    "primary_key {text}, destination {text}, model_name {text}, error {text}, status VARCHAR(20) NOT NULL, "
-    "started_at {time} NOT NULL, finished_at {time}, "
-    + "".join(f"{name} BIGINT NOT NULL, " for name in COUNTS)
-    + "PRIMARY KEY (sync_id, sync_run_id))"
-)
-_RUN_COLUMNS = (
-    "sync_id",
-    "sync_run_id",
-    "primary_key",
-    "destination",
-    "model_name",
-    "error",
-    "status",
-    "started_at",
-    "finished_at",
-    *COUNTS,
-)
-_REQUESTS = (
-    "CREATE TABLE IF NOT EXISTS {requests} (sync_id VARCHAR(250) NOT NULL, sync_run_id VARCHAR(300) NOT NULL, "
-    "method VARCHAR(10) NOT NULL, path_template VARCHAR(200) NOT NULL, status INTEGER NOT NULL, code VARCHAR(200), "
-    "num_rows INTEGER NOT NULL, num_bytes BIGINT NOT NULL, milliseconds DOUBLE PRECISION NOT NULL, "
-    "request_id VARCHAR(200), recorded_at {time} NOT NULL)"
-)
+class Column(NamedTuple):
+    """A column of an audit table, as a field of one of the rows below says it.
+
+    :param kind: its type
+    :param since: the version of the tables that has it first; a later one than 1 has no ``NOT NULL``
+    """
+
+    kind: str
+    since: int = 1
+
+
+Count = Annotated[int, Column("BIGINT NOT NULL")]
+Counts = Mapping[str, Mapping[Kind, int]]
+"""Rows of each kind that are planned, attempted, succeeded and failed."""
+
+
+class RunRow(Struct, kw_only=True):
+    """A row of ``sync_runs``: what there is to say of a run."""
+
+    sync_id: Annotated[str, Column("VARCHAR(250) NOT NULL")]
+    sync_run_id: Annotated[str, Column("VARCHAR(300) NOT NULL")]
+    primary_key: Annotated[str, Column("{text}")]
+    destination: Annotated[str, Column("{text}")]
+    model_name: Annotated[str, Column("{text}")]
+    error: Annotated[str | None, Column("{text}")]
+    status: Annotated[str, Column("VARCHAR(20) NOT NULL")]
+    started_at: Annotated[str, Column("{time} NOT NULL")]
+    finished_at: Annotated[str | None, Column("{time}")]
+    num_planned_add: Count
+    num_planned_change: Count
+    num_planned_remove: Count
+    num_attempted_add: Count
+    num_attempted_change: Count
+    num_attempted_remove: Count
+    num_succeeded_add: Count
+    num_succeeded_change: Count
+    num_succeeded_remove: Count
+    num_failed_add: Count
+    num_failed_change: Count
+    num_failed_remove: Count
+
+    @classmethod
+    def of(
+        cls,
+        report: Report,
+        counts: Counts,
+        *,
+        run_id: str,
+        primary_key: Sequence[str],
+        model_name: str,
+        started: datetime,
+        finished: datetime | None,
+        status: str,
+        error: str | None,
+    ) -> RunRow:
+        """Return the row of a run."""
+        return cls(
+            sync_id=report.name,
+            sync_run_id=run_id,
+            primary_key=", ".join(primary_key),
+            destination=json.dumps(report.destination, sort_keys=True),
+            model_name=model_name,
+            error=error,
+            status=status,
+            started_at=time_text(started),
+            finished_at=None if finished is None else time_text(finished),
+            **{
+                f"num_{what}_{OPERATIONS[kind]}": of_kind[kind]
+                for what, of_kind in counts.items()
+                for kind in OPERATIONS
+            },
+        )
+
+
+class Line(Struct, array_like=True, gc=False):
+    """A row of ``sync_changelog`` and ``sync_snapshot``, but for what all rows of a run share.
+
+    Its key is as the state has it, by which it is found; all else about it is masked.
+    """
+
+    row_id: Annotated[str, Column("VARCHAR(500) NOT NULL")]
+    op_type: Annotated[Kind, Column("VARCHAR(20) NOT NULL")]
+    status: Annotated[str, Column("VARCHAR(20) NOT NULL")]
+    failure_reason: Annotated[str | None, Column("{text}")] = None
+    failure_detail: Annotated[str | None, Column("{text}")] = None
+    fields: Annotated[str | None, Column("{text}")] = None
+    person: Annotated[str | None, Column("VARCHAR(64)")] = None
+    """Whom the row is about, as the state says it; only a digest of it is written."""
+
+    @classmethod
+    def accepted(cls, operation: Operation) -> Line:
+        """Return the row of an operation that was accepted, and of which nothing else is to be said."""
+        return cls(operation.key, operation.kind, STATUSES[Fate.ACCEPTED], person=_person(operation))
+
+    @classmethod
+    def of(cls, outcome: Outcome, kind: Kind, *, anonymous: bool, fields: bool) -> Line:
+        """Return the row of an outcome.
+
+        :param kind: added, changed or removed, also where the row could not be mapped
+        :param anonymous: whether nothing is kept about whom it is about
+        :param fields: whether what was sent is written
+        """
+        operation, reason = outcome.operation, outcome.reason
+        line = cls(
+            tombstone(outcome.key) if reason is Reason.ERASED_PERSON else outcome.key,
+            kind,
+            STATUSES[outcome.fate],
+            failure_reason=None if reason is None else f"{reason}: {reason.sentence}",
+            failure_detail=outcome.detail or None,
+        )
+        if operation is not None and not anonymous:
+            line.person = _person(operation)
+            line.fields = operation.body.decode() if fields and operation.body else None
+        return line
+
+
+class RequestRow(Struct, array_like=True):
+    """A row of ``sync_requests``, but for the run."""
+
+    method: Annotated[str, Column("VARCHAR(10) NOT NULL")]
+    path_template: Annotated[str, Column("VARCHAR(200) NOT NULL")]
+    status: Annotated[int, Column("INTEGER NOT NULL")]
+    code: Annotated[str | None, Column("VARCHAR(200)")]
+    num_rows: Annotated[int, Column("INTEGER NOT NULL")]
+    num_bytes: Annotated[int, Column("BIGINT NOT NULL")]
+    milliseconds: Annotated[float, Column("DOUBLE PRECISION NOT NULL")]
+    request_id: Annotated[str | None, Column("VARCHAR(200)")]
+    recorded_at: Annotated[str, Column("{time} NOT NULL")]
+
+    @classmethod
+    def of(cls, call: CallLog, moment: datetime) -> RequestRow:
+        """Return the row of a request."""
+        return cls(
+            method=call.method,
+            path_template=call.template,
+            status=call.status,
+            code=call.code[:TEXT] or None,
+            num_rows=call.rows,
+            num_bytes=call.sent,
+            milliseconds=round(call.milliseconds, 3),
+            request_id=call.request_id[:TEXT] or None,
+            recorded_at=time_text(moment),
+        )
+
+
+def time_text(moment: datetime) -> str:
+    """Return a time as text; without a zone, as some databases would take the text to be local."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def _person(operation: Operation) -> str | None:
+    if not operation.handles or operation.handles[0][0] not in ("email", "user_id"):
+        return None
+    remember = operation.remember
+    if remember is not None and remember.ref:
+        return remember.ref
+    return encode(operation.handles[0])
+
+
+def _columns(row: type[Struct]) -> dict[str, Column]:
+    """Return the columns that a row's fields say."""
+    return {name: hint.__metadata__[0] for name, hint in get_type_hints(row, include_extras=True).items()}
+
+
+RUN_KEY = ("sync_id", "sync_run_id")
+ROW_KEY = ("sync_id", "row_id")
+_RUN, _LINE, _REQUEST = _columns(RunRow), _columns(Line), _columns(RequestRow)
+_WHOSE = {name: _RUN[name] for name in RUN_KEY}
+_ROW = {**_WHOSE, **_LINE, "recorded_at": Column("{time} NOT NULL")}
+_TABLES: Mapping[str, tuple[Mapping[str, Column], Sequence[str]]] = {
+    "runs": (_RUN, RUN_KEY),
+    "changelog": (_ROW, ()),
+    "snapshot": (_ROW, ROW_KEY),
+    "requests": ({**_WHOSE, **_REQUEST}, ()),
+}
+"""The columns of each table, and its key."""
+
 _INDEXES = (
     ("{prefix}changelog_row", "changelog", "sync_id", "row_id"),
     ("{prefix}changelog_time", "changelog", "sync_id", "recorded_at"),
     ("{prefix}requests_time", "requests", "sync_id", "recorded_at"),
 )
-AUDIT = Layout(
-    "audit", {"runs": _RUNS, "changelog": _CHANGELOG, "snapshot": _SNAPSHOT, "requests": _REQUESTS}, _INDEXES
-)
+
+
+def _layout() -> Layout:
+    """Write what makes the tables, and the steps that add columns to those of earlier versions."""
+    made = {}
+    for table, (columns, key) in _TABLES.items():
+        parts = [f"{name} {column.kind}" for name, column in columns.items()]
+        parts += [f"PRIMARY KEY ({', '.join(key)})"] if key else []
+        made[table] = f"CREATE TABLE IF NOT EXISTS {{{table}}} ({', '.join(parts)})"
+    added = [
+        (column.since, Addition(table, name, column.kind))
+        for table, (columns, _) in _TABLES.items()
+        for name, column in columns.items()
+    ]
+    latest = max(since for since, _ in added)
+    steps = [tuple(addition for since, addition in added if since == version) for version in range(2, latest + 1)]
+    return Layout("audit", made, _INDEXES, tuple(steps))
+
+
+AUDIT = _layout()
 PERSON_INDEXES = (
     ("{prefix}changelog_person", "changelog", "person"),
     ("{prefix}snapshot_person", "snapshot", "person"),
 )
 """What finds a person in the tables in which people may be: an index each, its table and column."""
-
-Line = tuple[str, Kind, str, str | None, str | None, str | None, str | None]
-"""A row of ``sync_changelog``: its columns from ``row_id`` to ``person``."""
 
 
 class AuditTables(Tables):
@@ -122,11 +285,10 @@ class AuditTables(Tables):
         )
         self.transact(lambda: self.change(statement, error=error, sync_id=sync_id, run_id=run_id))
 
-    def run(self, *values: Any) -> None:
+    def run(self, row: RunRow) -> None:
         """Write what there is to say of a run, in place of what was said of it before."""
-        columns = {name: self._moment(f":{name}") if name.endswith("_at") else f":{name}" for name in _RUN_COLUMNS}
-        named = dict(zip(_RUN_COLUMNS, values, strict=True))
-        self.transact(lambda: self.replace("runs", columns, ("sync_id", "sync_run_id"), named))
+        columns = {name: self._moment(f":{name}") if name.endswith("_at") else f":{name}" for name in _RUN}
+        self.transact(lambda: self.replace("runs", columns, RUN_KEY, asdict(row)))
 
     def failing(self, sync_id: str) -> set[str]:
         """Return the rows that were not accepted when they were last written about."""
@@ -134,19 +296,18 @@ class AuditTables(Tables):
         return {key for (key,) in self.transact(lambda: self.find(query, sync_id=sync_id))}
 
     def add(
-        self, sync_id: str, run_id: str, moment: str, lines: Sequence[Line], calls: Sequence[tuple[Any, ...]]
+        self, sync_id: str, run_id: str, moment: datetime, lines: Sequence[Line], requests: Sequence[RequestRow]
     ) -> None:
         """Write rows and requests in one transaction, with a statement for each table."""
-        rows = self.dialect.rows(("k", "o", "s", "r", "d", "f", "w"))
-        parts = (":sync_id", ":run_id", *"kosrdf", self.dialect.digests or "w", self._moment(":moment"))
-        whose = {"sync_id": sync_id, "run_id": run_id, "moment": moment}
-        changelog = (
-            f"INSERT INTO {{changelog}} ({', '.join(_ROW_COLUMNS)}) SELECT {', '.join(parts)} FROM ({rows}) AS given"
-        )
-        snapshot = dict(zip(_ROW_COLUMNS, parts, strict=True))
-        if not self.dialect.digests:
-            lines = [(*line[:-1], line[-1] and tombstone(line[-1])) for line in lines]
-        latest = {line[0]: line for line in lines if line[0]}
+        source, given = self._given(_LINE)
+        if self.dialect.digests:
+            given["person"] = self.dialect.digests.replace("{value}", given["person"])
+        else:
+            lines = [replace(line, person=line.person and tombstone(line.person)) for line in lines]
+        whose = {"sync_id": ":sync_id", "sync_run_id": ":run_id"}
+        row = {**whose, **given, "recorded_at": self._moment(":moment")}
+        values = {"sync_id": sync_id, "run_id": run_id, "moment": time_text(moment)}
+        latest = {line.row_id: line for line in lines if line.row_id}
         most = self.dialect.most
         texts = list(encoded(lines, most))
         last = texts
@@ -155,29 +316,31 @@ class AuditTables(Tables):
 
         def work() -> None:
             for some, count in texts:
-                self.change(changelog, count, json=some, **whose)
+                self.change(_insert("changelog", row, source), count, json=some, **values)
             for some, count in last:
-                self.replace("snapshot", snapshot, _ROW_KEY, {**whose, "json": some}, rows, count)
-            if calls:
-                self._add_calls(sync_id, run_id, calls)
+                self.replace("snapshot", row, ROW_KEY, {**values, "json": some}, source, count)
+            if requests:
+                source_of_requests, request = self._given(_REQUEST)
+                for piece in pieces(list(requests), most):
+                    statement = _insert("requests", {**whose, **request}, source_of_requests)
+                    self.change(statement, sync_id=sync_id, run_id=run_id, json=encode(piece))
 
         self.transact(work)
 
-    def _add_calls(self, sync_id: str, run_id: str, calls: Sequence[tuple[Any, ...]]) -> None:
-        rows = self.dialect.rows(("m", "t", "s", "c", "n", "b", "ms", "i", "z"))
-        status, number, size, taken = (
-            self.dialect.cast.format(value=value, type=kind)
-            for value, kind in (("s", "INTEGER"), ("n", "INTEGER"), ("b", "BIGINT"), ("ms", "DOUBLE PRECISION"))
-        )
-        statement = (
-            "INSERT INTO {requests} (sync_id, sync_run_id, method, path_template, status, code, num_rows, num_bytes, "
-            f"milliseconds, request_id, recorded_at) SELECT :sync_id, :run_id, m, t, {status}, c, {number}, {size}, "
-            f"{taken}, i, {self._moment('z')} FROM ({rows}) AS given"
-        )
-        for some in pieces(list(calls), self.dialect.most):
-            self.change(statement, sync_id=sync_id, run_id=run_id, json=encode(some))
+    def _given(self, columns: Mapping[str, Column]) -> tuple[str, dict[str, str]]:
+        """Return the query that reads rows from ``:json``, and the expression of each of their columns."""
+        given = {}
+        for name, column in columns.items():
+            kind, value = column.kind.removesuffix(" NOT NULL"), f"v_{name}"
+            if kind == "{time}":
+                given[name] = self._moment(value)
+            elif kind == "{text}" or kind.startswith("VARCHAR"):
+                given[name] = value
+            else:
+                given[name] = self.dialect.cast.format(value=value, type=kind)
+        return self.dialect.rows([f"v_{name}" for name in columns]), given
 
-    def forget(self, sync_id: str, before: str, complete: bool, batches: int) -> None:
+    def forget(self, sync_id: str, before: datetime, complete: bool, batches: int) -> None:
         """Delete old rows of a sync, some at a time.
 
         :param complete: whether the snapshot is of all rows, so that those that succeeded and are still there stay
@@ -191,7 +354,7 @@ class AuditTables(Tables):
             some = self.dialect.some.format(table=f"{{{table}}}", where=where, limit=DELETED_AT_ONCE)
             statement = f"DELETE FROM {{{table}}} WHERE {some}"
             count = f"SELECT count(*) FROM (SELECT 1 FROM {{{table}}} WHERE {where} LIMIT {DELETED_AT_ONCE}) AS old"
-            delete = partial(self._delete, count, statement, sync_id=sync_id, before=before)
+            delete = partial(self._delete, count, statement, sync_id=sync_id, before=time_text(before))
             for _ in range(batches):
                 if self.transact(delete) < DELETED_AT_ONCE:
                     break
@@ -202,3 +365,9 @@ class AuditTables(Tables):
         if old:
             self.change(statement, **values)
         return int(old)
+
+
+def _insert(table: str, columns: Mapping[str, str], source: str) -> str:
+    return (
+        f"INSERT INTO {{{table}}} ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM ({source}) AS given"
+    )

@@ -104,7 +104,7 @@ DUCKDB = Dialect(
     time="TIMESTAMP",
     moment="CAST({value} AS TIMESTAMP)",
     some="rowid IN (SELECT rowid FROM {table} WHERE {where} LIMIT {limit})",
-    digests="sha256(w)",
+    digests="sha256({value})",
     denied=lambda error: "read-only mode" in str(error),
     comparing=DuckDB,
 )

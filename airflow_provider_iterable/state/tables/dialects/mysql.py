@@ -215,6 +215,6 @@ MYSQL = Dialect(
     time="DATETIME(6)",
     moment="CAST({value} AS DATETIME(6))",
     some="{where} LIMIT {limit}",
-    digests="SHA2(w, 256)",
+    digests="SHA2({value}, 256)",
     comparing=MySQL,
 )

@@ -160,6 +160,6 @@ POSTGRES = Dialect(
     time="TIMESTAMP WITH TIME ZONE",
     moment="CAST(CAST({value} AS TEXT) || '+00:00' AS TIMESTAMP WITH TIME ZONE)",
     some="ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {where} LIMIT {limit}))",
-    digests="encode(sha256(convert_to(w, 'UTF8')), 'hex')",
+    digests="encode(sha256(convert_to({value}, 'UTF8')), 'hex')",
     comparing=Postgres,
 )

@@ -144,7 +144,7 @@ class Dialect:
         values are among those of ``upsert``
     :param make: rewrites the statement that makes a table
     :param takes: takes a lease: the statements are tried in turn, until one changes a row
-    :param digests: the SHA-256 of ``w`` in hexadecimal; empty: the worker makes it
+    :param digests: the SHA-256 of ``{value}`` in hexadecimal; empty: the worker makes it
     :param most: most characters of a JSON array; more entries are several statements
     :param cast: turns a text ``{value}`` into a ``{type}`` that it is stored as
     :param batches: how many batches are committed together: more where a transaction takes long
