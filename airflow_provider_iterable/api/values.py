@@ -63,6 +63,18 @@ class BadValue(ValueError):
     """A value has no JSON form that Iterable could store; the message holds its type and shape, never itself."""
 
 
+class Unreadable:
+    """What stands for a value that the driver cannot hold: its row is refused if the column is used.
+
+    :param why: what it is, without the value: ``"a date beyond the years 1 to 9999"``
+    """
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
 def email(value: object) -> str | None:
     """Return the address trimmed and folded as Iterable stores it, or ``None`` when it is malformed.
 
@@ -216,6 +228,9 @@ def _duration(value: timedelta) -> str:
     return f"{parts}.{fraction.microseconds:06d}" if fraction else parts
 
 
+_MISSING = frozenset({"NaTType", "NAType"})
+"""What pandas, by which some drivers read, has in place of nulls."""
+
 PLAIN = frozenset({str, bool, type(None)})
 """Types whose values are JSON as they stand."""
 
@@ -246,6 +261,7 @@ class Renderer:
             ipaddress.IPv6Network: str,
             ipaddress.IPv4Interface: str,
             ipaddress.IPv6Interface: str,
+            Unreadable: _unreadable,
         }
 
         self._at_once: dict[type, Callable[[Sequence[Any]], Sequence[Any]]] = {
@@ -293,8 +309,12 @@ class Renderer:
     def _learn(self, kind: type) -> Callable[[Any], Any]:
         """Find the renderer of a subclass (a driver's own datetime, a numeric enum) and keep it."""
         render: Callable[[Any], Any] = _refuse
-        if issubclass(kind, Enum):
+        if kind.__name__ in _MISSING:
+            render = lambda value: None  # noqa: E731
+        elif issubclass(kind, Enum):
             render = lambda value: self(value.value)  # noqa: E731
+        elif kind.__module__ == "numpy":  # its scalars and arrays know the Python values that they are
+            render = lambda value: self(value.tolist())  # noqa: E731
         elif issubclass(kind, str | int):
             render = str if issubclass(kind, str) else _integer
         else:
@@ -309,13 +329,25 @@ class Renderer:
         return render
 
     def _list(self, values: list[Any] | tuple[Any, ...]) -> list[Any]:
-        fields = getattr(values, "_fields", None)
+        fields = names_of(values)
         if fields:
             return self._dict(dict(zip(fields, values, strict=True)))  # type: ignore[return-value]
         return [self(value) for value in values]
 
     def _dict(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         return {str(key): self(value) for key, value in values.items()}
+
+
+def names_of(values: Sequence[Any]) -> Sequence[str]:
+    """Return the names of a row's values, where it is a tuple with names: Python's own, or Trino's."""
+    fields: Sequence[Any] = (
+        getattr(values, "_fields", None) or getattr(values, "__annotations__", {}).get("names") or ()
+    )
+    return fields if all(isinstance(name, str) for name in fields) else ()
+
+
+def _unreadable(value: Unreadable) -> Any:
+    raise BadValue(value.why)
 
 
 def _refuse(value: object) -> Any:
@@ -401,7 +433,8 @@ _COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
     (str, "double"): _text_to_double,
     (str, "date"): _text_to_date,
     (str, "catalog date"): lambda text: _text_to_date(text, CATALOG_OFFSET),
-    (str, "boolean"): {"true": True, "false": False}.get,
+    (str, "boolean"): {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}.get,
+    (int, "boolean"): {0: False, 1: True}.get,
     (int, "string"): str,
     (float, "string"): repr,
     (bool, "string"): lambda value: "true" if value else "false",

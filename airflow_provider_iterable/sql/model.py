@@ -14,16 +14,11 @@ from typing import Any, Self
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable.columns import Columns, ColumnType
 from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
-from airflow_provider_iterable.sql.drivers import (
-    closing_steps,
-    connect,
-    plain_cursor,
-    returns_rows,
-    streaming_cursor,
-    wrap_error,
-)
+from airflow_provider_iterable.sql.databases import closing_steps, connect, driver_of
+from airflow_provider_iterable.sql.drivers import wrap_error
 
 _TABLE = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*)*")
 
@@ -96,8 +91,8 @@ class Model:
         self.sql = single_statement(sql)
         self.parameters = parameters
         self.chunk_size = chunk_size
-        self.columns: tuple[str, ...] = ()
-        """Column names in the order of each row's values; empty until opened."""
+        self.columns = Columns()
+        """The columns in the order of each row's values; empty until opened."""
         self._described = False
         self._chunks: Iterator[Sequence[Row]] | None = None
         self._closing_steps: tuple[Callable[[], Any], ...] = ()
@@ -155,10 +150,12 @@ class Model:
         """
         connection = connect(self.hook)
         try:
-            cursor = plain_cursor(connection)
+            driver = driver_of(connection, self.hook)
+            driver.settle(connection)
+            cursor = driver.plain(connection)
             arguments = (self.parameters,) if self.parameters else ()
             cursor.execute(f"SELECT * FROM (\n{self.sql}\n) AS iterable_model LIMIT 0", *arguments)
-            columns = _column_names(cursor.description)
+            columns = _columns(cursor.description, driver.types(connection, cursor))
             learn(cursor)
             self.columns, self._described = columns, True
         finally:
@@ -176,16 +173,18 @@ class Model:
     def _run(self) -> Iterator[Sequence[Row]]:
         connection = connect(self.hook)
         self._closing_steps = (connection.close,)
-        cursor = streaming_cursor(connection)
-        self._closing_steps = closing_steps(connection, cursor)
+        driver = driver_of(connection, self.hook)
+        driver.settle(connection)
+        cursor = driver.streaming(connection)
+        self._closing_steps = closing_steps(driver, connection, cursor)
         self._prepare(connection, cursor)
         if self.parameters:
             cursor.execute(self.sql, self.parameters)
         else:  # Without parameters a percent sign is a percent sign.
             cursor.execute(self.sql)
-        # psycopg2 tells the columns of a named cursor only after the first fetch.
-        first = cursor.fetchmany(self.chunk_size) if returns_rows(cursor) else ()
-        self.columns = _column_names(cursor.description)
+        types = driver.types(connection, cursor)
+        self.columns = _columns(cursor.description, types)
+        first = cursor.fetchmany(self.chunk_size)
         if first and isinstance(first[0], Mapping):
             raise ModelError("The connection's cursor returns dictionaries; remove its cursor setting.")
         return _chunks(first, cursor, self.chunk_size)
@@ -206,7 +205,7 @@ def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[R
         chunk = cursor.fetchmany(size)
 
 
-def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...]:
+def _columns(description: Sequence[Sequence[Any]] | None, types: Sequence[ColumnType]) -> Columns:
     if not description:
         raise ModelError("The model's SQL returned no columns; a model is a query that returns rows.")
     names = tuple(str(column[0] or "").strip() for column in description)
@@ -215,4 +214,4 @@ def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ModelError(f"The model has several columns named {', '.join(twice)}; tell them apart with AS.")
-    return names
+    return Columns(names, types)

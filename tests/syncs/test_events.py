@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from airflow_provider_iterable.api import endpoints
-from airflow_provider_iterable.api.values import BadValue, Renderer
+from airflow_provider_iterable.api.values import BadValue, Renderer, Unreadable
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -505,6 +505,13 @@ BERLIN = ZoneInfo("Europe/Berlin")
         ("1710122512345", 1710122512),  # not a day of the year 1710
         (99_999_999_999, 99_999_999_999),
         (100_000_000_000, 100_000_000),
+        (1690366967048491, 1690366967),
+        (1690366967048491123, 1690366967),
+        (Decimal("1690366967048.491"), 1690366967),
+        ("1690366967048491", 1690366967),
+        (-1690366967048491, -1690366968),
+        (20261331, 20261331),
+        (99_999_999, 99_999_999),
         (-1.5, -2),
         (datetime(2026, 5, 31, 20, 20, 0, 999999), 1780251600),
         (datetime(2026, 5, 31, 18, 20, tzinfo=UTC), 1780251600),
@@ -539,13 +546,24 @@ def test_times_are_seconds(given: Any, found: Any) -> None:
         math.inf,
         Decimal("sNaN"),
         10**400,
-        2**62,
+        10**22,
+        20240301,
+        20240301.0,
+        Decimal(20240301),
+        20240301123000,
+        Unreadable("a date beyond the years 1 to 9999"),
     ],
 )
 def test_what_is_no_time(given: Any) -> None:
     """It is refused, and not told."""
     with pytest.raises(BadValue):
         items.seconds(given)
+
+
+def test_a_number_with_the_digits_of_a_day_names_the_way_out() -> None:
+    """As seconds it would be in 1970, and Iterable would take it."""
+    with pytest.raises(BadValue, match=r"looks like a day, string like 00000000: have the model make a date of it"):
+        items.seconds(20240301)
 
 
 def test_a_cart_that_went_again_says_so() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.sql.drivers import plain_cursor
+from airflow_provider_iterable.sql.databases import plain_cursor
 from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
 
 _UTF8 = "UTF8"
