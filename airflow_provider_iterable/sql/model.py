@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -120,7 +121,7 @@ class Model:
             yield from self._chunks
         except Exception as error:
             if (wrapped := self._wrap_error(error)) is not error:
-                raise wrapped from None
+                raise wrapped from error
             raise
         finally:
             self.close()
@@ -139,7 +140,7 @@ class Model:
         except BaseException as error:
             self.close()
             if isinstance(error, Exception) and (wrapped := self._wrap_error(error)) is not error:
-                raise wrapped from None
+                raise wrapped from error
             raise
 
     def describe(self, learn: Callable[[Any], None]) -> None:
@@ -184,10 +185,11 @@ class Model:
             cursor.execute(self.sql)
         types = driver.types(connection, cursor)
         self.columns = _columns(cursor.description, types)
-        first = cursor.fetchmany(self.chunk_size)
+        fetch = partial(driver.fetch, cursor, self.chunk_size)
+        first = fetch()
         if first and isinstance(first[0], Mapping):
             raise ModelError("The connection's cursor returns dictionaries; remove its cursor setting.")
-        return _chunks(first, cursor, self.chunk_size)
+        return _chunks(first, fetch)
 
     def _prepare(self, connection: Any, cursor: Any) -> None:
         """Do what is to be done on the connection before the query runs: nothing here."""
@@ -197,12 +199,12 @@ class Model:
         return wrap_error(error)
 
 
-def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[Row]]:
+def _chunks(first: Sequence[Row], fetch: Callable[[], Sequence[Row]]) -> Iterator[Sequence[Row]]:
     chunk = first
     lists = bool(first) and isinstance(first[0], list)  # so BigQuery's come from Airflow
     while chunk:
         yield list(map(tuple, chunk)) if lists else chunk
-        chunk = cursor.fetchmany(size)
+        chunk = fetch()
 
 
 def _columns(description: Sequence[Sequence[Any]] | None, types: Sequence[ColumnType]) -> Columns:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_iterable.columns import UNKNOWN, ColumnType
+from airflow_provider_iterable.engine.vocabulary import Row
 
 
 def unknown_types(connection: Any, cursor: Any) -> Sequence[ColumnType]:
@@ -23,6 +24,12 @@ def nothing(connection: Any) -> None:
     """Leave a connection as it is."""
 
 
+def fetch_many(cursor: Any, size: int) -> Sequence[Row]:
+    """Fetch so many rows, or those that are left."""
+    rows: Sequence[Row] = cursor.fetchmany(size)
+    return rows
+
+
 @dataclass(frozen=True)
 class Driver:
     """How a driver reads a model.
@@ -34,6 +41,8 @@ class Driver:
         streaming one does
     :param types: returns the types of the columns of a cursor that has run its query and fetched nothing yet, and
         makes it return the values that these types promise
+    :param fetch: fetches rows from a streaming cursor, with
+        :class:`~airflow_provider_iterable.api.values.Unreadable` in place of what Python has no room for
     :param connection_first: whether the connection is closed before the cursor
     """
 
@@ -41,4 +50,5 @@ class Driver:
     streaming: Callable[[Any], Any] = default_cursor
     plain: Callable[[Any], Any] = default_cursor
     types: Callable[[Any, Any], Sequence[ColumnType]] = unknown_types
+    fetch: Callable[[Any, int], Sequence[Row]] = fetch_many
     connection_first: bool = False
