@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Unpack
 from zoneinfo import ZoneInfo
@@ -23,17 +24,8 @@ log = logger(__name__)
 
 ONCE = 'mode="change_email" matched by email fires once for each key, and a failed try would forget that it did'
 
-PROFILE_PARAMETERS = {
-    "fields": None,
-    "nulls": "send",
-    "on_removed": "keep",
-    "merge_nested_objects": None,
-    "create_new_fields": None,
-    "recheck_known_users": "always",
-    "allow_shared_user_id": False,
-    "salvage": False,
-}
-"""Parameters that say something about profiles, and so nothing about changes of email, with their defaults."""
+NOT_ABOUT_PROFILES = frozenset({"mode", "new_email_column", "max_deletes"})
+"""Parameters of the user sync alone that may be given with ``mode="change_email"``; its others are about profiles."""
 
 
 class IterableUserSyncOperator(IterablePeopleOperator):
@@ -108,7 +100,10 @@ class IterableUserSyncOperator(IterablePeopleOperator):
         if (self.mode == "change_email") is not bool(self.new_email_column):
             raise ConfigurationError('mode="change_email" and new_email_column go together: set both or neither.')
         if self.mode == "change_email":
-            out_of_place = [name for name, default in PROFILE_PARAMETERS.items() if getattr(self, name) != default]
+            own = [name for name in IterableUserSyncOperator.forms if name not in IterablePeopleOperator.forms]
+            about_profiles = ["fields", "nulls", *(name for name in own if name not in NOT_ABOUT_PROFILES)]
+            known = inspect.signature(IterableUserSyncOperator).parameters
+            out_of_place = [name for name in about_profiles if getattr(self, name) != known[name].default]
             if out_of_place:
                 raise ConfigurationError(
                     f'mode="change_email" changes addresses and nothing else: leave out {", ".join(out_of_place)}. '
