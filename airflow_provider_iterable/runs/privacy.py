@@ -32,6 +32,8 @@ class PrivacyRun(SyncKind):
     :param hook: the connection, whose key tells which project's quota counts
     """
 
+    anonymous = True
+
     def __init__(self, options: PrivacyOptions, hook: IterableHook) -> None:
         self._options, self._hook = options, hook
         self._erasing: ErasingSession | None = None

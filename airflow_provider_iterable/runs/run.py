@@ -87,6 +87,9 @@ class SyncKind(ABC):
     outlook = ""
     """How the sync learns that Iterable has fields that it left out, and what can be done about them, as sentences."""
 
+    anonymous = False
+    """Whether its rows are requests to erase somebody, so that the audit keeps nothing about whom they are about."""
+
     def open_state(self, store: Store, scope: Scope) -> Session:
         """Open the state."""
         return store.open(scope)

@@ -73,7 +73,7 @@ def _carry_out(
     run, lease, left_out = Run(hook, client, session, report, stop), session.lease, None
     client.require(permitting(lease, stop))
     try:
-        audit.begin(session.recall)
+        audit.begin(session.recall, anonymous=kind.anonymous)
         project = recognise(hook, client, session, report)
         report.resend_reason = RESENT.get(report.resync, session.resend_reason)
         if report.resend_reason:
