@@ -18,9 +18,9 @@ Auditing = bool | Literal["failures"]
 class TableState(Store):
     """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
 
-    Runs on Postgres, MySQL, MariaDB, SQLite and DuckDB, and was tried on no real Snowflake, Databricks or Redshift. The
-    tables (``sync_state``, ``sync_header``, ``sync_intents``, ``sync_lease``) and the schema are created when missing;
-    without a schema their names begin with ``iterable_``. A sync is one run's at a time.
+    ``docs/state.md`` says on which databases it runs, and how far each of them was tried. The tables (``sync_state``,
+    ``sync_header``, ``sync_intents``, ``sync_lease``) and the schema are created when missing; without a schema their
+    names begin with ``iterable_``. A sync is one run's at a time.
 
     :param conn_id: the connection; by default the model's own
     :param schema: the schema of the tables; ``None``: the connection's default
