@@ -128,19 +128,19 @@ def _address(token: str) -> str:
     return token[:start] + _hidden(inner) + token[start + len(inner) :]
 
 
-class _Door(logging.Filter):
-    """Masks what a logger is told, before any handler gets to see it."""
+class _MaskingFilter(logging.Filter):
+    """Masks the messages of a logger before any handler gets them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = masked(record.getMessage()), None
         return True
 
 
-_door = _Door()
+_masking_filter = _MaskingFilter()
 
 
 def logger(name: str) -> logging.Logger:
     """Return the logger of a module, which says nothing but masked words; nothing else of the package logs."""
     found = logging.getLogger(name)
-    found.addFilter(_door)
+    found.addFilter(_masking_filter)
     return found

@@ -287,7 +287,7 @@ def idle_demo(sandbox: Sandbox, home: Path, airflow: IdleAirflow) -> Demo:
 def test_differences_are_told_in_the_end(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where runs succeed and Iterable does not equal the warehouse, the demo says so and has faults."""
     demo = idle_demo(sandbox, tmp_path, IdleAirflow())
-    demo.tell()
+    demo.run()
     told = capsys.readouterr().out
     assert len(demo.faults) > 500
     assert len([fault for fault in demo.faults if fault.startswith("members of the list: ")]) == 3
@@ -301,7 +301,7 @@ def test_differences_are_told_in_the_end(sandbox: Sandbox, tmp_path: Path, capsy
 def test_requests_without_news_are_faults(sandbox: Sandbox, tmp_path: Path) -> None:
     """Where nothing changed, a request is one too many: in the second run, and in the last of each DAG."""
     demo = idle_demo(sandbox, tmp_path, IdleAirflow(url=sandbox.url))
-    demo.tell()
+    demo.run()
     talkative = [fault for fault in demo.faults if "had nothing to say and made" in fault]
     assert talkative == [
         "run 2 had nothing to say and made 1 requests",
@@ -313,7 +313,7 @@ def test_requests_without_news_are_faults(sandbox: Sandbox, tmp_path: Path) -> N
 def test_a_failed_run_ends_the_story(sandbox: Sandbox, tmp_path: Path, dag_id: str) -> None:
     """Nothing is told of what would come after a run that did not succeed."""
     with pytest.raises(RunFailed, match="ended as failed"):
-        idle_demo(sandbox, tmp_path, IdleAirflow(failing=dag_id)).tell()
+        idle_demo(sandbox, tmp_path, IdleAirflow(failing=dag_id)).run()
 
 
 def test_long_lines_are_wrapped(capsys: pytest.CaptureFixture[str]) -> None:

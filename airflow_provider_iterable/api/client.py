@@ -93,7 +93,7 @@ class Client:
     :param connections: connections kept open, and so requests under way at once (default 8).
     :param clock: seconds that never run backwards.
     :param sleep: waits for some seconds; by default :meth:`stop` cuts it short.
-    :param on_call: told about each request that was sent; an error it raises is logged and swallowed.
+    :param on_call: called with each request that was sent; an error it raises is logged and swallowed.
     :param stopped: stops the client from outside, when it is set.
     :raises ConfigurationError: when the URL is not one of a host, the key cannot be an HTTP header, or ``rate_share``
         is out of range.
@@ -204,7 +204,7 @@ class Client:
             with self._lock:
                 bucket.hold(self._clock() + (UNSAID_HOLD if reply.retry_after is None else reply.retry_after))
         if self._on_call is not None:
-            self._tell(self._on_call, request, reply, rows)
+            self._record_call(self._on_call, request, reply, rows)
         return reply
 
     def _bucket(self, endpoint: tuple[str, str], rate: float) -> Bucket:
@@ -272,7 +272,7 @@ class Client:
     def _since(self, started: float) -> float:
         return (self._clock() - started) * 1000
 
-    def _tell(self, on_call: OnCall, request: Request, reply: Reply, rows: int) -> None:
+    def _record_call(self, on_call: OnCall, request: Request, reply: Reply, rows: int) -> None:
         entry = CallLog(
             method=request.method,
             template=request.template,
@@ -405,7 +405,7 @@ class HostFilter(logging.Filter):
         self.hosts: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record names none of the hosts."""
+        """Return whether a record names none of the hosts."""
         message = record.getMessage()
         return not any(host in message for host in self.hosts)
 

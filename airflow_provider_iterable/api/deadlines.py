@@ -16,7 +16,7 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-LOOKS = 0.25
+POLL_SECONDS = 0.25
 """Seconds between two looks at the requests under way."""
 STOP_SECONDS = 2.5
 """How long requests under way may still take when the client is stopped."""
@@ -84,8 +84,8 @@ class Deadlines:
     def _watch(self) -> None:
         """Look again and again, until there is nothing to look after."""
         while True:
-            if self._stopped.wait(LOOKS):
-                time.sleep(LOOKS / 5)
+            if self._stopped.wait(POLL_SECONDS):
+                time.sleep(POLL_SECONDS / 5)
             now = time.monotonic()
             with self._lock:
                 if self._ends_at is None and self._stopped.is_set():
@@ -101,7 +101,7 @@ class Deadlines:
 
 
 class _Watched:
-    """A connection that tells the request of its thread which socket it uses."""
+    """A connection that hands its socket to the exchange of its thread, so that it can be shut down."""
 
     sock: Any
 

@@ -221,7 +221,7 @@ def _unlimited(reply: Reply) -> bool:
 
 
 def _done(reply: Reply) -> bool:
-    """Tell whether a call that changes something says that it did; a page in HTML, or half an answer, does not."""
+    """Return whether a call that changes something says that it did; a page in HTML, or half an answer, does not."""
     return 200 <= reply.status < 300 and (bool(parsed(reply)) or not reply.body.strip())
 
 

@@ -1,4 +1,4 @@
-"""Knows the story of the demo and tells it; exits with 1 when Iterable does not end up equal to the warehouse."""
+"""Runs the demo and prints what happens; exits with 1 when Iterable does not end up equal to the warehouse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_provider_iterable.demo.warehouse import FEWEST, Story, Warehouse
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.sandbox import Sandbox
 
-TELLING_LINES = 40
+LINES_SHOWN = 40
 """Lines of Airflow's output that are shown when something went wrong."""
 
 
@@ -46,7 +46,7 @@ class RunFailed(Exception):
 
 
 class Demo:
-    """Two scenes, told as they happen: five runs of the users' DAG, and three rounds of all DAGs.
+    """Two scenes, printed as they happen: five runs of the users' DAG, and three rounds of all DAGs.
 
     :param sandbox: a serving sandbox
     :param warehouse: the model's database
@@ -61,10 +61,10 @@ class Demo:
         self.faults: list[str] = []
         """What was not as it should be."""
 
-    def tell(self) -> None:
-        """Run after run.
+    def run(self) -> None:
+        """Run all of it.
 
-        :raises RunFailed: the story ends early
+        :raises RunFailed: a run failed, and the demo ends early
         """
         self._run("First load", Story(["nothing is remembered yet, so every row is new"]))
         self._paper.item("example", *self._example())
@@ -114,7 +114,7 @@ class Demo:
     def _step(self, step: Step) -> tuple[list[dict[str, Any]], list[tuple[str, int, int]]]:
         """Run a DAG of the second scene; return its reports and its calls.
 
-        :raises RunFailed: the story ends early
+        :raises RunFailed: a run failed, and the demo ends early
         """
         run = self._airflow.run(step.dag_id, step.leave_out)
         if run.state != "success":
@@ -169,7 +169,7 @@ class Demo:
         once = ", which sets up its own API in its first run" if self._rounds == 1 else ""
         paper.item("time", f"{sync:.1f} s in the sync, {run.seconds:.1f} s with Airflow around it{once}")
         if any(sign in run.output for sign in ("[error", "ERROR", "Traceback")):
-            paper.item("Airflow", *run.output.splitlines()[-TELLING_LINES:], style="bad")
+            paper.item("Airflow", *run.output.splitlines()[-LINES_SHOWN:], style="bad")
 
     def _told(self, rows: str, refused: list[str]) -> list[str]:
         """Return what was refused, unless it is what was refused before."""
@@ -240,12 +240,12 @@ def _requests(calls: list[tuple[str, int, int]], noun: str = "user") -> list[str
         counts[path, status] += 1
         records[path, status] += number
     return [
-        f"{count:>3} {path} -> {status}" + _about(path, records[path, status], noun)
+        f"{count:>3} {path} -> {status}" + _counted(path, records[path, status], noun)
         for (path, status), count in counts.items()
     ]
 
 
-def _about(path: str, records: int, noun: str) -> str:
+def _counted(path: str, records: int, noun: str) -> str:
     if path.endswith("getFields"):
         return " (field types, to check values before sending)"
     return f" ({records:,} {noun}{'' if records == 1 else 's'})" if records else ""
@@ -270,7 +270,7 @@ def _connections(warehouse: Warehouse, sandbox: Sandbox, project_type: str) -> d
 
 
 def play(given: argparse.Namespace, home: Path) -> int:
-    """Set the stage, tell the story, and say how it ended."""
+    """Prepare the warehouse, the sandbox and Airflow, run the demo, and return the exit code."""
     paper = Paper()
     paper.title("Reverse ETL from a warehouse to Iterable, on this machine only")
     warehouse = Warehouse(home / "warehouse.db", given.users)
@@ -284,7 +284,7 @@ def play(given: argparse.Namespace, home: Path) -> int:
         airflow = Airflow(home)
         paper.end(f"{airflow.version}, {time.monotonic() - started:.1f} s")
         demo = Demo(paper, sandbox, warehouse, airflow)
-        demo.tell()
+        demo.run()
     return 1 if demo.faults else 0
 
 
@@ -307,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _excuse(message: str, home: Path) -> int:
     """Say what went wrong, with what Airflow printed last."""
     log = home / local_airflow.OUTPUT
-    said = log.read_text("utf-8", "replace").splitlines()[-TELLING_LINES:] if log.exists() else []
+    said = log.read_text("utf-8", "replace").splitlines()[-LINES_SHOWN:] if log.exists() else []
     print("\n".join(("", message, *(["What Airflow printed last:", *said] if said else []))), file=sys.stderr)
     return 1
 

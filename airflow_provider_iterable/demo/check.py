@@ -1,4 +1,4 @@
-"""Knows what a customer must look like at Iterable, told once more by hand; shares no code with what it checks."""
+"""Knows what a customer must look like at Iterable, written by hand; shares no code with what it checks."""
 
 from __future__ import annotations
 

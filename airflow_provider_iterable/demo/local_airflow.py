@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 DAG_ID = "example_iterable_users"
 LOGGER = "airflow_provider_iterable.operators.base"
-"""Where the operator tells what it did."""
+"""Where the operator logs what it did."""
 OUTPUT = "output.log"
 """The file, in Airflow's home, that gets what Airflow prints."""
 
@@ -62,7 +62,7 @@ class Run:
 
 
 class _Listener(logging.Handler):
-    """Keeps what a logger is told."""
+    """Keeps the messages of a logger."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -76,7 +76,7 @@ class _Listener(logging.Handler):
 class Airflow:
     """Airflow in this process, quiet: what it prints goes into a file.
 
-    :param home: where its files go; :func:`prepare` was told the same
+    :param home: where its files go; the same as for :func:`prepare`
     """
 
     def __init__(self, home: Path) -> None:

@@ -198,10 +198,10 @@ class Audit:
 
     def _begin(self) -> None:
         tables = self._open()
-        tables.lose(*self._whose, LOST)
+        tables.mark_aborted(*self._whose, LOST)
         self._write_run("running", None, None)
         if not self._all:
-            self._failing = tables.failing(self._whose[0])
+            self._failing = tables.keys_not_accepted(self._whose[0])
 
     def _observe(self, observed: Observed) -> None:
         self._dare(lambda: self._take(observed))

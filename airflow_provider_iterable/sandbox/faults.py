@@ -38,16 +38,16 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("poison needs a text")
 
     def matches(self, path: str, template: str, query: str, body: bytes) -> bool:
-        """Tell whether a call is one of those the fault is meant for."""
+        """Return whether a call is one of those the fault is meant for."""
         there = self.path in ("", path, template) or path.startswith(self.path.rstrip("/") + "/")
         return there and (not self.text or self._is_said(f"{path}?{query}", body))
 
     def _is_said(self, target: str, body: bytes) -> bool:
-        """Tell whether the text stands in the body as it was sent, or in the target, encoded or not."""
+        """Return whether the text stands in the body as it was sent, or in the target, encoded or not."""
         return self.text.encode() in body or self.text in target or self.text in unquote_plus(target)
 
     def fires(self, chance: float) -> bool:
-        """Count a matching call and tell whether it goes wrong."""
+        """Count a matching call and return whether it goes wrong."""
         self.matched += 1
         spent = 0 <= self.times <= self.fired
         if self.matched <= self.after or spent or chance >= self.probability:
@@ -79,7 +79,7 @@ class Faults:
         """Return the faults with how many calls each has matched, and spoilt."""
         return [{name: getattr(fault, name) for name in fault.__struct_fields__} for fault in self._faults]
 
-    def draw(self, path: str, template: str, query: str, body: bytes) -> Fault | None:
+    def next_fault(self, path: str, template: str, query: str, body: bytes) -> Fault | None:
         """Return the fault that befalls a call."""
         for fault in self._faults:
             if fault.matches(path, template, query, body) and fault.fires(self._random.random()):

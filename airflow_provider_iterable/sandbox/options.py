@@ -92,7 +92,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_event_fields: int = 8000
     """Unique fields of custom events, event names and nested names counted; purchases are counted apart."""
     event_field_names: Literal["bare", "named"] = "bare"
-    """Whether answers tell event fields by their own names or as `eventName.field`; over the limit, always so."""
+    """Whether answers name an event field alone or as `eventName.field`, as they always do over the limit."""
     event_category: str = "customEvent"
     """What a type mismatch calls the category of event fields."""
     event_update: Literal["replace", "merge"] = "replace"

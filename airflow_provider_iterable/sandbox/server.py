@@ -222,9 +222,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuse a request that cannot be read, and end the connection, since nobody knows where the next begins."""
         self.close_connection = True
         self._send(answers.page(code, f"{int(code)} {self.responses[code][0]}"), time.perf_counter())
-        self._linger()
+        self._read_rest()
 
-    def _linger(self) -> None:
+    def _read_rest(self) -> None:
         """Take in what still comes for a moment: a connection closed before would take the answer with it."""
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)

@@ -183,7 +183,7 @@ class Model:
             cursor.execute(self.sql, self.parameters)
         else:  # Without parameters a percent sign is a percent sign.
             cursor.execute(self.sql)
-        # psycopg2 tells the columns of a named cursor only after the first fetch.
+        # psycopg2 knows the columns of a named cursor only after the first fetch.
         first = cursor.fetchmany(self.chunk_size) if returns_rows(cursor) else ()
         self.columns = _column_names(cursor.description)
         if first and isinstance(first[0], Mapping):

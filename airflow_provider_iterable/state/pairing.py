@@ -31,7 +31,7 @@ def pair_with(
             rows = [row for name, row in zip(names, rows, strict=True) if isinstance(name, str)]
         keys = [name for name in names if isinstance(name, str)]
         if erased:
-            found = _buried(keys, known, erased)
+            found = _rows_of_erased(keys, known, erased)
             if found:
                 yield Erased([keys[n] for n in sorted(found)])
                 rows = [row for n, row in enumerate(rows) if n not in found]
@@ -52,7 +52,7 @@ def pair_with(
         yield Duplicate(key, rows_with_it)
 
 
-def _buried(keys: Sequence[str], known: Mapping[bytes, bytes], erased: dict[str, int]) -> set[int]:
+def _rows_of_erased(keys: Sequence[str], known: Mapping[bytes, bytes], erased: dict[str, int]) -> set[int]:
     """Return the rows of a chunk that are about erased people, and count them."""
     found = set()
     for number, key in enumerate(keys):

@@ -22,7 +22,7 @@ class Project:
 
     :param keys: digests of its API keys, the one known for longest first
     :param channels: IDs of its message channels, which no other project has; ``None``: they were not asked for yet;
-        empty: Iterable did not tell them
+        empty: Iterable did not return any
     :param name: what the connection calls it; empty: nothing
     """
 
@@ -50,7 +50,7 @@ class Project:
         return msgspec.json.encode(self).decode()
 
     def same(self, other: Project) -> bool | None:
-        """Tell whether another one is the same project; ``None``: that cannot be told from what is known."""
+        """Return whether another one is the same project; ``None``: not enough is known."""
         if self.name and other.name:
             return self.name == other.name
         if not set(self.keys).isdisjoint(other.keys):
@@ -78,13 +78,13 @@ class Project:
 
 
 def key_digest(host: str, api_key: str) -> str:
-    """Return by what an API key is known again, and cannot be told."""
+    """Return a digest by which an API key is recognised, and which does not reveal it."""
     salt = sha256(host.encode()).digest()
     return blake2b(api_key.encode(), digest_size=8, key=salt, person=b"iterable api key").hexdigest()
 
 
 def differing(remembered: Project, now: Project) -> str:
-    """Say what tells two projects apart."""
+    """Say in what two projects differ."""
     if remembered.name and now.name:
         return f"project: remembered {remembered.name!r}, now {now.name!r}"
     return f"message channels: remembered {_shown(remembered.channels)}, now {_shown(now.channels)}"

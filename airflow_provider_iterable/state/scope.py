@@ -1,4 +1,4 @@
-"""What a store is told about the run that it is opened for."""
+"""What a store is given about the run that it is opened for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Holder:
 
     :param instance: names the task instance without its try; empty: none that another run could belong to
     :param attempt: the number of the try; of one task instance, a later try takes over from an earlier one at once
-    :param label: what people are told
+    :param label: the run's name in messages
     """
 
     instance: str = ""
@@ -91,7 +91,7 @@ class Scope:
 
 
 def same_destination(scope: Scope, remembered: Mapping[str, Any]) -> bool:
-    """Tell whether state belongs to the run's destination; refuse it when not, unless the run resyncs it.
+    """Return whether state belongs to the run's destination; refuse it when not, unless the run resyncs it.
 
     Notes are about a destination: those of another one do not count.
 

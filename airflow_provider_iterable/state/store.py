@@ -30,7 +30,7 @@ class Hold(Protocol):
         ...
 
     def permits(self, pause: Callable[[float], object]) -> bool:
-        """Tell whether a request may start.
+        """Return whether a request may start.
 
         :param pause: waits some seconds; something true means that there is no need to wait any more
         """

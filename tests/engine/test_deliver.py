@@ -429,7 +429,7 @@ def test_a_request_that_is_held_back_is_no_try() -> None:
 def test_a_stopped_delivery_does_not_wait_for_slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody raises anything: it ends by itself after a few seconds, and what hangs is in doubt."""
     monkeypatch.setattr(deliver_module, "RESCUE_SECONDS", 0.05)
-    monkeypatch.setattr(deliver_module, "LOOKS", 0.01)
+    monkeypatch.setattr(deliver_module, "POLL_SECONDS", 0.01)
     stop, released = threading.Event(), threading.Event()
 
     def send(batch: Batch) -> Reply:

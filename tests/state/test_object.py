@@ -21,7 +21,7 @@ from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, DestinationChanged, StateUnavailable
 from airflow_provider_iterable.state import ObjectState
 from airflow_provider_iterable.state.objects import folder, journal
-from airflow_provider_iterable.state.objects.folder import Folder, Head, Torn, decode, encode, folder_of
+from airflow_provider_iterable.state.objects.folder import Folder, Head, IncompleteObject, decode, encode, folder_of
 from airflow_provider_iterable.state.objects.session import PATIENCE, ObjectSession
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.store import Header, Session
@@ -681,7 +681,7 @@ def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
     data = encode(head, lines)
     assert decode(data) == (head, lines)
     for size in range(len(data)):
-        with pytest.raises(Torn):
+        with pytest.raises(IncompleteObject):
             decode(data[:size])
     assert json.loads(data.split(b"\n")[1])["sync_id"] == "dag.sync"
     assert msgspec.json.decode(data.split(b"\n")[1])["holds"] == {"00000001-aa": 3}

@@ -57,7 +57,7 @@ def test_nothing_is_prepared_under_a_name(monkeypatch: pytest.MonkeyPatch, drive
                 moment = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
                 call = ("POST", "/", 200, None, 1, 1, 1.0, None, moment)
                 audit.add("s", "r", moment, [(f"[{number}]", "added", "succeeded", None, None, None, None)], [call])  # type: ignore[list-item]
-                audit.failing("s")
+                audit.keys_not_accepted("s")
             assert prepared(audit) == []
         with closing(Ledger(tables.hook, tables.schema, "one", "forget", MANY, lambda: 1e9)) as ledger:
             assert [ledger.admit() for _ in range(MANY)] == [None] * MANY

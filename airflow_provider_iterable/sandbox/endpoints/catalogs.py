@@ -19,7 +19,7 @@ _NAME = re.compile(r"[a-zA-Z0-9-]{1,255}")
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a text may name a catalog or an item: letters, digits and dashes, at most 255."""
+    """Return whether a text may name a catalog or an item: letters, digits and dashes, at most 255."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -95,7 +95,7 @@ def get_items(project: Project, request: Request[None]) -> Answer:
 
 
 def write_items(project: Project, request: Request[Documents]) -> Answer:
-    """Take in many items; what becomes of each is not told."""
+    """Take in many items; the answer does not say what became of each."""
     body = request.body
     catalog = _named(project, request)
     if isinstance(catalog, Answer):

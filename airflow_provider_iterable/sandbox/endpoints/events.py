@@ -51,7 +51,7 @@ def _refused(project: Project, event: Track, reason: Refusal) -> Answer:
 
 
 def _is_bad_id(project: Project, event: Track, *, bulk: bool = False) -> bool:
-    """Tell whether the ID of an event refuses the request it is in."""
+    """Return whether the ID of an event refuses the request it is in."""
     harmless = ("accept", "fail") if bulk else ("accept",)
     return event.id is not None and project.options.bad_event_ids not in harmless and not is_event_id(event.id)
 
@@ -75,7 +75,7 @@ def track_bulk(project: Project, request: Request[TrackBulk]) -> Answer:
 
 
 def _counted(done: Tracked) -> dict[str, Any]:
-    """Return the body that tells what became of many events; IDs are not in it."""
+    """Return the answer about many events; it holds no IDs."""
     failed: dict[str, list[str]] = {reason + suffix: [] for reason in _REASONS for suffix in ("Emails", "UserIds")}
     for reason in done.refusals:
         if reason.reason in _REASONS:

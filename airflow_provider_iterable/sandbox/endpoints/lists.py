@@ -30,7 +30,7 @@ def get_lists(project: Project, request: Request[None]) -> Answer:
 
 
 def shown(found: MailingList) -> dict[str, object]:
-    """Return a list as GET /api/lists tells it."""
+    """Return a list as GET /api/lists shows it."""
     row: dict[str, object] = {
         "id": found.id,
         "name": found.name,

@@ -35,7 +35,7 @@ def bulk_update_subscriptions(project: Project, request: Request[BulkSubscriptio
             known = project.known(_user(update))
             if isinstance(known, Refusal) and known.reason in _WHOLE:
                 return _conflict(project, known)
-    told: dict[str, list[str]] = {
+    failed: dict[str, list[str]] = {
         name: [] for name in ("invalidEmails", "invalidUserIds", "validEmailFailures", "validUserIdFailures")
     }
     written, success_count = [], 0
@@ -45,9 +45,9 @@ def bulk_update_subscriptions(project: Project, request: Request[BulkSubscriptio
         written += done.written
         for reason in done.refusals:
             if reason.reason != "unnamed":
-                told[_member(reason)].append(reason.value)
+                failed[_member(reason)].append(reason.value)
     counts = {"successCount": success_count, "failCount": len(updates) - success_count}
-    answer = plain({**counts, **told}, applied=success_count > 0)
+    answer = plain({**counts, **failed}, applied=success_count > 0)
     answer.identifiers = written
     return answer
 

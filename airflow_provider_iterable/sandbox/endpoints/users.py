@@ -45,7 +45,7 @@ def bulk_update(project: Project, request: Request[BulkUpdate]) -> Answer:
 
 
 def counted(done: Update) -> dict[str, Any]:
-    """Return the body that tells what became of many users: counts, and identifiers by reason."""
+    """Return the answer about many users: counts, and identifiers by reason."""
     failed: dict[str, list[str]] = {reason + suffix: [] for reason in _REASONS for suffix in ("Emails", "UserIds")}
     for refused_ in done.refusals:
         if refused_.reason in _REASONS:

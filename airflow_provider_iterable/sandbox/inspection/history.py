@@ -59,7 +59,7 @@ def _found(store: Events, query: dict[str, str], row: Callable[[Event], Row], wo
 
 
 def _matches(event: Event, query: dict[str, str]) -> bool:
-    """Tell whether an event is one that `email`, `userId`, `name`, `id` and `min_writes` ask for."""
+    """Return whether an event is one that `email`, `userId`, `name`, `id` and `min_writes` ask for."""
     profile = event.profile
     has = {"email": profile.email, "userId": profile.user_id, "name": event.name, "id": event.id}
     if any(name in query and query[name] != value for name, value in has.items()):

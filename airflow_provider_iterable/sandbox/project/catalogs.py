@@ -138,7 +138,7 @@ class Catalogs:
 
 
 def _fits(word: str | None, value: Any) -> bool:
-    """Tell whether a value, or each element of an array, is of the type."""
+    """Return whether a value, or each element of an array, is of the type."""
     if word is None or value is None:
         return False
     if isinstance(value, list):
@@ -161,7 +161,7 @@ def _fits(word: str | None, value: Any) -> bool:
 
 
 def _is_date(text: str) -> bool:
-    """Tell whether a text is a date; catalogs also take an offset without a colon."""
+    """Return whether a text is a date; catalogs also take an offset without a colon."""
     return normal_date(_PLAIN_OFFSET.sub(r"\1:\2", text)) is not None
 
 

@@ -42,15 +42,15 @@ class EventSchema:
             trial.settle()
         return trial.ruling
 
-    def read(self, drafts: Sequence[Draft], *, limit: int, named: bool) -> "Trial":
+    def read(self, drafts: Sequence[Draft], *, limit: int, named: bool) -> "UnsettledReading":
         """Read the data of all events of one request; what was read is to be settled or forgotten.
 
-        A ruling tells the fields by their own names or, when `named`, with the name of the event before.
+        A ruling names fields as they are or, when `named`, as `eventName.field`.
         """
         groups: dict[str, list[Draft]] = {}
         for draft in drafts:
             groups.setdefault(draft.name, []).append(draft)
-        trial = Trial(self)
+        trial = UnsettledReading(self)
         try:
             for name, group in groups.items():
                 trial.add(name, group)
@@ -61,7 +61,7 @@ class EventSchema:
         return trial
 
     def open(self, name: str) -> bool:
-        """Make room for the events of a name; tell whether it is new."""
+        """Add the name of an event if it is missing; return whether it was."""
         if name in self._fields:
             return False
         self._fields[name] = Fields(self._system.get(name, {}))
@@ -72,11 +72,11 @@ class EventSchema:
         return self._fields[name]
 
     def close(self, name: str) -> None:
-        """Take back the room of a name."""
+        """Remove the name of an event with its fields."""
         del self._fields[name]
 
 
-class Trial:
+class UnsettledReading:
     """A request read against the schema, with new names and fields taken in for the time being."""
 
     def __init__(self, schema: EventSchema) -> None:

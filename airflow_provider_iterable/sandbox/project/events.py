@@ -93,12 +93,12 @@ def _keep(before: Event, event: Event) -> None:
 
 
 def is_event_id(text: str) -> bool:
-    """Tell whether an event ID is 1 to 512 letters, digits and hyphens."""
+    """Return whether an event ID is 1 to 512 letters, digits and hyphens."""
     return _EVENT_ID.fullmatch(text) is not None
 
 
 def is_purchase_id(text: str) -> bool:
-    """Tell whether a purchase ID is 1 to 512 bytes long."""
+    """Return whether a purchase ID is 1 to 512 bytes long."""
     return 0 < len(text.encode()) <= MAX_ID_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Knows the lists of a project; who is on them is told by each profile's own field, so it moves and goes with it."""
+"""Knows the lists of a project; the members are in a field of each profile, so they move and go with the profile."""
 
 import random
 from collections import Counter

@@ -133,7 +133,7 @@ class Project:
             return Refusal("notFound", found.kind, found.value)
         return found
 
-    def meet(self, found: Found) -> Profile:
+    def profile_for_event(self, found: Found) -> Profile:
         """Return the profile of whom an event is about; making one is a write, knowing one is none."""
         profile = self._identified(found, self.clock())
         profile.writes = max(1, profile.writes)
@@ -178,14 +178,14 @@ class Project:
         claim = _claim(user)
         if isinstance(claim, Refusal):
             return claim
-        refusal = self._barred(claim)
+        refusal = self._forgotten_refusal(claim)
         if refusal is not None:
             return refusal
         found = self._find(claim, self.profiles)
         unknown = found.reason == "notFound" if isinstance(found, Refusal) else found.profile is None
         return Refusal("skipped", *claim.own) if update_only and unknown else found
 
-    def _barred(self, claim: Claim) -> Refusal | None:
+    def _forgotten_refusal(self, claim: Claim) -> Refusal | None:
         """Return why a record with these identifiers is not written, whoever it is about."""
         refusal = malformed(claim, self.profiles)
         if refusal is not None:
@@ -256,7 +256,7 @@ class Project:
             self.forgotten_user_ids.pop(digest(user_id), None)
 
     def is_forgotten(self, email: str) -> bool:
-        """Tell whether the address is forgotten."""
+        """Return whether the address is forgotten."""
         return digest(email) in self.forgotten_emails
 
 

@@ -111,7 +111,7 @@ class Fields:
         try:
             for position, data in enumerate(records):
                 for name, value in data.items() if data else ():
-                    # The common cases, told apart by a look-up: a plain value of a known field.
+                    # The common case, found by one look-up: a plain value of a known field.
                     kind = value.__class__
                     if known(name) is kind or (kind is int and word(name) == "long" and _in_range(value)):
                         continue
@@ -184,7 +184,7 @@ class Reading:
         self.dropped.append((holder, key))
 
     def ruling(self, limit: int, total: int) -> Ruling:
-        """Return what the pass found; the type of a value is told before the number of fields."""
+        """Return what the pass found; a value of the wrong type is reported rather than too many fields."""
         return Ruling(
             created=self.created,
             filtered=self.filtered,
@@ -230,7 +230,7 @@ def _word(value: Any) -> str:
 
 
 def _fits(word: str, value: Any) -> bool:
-    """Tell whether a scalar or a location is a value of the type; an integer literal passes as a double."""
+    """Return whether a scalar or a location is a value of the type; an integer literal passes as a double."""
     match word:
         case "long":
             return value.__class__ is int and _in_range(value)

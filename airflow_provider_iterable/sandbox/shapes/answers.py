@@ -62,7 +62,7 @@ def bad_key(ip: str, endpoint: str) -> Answer:
     return refusal(401, "BadApiKey", "Invalid API key", {"ip": ip, "endpoint": endpoint})
 
 
-def weak_key(ip: str, endpoint: str, identifier: str, kind: str) -> Answer:
+def key_without_rights(ip: str, endpoint: str, identifier: str, kind: str) -> Answer:
     """Refuse a key that is disabled or may not make this call."""
     params = {"ip": ip, "endpoint": endpoint, "apiKeyIdentifier": identifier, "apiKeyType": kind}
     return refusal(401, "BadApiKey", "Disabled API key or insufficient privileges", params)

@@ -76,14 +76,14 @@ def _violations(value: Any, expected: Any, path: str) -> Iterator[tuple[str, str
 
 
 def _is(value: Any, kind: type) -> bool:
-    """Tell whether JSON is of a kind: true and false are no numbers, and a whole number passes as any."""
+    """Return whether JSON is of a kind: true and false are no numbers, and a whole number passes as any."""
     if kind in (int, float):
         return type(value) is int or type(value) is kind
     return isinstance(value, kind)
 
 
 def _in_bounds(value: Any, expected: Any) -> bool:
-    """Tell whether JSON is a whole number as large as the type allows."""
+    """Return whether JSON is a whole number as large as the type allows."""
     [bounds] = expected.__metadata__
     return _is(value, expected.__origin__) and bool(bounds.ge <= value <= bounds.le)
 

@@ -1,6 +1,6 @@
 """What a sync's folder holds: objects, their names and their form; knows no run, nor which object replaces which.
 
-Each object can tell whether it is all there. A name begins with its kind and ends with numbers that tell an order.
+Each object holds what shows whether it is complete. A name begins with its kind and ends with numbers, in order.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _MAGIC_LINE = re.compile(MAGIC + rb" (\d{1,9}) ([0-9a-f]{64})\n")
 _NAME = re.compile(r"(journal|marker|snapshot)-(\d{8}-[0-9a-f]{8})(?:-(\d{6}))?")
 
 
-class Torn(Exception):
+class IncompleteObject(Exception):
     """An object that is not all there, or not as it was written."""
 
 
-class Newer(ConfigurationError):
+class LaterFormat(ConfigurationError):
     """An object that a later version wrote."""
 
 
@@ -109,7 +109,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 def encode(head: Head, lines: Sequence[Line] = ()) -> bytes:
-    """Return an object that can tell whether it is all there."""
+    """Return an object in the form in which it is written, with a digest of itself."""
     rest = msgspec.json.encode(head) + b"\n" + zlib.compress(msgspec.json.encode(lines))
     return MAGIC + f" {FORMAT} {hashlib.sha256(rest).hexdigest()}\n".encode() + rest
 
@@ -117,20 +117,20 @@ def encode(head: Head, lines: Sequence[Line] = ()) -> bytes:
 def decode(data: bytes) -> tuple[Head, list[Line]]:
     """Read what :func:`encode` wrote.
 
-    :raises Torn: part of it is missing or altered
-    :raises Newer: a later version wrote it
+    :raises IncompleteObject: part of it is missing or altered
+    :raises LaterFormat: a later version wrote it
     :raises ConfigurationError: it is something else
     """
     found = _MAGIC_LINE.match(data)
     if found is None:
         if (MAGIC + b" ").startswith(data[: len(MAGIC) + 1]):
-            raise Torn
+            raise IncompleteObject
         raise ConfigurationError("is no object of a sync's state")
     if int(found[1]) > FORMAT:
-        raise Newer(f"has format {int(found[1])}, and this version of the provider knows format {FORMAT}")
+        raise LaterFormat(f"has format {int(found[1])}, and this version of the provider knows format {FORMAT}")
     rest = data[found.end() :]
     if hashlib.sha256(rest).hexdigest().encode() != found[2]:
-        raise Torn
+        raise IncompleteObject
     head, _, body = rest.partition(b"\n")
     return msgspec.json.decode(head, type=Head), msgspec.json.decode(zlib.decompress(body), type=list[Line])
 
@@ -163,7 +163,7 @@ class Contents:
 
 
 def key_of(number: int) -> str:
-    """Return a name that tells an order, and is no other run's."""
+    """Return a name that sorts by its number, and that no other run makes."""
     return f"{number:08d}-{secrets.token_hex(4)}"
 
 
@@ -188,11 +188,11 @@ def blocks(file: Any, digest: Any) -> Iterator[list[Line]]:
 
 
 def last_head(folder: Folder) -> Head | None:
-    """Return what was said last in a folder; ``None`` if nobody can tell."""
+    """Return the newest readable head in a folder; ``None``: there is none."""
     contents = Contents.of(folder.names())
     names = [journal_name(run, number) for run in sorted(contents.journals) for number in contents.journals[run]][-2:]
     for name in [*reversed(names), *(f"marker-{key}" for key in reversed(contents.markers))]:
-        with suppress(Torn, ConfigurationError):
+        with suppress(IncompleteObject, ConfigurationError):
             return decode(folder.read(name))[0]
     return None
 

@@ -24,9 +24,9 @@ from airflow_provider_iterable.state.objects.folder import (
     Contents,
     Folder,
     Head,
+    IncompleteObject,
+    LaterFormat,
     Line,
-    Newer,
-    Torn,
     blocks,
     decode,
     encode,
@@ -75,7 +75,7 @@ class Journal:
         """Journal objects of each run that are known here."""
         self._objects = self._lines = 0
         """Journal objects, and entries in them, since the snapshot."""
-        self._torn: list[str] = []
+        self._incomplete: list[str] = []
         """Journal objects that were being written when their runs were killed."""
 
     def load(self) -> None:
@@ -150,7 +150,7 @@ class Journal:
     def _load(self) -> None:
         """Read the snapshot in use and the journal after it."""
         self.entries.clear()
-        self.head, self._objects, self._lines, self._torn, self.begun = None, 0, 0, [], {}
+        self.head, self._objects, self._lines, self._incomplete, self.begun = None, 0, 0, [], {}
         contents = Contents.of(self._folder.names())
         self._base, base = self._find_base(contents)
         self._check_complete(contents)
@@ -169,7 +169,7 @@ class Journal:
         for place, key in enumerate(reversed(contents.markers)):
             try:
                 return key, self._read(f"marker-{key}")[0]
-            except Torn:
+            except IncompleteObject:
                 if place or (number_of(key) > 1 and len(contents.markers) == 1):
                     raise self._refused(f"marker-{key}", "is torn") from None
                 log.warning(
@@ -209,10 +209,10 @@ class Journal:
                 raise self._refused(journal_name(run, expected), "is missing")
             try:
                 head, lines = self._read(journal_name(run, number))
-            except Torn:
+            except IncompleteObject:
                 if number != rest[-1]:
                     raise self._refused(journal_name(run, number), "is torn") from None
-                self._torn.append(journal_name(run, number))
+                self._incomplete.append(journal_name(run, number))
                 log.warning(
                     "Sync %s: a run was killed while it wrote %s; what that would have held goes again.",
                     self._sync_id,
@@ -225,11 +225,11 @@ class Journal:
     def _read(self, name: str) -> tuple[Head, list[Line]]:
         """Read an object of this sync.
 
-        :raises Torn: it is not all there
+        :raises IncompleteObject: it is not all there
         """
         try:
             head, lines = decode(self._folder.read(name))
-        except Newer as error:
+        except LaterFormat as error:
             raise ConfigurationError(
                 f"The state of sync {self._sync_id!r} cannot be read: {self._folder.name}/{name} {error}: a "
                 "later version wrote it. Nothing was sent. Install that version, or a later one."
@@ -278,7 +278,7 @@ class Journal:
     def _is_whole(self, name: str) -> bool:
         try:
             self._read(name)
-        except Torn:
+        except IncompleteObject:
             return False
         return True
 
@@ -313,10 +313,10 @@ class Journal:
             for key in keys:
                 if base and number_of(key) < number_of(base):
                     self._forget(f"{kind}-{key}")
-        for name in self._torn:
+        for name in self._incomplete:
             if not self._is_whole(name):
                 self._forget(name)
-        self._torn = []
+        self._incomplete = []
 
     def _forget(self, name: str) -> None:
         with suppress(FileNotFoundError):

@@ -114,7 +114,7 @@ class ObjectSession(Undivided):
         for doubts in intents.accepted.values():
             lines.extend((key, fingerprint, ref) for key, _, ref, fingerprint in doubts)
         head = msgspec.structs.replace(
-            self._said(),
+            self._head(),
             begun={self._intent(number): [line[:3] for line in doubts] for number, doubts in intents.begun.items()},
             ended=list(map(self._intent, intents.ended)),
         )
@@ -136,7 +136,7 @@ class ObjectSession(Undivided):
         if not begun:
             return
         lines: list[Line] = [line for doubts in begun.values() for line in lines_of(doubts)]
-        head = msgspec.structs.replace(self._said(), ended=list(begun))
+        head = msgspec.structs.replace(self._head(), ended=list(begun))
         self._journal.append(head, lines, "Nothing was read or sent.")
         log.info(
             "Sync %s: %d rows were being sent when an earlier run was killed. Iterable may have them or not: they are "
@@ -154,7 +154,7 @@ class ObjectSession(Undivided):
             self.void(name, value)
             return
         self.notes[name] = value
-        self._journal.append(self._said(), [], f"The note {name!r} is lost, and every entry is as it was.")
+        self._journal.append(self._head(), [], f"The note {name!r} is lost, and every entry is as it was.")
 
     def note_along(self, name: str, value: str) -> None:
         """Store a note at once where the state is the run's already, otherwise with the first entries.
@@ -176,7 +176,7 @@ class ObjectSession(Undivided):
         """
         self.notes[name] = value
         head = msgspec.structs.replace(
-            self._said(), destination=dict(self._scope.destination), notes=dict(self.notes), void=True
+            self._head(), destination=dict(self._scope.destination), notes=dict(self.notes), void=True
         )
         self._journal.append(head, [], "Nothing was sent, and every entry is as it was.")
         self._moved = False
@@ -208,7 +208,7 @@ class ObjectSession(Undivided):
         """Drop the temporary file."""
         self._journal.close()
 
-    def _said(self) -> Head:
+    def _head(self) -> Head:
         """Return what is to be said about the sync while it is under way: the mapping is not delivered yet."""
         scope, head = self._scope, self._journal.head
         if head is None:

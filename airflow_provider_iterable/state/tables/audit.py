@@ -114,7 +114,7 @@ class AuditTables(Tables):
     def _moment(self, value: str) -> str:
         return self.dialect.moment.replace("{value}", value)
 
-    def lose(self, sync_id: str, run_id: str, error: str) -> None:
+    def mark_aborted(self, sync_id: str, run_id: str, error: str) -> None:
         """Write that earlier runs which still seem to run do not."""
         statement = (
             "UPDATE {runs} SET status = 'aborted', error = :error "
@@ -128,7 +128,7 @@ class AuditTables(Tables):
         named = dict(zip(_RUN_COLUMNS, values, strict=True))
         self.transact(lambda: self.replace("runs", columns, ("sync_id", "sync_run_id"), named))
 
-    def failing(self, sync_id: str) -> set[str]:
+    def keys_not_accepted(self, sync_id: str) -> set[str]:
         """Return the rows that were not accepted when they were last written about."""
         query = "SELECT row_id FROM {snapshot} WHERE sync_id = :sync_id AND status <> 'succeeded'"
         return {key for (key,) in self.transact(lambda: self.find(query, sync_id=sync_id))}

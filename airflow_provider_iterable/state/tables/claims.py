@@ -57,18 +57,18 @@ class Claims:
         if self._partitions.moving:
             pairs = (found for found in pairs if not isinstance(found, Gone))
         if self._partitions.several:
-            pairs = self._returning(pairs) if sync.keeps_leavers else self._leaving(pairs)
+            pairs = self._recognise_returning(pairs) if sync.keeps_leavers else self._without_moved(pairs)
         return iter(pairs)
 
-    def _returning(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+    def _recognise_returning(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """Recognise rows that another partition remembers for ever: one that left it may come back in this one."""
         for found in pairs:
             if isinstance(found, Present) and None in found.before:
-                yield from self._recognised(found)
+                yield from self._with_memories(found)
             else:
                 yield found
 
-    def _recognised(self, found: Present) -> Iterator[Pair]:
+    def _with_memories(self, found: Present) -> Iterator[Pair]:
         new = [key for key, before in zip(found.keys, found.before, strict=True) if before is None]
         known: dict[str, tuple[str, str]] = {}
         for source in self._sources(self._part.names):
@@ -91,8 +91,8 @@ class Claims:
                 [found.refs[n] or ref or None for n, (_, ref) in zip(kept, there, strict=True)] if found.refs else (),
             )
 
-    def _leaving(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """Tell the keys that left the sync from those that left the partition: others remember these."""
+    def _without_moved(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """Drop removals of keys that another partition remembers: they left the partition, not the sync."""
         waiting: list[Gone] = []
         for found in pairs:
             if not isinstance(found, Gone):
@@ -100,16 +100,16 @@ class Claims:
                 continue
             waiting.append(found)
             if len(waiting) >= GONE_AT_ONCE:
-                yield from self._gone(waiting)
+                yield from self._gone_everywhere(waiting)
                 waiting = []
-        yield from self._gone(waiting)
+        yield from self._gone_everywhere(waiting)
 
-    def _gone(self, waiting: Sequence[Gone]) -> Iterator[Gone]:
-        borne = self._borne([found.key for found in waiting])
-        self._elsewhere.extend(borne)
-        yield from (found for found in waiting if found.key not in borne)
+    def _gone_everywhere(self, waiting: Sequence[Gone]) -> Iterator[Gone]:
+        elsewhere = self._held_elsewhere([found.key for found in waiting])
+        self._elsewhere.extend(elsewhere)
+        yield from (found for found in waiting if found.key not in elsewhere)
 
-    def _borne(self, keys: Sequence[str]) -> set[str]:
+    def _held_elsewhere(self, keys: Sequence[str]) -> set[str]:
         """Return those of some keys that another partition has, too, or whose identity it has."""
         found = set[str]()
         sources = self._sources(self._part.names) if keys else []
@@ -134,7 +134,7 @@ class Claims:
         if not self._elsewhere:
             return
         with suppress(LeaseHeld), self._partitions.alone():  # the next run does it, if nothing else
-            keys = sorted(self._borne(self._elsewhere))
+            keys = sorted(self._held_elsewhere(self._elsewhere))
             for start in range(0, len(keys), KEYS_AT_ONCE):
                 some = keys[start : start + KEYS_AT_ONCE]
                 self._partitions.store(partial(self._entries.drop, self._scope.sync_id, some))
@@ -142,14 +142,14 @@ class Claims:
     def _search(self, sync: Sync, sources: Sequence[str]) -> Mapping[str, list[str]]:
         """Return what is remembered of the model's rows, and where."""
         found: dict[str, list[str]] = {source: [] for source in sources}
-        stones = {source: set(self._keys(source, erased=True)) for source in sources}
+        tombstones = {source: set(self._keys(source, erased=True)) for source in sources}
         model = self._scope.model
         for rows in model.chunks() if model is not None and sources else ():
             keys = [name for name in sync.keys(rows) if isinstance(name, str)]
-            hidden = [tombstone(key) for key in keys] if any(stones.values()) else []
+            hidden = [tombstone(key) for key in keys] if any(tombstones.values()) else []
             for source in sources:
                 found[source] += self._known(source, keys)
-                found[source] += stones[source].intersection(hidden)
+                found[source] += tombstones[source].intersection(hidden)
         return found
 
     def _move(self, source: str, keys: list[str]) -> int:

@@ -108,8 +108,8 @@ class Tables:
         return result
 
     @contextmanager
-    def telling(self, failure: str, outcome: str) -> Iterator[None]:
-        """Tell what could not be done for so long, and what that means.
+    def explaining_failure(self, failure: str, outcome: str) -> Iterator[None]:
+        """Raise what fails inside as one error that says what failed and what that means.
 
         :raises StateUnavailable: what is done inside failed
         """
@@ -145,7 +145,7 @@ class Tables:
         """
         self._execute(*self._bound(statement, values))
         count = int(self._cursor.rowcount)
-        if count < 0 and self._cursor.description:  # so some versions of DuckDB tell it
+        if count < 0 and self._cursor.description:  # some versions of DuckDB return it as a row
             ((count,),) = self._cursor.fetchall()
         if rows is not None and self.dialect.counts and count != rows:
             raise Miscounted
@@ -201,7 +201,7 @@ class Tables:
             self._cursor.execute(statement)
 
     def _bound(self, statement: str, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-        """Return a statement as the database is told it, and the parameters in their order.
+        """Return a statement as the database gets it, and the parameters in their order.
 
         A list stands for its members, as one parameter where the database can unfold it.
         """

@@ -74,7 +74,7 @@ class Entries:
 
         :raises StateUnavailable: it could not be read
         """
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The state of sync {self.sync_id!r} could not be read",
             "No row was sent, and every entry is as it was. The next try begins anew.",
         ):
@@ -110,7 +110,7 @@ class Entries:
         return int(count)
 
     def remembers(self, sync_id: str) -> bool:
-        """Tell whether there are entries, in the transaction."""
+        """Return whether there are entries, in the transaction."""
         query = "SELECT min(record_key) FROM {state} WHERE sync_id = :sync_id"
         return self.tables.find(query, sync_id=sync_id) != [(None,)]
 
@@ -142,7 +142,7 @@ class Entries:
             self.put(self.sync_id, moved)
         self.drop_known(sync_id, [key for key, _, _ in there])
 
-    def lift(self, tombstones: list[str]) -> None:
+    def remove_tombstones(self, tombstones: list[str]) -> None:
         """Forget tombstones, in the transaction."""
         gone = "DELETE FROM {state} WHERE sync_id = :sync_id AND fingerprint = '' AND record_key IN (:keys)"
         self.tables.change(gone, sync_id=self.sync_id, keys=tombstones)
@@ -189,7 +189,7 @@ class Entries:
         statement = "UPDATE {header} SET notes = :notes WHERE sync_id = :sync_id"
         self.tables.change(statement, rows=1, notes=json.dumps(dict(notes)), sync_id=sync_id)
 
-    def lead(self, destination: Mapping[str, Any], notes: Mapping[str, str]) -> None:
+    def set_destination(self, destination: Mapping[str, Any], notes: Mapping[str, str]) -> None:
         """Take the sync's header to a destination, in the transaction."""
         statement = "UPDATE {header} SET destination = :destination, notes = :notes WHERE sync_id = :sync_id"
         led = {"destination": written(destination), "notes": json.dumps(dict(notes))}

@@ -77,7 +77,7 @@ def settle(entries: Entries, sync_id: str) -> None:
         entries.put(sync_id, [doubts[key] for key in keys if tombstone(key) not in erased])
         tables.change("DELETE FROM {intents} WHERE sync_id = :sync_id", sync_id=sync_id)
 
-    with tables.telling(
+    with tables.explaining_failure(
         f"What was being sent when a run of sync {sync_id!r} was killed could not be written",
         "Nothing was read or sent. The next try begins anew.",
     ):

@@ -69,14 +69,14 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
     :raises ConfigurationError: they are of a later version; or something is to be made that the connection may not make
     """
     try:
-        if tables.transact(lambda: _stand(tables, layouts)):
+        if tables.transact(lambda: _is_up_to_date(tables, layouts)):
             return
     except Exception:  # whatever a driver calls a table that is not there
         if not tables.reached:
             tables.patiently(lambda: None)
     try:
         _make_as_far_as_allowed(tables, layouts, whose, outcome)
-    except _Later as later:
+    except _LaterVersion as later:
         raise ConfigurationError(
             f"The tables of {whose} are of version {later.found} (part {later.layout.part!r} in "
             f"{tables.written('{version}')}), and this version of the provider knows version {later.layout.version}: "
@@ -86,7 +86,7 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
 
 
 def _make_as_far_as_allowed(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
-    """Make what is missing, or tell what somebody else is to make.
+    """Make what is missing, or show the SQL for somebody who may.
 
     :raises ConfigurationError: the connection may not make it
     """
@@ -100,7 +100,7 @@ def _make_as_far_as_allowed(tables: Tables, layouts: Collection[Layout], whose: 
         ) from None
 
 
-class _Later(IterableSyncError):
+class _LaterVersion(IterableSyncError):
     """The tables are of a later version."""
 
     def __init__(self, layout: Layout, found: int) -> None:
@@ -116,8 +116,8 @@ class _Denied(IterableSyncError):
         self.why = why
 
 
-def _stand(tables: Tables, layouts: Collection[Layout]) -> bool:
-    """Tell in one query whether everything is there and of these versions; it fails where a table is missing."""
+def _is_up_to_date(tables: Tables, layouts: Collection[Layout]) -> bool:
+    """Return, by one query, whether everything is there and of these versions; it fails where a table is missing."""
     there = (f"EXISTS (SELECT 1 FROM {{{name}}} WHERE 1 = 0)" for layout in layouts for name in layout.tables)
     found = dict(tables.find(" AND NOT ".join([f"{_LOOK} WHERE 1 = 1", *there])))
     return all(found.get(layout.part) == layout.version for layout in layouts)
@@ -139,7 +139,7 @@ def _make_patiently(tables: Tables, layouts: Collection[Layout]) -> None:
 
 def _make(tables: Tables, layouts: Collection[Layout], schema: bool) -> None:
     dialect = tables.dialect
-    for statement in chain(dialect.making, _statements(tables, layouts, schema), dialect.made):
+    for statement in chain(dialect.before_making, _statements(tables, layouts, schema), dialect.made):
         tables.execute(statement)
 
 
@@ -162,7 +162,7 @@ def _statements(
     for layout in layouts:
         before = known.get(layout.part, 1)
         if before > layout.version:
-            raise _Later(layout, before)
+            raise _LaterVersion(layout, before)
         if layout.part in known and before < layout.version and there is None:
             log.info("The %s tables go from version %d to %d.", layout.part, before, layout.version)
         for step in layout.steps[before - 1 :]:

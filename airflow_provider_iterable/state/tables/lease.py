@@ -24,7 +24,7 @@ log = logger(__name__)
 SECONDS = 300.0
 """How long a lease lasts unless it is renewed."""
 MIN_SECONDS = 1.0
-BEATS = 3
+RENEWALS = 3
 """Renewals in the time a lease lasts, when nothing is committed."""
 RETRIES = 30
 """Tries in the time a lease lasts, when renewing fails."""
@@ -32,7 +32,7 @@ PATIENCE = 30.0
 """Seconds for which a request waits for the renewal of a lease that has run out."""
 RELEASE_PATIENCE = 2.0
 """Seconds for which letting a lease go waits for a renewal under way."""
-LOOKS = 0.1
+POLL_SECONDS = 0.1
 """Seconds between two looks at whether it was renewed."""
 
 CREATE = (
@@ -49,7 +49,7 @@ _RELEASE = "DELETE FROM {lease} WHERE sync_id = :sync_id AND holder = :holder"
 
 
 def elapsing() -> float:
-    """Return seconds that also pass while the machine sleeps, where it can tell."""
+    """Return the time in seconds, by a clock that also runs while the machine sleeps, where it has one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -62,7 +62,7 @@ class Lease:
     :param holder: the run
     :param seconds: how long the lease lasts without being renewed
     :param clock: seconds that never run backwards; default :func:`elapsing`
-    :param beating: whether it is renewed by a thread
+    :param in_background: whether it is renewed by a thread
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Lease:
         holder: Holder,
         seconds: float,
         clock: Callable[[], float] | None = None,
-        beating: bool = True,
+        in_background: bool = True,
     ) -> None:
         self._tables, self._apart = tables, apart
         self._sync_id, self._holder, self._seconds = sync_id, holder, seconds
@@ -88,7 +88,9 @@ class Lease:
         self._lock = threading.Lock()
         self._taken = self._over = self._missed = self._held = False
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True) if beating else None
+        self._thread = (
+            threading.Thread(target=self._renew_until_released, name="lease", daemon=True) if in_background else None
+        )
 
     def take(self) -> None:
         """Take the lease, unless somebody else has it.
@@ -127,7 +129,7 @@ class Lease:
         # A look first: for a row that is being renewed, writing would have to wait.
         found = self._tables.find(_HELD, **run)
         if not found:
-            for statement in self._db.taking:
+            for statement in self._db.before_taking:
                 self._tables.change(statement)
             self._began = self._clock()
             if any(self._tables.change(statement, **run) == 1 for statement in self._db.takes):
@@ -176,7 +178,7 @@ class Lease:
         raise self.failure
 
     def permits(self, pause: Callable[[float], object]) -> bool:
-        """Tell whether a request may start: while the lease has not run out since a renewal was last begun.
+        """Return whether a request may start: while the lease has not run out since a renewal was last begun.
 
         One that has is waited for: it may still be this run's. So is a commit that is tried again.
 
@@ -188,7 +190,7 @@ class Lease:
             if not self._held:  # how long a commit is tried again is its own affair: it ends the run if it fails
                 if now < self._renewed + self._seconds:
                     return True
-                if looks * LOOKS >= PATIENCE:
+                if looks * POLL_SECONDS >= PATIENCE:
                     self.failure = StateUnavailable(
                         f"The lease of sync {self._sync_id!r} could not be renewed for {now - self._renewed:.0f} s, "
                         "and another run may have taken it. Nothing more is sent; what was committed is remembered. "
@@ -197,13 +199,13 @@ class Lease:
                     break
                 looks += 1
             self._wake.set()
-            if pause(LOOKS):
+            if pause(POLL_SECONDS):
                 break
         return False
 
-    def beat(self) -> float:
+    def renew_if_due(self) -> float:
         """Renew the lease if it is time; return the seconds until it is again."""
-        due = self._renewed + self._seconds / BEATS - self._clock()
+        due = self._renewed + self._seconds / RENEWALS - self._clock()
         if due > 0:
             return due
         # Who holds the lock is committing, and renews.
@@ -214,12 +216,12 @@ class Lease:
                 self._lock.release()
         if self.failure is not None:
             return 0.0
-        due = self._renewed + self._seconds / BEATS - self._clock()
+        due = self._renewed + self._seconds / RENEWALS - self._clock()
         return due if due > 0 else self._seconds / RETRIES
 
     def _renew_apart(self) -> None:
         def renew() -> None:
-            for statement in self._db.beating:
+            for statement in self._db.before_renewal:
                 self._apart.change(statement)
             self._renew(self._apart)
 
@@ -240,9 +242,9 @@ class Lease:
         finally:
             self._apart.close()
 
-    def _beat_on(self) -> None:
+    def _renew_until_released(self) -> None:
         while not self._over and self.failure is None:
-            self._wake.wait(self.beat())
+            self._wake.wait(self.renew_if_due())
             self._wake.clear()
 
     def release(self) -> None:

@@ -65,7 +65,7 @@ class Ledger:
         patience: float = COMMIT_PATIENCE,
     ) -> None:
         self.limit, self.clock = limit, clock
-        self._whose = (project, action)
+        self._project_and_action = (project, action)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._tables = _LedgerTables(hook, schema, patience)
         try:
@@ -81,7 +81,7 @@ class Ledger:
         :param ahead: seconds from now at which it is to count
         """
         since = self._milliseconds(ahead - DAY - TRAVEL)
-        return [moment / 1000 for moment in self._do(lambda: self._tables.attempts(*self._whose, since))]
+        return [moment / 1000 for moment in self._do(lambda: self._tables.attempts(*self._project_and_action, since))]
 
     def admit(self) -> float | None:
         """Write an attempt down, if there is room for it; otherwise return when there will be, in seconds from now.
@@ -89,16 +89,16 @@ class Ledger:
         It is written before it is counted, so that of two tasks that take the last place at once none gets it.
         """
         attempt = uuid.uuid4().hex
-        self._do(lambda: self._tables.add(*self._whose, attempt, self._milliseconds()))
+        self._do(lambda: self._tables.add(*self._project_and_action, attempt, self._milliseconds()))
         made = self.attempts()
         if len(made) <= self.limit:
             return None
-        self._do(lambda: self._tables.withdraw(*self._whose, attempt))
+        self._do(lambda: self._tables.withdraw(*self._project_and_action, attempt))
         return max(made[len(made) - self.limit - 1] + DAY + TRAVEL - self.clock(), 0.001)
 
     def rename(self, project: str) -> None:
         """Count under another name from now on, with what was counted under the former one."""
-        former, self._whose = self._whose[0], (project, self._whose[1])
+        former, self._project_and_action = self._project_and_action[0], (project, self._project_and_action[1])
         self._do(lambda: self._tables.rename(former, project))
 
     def waiting(self, number: int) -> tuple[datetime, datetime]:

@@ -82,7 +82,7 @@ class Partitions:
         if not self.several or not self._same(self.read(self._header_of)):
             with self.alone():
                 lease.take()
-                self._agree()
+                self._check_partitions()
             return
         try:
             lease.take()  # as ever: nobody has to wait for the others
@@ -92,7 +92,7 @@ class Partitions:
         header = self.read(self._header_of)  # from now on nobody can change it
         if not self._same(header):
             raise self._changed()
-        self._learn(_notes(header))
+        self._take_notes(_notes(header))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -118,10 +118,10 @@ class Partitions:
             mutex.release()
 
     def _same(self, header: StoredHeader | None) -> bool:
-        """Tell whether the partitions are those of this run."""
+        """Return whether the partitions are those of this run."""
         return header is not None and set(_known(header)) == set(self._part.names)
 
-    def _agree(self) -> None:
+    def _check_partitions(self) -> None:
         """See that the partitions are those of this run; only one at a time does so."""
         part = self._part
         header = self.read(self._header_of)
@@ -132,9 +132,9 @@ class Partitions:
                 self.store(lambda: self._entries.add_header(part.sync_id, made))
         elif not self._same(header):
             notes = self._change(notes, _known(header))
-        self._learn(notes)
+        self._take_notes(notes)
 
-    def _learn(self, notes: Mapping[str, str]) -> None:
+    def _take_notes(self, notes: Mapping[str, str]) -> None:
         part, pending = self._part, _decode(notes.get(PENDING))
         self.claiming = part.name in pending
         self.moving = bool(pending) or notes.get(RUN) == part.run != ""
@@ -151,7 +151,7 @@ class Partitions:
         """Have the state belong to this run's partitions, and return the notes that say so."""
         part = self._part
         before = {*known, *_decode(notes.get(FORMER))}
-        if not self._permit(known, before) and part.dry:
+        if not self._anything_to_move(known, before) and part.dry:
             return {}
         with ExitStack() as held:
             for name in sorted(before.union(part.names) - {part.name, ""}):
@@ -163,9 +163,9 @@ class Partitions:
                 held.callback(self._held.remove, lease)
             for name in sorted(before):
                 settle(self._entries, part.state_id(name))
-            moves = self._permit(known, before)
+            moves = self._anything_to_move(known, before)
             if moves:
-                self._agree_about_the_destination(before)
+                self._check_one_destination(before)
             notes = {name: text for name, text in notes.items() if name not in (*OURS, LEFT_OUT_NOTE)}
             if self.several:
                 notes[NAMES] = _encode(part.names)
@@ -174,13 +174,13 @@ class Partitions:
                 log.info(
                     "Sync %s: what is remembered moves from %s to %s; nobody is removed in this run.",
                     part.sync_id,
-                    _told(known),
-                    _told(part.names),
+                    _listed(known),
+                    _listed(part.names),
                 )
             self.store(lambda: self._write_change(before, notes, moves))
         return notes
 
-    def _agree_about_the_destination(self, before: Iterable[str]) -> None:
+    def _check_one_destination(self, before: Iterable[str]) -> None:
         """Refuse to mix what is remembered of several destinations.
 
         :raises ConfigurationError: a resync that took the former partitions to another one has not ended
@@ -195,8 +195,8 @@ class Partitions:
                 "first."
             )
 
-    def _permit(self, known: Collection[str], before: Collection[str]) -> bool:
-        """Tell whether anything is remembered that would have to move.
+    def _anything_to_move(self, known: Collection[str], before: Collection[str]) -> bool:
+        """Return whether anything is remembered that would have to move.
 
         :raises PartitionsChanged: it does, and may not
         """
@@ -205,9 +205,9 @@ class Partitions:
             return False
         if not part.repartition:
             raise PartitionsChanged(
-                f"The sync {part.sync_id!r} was run {_told(known)} before, and is run {_told(part.names)} now. Nothing "
-                "was read or sent. Run once with repartition=True: what is remembered moves to the partitions that "
-                "have the rows, and nobody is removed in that run. Or restore the former partitions."
+                f"The sync {part.sync_id!r} was run {_listed(known)} before, and is run {_listed(part.names)} now. "
+                "Nothing was read or sent. Run once with repartition=True: what is remembered moves to the "
+                "partitions that have the rows, and nobody is removed in that run. Or restore the former partitions."
             )
         if part.dry:
             raise ConfigurationError(
@@ -324,7 +324,7 @@ def _decode(text: str | None) -> tuple[str, ...]:
     return tuple(json.loads(text)) if text else ()
 
 
-def _told(names: Collection[str]) -> str:
+def _listed(names: Collection[str]) -> str:
     """Return partitions for people to read."""
     ordered = sorted(names)
     if ordered == [""]:
@@ -338,5 +338,5 @@ def _shown(names: Collection[str]) -> str:
 
 
 def grouped(sync_id: str, notes: Mapping[str, str], part: Part | None) -> bool:
-    """Tell whether a header is that of a partitioned sync as a whole, or belongs to the same sync as a partition."""
+    """Return whether a header is that of a partitioned sync as a whole, or belongs to the same sync as a partition."""
     return NAMES in notes or (part is not None and sync_id.startswith(f"{part.sync_id}["))

@@ -59,7 +59,7 @@ class TableSession:
         """Whether the header is still to be written, with the first entries."""
         self._moved = False
         """Whether the header is about another destination or project, until the state is taken to the run's."""
-        self._lapsed: list[str] = []
+        self._tombstones_without_row: list[str] = []
         """Tombstones of people who have left the model."""
         longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
         if len(longest) > MAX_SYNC_ID:
@@ -123,7 +123,7 @@ class TableSession:
         known, erased = self._entries.read(self._load)
         self.remembered = len(known)
         pairs = pair_with(known, sync, chunks, erased)
-        return self._lapsing(pairs, erased) if erased and not sync.keeps_leavers else pairs
+        return self._noting_tombstones_without_row(pairs, erased) if erased and not sync.keeps_leavers else pairs
 
     def _load(self) -> tuple[dict[bytes, bytes], dict[str, int]]:
         """Return the fingerprints by key, and the tombstones, of which no row was met yet."""
@@ -138,10 +138,10 @@ class TableSession:
             del known[key.encode()]
         return known, erased
 
-    def _lapsing(self, pairs: Iterator[Pair], erased: Mapping[str, int]) -> Iterator[Pair]:
+    def _noting_tombstones_without_row(self, pairs: Iterator[Pair], erased: Mapping[str, int]) -> Iterator[Pair]:
         """Draw the pairs, and see from them which tombstones have no row any more: they go when the run ends well."""
         yield from pairs
-        self._lapsed = [key for key, rows in erased.items() if not rows]
+        self._tombstones_without_row = [key for key, rows in erased.items() if not rows]
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys.
@@ -169,10 +169,10 @@ class TableSession:
             if dropped:
                 self._entries.drop(sync_id, dropped)
             self._announced.write(begun, intents)
-            self._write_along()
+            self._write_with_commit()
 
         rows = len(patch) + sum(map(len, intents.accepted.values()))
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The state of sync {sync_id!r} could not be written",
             f"{rows} rows that Iterable accepted are not remembered; they and the batches in flight go again with the "
             "next try.",
@@ -186,7 +186,7 @@ class TableSession:
         self.lease.release()
         self.tables.close()
 
-    def _write_along(self) -> None:
+    def _write_with_commit(self) -> None:
         """Write what else belongs to the transaction of a commit: nothing here."""
 
     def note(self, name: str, value: str) -> None:
@@ -200,7 +200,7 @@ class TableSession:
         self.notes[name] = value
         # Alone where there is a header: the mapping is not delivered yet.
         notes = partial(self._entries.write_notes, self._scope.sync_id, self.notes)
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The note {name!r} of sync {self._scope.sync_id!r} could not be written", "Every entry is as it was."
         ):
             self._entries.store(self._write_header if self._new else notes)
@@ -230,10 +230,10 @@ class TableSession:
             if self._new:
                 self._write_header()
             else:
-                self._entries.lead(self._scope.destination, self.notes)
+                self._entries.set_destination(self._scope.destination, self.notes)
             self._entries.void()
 
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The state of sync {self._scope.sync_id!r} could not be written",
             "Nothing was sent, and every entry is as it was.",
         ):
@@ -265,10 +265,10 @@ class TableSession:
 
         def write() -> None:
             self._write_header()
-            if self._lapsed and not self._partitions.moving:
-                self._entries.lift(self._lapsed)
+            if self._tombstones_without_row and not self._partitions.moving:
+                self._entries.remove_tombstones(self._tombstones_without_row)
 
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The header of sync {self._scope.sync_id!r} could not be written",
             "Everything was delivered and is remembered.",
         ):
@@ -282,7 +282,7 @@ class TableSession:
         :raises ConfigurationError: see :func:`establish`
         """
         tables, sync_id = self.tables, self._scope.sync_id
-        with tables.telling(
+        with tables.explaining_failure(
             f"The state of sync {sync_id!r} could not be opened",
             "Nothing was read or sent. The next try begins anew; look at the connection and what it may do, if it "
             "stays so.",

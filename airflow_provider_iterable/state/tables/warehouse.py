@@ -21,9 +21,9 @@ from airflow_provider_iterable.engine.vocabulary import (
     Invalid,
     Pair,
     Present,
-    Quiet,
     Recipe,
     Row,
+    UnchangedInDatabase,
 )
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
 from airflow_provider_iterable.masking import logger
@@ -44,7 +44,7 @@ log = logger(__name__)
 
 Compare = Literal["auto", "database", "worker"]
 NOTE = "comparison"
-"""The note that tells which scheme and recipe the sync's fingerprints are of; none where the worker made them."""
+"""The note with the scheme and recipe of the sync's fingerprints; none where the worker made them."""
 KEYS_AT_ONCE = 20_000
 """Keys in one statement that reads rows again: each statement runs the model."""
 _ONCE = 'so each row goes again once, unless a run with resync="baseline" comes first'
@@ -100,14 +100,14 @@ class WarehouseSession(TableSession):
         except Exception as error:
             if isinstance(away := wrap_error(error), ModelUnavailable):
                 raise away from None
-            # What is wrong with the model itself is told when it is read.
+            # What is wrong with the model itself is reported when it is read.
             self._why_not = f"the query cannot stand inside another one ({type(error).__name__})"
 
     def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Let the database compare; where it cannot, pair the rows with fingerprints held in memory, and say so."""
         recipe: Recipe | None = sync.recipe
         try:
-            self._comparison = self._compose(recipe)
+            self._comparison = self._comparison_of(recipe)
             log.info("Rows are compared by the database; only those with news leave it.")
         except NotInSql as error:
             if self._compare == "database":
@@ -118,7 +118,7 @@ class WarehouseSession(TableSession):
         self._say_why_rows_go_again()
         return super()._pair(sync, chunks) if self._comparison is None else self._compared(sync, self._comparison)
 
-    def _compose(self, recipe: Recipe | None) -> Comparison:
+    def _comparison_of(self, recipe: Recipe | None) -> Comparison:
         if self._comparing is None or self._model is None:
             raise NotInSql(self._why_not)
         if recipe is None:
@@ -151,7 +151,7 @@ class WarehouseSession(TableSession):
         super().finish(delivered)
 
     def _compared(self, sync: Sync, comparison: Comparison) -> Iterator[Pair]:
-        yield Quiet(0, self)
+        yield UnchangedInDatabase(0, self)
         sync_id, entries = self._scope.sync_id, self._entries
         erased = dict.fromkeys(entries.read(lambda: entries.keys(sync_id, erased=True)), 0)
         self.remembered = entries.read(lambda: entries.count(sync_id))
@@ -161,20 +161,20 @@ class WarehouseSession(TableSession):
         statement = comparison.news(every, again) if self.remembered else comparison.first()
         tally = _Tally()
         for chunk in statement.chunks():
-            yield from self._named(sync, chunk, erased, tally)
+            yield from self._pairs_of(sync, chunk, erased, tally)
         unchanged = statement.rows - tally.rows
         repeats = self._repeats(comparison, erased) if tally.repeats(unchanged, self.remembered) else []
         for _, rows, quiet in repeats if not every else ():
             # Of the rows of a duplicate key the first one is counted, as news or as none.
             unchanged -= quiet - (quiet == rows)
-        yield Quiet(unchanged, self)
+        yield UnchangedInDatabase(unchanged, self)
         for key, rows, _ in repeats:
             yield Duplicate(key, rows)
         if not sync.keeps_leavers:
-            self._lapsed = [name for name, rows in erased.items() if not rows]
+            self._tombstones_without_row = [name for name, rows in erased.items() if not rows]
 
-    def _named(self, sync: Sync, chunk: Sequence[Row], erased: dict[str, int], tally: _Tally) -> Iterator[Pair]:
-        """Tell rows from keys without one, and name the rows."""
+    def _pairs_of(self, sync: Sync, chunk: Sequence[Row], erased: dict[str, int], tally: _Tally) -> Iterator[Pair]:
+        """Separate rows from keys that no row has, and make the keys of the rows."""
         lines: Sequence[Row] = chunk
         if self.remembered and any(line[FINGERPRINT] is None for line in chunk):
             for *_, key, fingerprint, ref, absent in chunk:
@@ -188,12 +188,12 @@ class WarehouseSession(TableSession):
         names = sync.keys(lines)
         if list(names) != [line[KEY] for line in lines]:
             yield from (name for name in names if isinstance(name, Invalid))
-            lines = self._agreeing(names, lines)
-        buried = [line[KEY] for line in lines if tombstone(line[KEY]) in erased] if erased else []
-        if buried:
-            for key in buried:
+            lines = self._with_agreed_keys(names, lines)
+        erased_keys = [line[KEY] for line in lines if tombstone(line[KEY]) in erased] if erased else []
+        if erased_keys:
+            for key in erased_keys:
                 erased[tombstone(key)] += 1
-            yield Erased(buried)
+            yield Erased(erased_keys)
             lines = [line for line in lines if tombstone(line[KEY]) not in erased]
         if not lines:
             return
@@ -203,7 +203,7 @@ class WarehouseSession(TableSession):
         tally.changed += len(before) - before.count(None)
         yield Present(keys, lines, before, list(map(bytes.fromhex, fingerprints)), refs)
 
-    def _agreeing(self, names: Sequence[str | Invalid], lines: Sequence[Row]) -> Sequence[Row]:
+    def _with_agreed_keys(self, names: Sequence[str | Invalid], lines: Sequence[Row]) -> Sequence[Row]:
         """Return the lines whose key is one, once database and worker agree about each.
 
         :raises ModelError: they do not
@@ -247,7 +247,7 @@ class _Tally:
         self.keys = array("q")
 
     def repeats(self, unchanged: int, remembered: int) -> bool:
-        """Tell whether some key must have several rows.
+        """Return whether some key must have several rows.
 
         Keys that came across are compared by their hashes. Of the others it is enough to count: as many rows met a
         memory as there are memories that met a row, or one of them met several.

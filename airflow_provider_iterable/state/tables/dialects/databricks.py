@@ -56,7 +56,7 @@ class Databricks(Typed):
         return f"{kind} {self._sizes[number][1]}" if kind == "decimal" else kind
 
     def key_part(self, number: int, name: str) -> str:
-        """Return the part by the kind; of a date-time the driver does not tell whether it has a zone."""
+        """Return the part by the kind; of a date-time the driver does not say whether it has a zone."""
         c, kind = f"c{number}", self.types[number]
         if kind in _WHOLE or kind == "boolean":
             return self._short(_text(c))
@@ -154,7 +154,7 @@ DATABRICKS = Dialect(
         "WHEN NOT MATCHED THEN INSERT (sync_id, holder, instance, attempt, label, expires_at) "
         "VALUES ('', '', '', 0, '', 0)",
     ),
-    taking=("UPDATE {lease} SET expires_at = expires_at + 1 WHERE sync_id = ''",),
+    before_taking=("UPDATE {lease} SET expires_at = expires_at + 1 WHERE sync_id = ''",),
     cursor=_Cursor,
     placeholder="?",
     quote="`",

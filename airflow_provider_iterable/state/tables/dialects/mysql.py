@@ -18,7 +18,7 @@ _KINDS = {
     **{4: "float", 5: "double", 6: "null", 7: "timestamp", 10: "date", 11: "time", 12: "datetime", 16: "bit"},
     **{245: "json", 255: "geometry"},
 }
-"""Kinds of values by the number that the protocol has for a type; whether text is binary, each value tells."""
+"""Kinds of values by the number that the protocol has for a type; whether text is binary shows in each value."""
 _SET = 2048
 """The flag of a column that holds sets: joined with others, it would be text."""
 
@@ -134,7 +134,7 @@ class MySQL(Typed):
 
 
 def _kind(column: Sequence[Any]) -> str:
-    if len(column) > 7 and column[7] & _SET:  # one driver returns sets and tells, the other returns text
+    if len(column) > 7 and column[7] & _SET:  # one driver returns sets, the other text
         return "set"
     return _KINDS.get(column[1], f"type {column[1]}")
 
@@ -208,7 +208,7 @@ MYSQL = Dialect(
     prefixes={"ref": "ref(191)"},
     counts=False,
     # A statement that makes or alters a table ends the transaction: what is locked by it would not be any more.
-    making=("DO GET_LOCK('iterable_sync', 20)",),
+    before_making=("DO GET_LOCK('iterable_sync', 20)",),
     made=("DO RELEASE_LOCK('iterable_sync')",),
     denied=_denied,
     now="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",

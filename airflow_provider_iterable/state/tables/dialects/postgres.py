@@ -142,7 +142,7 @@ POSTGRES = Dialect(
     cursor=_cursor,
     indexed="SELECT 1 FROM pg_catalog.pg_indexes "
     "WHERE schemaname = coalesce(:schema, current_schema()) AND tablename = :table AND indexname = :index",
-    making=(
+    before_making=(
         "SET LOCAL lock_timeout = '5s'",
         "SET LOCAL idle_in_transaction_session_timeout = '60s'",
         "SELECT pg_advisory_xact_lock(hashtext('iterable_sync'))",
@@ -154,8 +154,8 @@ POSTGRES = Dialect(
     # A request's doubts live for as long as its answer takes: compressing them costs more than anything else there.
     tuned={"intents": ("ALTER TABLE {intents} ALTER COLUMN doubts SET STORAGE EXTERNAL",)},
     idle=" AND set_config('idle_in_transaction_session_timeout', :ms, true) <> ''",
-    taking=("SET LOCAL lock_timeout = '5s'",),
-    beating=("SET LOCAL lock_timeout = '5s'",),
+    before_taking=("SET LOCAL lock_timeout = '5s'",),
+    before_renewal=("SET LOCAL lock_timeout = '5s'",),
     limits=("SET LOCAL lock_timeout = '5s'", "SET LOCAL statement_timeout = '60s'"),
     time="TIMESTAMP WITH TIME ZONE",
     moment="CAST(CAST({value} AS TEXT) || '+00:00' AS TIMESTAMP WITH TIME ZONE)",

@@ -133,7 +133,7 @@ def _escaped(c: str) -> str:
 
 
 def _decimal(c: str) -> str:
-    """Return the digits of a whole number, or a fraction's if a double has them; the driver does not tell the scale."""
+    """Return the digits of a whole number, or a fraction's if a double has them; the driver does not give the scale."""
     text = _text(c)
     short = f"RTRIM(RTRIM({text}, '0'), '.')"
     return (
@@ -183,7 +183,7 @@ REDSHIFT = Dialect(
     clears=_clear,
     make=_sized,
     # A transaction sees what was there at its first query: it begins anew, and with the lock. The clock has seconds.
-    taking=("COMMIT", "LOCK TABLE {lease}"),
+    before_taking=("COMMIT", "LOCK TABLE {lease}"),
     takes=tuple(
         statement.replace("expires_at <= {now}", "expires_at <= {now} - 1000") for statement in TAKE_OVER_OR_BEGIN
     ),

@@ -100,7 +100,7 @@ class Snowflake(Typed):
             case "binary":
                 return f"HEX_ENCODE({c})"
             case "real":
-                # The text may have fewer digits than the number: what it lacks is told, too.
+                # The text may have fewer digits than the number: what it lacks is digested, too.
                 return f"({c}::VARCHAR || '/' || ({c} - {c}::VARCHAR::FLOAT)::VARCHAR)"
             case "time":
                 return f"TO_VARCHAR({c}, 'HH24:MI:SS.FF9')"

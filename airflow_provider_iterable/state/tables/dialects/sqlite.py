@@ -92,10 +92,10 @@ SQLITE = Dialect(
     keys="SELECT value AS k FROM json_each(:json)",
     schemas=False,
     now="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-    making=("BEGIN IMMEDIATE",),  # the driver begins no transaction for a statement that makes a table
+    before_making=("BEGIN IMMEDIATE",),  # the driver begins no transaction for a statement that makes a table
     denied=lambda error: str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_READONLY"),
     # Who waits to write keeps others from beginning to read.
-    beating=("PRAGMA busy_timeout = 0",),
+    before_renewal=("PRAGMA busy_timeout = 0",),
     time="TIMESTAMP",
     moment="{value}",
     some="rowid IN (SELECT rowid FROM {table} WHERE {where} LIMIT {limit})",
