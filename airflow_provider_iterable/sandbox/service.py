@@ -1,4 +1,4 @@
-"""Knows the order in which a request is treated, from fault and project to the log; knows no sockets."""
+"""The steps in which a request is answered: fault, project, key, rate, endpoint, log."""
 
 import hashlib
 import threading
@@ -84,7 +84,7 @@ class Service:
         return self.numbered(options.project_keys.get(key, options.project_id))
 
     def handle(self, incoming: Incoming, elapse: Callable[[float], None]) -> Answer | None:
-        """Treat an API request and log it; None means to close the connection without an answer."""
+        """Answer an API request and log it; None means to close the connection without an answer."""
         started = self.clock()
         found = self._table.find(incoming.method, incoming.path)
         with self.lock:
@@ -108,7 +108,7 @@ class Service:
         fault: Fault | None,
         call: Call,
     ) -> Answer | None:
-        """Return what goes out, and note it in the call."""
+        """Return the answer with its fault, and note it in the call."""
         if fault is not None and fault.kind == "drop_before":
             return None
         answer = _early_fault(project, fault, found, incoming) or self._judged(project, incoming, found, call)
@@ -127,7 +127,7 @@ class Service:
     def _judged(
         self, project: Project, incoming: Incoming, found: tuple[Route, dict[str, str]] | None, call: Call
     ) -> Answer:
-        """Return Iterable's own answer."""
+        """Return the answer without any fault."""
         if found is None:
             return answers.page(404, "Action not found")
         route, variable = found

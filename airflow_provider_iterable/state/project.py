@@ -1,4 +1,4 @@
-"""What a state remembers of the project at Iterable that it is about; asks nobody."""
+"""What a state remembers about its project at Iterable; makes no request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYS_KEPT = 8
 
 @dataclass(frozen=True)
 class Project:
-    """A project, as far as it is known: no call of Iterable's names it, and an API key belongs to exactly one.
+    """What identifies a project: no endpoint returns its ID, and an API key belongs to exactly one project.
 
     :param keys: digests of its API keys, the one known for longest first
     :param channels: IDs of its message channels, which no other project has; ``None``: they were not asked for yet;
@@ -46,7 +46,7 @@ class Project:
             ) from None
 
     def note(self) -> str:
-        """Return what is noted of the project."""
+        """Return the text of the note."""
         return msgspec.json.encode(self).decode()
 
     def same(self, other: Project) -> bool | None:
@@ -60,7 +60,7 @@ class Project:
         return None
 
     def joined(self, other: Project) -> Project:
-        """Return the project with what else is known of it, and the keys that came last."""
+        """Return the project with what another one knows of it, and the newest keys of both."""
         keys = (*self.keys, *(key for key in other.keys if key not in self.keys))
         channels = self.channels if other.channels is None else other.channels
         return replace(self, keys=keys[-KEYS_KEPT:], channels=channels, name=other.name or self.name)
@@ -71,7 +71,7 @@ class Project:
         return self.name or self.keys[0]
 
     def counted_as(self, host: str) -> str | None:
-        """Return under which name its requests are counted, whatever the key; ``None``: it has none."""
+        """Return an ID by which requests of all its keys are counted; ``None``: neither channels nor name are known."""
         if self.channels:
             return sha256(f"{host}\nchannel {min(self.channels)}".encode()).hexdigest()
         return sha256(f"{host}\nname {self.name}".encode()).hexdigest() if self.name else None

@@ -1,4 +1,4 @@
-"""Knows what the commerce endpoints take and answer; keeps nothing itself."""
+"""The commerce endpoints: what each takes and answers."""
 
 from ..project.commerce import CommerceResult, purchase, update_cart
 from ..project.events import is_purchase_id

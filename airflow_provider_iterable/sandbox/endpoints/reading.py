@@ -1,4 +1,4 @@
-"""Knows how profiles and events look when read through the API, system fields and all; changes nothing."""
+"""How profiles and events look when read through the API, with their system fields."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Knows in which words Iterable refuses a request about users or events; finds no reasons itself."""
+"""Iterable's error answers to requests about users or events."""
 
 from typing import Any
 

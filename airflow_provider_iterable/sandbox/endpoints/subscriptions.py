@@ -1,4 +1,4 @@
-"""Knows what the calls about a user's subscriptions take and answer; keeps nothing itself."""
+"""The endpoints of a user's subscriptions: what each takes and answers."""
 
 from ..project.channels import channel_of
 from ..project.identity import Claim, Refusal
@@ -53,7 +53,7 @@ def bulk_update_subscriptions(project: Project, request: Request[BulkSubscriptio
 
 
 def _member(reason: Refusal) -> str:
-    """Return the array that reports a user: malformed identifiers apart from good ones that failed."""
+    """Return the array that reports a user: one for malformed identifiers, one for valid ones that failed."""
     if reason.reason == "invalid":
         return "invalidEmails" if reason.kind == "email" else "invalidUserIds"
     return "validEmailFailures" if reason.kind == "email" else "validUserIdFailures"

@@ -1,4 +1,4 @@
-"""Knows how events and purchases look from behind, with how often each was written; imitates nothing."""
+"""Stored events and purchases, with how often each was written; not part of Iterable's API."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice

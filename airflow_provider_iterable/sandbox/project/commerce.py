@@ -1,4 +1,4 @@
-"""Knows what purchases and carts do to users and events; words no answer."""
+"""What purchases and carts do to users and events."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ CART = "shoppingCartItems"
 
 
 class CommerceResult(msgspec.Struct):
-    """What became of a purchase or a cart: refused by `ruling` or by what became of the user, or stored."""
+    """The result of a purchase or a cart: refused by `ruling`, refused for its user, or stored."""
 
     update: Update
     ruling: Ruling = msgspec.field(default_factory=Ruling)

@@ -1,4 +1,4 @@
-"""Knows the events of a project, by ID and by whom they are about; judges no request."""
+"""The stored events of a project, by ID and by user."""
 
 import random
 import re
@@ -66,7 +66,7 @@ class Events:
                 return made
 
     def write(self, event: Event, *, merge: bool) -> None:
-        """Take in an event; when merging, what it does not mention stays as in the one it replaces."""
+        """Store an event; when merging, fields that it lacks are kept from the event it replaces."""
         self.accepted += 1
         before = self._by_id.get(event.id)
         if before is not None:

@@ -1,4 +1,4 @@
-"""Knows the lists of a project; the members are in a field of each profile, so they move and go with the profile."""
+"""The lists of a project. Membership is a field of each profile, so it moves and is deleted with the profile."""
 
 import random
 from collections import Counter

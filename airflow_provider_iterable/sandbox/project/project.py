@@ -1,4 +1,4 @@
-"""Knows what an Iterable project keeps, and what each write of users does to it; knows no HTTP."""
+"""An Iterable project, and what each write of users does to it; no HTTP."""
 
 import hashlib
 import random
@@ -25,7 +25,7 @@ _HELD_BY_IDENTITY = ("email", "userId")
 
 
 class Update(msgspec.Struct):
-    """What became of a request that updates users: refused as a whole by `ruling`, or record by record."""
+    """The result of a request that updates users: refused as a whole by `ruling`, or one result per record."""
 
     ruling: Ruling
     refusals: list[Refusal] = []
@@ -37,7 +37,7 @@ class Update(msgspec.Struct):
 
 
 class Quota:
-    """So many calls in any 24 hours."""
+    """A limit of calls in any 24 hours."""
 
     def __init__(self) -> None:
         """Start with no call made."""
@@ -134,7 +134,7 @@ class Project:
         return found
 
     def profile_for_event(self, found: Found) -> Profile:
-        """Return the profile of whom an event is about; making one is a write, knowing one is none."""
+        """Return the profile that an event is about; if it had to be made, that counts as a write."""
         profile = self._identified(found, self.clock())
         profile.writes = max(1, profile.writes)
         return profile

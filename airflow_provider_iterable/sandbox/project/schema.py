@@ -1,4 +1,4 @@
-"""Knows fields and their types, fixed by the first value sent; knows neither users nor events."""
+"""Fields and their types, which are fixed by the first value sent."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -53,7 +53,7 @@ class Mismatch(msgspec.Struct, frozen=True):
 
 
 class Ruling(msgspec.Struct):
-    """What a schema says of one request, which `mismatches` or `over_limit` refuse as a whole."""
+    """The result of checking one request against a schema: `mismatches` or `over_limit` refuse all of it."""
 
     created: list[str] = []
     filtered: dict[str, None] = {}
@@ -91,7 +91,7 @@ class Fields:
         return dict(self.types)
 
     def rule(self, records: Sequence[dict[str, Any] | None], *, create: bool, limit: int) -> Ruling:
-        """Judge the data of all records of one request together, and take in new fields if none is refused.
+        """Judge the data of all records of one request together, and add new fields if none is refused.
 
         On approval, dates in the records are brought into their normal form and, unless `create`,
         unknown fields are taken out. On refusal, records and schema stay as they were.
@@ -133,7 +133,7 @@ class Schema(Fields):
 
 
 class Reading:
-    """One pass over the records of a request, collecting what to do with them; new fields are taken in."""
+    """One pass over the records of a request, collecting what to do with them; new fields are added at once."""
 
     def __init__(
         self, types: dict[str, str], classes: dict[str, type], records: Sequence[dict[str, Any] | None]
@@ -207,7 +207,7 @@ class Reading:
             del data[name]
 
     def forget(self) -> None:
-        """Take back the new fields, and leave the records as they are."""
+        """Remove the new fields, and leave the records as they are."""
         for name in self.created:
             del self.types[name]
 

@@ -1,4 +1,4 @@
-"""Knows what becomes of events that are tracked; words no answer."""
+"""Stores tracked events, or finds why they are refused."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from .schema import Ruling
 
 
 class Tracked(msgspec.Struct):
-    """What became of a request that tracks events: refused as a whole by `ruling`, or event by event."""
+    """The result of a request that tracks events: refused as a whole by `ruling`, or one result per event."""
 
     ruling: Ruling
     refusals: list[Refusal] = []
@@ -88,7 +88,7 @@ def _settle(project: Project, event: Track, done: Tracked) -> None:
 
 
 def _profile_for(project: Project, event: Track) -> Found | Refusal:
-    """Return whom an event is about; in an email-based project only a known user will do."""
+    """Return whom an event is about; in an email-based project the user must exist."""
     by_email_alone = event.user_id is None
     makes = project.options.events_make_emails if project.type == "hybrid" and by_email_alone else True
     create = project.type != "email" and makes

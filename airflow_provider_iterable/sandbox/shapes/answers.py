@@ -1,4 +1,4 @@
-"""Knows the forms in which Iterable answers; knows not when it answers what."""
+"""The forms of Iterable's answers."""
 
 import math
 from typing import Any
@@ -74,7 +74,7 @@ def bad_body(endpoint: str, violations: dict[str, str]) -> Answer:
 
 
 def too_fast(endpoint: str, excess: Excess, options: Options, *, with_params: bool) -> Answer:
-    """Refuse a request too many: with numbers in params, or in words, as the endpoint does."""
+    """Refuse a request over the rate: with numbers in params, or in words, as the endpoint does."""
     reset = excess.reset if options.exact_reset else math.ceil(excess.reset)
     if with_params:
         params = {

@@ -1,4 +1,4 @@
-"""Knows how a body is read in the shape that its endpoint takes, and what is wrong with one of another shape."""
+"""Decodes a body into the type that its endpoint takes, or finds what is wrong with it."""
 
 from collections.abc import Iterator
 from functools import cache

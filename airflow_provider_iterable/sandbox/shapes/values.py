@@ -1,4 +1,4 @@
-"""Knows how a single value must look to be an email, a user ID or a date; knows no fields and no users."""
+"""The syntax of email addresses, user IDs and dates."""
 
 import re
 from datetime import UTC, datetime

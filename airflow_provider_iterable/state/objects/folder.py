@@ -1,4 +1,4 @@
-"""What a sync's folder holds: objects, their names and their form; knows no run, nor which object replaces which.
+"""The objects in a sync's folder: their names and how they are encoded.
 
 Each object holds what shows whether it is complete. A name begins with its kind and ends with numbers, in order.
 """
@@ -22,16 +22,16 @@ Line = tuple[str, str | None, str]
 """Key, fingerprint in hexadecimal digits or ``None`` for a forgotten key, reference."""
 
 CHUNK = 1 << 20
-"""Bytes of a snapshot that are read in one go."""
+"""Bytes of a snapshot that are read at a time."""
 MAGIC = b"iterable-sync-state"
 FORMAT = 2
-"""What is written; 1 had no requests that are announced, and readers of it would forget them."""
+"""The format that is written. Format 1 had no announced requests; a version that knows only that would lose them."""
 _MAGIC_LINE = re.compile(MAGIC + rb" (\d{1,9}) ([0-9a-f]{64})\n")
 _NAME = re.compile(r"(journal|marker|snapshot)-(\d{8}-[0-9a-f]{8})(?:-(\d{6}))?")
 
 
 class IncompleteObject(Exception):
-    """An object that is not all there, or not as it was written."""
+    """An object was not written to its end, or was altered later."""
 
 
 class LaterFormat(ConfigurationError):
@@ -52,11 +52,11 @@ class Folder:
     name: str
 
     def inside(self, name: str) -> Folder:
-        """Return a folder within."""
+        """Return a folder inside this one."""
         return Folder(self.fs, f"{self.path}/{name}", f"{self.name}/{name}")
 
     def names(self) -> list[str]:
-        """Return what is in the folder, now."""
+        """Return the names of what is in the folder; nothing is cached."""
         self.fs.invalidate_cache()
         try:
             found = self.fs.ls(self.path, detail=False)
@@ -76,7 +76,7 @@ class Folder:
         """Write an object."""
         try:
             self.fs.pipe_file(f"{self.path}/{name}", data)
-        except FileNotFoundError:  # storage that has folders wants them made
+        except FileNotFoundError:  # this storage has real folders, which must exist
             self.make()
             self.fs.pipe_file(f"{self.path}/{name}", data)
 
@@ -90,7 +90,7 @@ class Folder:
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What an object says about itself and its sync."""
+    """The first line of an object: what it is, and the sync's header as of then."""
 
     sync_id: str
     destination: dict[str, Any]
@@ -198,6 +198,6 @@ def last_head(folder: Folder) -> Head | None:
 
 
 def folder_of(sync_id: str) -> str:
-    """Return the name of a sync's folder: readable, and no other sync's."""
+    """Return the name of a sync's folder: its ``sync_id``, and a digest that makes it unique."""
     readable = re.sub(r"[^A-Za-z0-9_.-]", "_", sync_id)[:80].lstrip(".")
     return f"{readable}-{hashlib.sha256(sync_id.encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""People are erased from the state tables: what other syncs remember of them becomes tombstones.
+"""Erases people from the state tables: entries of other syncs about them become tombstones.
 
 A tombstone is an entry without a fingerprint, whose key and reference are SHA-256. It keeps the row, which may be in
 the model for long, from going to Iterable again, and does not show whose row it was.
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 ERASURE = Layout("erasure", {}, (*PERSON_INDEXES, ("{index}", "state", "ref")))
-"""What finds a person in the other tables."""
+"""Adds the indexes by which rows about a person are found."""
 
 
 class ErasingSession(TableSession):
-    """The state of a privacy sync: what it commits about a person is done to all entries about that person.
+    """The state of a privacy sync: what it commits about a person is done to all entries about them.
 
-    The references in a patch say whom; they are not stored.
+    The person is the reference of an entry in a patch, which is not stored.
 
     :param unforgets: whether tombstones are removed rather than set
     """
@@ -60,7 +60,7 @@ class ErasingSession(TableSession):
         patch = with_receipts(patch, intents)
         self._refs = sorted({entry.ref for entry in patch.values() if entry is not None and entry.ref})
         if self._scope.resync == "baseline":
-            self._refs = []  # who was erased long ago may be back
+            self._refs = []  # a baseline sends nothing, and somebody erased long ago may be a customer again
         nameless = {key: entry and Entry(entry.fingerprint) for key, entry in patch.items()}
         try:
             super().commit(nameless, Intents(intents.begun, intents.ended))
@@ -82,7 +82,7 @@ class ErasingSession(TableSession):
             self.tables.change("DELETE" + where, refs=refs)
 
     def _delete_audited(self, where: str, **values: Any) -> None:
-        """Delete what the audit tables have of a person."""
+        """Delete rows of the audit tables."""
         for table in ("{changelog}", "{snapshot}"):
             self.tables.change(f"DELETE FROM {table} WHERE {where}", **values)
 
@@ -101,7 +101,7 @@ class ErasingSession(TableSession):
         self._erase_from_intents()
 
     def _erase_from_intents(self) -> None:
-        """Take people out of what runs announced that were killed, or are under way."""
+        """Replace people in requests that killed or running syncs announced by tombstones."""
         refs = set(self._refs)
         for sync_id, number, part, text in self.tables.find("SELECT sync_id, number, part, doubts FROM {intents}"):
             doubts = json.loads(text)

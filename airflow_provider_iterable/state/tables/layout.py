@@ -1,9 +1,9 @@
-"""What the tables look like, version by version, and how they come to be so; knows nothing of what is in them.
+"""Makes and upgrades tables: their columns and indexes, version by version.
 
-Which version they are of is in a table of its own, with a row for each part: the state, the ledger, the audit. Tables
-without such a row are of version 1. A run that finds the tables as it knows them asks one question. Otherwise they are
+The versions are in a table of their own, with a row for each part: the state, the ledger, the audit. Tables
+without such a row are of version 1. Where the tables are up to date, that takes one query. Otherwise they are
 made or upgraded, by one run at a time and, where the database can, in one transaction; where it cannot, a run that is
-killed in the midst of it leaves what the next one goes on with, for every change may be repeated, and the version is
+killed halfway is continued by the next one, for every change may be repeated, and the version is
 written last.
 """
 
@@ -62,7 +62,7 @@ class Layout:
 
 
 def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
-    """See that the tables are there, as these layouts say.
+    """Make or upgrade tables, unless they are as these layouts say.
 
     :param whose: what the tables hold, for messages
     :param outcome: what a failure means for the run, as a sentence
@@ -71,7 +71,7 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
     try:
         if tables.transact(lambda: _is_up_to_date(tables, layouts)):
             return
-    except Exception:  # whatever a driver calls a table that is not there
+    except Exception:  # drivers differ in the error of a missing table
         if not tables.reached:
             tables.patiently(lambda: None)
     try:
@@ -124,7 +124,7 @@ def _is_up_to_date(tables: Tables, layouts: Collection[Layout]) -> bool:
 
 
 def _make_patiently(tables: Tables, layouts: Collection[Layout]) -> None:
-    """Make what is missing: in the schema that is there, for making schemas is a right of its own; then with it."""
+    """Make what is missing; if that fails, also the schema, which needs a right of its own."""
     for schema in (False, True) if tables.schema else (False,):
         try:
             tables.transact(partial(_make, tables, layouts, schema))
@@ -146,7 +146,7 @@ def _make(tables: Tables, layouts: Collection[Layout], schema: bool) -> None:
 def _statements(
     tables: Tables, layouts: Collection[Layout], schema: bool, there: Collection[str] | None = None
 ) -> Iterator[str]:
-    """Write what is to be executed.
+    """Return the statements to execute.
 
     :param schema: whether the schema is made, too
     :param there: tables that are there; ``None``: each statement is executed before the next one is asked for
@@ -189,9 +189,9 @@ def _changes(tables: Tables, step: Step, is_there: Callable[[str], bool]) -> Ite
 
 
 def _index(tables: Tables, name: str, table: str, *columns: str) -> Iterator[str]:
-    """Write what makes an index, if it is missing and indexes are of use.
+    """Return the statement that makes an index, if it is missing and the database uses indexes.
 
-    It is looked for where that can be: Postgres locks the table even if the index is there.
+    It is looked for first where that is possible: Postgres locks the table even if the index exists.
     """
     dialect = tables.dialect
     if not dialect.indexes:
@@ -205,12 +205,12 @@ def _index(tables: Tables, name: str, table: str, *columns: str) -> Iterator[str
 
 
 def _script(tables: Tables, layouts: Collection[Layout]) -> str:
-    """Return what somebody else is to execute."""
+    """Return the statements for somebody with the rights to execute."""
 
     def is_there(name: str) -> bool:
         try:
             tables.transact(lambda: tables.find(f"SELECT 1 FROM {{{name}}} WHERE 1 = 0"))
-        except Exception:  # whatever a driver calls it
+        except Exception:  # drivers differ in this error
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""The state tables, opened for one run; knows SQL, not what the entries are about."""
+"""The state tables, opened for one run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TableSession:
         self._new = False
         """Whether the header is still to be written, with the first entries."""
         self._moved = False
-        """Whether the header is about another destination or project, until the state is taken to the run's."""
+        """Whether the stored header is about another destination or project; false once this run's is stored."""
         self._tombstones_without_row: list[str] = []
         """Tombstones of people who have left the model."""
         longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
@@ -86,7 +86,7 @@ class TableSession:
             raise
 
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
-        """Pair rows with what is remembered; what another partition of the sync remembers, too, has not left."""
+        """Pair rows with entries; keys without a row that another partition also holds are left out."""
         notes = self._claims.claim(sync)
         if notes is not None:
             self.notes = dict(notes)
@@ -126,7 +126,7 @@ class TableSession:
         return self._noting_tombstones_without_row(pairs, erased) if erased and not sync.keeps_leavers else pairs
 
     def _load(self) -> tuple[dict[bytes, bytes], dict[str, int]]:
-        """Return the fingerprints by key, and the tombstones, of which no row was met yet."""
+        """Return the fingerprints by key, and the tombstones with a count of 0 rows."""
         known: dict[bytes, bytes] = {}
         erased: dict[str, int] = {}
         for keys, fingerprints in self._entries.fingerprints():
@@ -139,7 +139,7 @@ class TableSession:
         return known, erased
 
     def _noting_tombstones_without_row(self, pairs: Iterator[Pair], erased: Mapping[str, int]) -> Iterator[Pair]:
-        """Draw the pairs, and see from them which tombstones have no row any more: they go when the run ends well."""
+        """Yield the pairs, then note which tombstones had no row: they are deleted when the run ends well."""
         yield from pairs
         self._tombstones_without_row = [key for key, rows in erased.items() if not rows]
 
@@ -182,23 +182,23 @@ class TableSession:
             self._announced.written(begun, intents)
 
     def close(self) -> None:
-        """Let the lease go, and close the connection."""
+        """Release the lease, and close the connection."""
         self.lease.release()
         self.tables.close()
 
     def _write_with_commit(self) -> None:
-        """Write what else belongs to the transaction of a commit: nothing here."""
+        """Write more in the transaction of a commit; here, nothing."""
 
     def note(self, name: str, value: str) -> None:
         """Store a note at once; a failure is tried again for 30 s.
 
         :raises StateUnavailable: it could not be stored
         """
-        if self._moved:  # what is noted is about the new destination, and what is remembered about the former one
+        if self._moved:  # the note is about the new destination, and the entries are about the former one
             self.void(name, value)
             return
         self.notes[name] = value
-        # Alone where there is a header: the mapping is not delivered yet.
+        # Only the notes, where there is a header: the mapping is not delivered yet.
         notes = partial(self._entries.write_notes, self._scope.sync_id, self.notes)
         with self.tables.explaining_failure(
             f"The note {name!r} of sync {self._scope.sync_id!r} could not be written", "Every entry is as it was."
@@ -207,7 +207,7 @@ class TableSession:
             self._new = False
 
     def note_along(self, name: str, value: str) -> None:
-        """Store a note at once where the state is the run's already, otherwise with the header.
+        """Store a note at once if the state is about the run's destination already, otherwise with the header.
 
         :raises StateUnavailable: it could not be stored
         """
@@ -216,11 +216,11 @@ class TableSession:
             self.note(name, value)
 
     def move(self) -> None:
-        """Have the header be about another project, once it is written: its notes are left behind."""
+        """Drop the notes: the header is about another project from its next write on."""
         self.notes, self._moved = {}, True
 
     def void(self, name: str, value: str) -> None:
-        """Void every entry's fingerprint, take the header to the run's destination and store a note.
+        """Void every entry's fingerprint, and store a note and the run's destination.
 
         :raises StateUnavailable: it could not be stored
         """
@@ -253,7 +253,7 @@ class TableSession:
             yield sync_id, Header(json.loads(destination), json.loads(notes))
 
     def check(self, plan: Plan) -> None:
-        """A table holds any plan."""
+        """Accept any plan."""
 
     def finish(self, delivered: bool) -> None:
         """Remember the mapping that was delivered.
@@ -276,7 +276,7 @@ class TableSession:
             self._claims.forget()
 
     def _prepare(self) -> None:
-        """Make what is missing.
+        """Make the tables that are missing.
 
         :raises StateUnavailable: the database is not there, or refuses
         :raises ConfigurationError: see :func:`establish`

@@ -1,9 +1,9 @@
-"""The same tables, where the database does the comparing: only rows with news leave it; knows not what rows mean.
+"""State tables whose database compares the rows: only new, changed and removed ones leave it.
 
 When the state tables are on the model's own connection, one statement joins the model with what is remembered. It
-names each row as the worker would (:func:`airflow_provider_iterable.mapping.key_text`), digests the columns that the
-sync reads, and returns the rows whose digest is not remembered and the keys that no row has. Such a digest begins with
-its scheme, so that it never equals one that the worker or another database made.
+makes the key of each row as the worker would (:func:`airflow_provider_iterable.mapping.key_text`), digests columns that
+the sync reads, and returns the rows whose digest is not remembered and the keys that no row has. A digest begins with
+the ID of its scheme, so that it never equals one that the worker or another kind of database made.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ BY_ANOTHER_DATABASE = f"rows are compared by another kind of database than befor
 
 
 class WarehouseSession(TableSession):
-    """The state tables opened for one run, whose database compares where it can."""
+    """The state tables, opened for one run; the database compares where it can."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class WarehouseSession(TableSession):
             raise
 
     def _describe(self, model: Model, conn_id: str | None) -> None:
-        """Learn the model's columns and their types without running it."""
+        """Read the model's columns and their types without running it."""
         dialect = self.tables.dialect
         try:
             own = str(getattr(model.hook, model.hook.conn_name_attr))
@@ -126,7 +126,7 @@ class WarehouseSession(TableSession):
         return Comparison.of(self._model, self._comparing, recipe, self.tables.names["state"], self._scope.sync_id)
 
     def _say_why_rows_go_again(self) -> None:
-        """Say why rows go again that did not change: a resync says so itself."""
+        """Log why rows go again that did not change, unless a resync is the reason, which is logged elsewhere."""
         before, now = self.notes.get(NOTE, ""), "" if self._comparison is None else self._comparison.identity
         if self._new:
             self.notes |= {NOTE: now} if now else {}
@@ -144,7 +144,7 @@ class WarehouseSession(TableSession):
                 log.info("Sync %s: %s.", self._scope.sync_id, reason)
 
     def finish(self, delivered: bool) -> None:
-        """Remember the mapping that was delivered, and who compared."""
+        """Remember the mapping that was delivered, and whether the database compared."""
         self.notes.pop(NOTE, None)
         if self._comparison is not None:
             self.notes[NOTE] = self._comparison.identity
@@ -164,9 +164,9 @@ class WarehouseSession(TableSession):
             yield from self._pairs_of(sync, chunk, erased, tally)
         unchanged = statement.rows - tally.rows
         repeats = self._repeats(comparison, erased) if tally.repeats(unchanged, self.remembered) else []
-        for _, rows, quiet in repeats if not every else ():
+        for _, rows, same in repeats if not every else ():
             # Of the rows of a duplicate key the first one is counted, as news or as none.
-            unchanged -= quiet - (quiet == rows)
+            unchanged -= same - (same == rows)
         yield UnchangedInDatabase(unchanged, self)
         for key, rows, _ in repeats:
             yield Duplicate(key, rows)
@@ -204,9 +204,9 @@ class WarehouseSession(TableSession):
         yield Present(keys, lines, before, list(map(bytes.fromhex, fingerprints)), refs)
 
     def _with_agreed_keys(self, names: Sequence[str | Invalid], lines: Sequence[Row]) -> Sequence[Row]:
-        """Return the lines whose key is one, once database and worker agree about each.
+        """Return the lines with a valid key, after checking that database and worker made the same key for each.
 
-        :raises ModelError: they do not
+        :raises ModelError: they did not
         """
         here = [name if isinstance(name, str) else None for name in names]
         differing = sum(name != line[KEY] for name, line in zip(here, lines, strict=True))
@@ -220,14 +220,14 @@ class WarehouseSession(TableSession):
     def _repeats(self, comparison: Comparison, erased: Mapping[str, int]) -> list[tuple[str, int, int]]:
         """Return the keys that several rows have, how many, and how many of these are unchanged."""
         return [
-            (key, rows, quiet)
+            (key, rows, same)
             for chunk in comparison.duplicates().chunks()
-            for key, rows, quiet in chunk
+            for key, rows, same in chunk
             if not erased or tombstone(key) not in erased
         ]
 
     def bearers(self, refs: Sequence[str]) -> Mapping[str, str]:
-        """Return the keys that remember one of these references, and which."""
+        """Return the keys whose entries have one of these references, with the reference."""
         return dict(self._entries.read(lambda: self._entries.bearers(self._scope.sync_id, refs)))
 
     def present(self, keys: Sequence[str]) -> Iterator[Present]:
@@ -240,7 +240,7 @@ class WarehouseSession(TableSession):
 
 
 class _Tally:
-    """What came across, as far as it takes to notice a key that several rows have."""
+    """Counts of the lines that were read, from which follows whether a key has several rows."""
 
     def __init__(self) -> None:
         self.rows = self.changed = self.gone = 0
@@ -249,8 +249,8 @@ class _Tally:
     def repeats(self, unchanged: int, remembered: int) -> bool:
         """Return whether some key must have several rows.
 
-        Keys that came across are compared by their hashes. Of the others it is enough to count: as many rows met a
-        memory as there are memories that met a row, or one of them met several.
+        Keys that were read are compared by their hashes. The others need only be counted: without duplicates, as many
+        rows have an entry as there are entries with a row.
         """
         if unchanged + self.changed != remembered - self.gone:
             return True

@@ -3,7 +3,7 @@
 Transactions of several statements, a public preview, need a SQL warehouse and managed tables of Unity Catalog whose
 commits the catalog manages; anywhere else the tables cannot be made, or no transaction begins. They see one snapshot
 and lock nothing: of two that change the same row, the second fails when it commits, and is tried again. Rows that are
-only added never meet, so that who takes a lease also changes a row that is always there.
+only added never conflict, so a run that takes a lease also changes a row that is always there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Databricks(Typed):
         self._sizes = [(column[4] or 0, column[5] or 0) for column in cursor.description]
 
     def begin(self, connection: Any, cursor: Any) -> Any:
-        """Begin nothing: a transaction cannot read every table that a model may be of."""
+        """Begin no transaction: it could not read every kind of table that a model may use."""
         return cursor
 
     def family(self, number: int, name: str) -> str:
@@ -170,6 +170,6 @@ DATABRICKS = Dialect(
     some="{where}",
     digests="SHA2(w, 256)",
     comparing=Databricks,
-    counts=False,  # nobody has seen it count
+    counts=False,  # not tried on a real warehouse
     tried=False,
 )

@@ -138,6 +138,6 @@ SNOWFLAKE = Dialect(
     some="{where}",
     digests="SHA2(w, 256)",
     comparing=Snowflake,
-    counts=False,  # nobody has seen it count
+    counts=False,  # not tried on a real account
     tried=False,
 )

@@ -1,6 +1,6 @@
-"""What the state asks of a database: how its tables are written to, what its clock says, how it compares.
+"""What each database has to say: how to write its tables, read its clock, and compare rows in it.
 
-A database has a file of its own beside this one, which holds all that is said about it.
+Each database has a file of its own in this folder.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Comparing(Protocol):
     joins_fully: bool
     """Whether a full join is quick; otherwise the keys that no row has are looked for apart."""
     once: str
-    """What lets it compute a common table expression once."""
+    """The keyword with which a common table expression is computed once."""
 
     def describe(self, cursor: Any) -> None:
         """Take the types of the columns ``c0``, ``c1``, ... from a cursor that ran the model without fetching a row.
@@ -168,11 +168,11 @@ class Dialect:
     :param storage: what follows the columns of a new table
     :param tuned: by table, statements after it is made
     :param cursor: opens a cursor on a new connection, and makes that fit
-    :param idle: a condition that is always met, and lets the database end a transaction in whose midst its client
-        stopped for ``:ms`` milliseconds, a text: such a client would lock out who takes over a lease
-    :param before_taking: statements before a lease is taken: not to wait long for somebody's transaction
-    :param before_renewal: statements before it is renewed alone: not to be in anybody's way
-    :param limits: statements before the audit tables are written: nothing there is worth waiting long for
+    :param idle: a condition that is always true; as a side effect, the database ends this transaction if its client is
+        idle for ``:ms`` milliseconds, a text. Otherwise that client would lock the lease that another run takes over
+    :param before_taking: statements before a lease is taken, which limit waiting for locks
+    :param before_renewal: statements before it is renewed outside of a commit, which limit waiting for locks
+    :param limits: statements before the audit tables are written, which limit waiting for locks
     """
 
     rows: Callable[[Sequence[str]], str]
