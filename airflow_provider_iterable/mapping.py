@@ -1,4 +1,4 @@
-"""Columns to Iterable fields, and primary keys to key text; knows neither SQL nor requests."""
+"""Maps columns to Iterable fields, and primary keys to key text."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def _inner(tree: Mapping[str, Any]) -> Callable[[list[Sequence[Any]]], list[Any]
 def position(columns: Sequence[str], name: str) -> int:
     """Return where a column stands.
 
-    :raises ModelError: there is no such column; case is forgiven when that is unambiguous
+    :raises ModelError: there is no such column; upper and lower case may differ where that is unambiguous
     """
     if name in columns:
         return columns.index(name)

@@ -16,9 +16,9 @@ import requests
 
 from airflow_provider_iterable.demo.__main__ import Demo, RunFailed, arguments
 from airflow_provider_iterable.demo.check import Check, expected
+from airflow_provider_iterable.demo.console import WIDTH, Console
 from airflow_provider_iterable.demo.local_airflow import Airflow, Run
 from airflow_provider_iterable.demo.others import STEPS, Others
-from airflow_provider_iterable.demo.paper import WIDTH, Paper
 from airflow_provider_iterable.demo.warehouse import Warehouse
 from airflow_provider_iterable.sandbox import Sandbox
 
@@ -125,7 +125,7 @@ def test_the_warehouse_is_the_same_every_time(tmp_path: Path) -> None:
     """Customers and what happens to them are drawn by lot, and always the same lots are drawn."""
     first, second = (Warehouse(tmp_path / name, 120) for name in ("first.db", "second.db"))
     assert first.rows() == second.rows()
-    assert first.live_a_little() == second.live_a_little()
+    assert first.change_some() == second.change_some()
     assert first.rows() == second.rows()
 
 
@@ -281,7 +281,7 @@ class IdleAirflow:
 
 def idle_demo(sandbox: Sandbox, home: Path, airflow: IdleAirflow) -> Demo:
     """Return a demo of few customers in which no task does anything."""
-    return Demo(Paper(), sandbox, Warehouse(home / "warehouse.db", 100), cast("Airflow", airflow))
+    return Demo(Console(), sandbox, Warehouse(home / "warehouse.db", 100), cast("Airflow", airflow))
 
 
 def test_differences_are_told_in_the_end(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,10 +317,10 @@ def test_a_failed_run_ends_the_story(sandbox: Sandbox, tmp_path: Path, dag_id: s
 
 
 def test_long_lines_are_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
-    """No line is wider than the paper, and a wrapped line goes on under its beginning."""
-    paper = Paper()
-    paper.item("label", "    " + "word " * 60)
-    paper.line("word " * 60)
+    """No line is wider than the console, and a wrapped line goes on under its beginning."""
+    console = Console()
+    console.item("label", "    " + "word " * 60)
+    console.line("word " * 60)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert "\033" not in "".join(lines)

@@ -1,4 +1,4 @@
-"""The door: opens the connection, waits its turn, returns a Reply; knows HTTP and rates, refuses to know meanings.
+"""The HTTP client: waits for the rate limit, sends a request, returns a Reply; does not interpret answers.
 
 Every request of a task passes here, from whichever thread: tokens are reserved under a lock, waited for outside it,
 and a request that Iterable answers with 429 holds its endpoint for all the others. Nothing is retried, redirected or
@@ -35,7 +35,7 @@ from airflow_provider_iterable.masking import logger, masked, word
 log = logger(__name__)
 
 UNSAID_HOLD = 1.0
-"""Seconds an endpoint rests after a 429 that does not say how long."""
+"""Seconds for which an endpoint is not called after a 429 that does not say how long."""
 BURST_SECONDS = 0.75
 """Seconds' worth of requests that may start at once: not a whole second's, for Iterable counts arrivals, and requests
 that travel faster than the first one did would come too early for a bucket that is used to the last token."""
@@ -290,7 +290,7 @@ class Client:
 
 
 class AnswerTooLarge(OSError):
-    """An answer that goes on and on."""
+    """An answer is larger than ``LARGEST_ANSWER``."""
 
 
 _UNANSWERED = (requests.RequestException, HTTPError, OSError)
@@ -310,7 +310,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _read(response: requests.Response) -> bytes:
-    """Read an answer, up to a size that none has."""
+    """Read an answer of up to ``LARGEST_ANSWER`` bytes."""
     parts, size = [], 0
     for part in response.iter_content(CHUNK):
         size += len(part)

@@ -1,4 +1,4 @@
-"""Changes into spooled operations and counts: what will be done; sends nothing."""
+"""Turns changes into a plan: operations in a spool, and counts; sends nothing."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def people(handles: Iterable[Handle]) -> tuple[str, ...]:
 
 
 class MaskedRepr(Struct, frozen=True):
-    """Shows no personal data in its ``repr``, which may become part of the message of an unforeseen error."""
+    """Its ``repr`` shows lengths of texts, not texts: it may become part of the message of an unforeseen error."""
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={_outline(getattr(self, name))}" for name in self.__struct_fields__)
@@ -136,7 +136,7 @@ class Present(MaskedRepr, frozen=True, gc=False):
 
 
 class Unseen(Protocol):
-    """Rows without news that stayed in the database, for those who have to ask about some of them."""
+    """Unchanged rows that stayed in the database; some of them may have to be read later."""
 
     def bearers(self, refs: Sequence[str]) -> Mapping[str, str]:
         """Return the keys that are remembered with one of these references, and with which."""
@@ -148,9 +148,9 @@ class Unseen(Protocol):
 
 
 class UnchangedInDatabase(Struct, frozen=True, gc=False):
-    """So many rows whose fingerprints are remembered, as the database that holds both found by itself.
+    """A number of unchanged rows, as the database that compared them found.
 
-    The first one comes before all other pairs, so that it is known what may have to be asked.
+    The first one, with 0 rows, comes before all other pairs: it hands over ``unseen``.
     """
 
     rows: int

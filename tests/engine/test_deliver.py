@@ -106,7 +106,7 @@ def people(call: Call | None, number: int, first: int = 0) -> list[Operation]:
 CALL = a_call(judge)
 
 
-def test_what_is_accepted_is_committed_and_then_told() -> None:
+def test_what_is_accepted_is_committed_and_then_reported() -> None:
     """Every operation ends in one outcome, and the state holds what it carries."""
     told = Told().run(people(CALL, 5))
     assert [["0", "1"], ["2", "3"], ["4"]] == told.sent
