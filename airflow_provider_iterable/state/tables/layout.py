@@ -139,7 +139,7 @@ def _make_patiently(tables: Tables, layouts: Collection[Layout]) -> None:
 
 def _make(tables: Tables, layouts: Collection[Layout], schema: bool) -> None:
     dialect = tables.dialect
-    for statement in chain(dialect.before_making, _statements(tables, layouts, schema), dialect.made):
+    for statement in chain(dialect.before_making, _statements(tables, layouts, schema), dialect.after_making):
         tables.execute(statement)
 
 

@@ -209,7 +209,7 @@ MYSQL = Dialect(
     counts=False,
     # A statement that makes or alters a table ends the transaction: what is locked by it would not be any more.
     before_making=("DO GET_LOCK('iterable_sync', 20)",),
-    made=("DO RELEASE_LOCK('iterable_sync')",),
+    after_making=("DO RELEASE_LOCK('iterable_sync')",),
     denied=_denied,
     now="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",
     time="DATETIME(6)",

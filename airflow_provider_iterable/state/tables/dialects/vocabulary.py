@@ -157,7 +157,7 @@ class Dialect:
     :param seeds: statements after the tables are there
     :param before_making: statements before tables are made or altered: they let one run at a time do so, in one
         transaction where that is possible, and limit how long it waits for others
-    :param made: statements after it
+    :param after_making: statements after that
     :param denied: returns whether an error means a lack of rights
     :param begins: whether transactions are begun and ended by statements rather than by the driver
     :param indexes: whether a column with an index can be overwritten, and needs one to be searched
@@ -170,7 +170,8 @@ class Dialect:
     :param cursor: opens a cursor on a new connection, and makes that fit
     :param idle: a condition that is always true; as a side effect, the database ends this transaction if its client is
         idle for ``:ms`` milliseconds, a text. Otherwise that client would lock the lease that another run takes over
-    :param before_taking: statements before a lease is taken, which limit waiting for locks
+    :param before_taking: statements before a lease is taken: they limit waiting for locks or, where keys are not
+        checked, keep two runs from taking it at once
     :param before_renewal: statements before it is renewed outside of a commit, which limit waiting for locks
     :param limits: statements before the audit tables are written, which limit waiting for locks
     """
@@ -197,7 +198,7 @@ class Dialect:
     counts: bool = True
     seeds: tuple[str, ...] = ()
     before_making: tuple[str, ...] = ()
-    made: tuple[str, ...] = ()
+    after_making: tuple[str, ...] = ()
     denied: Callable[[Exception], bool] = lambda error: False
     begins: bool = False
     indexes: bool = True
