@@ -113,7 +113,7 @@ def bulk_update_users(*, create_new_fields: bool | None = None, update_only: boo
 def update_email(match: str) -> Call:
     """Move a profile of an email-based project to another address; a body names both.
 
-    Where the answer leaves open whether the move was made before, look-ups tell.
+    Where the answer leaves open whether the address was changed before, look-ups find out.
     """
     if match == "email":
         then = _look_up("email", judge_lookup, _look_up("email", judge_old_address), which=-1)

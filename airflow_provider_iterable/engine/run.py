@@ -1,4 +1,4 @@
-"""The whole of a sync on one page: read, pair, compare, plan, guard, deliver, account."""
+"""One run of a sync, from start to end: read, pair, compare, plan, guard, deliver, report."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ Read = Callable[[], Iterable[Sequence[Row]]]
 
 @dataclass(frozen=True)
 class Options:
-    """How a run goes about it.
+    """The options of a run.
 
-    :param guards: what must not happen unasked
+    :param guards: limits beyond which nothing is sent
     :param patience: how long delivery tries
     :param batch_size: most records per request
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
@@ -97,7 +97,7 @@ class Options:
 
 
 def run(sync: Sync, read: Read, state: State, send: Send, report: Report, options: Options) -> Report:
-    """Bring Iterable up to the model, and account for it.
+    """Send Iterable what differs from the model, and fill in the report.
 
     :param read: opens the model, which comes in chunks of rows; called again only when unchanged rows have to be sent
         again, or several rows have one key

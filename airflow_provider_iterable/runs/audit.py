@@ -178,10 +178,10 @@ class Audit:
 
     def _begin(self) -> None:
         tables = self._open()
-        tables.lose(self._sync_id, self._run_id, LOST)
+        tables.mark_aborted(self._sync_id, self._run_id, LOST)
         self._write_run("running", None, None)
         if not self._all:
-            self._failing = tables.failing(self._sync_id)
+            self._failing = tables.keys_not_accepted(self._sync_id)
 
     def _observe(self, observed: Observed) -> None:
         self._attempt(lambda: self._take(observed))

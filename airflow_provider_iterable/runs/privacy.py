@@ -46,8 +46,10 @@ class PrivacyRun(SyncKind):
         assert tables is not None
         assert scope.hook is not None
         action, hook = self._options.action, scope.hook
-        lifts = action == "unforget"
-        self._erasing = ErasingSession(scope, hook(tables.conn_id), tables.schema, tables.lease_seconds, lifts=lifts)
+        unforgets = action == "unforget"
+        self._erasing = ErasingSession(
+            scope, hook(tables.conn_id), tables.schema, tables.lease_seconds, unforgets=unforgets
+        )
         if action != "delete":
             try:
                 project = project_of(self._hook.host, self._hook.api_key)

@@ -1,4 +1,4 @@
-"""Knows what SQL drivers do differently: opening connections and cursors, closing them, and the words of errors.
+"""What SQL drivers do differently: opening connections and cursors, closing them, and the texts of errors.
 
 Drivers buffer whole results unless asked not to: Postgres needs a named cursor inside a transaction, MySQL an
 unbuffered one, the others are lazy or page by themselves.

@@ -1,4 +1,4 @@
-"""Knows a SQL model as a stream of rows, whatever the driver; refuses to know what the rows mean.
+"""Reads a SQL model as a stream of rows, whatever the driver.
 
 Rows are handed on as the driver made them, a chunk at a time, so that a model of any size costs one chunk of memory.
 """
@@ -168,8 +168,8 @@ class Model:
         """Close cursor and connection, undoing whatever the statement may have changed; may be repeated."""
         steps, self._closing_steps, self._chunks = self._closing_steps, (), None
         for step in steps:
-            # A connection that breaks while it is closed has no news about rows that arrived, and must not hide
-            # the error that closed it.
+            # An error while closing does not concern rows that arrived, and must not hide
+            # the error because of which it is closed.
             with suppress(Exception):
                 step()
 
@@ -181,9 +181,9 @@ class Model:
         self._prepare(connection, cursor)
         if self.parameters:
             cursor.execute(self.sql, self.parameters)
-        else:  # Without parameters a percent sign is a percent sign.
+        else:  # Without parameters, a percent sign is not special.
             cursor.execute(self.sql)
-        # psycopg2 tells the columns of a named cursor only after the first fetch.
+        # psycopg2 knows the columns of a named cursor only after the first fetch.
         first = cursor.fetchmany(self.chunk_size) if returns_rows(cursor) else ()
         self.columns = _column_names(cursor.description)
         if first and isinstance(first[0], Mapping):
@@ -214,5 +214,5 @@ def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...
         raise ModelError(f"Column {names.index('') + 1} of the model has no name; give it one with AS.")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ModelError(f"The model has several columns named {', '.join(twice)}; tell them apart with AS.")
+        raise ModelError(f"The model has several columns named {', '.join(twice)}; rename them with AS.")
     return names

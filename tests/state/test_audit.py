@@ -638,7 +638,7 @@ def test_keys_as_odd_as_they_come(book: Book) -> None:
 def erase(book: Book, *numbers: int, sync_id: str = "") -> None:
     """Let a privacy sync erase people."""
     scope = Scope(sync_id or fresh(), {**HERE, "type": "privacy"}, MAPPING)
-    session = ErasingSession(scope, book.tables.hook, book.tables.schema, lifts=False)
+    session = ErasingSession(scope, book.tables.hook, book.tables.schema, unforgets=False)
     session.commit({f"h{n}": Entry(b"f" * 12, f'["email","person{n}@example.com"]') for n in numbers})
     session.close()
 

@@ -369,7 +369,7 @@ def test_the_statements_of_the_page_make_what_runs_need(old: Old, monkeypatch: p
         execute(old.hook, *script.split(";\n"))
         for name, by in ((made, old.hook), (told, hook)):
             store = TableState("state", name)
-            ErasingSession(HERE, by, store.schema, lifts=False).close()
+            ErasingSession(HERE, by, store.schema, unforgets=False).close()
             Ledger(by, store.schema, "one", "forget", 1, lambda: 1e9).close()
         shapes = [
             execute(old.hook, statement.format(name))

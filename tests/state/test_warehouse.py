@@ -482,7 +482,7 @@ def compares_only_if_asked(warehouse: Warehouse, caplog: pytest.LogCaptureFixtur
     assert (["[2]"], 1) == ([operation.key for operation in plan.removed()], plan.unchanged)
 
 
-def test_a_change_of_who_compares_is_told(warehouse: Warehouse) -> None:
+def test_a_change_of_who_compares_is_logged(warehouse: Warehouse) -> None:
     """Rows go again once, with the reason, unless a baseline records them; removals are found all along."""
     sync_id, worker = fresh(), warehouse.store("worker")
     table(warehouse, (1, "a@x.io", "x"), (2, "b@x.io", "x"))
