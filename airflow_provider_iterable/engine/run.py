@@ -119,7 +119,8 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             about = with_resync(options.about, options.resync)
             if options.dry_run or options.approved_plan is not None:
                 report.plan_hash = plan_hash(plan, about, state.remembered)
-        guard(plan, options.guards, state.remembered)
+        if not sync.keeps_leavers:  # otherwise rows that are not there cost nothing
+            guard(plan, options.guards, state.remembered)
         if options.approved_plan is not None:
             check_approved(options.approved_plan, report.plan_hash or "", about)
         if options.check is not None:

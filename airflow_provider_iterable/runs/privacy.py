@@ -29,10 +29,11 @@ clock = time.time
 class PrivacyRun(SyncKind):
     """A privacy sync in one run.
 
-    :param hook: the connection, whose key tells which project's quota counts
+    :param hook: the connection, whose key says which project's quota counts
     """
 
     anonymous = True
+    harm = "each request is acted on once, and the daily quota counts them"
 
     def __init__(self, options: PrivacyOptions, hook: IterableHook) -> None:
         self._options, self._hook = options, hook

@@ -194,6 +194,14 @@ def test_a_moved_identity_is_written_and_reported() -> None:
     assert any("change_email" in note for note in stage.report.notes)
 
 
+def test_an_empty_model_is_believed_where_keys_are_kept() -> None:
+    """Rows that are not there cost nothing: no guard looks at them."""
+    stage = Stage(*PEOPLE)
+    stage.sync.keeps_leavers = True
+    assert stage.run(guards=Guards(max_removed=0))["status"] == "succeeded"
+    assert len(stage.state.entries) == len(PEOPLE)
+
+
 @pytest.mark.parametrize(
     ("remembered", "rows", "guards", "message"),
     [
