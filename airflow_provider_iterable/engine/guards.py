@@ -1,4 +1,4 @@
-"""What must not happen unasked: an empty model, too many removals, too many deletions."""
+"""Limits that stop a run before it sends: an empty model, too many removals, too many deletions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FIRST_GUARDED_REMOVAL = 20
 
 @dataclass(frozen=True)
 class Guards:
-    """What must not happen unasked.
+    """The limits of a run; a plan beyond them is refused.
 
-    :param allow_empty: whether a model without rows is believed
+    :param allow_empty: whether a model may have no rows
     :param max_removed: most removals; a float is a share of the remembered rows, an int a number of rows
     :param max_deletes: most profiles deleted in one run; ``None`` when the sync deletes no profiles
     """

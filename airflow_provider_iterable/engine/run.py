@@ -1,4 +1,4 @@
-"""The whole of a sync on one page: read, pair, compare, plan, guard, deliver, account."""
+"""One run of a sync, from start to end: read, pair, compare, plan, guard, deliver, report."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ Read = Callable[[], Iterable[Sequence[Row]]]
 
 @dataclass(frozen=True)
 class Options:
-    """How a run goes about it.
+    """The options of a run.
 
-    :param guards: what must not happen unasked
+    :param guards: limits beyond which nothing is sent
     :param patience: how long delivery tries
     :param batch_size: most records per request
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
@@ -97,7 +97,7 @@ class Options:
 
 
 def run(sync: Sync, read: Read, state: State, send: Send, report: Report, options: Options) -> Report:
-    """Bring Iterable up to the model, and account for it.
+    """Send Iterable what differs from the model, and fill in the report.
 
     :param read: opens the model, which comes in chunks of rows; called again only when unchanged rows have to be sent
         again, or several rows have one key
@@ -119,7 +119,8 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             about = with_resync(options.about, options.resync)
             if options.dry_run or options.approved_plan is not None:
                 report.plan_hash = plan_hash(plan, about, state.remembered)
-        guard(plan, options.guards, state.remembered)
+        if not sync.keeps_leavers:  # otherwise rows that are not there cost nothing
+            guard(plan, options.guards, state.remembered)
         if options.approved_plan is not None:
             check_approved(options.approved_plan, report.plan_hash or "", about)
         if options.check is not None:

@@ -91,6 +91,7 @@ class Audit:
         self._counts: dict[str, Counter[Kind]] = {name: Counter() for name in ("planned", "succeeded", "failed")}
         self._known: Collection[str] = ()
         self._recall: Recall | None = None
+        self._anonymous = False
         self._failing: set[str] = set()
 
     @property
@@ -101,12 +102,13 @@ class Audit:
     def __enter__(self) -> Self:
         return self
 
-    def begin(self, recall: Recall) -> None:
+    def begin(self, recall: Recall, *, anonymous: bool) -> None:
         """Write that the run runs; the sync is this run's alone by now.
 
         :param recall: finds what is remembered under some keys
+        :param anonymous: whether nothing is kept about whom rows are about, for they are requests to erase somebody
         """
-        self._recall, self._begun = recall, True
+        self._recall, self._anonymous, self._begun = recall, anonymous, True
         self._attempt(self._begin)
 
     def note(self, call: CallLog) -> None:
@@ -174,17 +176,12 @@ class Audit:
     def _fields(self) -> bool:
         return self._store_tables is not None and self._store_tables.audit_fields
 
-    @property
-    def _anonymous(self) -> bool:
-        """Whether the rows are requests to erase somebody, of whom nothing is kept."""
-        return self._report.destination.get("type") == "privacy"
-
     def _begin(self) -> None:
         tables = self._open()
-        tables.lose(self._sync_id, self._run_id, LOST)
+        tables.mark_aborted(self._sync_id, self._run_id, LOST)
         self._write_run("running", None, None)
         if not self._all:
-            self._failing = tables.failing(self._sync_id)
+            self._failing = tables.keys_not_accepted(self._sync_id)
 
     def _observe(self, observed: Observed) -> None:
         self._attempt(lambda: self._take(observed))

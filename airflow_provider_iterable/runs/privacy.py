@@ -29,8 +29,11 @@ clock = time.time
 class PrivacyRun(SyncKind):
     """A privacy sync in one run.
 
-    :param hook: the connection, whose key tells which project's quota counts
+    :param hook: the connection, whose key says which project's quota counts
     """
+
+    anonymous = True
+    harm = "each request is acted on once, and the daily quota counts them"
 
     def __init__(self, options: PrivacyOptions, hook: IterableHook) -> None:
         self._options, self._hook = options, hook
@@ -44,8 +47,10 @@ class PrivacyRun(SyncKind):
         assert tables is not None
         assert scope.hook is not None
         action, hook = self._options.action, scope.hook
-        lifts = action == "unforget"
-        self._erasing = ErasingSession(scope, hook(tables.conn_id), tables.schema, tables.lease_seconds, lifts=lifts)
+        unforgets = action == "unforget"
+        self._erasing = ErasingSession(
+            scope, hook(tables.conn_id), tables.schema, tables.lease_seconds, unforgets=unforgets
+        )
         if action != "delete":
             try:
                 project = project_of(self._hook.host, self._hook.api_key)

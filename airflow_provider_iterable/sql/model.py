@@ -1,4 +1,4 @@
-"""Knows a SQL model as a stream of rows, whatever the driver; refuses to know what the rows mean.
+"""Reads a SQL model as a stream of rows, whatever the driver.
 
 Rows are handed on as the driver made them, a chunk at a time, so that a model of any size costs one chunk of memory.
 """
@@ -121,7 +121,7 @@ class Model:
             yield from self._chunks
         except Exception as error:
             if (wrapped := self._wrap_error(error)) is not error:
-                raise wrapped from error
+                raise wrapped from None
             raise
         finally:
             self.close()
@@ -140,7 +140,7 @@ class Model:
         except BaseException as error:
             self.close()
             if isinstance(error, Exception) and (wrapped := self._wrap_error(error)) is not error:
-                raise wrapped from error
+                raise wrapped from None
             raise
 
     def describe(self, learn: Callable[[Any], None]) -> None:
@@ -166,8 +166,8 @@ class Model:
         """Close cursor and connection, undoing whatever the statement may have changed; may be repeated."""
         steps, self._closing_steps, self._chunks = self._closing_steps, (), None
         for step in steps:
-            # A connection that breaks while it is closed has no news about rows that arrived, and must not hide
-            # the error that closed it.
+            # An error while closing does not concern rows that arrived, and must not hide
+            # the error because of which it is closed.
             with suppress(Exception):
                 step()
 
@@ -181,7 +181,7 @@ class Model:
         self._prepare(connection, cursor)
         if self.parameters:
             cursor.execute(self.sql, self.parameters)
-        else:  # Without parameters a percent sign is a percent sign.
+        else:  # Without parameters, a percent sign is not special.
             cursor.execute(self.sql)
         types = driver.types(connection, cursor)
         self.columns = _columns(cursor.description, types)
@@ -215,5 +215,5 @@ def _columns(description: Sequence[Sequence[Any]] | None, types: Sequence[Column
         raise ModelError(f"Column {names.index('') + 1} of the model has no name; give it one with AS.")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ModelError(f"The model has several columns named {', '.join(twice)}; tell them apart with AS.")
+        raise ModelError(f"The model has several columns named {', '.join(twice)}; rename them with AS.")
     return Columns(names, types)

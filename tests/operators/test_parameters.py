@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator
@@ -23,6 +24,7 @@ from airflow_provider_iterable.operators import (
     IterablePrivacyOperator,
     IterableUserSyncOperator,
 )
+from airflow_provider_iterable.operators import parameters as forms_of
 from airflow_provider_iterable.operators.base import REPORT_KEY, IterableModelOperator
 from airflow_provider_iterable.state import ObjectState, TableState
 from tests.operators.test_base import OPERATORS
@@ -136,6 +138,55 @@ def test_every_parameter_has_a_form(operator: type[IterableModelOperator]) -> No
     assert set(operator.forms) == set(parameters(operator))
     assert set(operator.template_fields) == TEMPLATED[operator]
     assert set().union(*TEMPLATED.values()) == GOOD_AND_BAD.keys()
+
+
+def test_a_form_follows_from_the_annotation_or_is_given() -> None:
+    """A class with a parameter that has neither is an error where it is defined."""
+
+    class Parent:
+        forms: ClassVar[dict[str, forms_of.Form]] = {"sql": forms_of.SQL}
+
+    @forms_of.with_forms(rows=forms_of.COUNT)
+    class Child(Parent):
+        def __init__(
+            self,
+            *,
+            flag: bool = False,
+            perhaps: bool | None = None,
+            mode: Literal["a"] | Literal["b"] = "a",
+            which: Literal["c", "d"] | None = None,
+            item_column: str | None = None,
+            rows: int | str | None = 7,
+            **kwargs: Any,
+        ) -> None: ...
+
+    forms = Child.forms
+    assert (forms["sql"], forms["rows"]) == (forms_of.SQL, forms_of.COUNT)
+    assert (forms["flag"], forms["perhaps"]) == (forms_of.FLAG, forms_of.OPTIONAL_FLAG)
+    assert (forms["mode"].what, forms["mode"].optional) == ('"a" or "b"', False)
+    assert (forms["which"].what, forms["which"].optional) == ('"c" or "d"', True)
+    assert forms["item_column"] is forms_of.OPTIONAL_COLUMN
+    assert Parent.forms == {"sql": forms_of.SQL}
+    with pytest.raises(TypeError, match="Other has no form for item, rows"):
+
+        @forms_of.with_forms()
+        class Other(Parent):
+            def __init__(self, *, item: str, flag: bool, rows: int) -> None: ...
+
+
+def test_options_come_from_the_parameters() -> None:
+    """An option that is neither given nor a parameter is an error, also where it has a default."""
+
+    @dataclass
+    class Options:
+        primary_key: tuple[str, ...]
+        mode: str
+        sqll: str = ""
+
+    made = make(IterableUserSyncOperator)
+    assert forms_of.options_of(made, Options, {"sqll": "x", "mode": "y", "z": 1}) == Options(("id",), "y", "x")
+    with pytest.raises(AttributeError, match="sqll"):
+        forms_of.options_of(made, Options, {})
 
 
 @pytest.mark.parametrize(("operator", "name"), EVERY)

@@ -64,6 +64,9 @@ _TEXTS = (18, 19, 25, 1042, 1043)
 _SQL_ASCII = "SQL_ASCII"
 """The encoding of databases that take any bytes for text."""
 
+_UNCHECKED = f"SET LOCAL client_encoding = '{_SQL_ASCII}'"
+"""Whoever asks such a database for UTF-8 gets an error for the first text that is none, and no rows."""
+
 _LOOK_UP = (
     "SELECT oid::int8, typname::text, typtype::text, typcategory::text, typelem::int8, typbasetype::int8, "
     "typrelid::int8, typarray::int8 FROM pg_catalog.pg_type WHERE oid IN ({})"
@@ -172,11 +175,33 @@ def _plain(connection: Any) -> Any:
 
 
 def _types(connection: Any, cursor: Any) -> Sequence[ColumnType]:
+    if connection.info.parameter_status("server_encoding") == _SQL_ASCII:
+        _plain(connection).execute(_UNCHECKED)
+        _decode(cursor)
     oids = [int(column.type_code) for column in cursor.description or ()]
     types = _looked_up(lambda query: _plain(connection).execute(query).fetchall(), oids)
     for kind in types.values():
         _register(kind, types, cursor)
     return [_column_type(oid, types) for oid in oids]
+
+
+def _decode(cursor: Any) -> None:
+    """Have a cursor decode texts that nobody has checked."""
+    from psycopg.adapt import Loader
+
+    class Utf8(Loader):
+        def load(self, data: Any) -> Any:
+            return _utf8(data)
+
+    for oid in (0, *_TEXTS):  # 0 are all types that nobody knows
+        cursor.adapters.register_loader(oid, Utf8)
+
+
+def _utf8(data: Any) -> str | Unreadable:
+    try:
+        return bytes(data).decode()
+    except UnicodeDecodeError:
+        return Unreadable(_NOT_UTF8)
 
 
 def _register(kind: _Type, types: Mapping[int, _Type], cursor: Any) -> None:
@@ -245,7 +270,7 @@ def _read_again(cursor: Any) -> Sequence[Row]:
         adapters = AdaptersMap(cursor.adapters)
         connection = cursor.connection
 
-    for oid, why in {**_BEYOND, **dict.fromkeys(_TEXTS, _NOT_UTF8)}.items():
+    for oid, why in _BEYOND.items():
         Context.adapters.register_loader(oid, forgiving(oid, why))
     reader = Transformer(Context())
     result = cursor.pgresult
@@ -315,9 +340,22 @@ def _forgive2(connection: Any, cursor: Any) -> None:
         made = forgiving(oid, _BEYOND[oid])
         extensions.register_type(made, cursor)
         extensions.register_type(extensions.new_array_type((array,), f"FORGIVING_{array}", made), cursor)
-    if connection.get_parameter_status("server_encoding") == _SQL_ASCII:
-        for oid in _TEXTS:
-            extensions.register_type(forgiving(oid, _NOT_UTF8), cursor)
+    if _unchecked2(cursor):
+        with _plain2(connection) as plain:
+            plain.execute(_UNCHECKED)
+        # A type that is made anew would be given text, decoded.
+        cursor.string_types = {**(cursor.string_types or {}), **dict.fromkeys(_TEXTS, extensions.BYTES)}
+
+
+def _unchecked2(cursor: Any) -> bool:
+    return bool(cursor.connection.get_parameter_status("server_encoding") == _SQL_ASCII)
+
+
+def _fetch2(cursor: Any, size: int) -> Sequence[Row]:
+    rows: Sequence[Row] = cursor.fetchmany(size)
+    if _unchecked2(cursor):  # binary columns are no bytes in this driver
+        return [tuple(_utf8(value) if type(value) is bytes else value for value in row) for row in rows]
+    return rows
 
 
 def _register2(kind: _Type, types: Mapping[int, _Type], cursor: Any) -> None:
@@ -352,4 +390,4 @@ def _register2(kind: _Type, types: Mapping[int, _Type], cursor: Any) -> None:
 
 
 PSYCOPG = Driver(settle=_settle, streaming=_streaming, plain=_plain, types=_types, fetch=_fetch)
-PSYCOPG2 = Driver(settle=_settle2, streaming=_streaming2, plain=_plain2, types=_types2)
+PSYCOPG2 = Driver(settle=_settle2, streaming=_streaming2, plain=_plain2, types=_types2, fetch=_fetch2)

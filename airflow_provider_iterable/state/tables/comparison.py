@@ -1,4 +1,4 @@
-"""The SQL that compares a model with what is remembered of it; knows neither pairs nor runs."""
+"""The SQL that compares a model with the entries of a sync."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Comparison:
             only one that has its key
         """
         full = self.comparing.joins_fully
-        # Not IS DISTINCT FROM, which not every database knows.
+        # Not IS DISTINCT FROM, which not every database has.
         news = f"{'r.f IS NULL OR ' if full else ''}s.fingerprint IS NULL OR r.f <> s.fingerprint"
         if again:
             carries = " OR ".join(f"r.c{number} IS NOT NULL" for number in again)

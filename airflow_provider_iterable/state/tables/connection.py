@@ -2,8 +2,7 @@
 
 In a statement ``{name}`` stands for a table, a type or words of the database's own, and ``:name`` for a value.
 
-Writes are this module's own statements: a hook's ``insert_rows`` and ``run`` log their parameters, and parameters
-are people.
+A hook's ``insert_rows`` and ``run`` are not used: they log their parameters, which hold identifiers of people.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ TABLES = (
     *("state", "header", "intents", "lease", "version", "ledger"),
     *("runs", "changelog", "snapshot", "requests"),
 )
-"""The tables that there may be; each of them has a layout in the file that fills it."""
+"""Names of all tables; the layout of each is in the file that writes it."""
 
 _VALUE = re.compile(r"(?<![:\w]):([a-z]\w*)")
-"""What stands for a value in a statement; unlike ``::text``, or ``:MI`` in ``HH24:MI``."""
+"""A placeholder of a value in a statement; it does not match ``::text``, or ``:MI`` in ``HH24:MI``."""
 
 
 class Miscounted(Exception):
-    """The database changed another number of rows than were written."""
+    """The number of rows that the database changed is not the number that were written."""
 
 
 class Tables:
@@ -59,7 +58,7 @@ class Tables:
         self.kind, self.dialect = kind, DIALECTS[kind]
         self.names = _names(schema, self.dialect)
         self.reached = False
-        """Whether the database has let anybody in."""
+        """Whether a connection was ever opened."""
         self._placeholder = self.dialect.placeholder or hook.placeholder
         self._connection: Any = None
         self._cursor: Any = None
@@ -70,12 +69,12 @@ class Tables:
         return Tables(copy(self._hook), self.schema)
 
     def close(self) -> None:
-        """Close the connection, broken or not: what was committed is committed."""
+        """Close the connection, also a broken one; what is not committed is rolled back."""
         connection, self._connection, self._cursor = self._connection, None, None
         _close_quietly(connection)
 
     def patiently(self, work: Callable[[], T], waiting: Callable[[], None] = lambda: None) -> T:
-        """Do the work in one transaction, again for 30 s when it fails; before each wait, say so."""
+        """Do the work in one transaction, and again for 30 s when it fails; ``waiting`` is called before each wait."""
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self.patience),
             wait=tenacity.wait_exponential(0.2, max=5.0),
@@ -108,8 +107,8 @@ class Tables:
         return result
 
     @contextmanager
-    def telling(self, failure: str, outcome: str) -> Iterator[None]:
-        """Tell what could not be done for so long, and what that means.
+    def explaining_failure(self, failure: str, outcome: str) -> Iterator[None]:
+        """Raise what fails inside as one error that says what failed and what that means.
 
         :raises StateUnavailable: what is done inside failed
         """
@@ -145,7 +144,7 @@ class Tables:
         """
         self._execute(*self._bound(statement, values))
         count = int(self._cursor.rowcount)
-        if count < 0 and self._cursor.description:  # so some versions of DuckDB tell it
+        if count < 0 and self._cursor.description:  # some versions of DuckDB return it as a row
             ((count,),) = self._cursor.fetchall()
         if rows is not None and self.dialect.counts and count != rows:
             raise Miscounted
@@ -175,11 +174,11 @@ class Tables:
         self.change(self.dialect.upsert(name, columns, key, source), rows, **values)
 
     def execute(self, statement: str) -> None:
-        """Run a statement in the transaction whose outcome is of no interest."""
+        """Run a statement in the transaction, and ignore its result."""
         self._execute(self.written(statement))
 
     def written(self, statement: str) -> str:
-        """Return a statement with the names of tables and what else the database has words of its own for."""
+        """Return a statement with table names, types and the database's own words filled in."""
         dialect = self.dialect
         rows, doubts = dialect.rows(("k", "f", "r")), dialect.rows(("k", "d", "r", "f"))
         types = {"text": dialect.text, "time": dialect.time}
@@ -201,7 +200,7 @@ class Tables:
             self._cursor.execute(statement)
 
     def _bound(self, statement: str, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-        """Return a statement as the database is told it, and the parameters in their order.
+        """Return a statement as the database gets it, and the parameters in their order.
 
         A list stands for its members, as one parameter where the database can unfold it.
         """
@@ -232,7 +231,7 @@ class _Stored(Model):
 
 
 def encode(parameter: Sequence[Any]) -> str:
-    """Return a list as the one JSON parameter in which it travels."""
+    """Return a list as JSON, to be sent as one parameter."""
     return msgspec.json.encode(parameter).decode()
 
 
@@ -262,7 +261,7 @@ def pieces(items: list[T], most: int) -> Iterator[list[T]]:
 
 
 def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
-    """Return what stands for what in a statement."""
+    """Return the replacements for ``{name}`` in a statement."""
     if schema is None:
         tables = {name: f"iterable_sync_{name}" for name in TABLES}
         return {**tables, "index": "iterable_sync_state_ref", "prefix": "iterable_sync_"}
@@ -276,7 +275,7 @@ def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
 
 
 def _close_quietly(connection: Any) -> None:
-    """Close a connection that has failed already; what it says about that adds nothing."""
+    """Close a connection that has failed already, and ignore further errors."""
     if connection is not None:
         with suppress(Exception):
             connection.close()

@@ -1,9 +1,9 @@
-"""What the tables look like, version by version, and how they come to be so; knows nothing of what is in them.
+"""Makes and upgrades tables: their columns and indexes, version by version.
 
-Which version they are of is in a table of its own, with a row for each part: the state, the ledger, the audit. Tables
-without such a row are of version 1. A run that finds the tables as it knows them asks one question. Otherwise they are
+The versions are in a table of their own, with a row for each part: the state, the ledger, the audit. Tables
+without such a row are of version 1. Where the tables are up to date, that takes one query. Otherwise they are
 made or upgraded, by one run at a time and, where the database can, in one transaction; where it cannot, a run that is
-killed in the midst of it leaves what the next one goes on with, for every change may be repeated, and the version is
+killed halfway is continued by the next one, for every change may be repeated, and the version is
 written last.
 """
 
@@ -62,21 +62,21 @@ class Layout:
 
 
 def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
-    """See that the tables are there, as these layouts say.
+    """Make or upgrade tables, unless they are as these layouts say.
 
     :param whose: what the tables hold, for messages
     :param outcome: what a failure means for the run, as a sentence
     :raises ConfigurationError: they are of a later version; or something is to be made that the connection may not make
     """
     try:
-        if tables.transact(lambda: _stand(tables, layouts)):
+        if tables.transact(lambda: _is_up_to_date(tables, layouts)):
             return
-    except Exception:  # whatever a driver calls a table that is not there
+    except Exception:  # drivers differ in the error of a missing table
         if not tables.reached:
             tables.patiently(lambda: None)
     try:
         _make_as_far_as_allowed(tables, layouts, whose, outcome)
-    except _Later as later:
+    except _LaterVersion as later:
         raise ConfigurationError(
             f"The tables of {whose} are of version {later.found} (part {later.layout.part!r} in "
             f"{tables.written('{version}')}), and this version of the provider knows version {later.layout.version}: "
@@ -86,7 +86,7 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
 
 
 def _make_as_far_as_allowed(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
-    """Make what is missing, or tell what somebody else is to make.
+    """Make what is missing, or show the SQL for somebody who may.
 
     :raises ConfigurationError: the connection may not make it
     """
@@ -100,7 +100,7 @@ def _make_as_far_as_allowed(tables: Tables, layouts: Collection[Layout], whose: 
         ) from None
 
 
-class _Later(IterableSyncError):
+class _LaterVersion(IterableSyncError):
     """The tables are of a later version."""
 
     def __init__(self, layout: Layout, found: int) -> None:
@@ -116,15 +116,15 @@ class _Denied(IterableSyncError):
         self.why = why
 
 
-def _stand(tables: Tables, layouts: Collection[Layout]) -> bool:
-    """Tell in one query whether everything is there and of these versions; it fails where a table is missing."""
+def _is_up_to_date(tables: Tables, layouts: Collection[Layout]) -> bool:
+    """Return, by one query, whether everything is there and of these versions; it fails where a table is missing."""
     there = (f"EXISTS (SELECT 1 FROM {{{name}}} WHERE 1 = 0)" for layout in layouts for name in layout.tables)
     found = dict(tables.find(" AND NOT ".join([f"{_LOOK} WHERE 1 = 1", *there])))
     return all(found.get(layout.part) == layout.version for layout in layouts)
 
 
 def _make_patiently(tables: Tables, layouts: Collection[Layout]) -> None:
-    """Make what is missing: in the schema that is there, for making schemas is a right of its own; then with it."""
+    """Make what is missing; if that fails, also the schema, which needs a right of its own."""
     for schema in (False, True) if tables.schema else (False,):
         try:
             tables.transact(partial(_make, tables, layouts, schema))
@@ -139,14 +139,14 @@ def _make_patiently(tables: Tables, layouts: Collection[Layout]) -> None:
 
 def _make(tables: Tables, layouts: Collection[Layout], schema: bool) -> None:
     dialect = tables.dialect
-    for statement in chain(dialect.making, _statements(tables, layouts, schema), dialect.made):
+    for statement in chain(dialect.before_making, _statements(tables, layouts, schema), dialect.after_making):
         tables.execute(statement)
 
 
 def _statements(
     tables: Tables, layouts: Collection[Layout], schema: bool, there: Collection[str] | None = None
 ) -> Iterator[str]:
-    """Write what is to be executed.
+    """Return the statements to execute.
 
     :param schema: whether the schema is made, too
     :param there: tables that are there; ``None``: each statement is executed before the next one is asked for
@@ -162,7 +162,7 @@ def _statements(
     for layout in layouts:
         before = known.get(layout.part, 1)
         if before > layout.version:
-            raise _Later(layout, before)
+            raise _LaterVersion(layout, before)
         if layout.part in known and before < layout.version and there is None:
             log.info("The %s tables go from version %d to %d.", layout.part, before, layout.version)
         for step in layout.steps[before - 1 :]:
@@ -189,9 +189,9 @@ def _changes(tables: Tables, step: Step, is_there: Callable[[str], bool]) -> Ite
 
 
 def _index(tables: Tables, name: str, table: str, *columns: str) -> Iterator[str]:
-    """Write what makes an index, if it is missing and indexes are of use.
+    """Return the statement that makes an index, if it is missing and the database uses indexes.
 
-    It is looked for where that can be: Postgres locks the table even if the index is there.
+    It is looked for first where that is possible: Postgres locks the table even if the index exists.
     """
     dialect = tables.dialect
     if not dialect.indexes:
@@ -205,12 +205,12 @@ def _index(tables: Tables, name: str, table: str, *columns: str) -> Iterator[str
 
 
 def _script(tables: Tables, layouts: Collection[Layout]) -> str:
-    """Return what somebody else is to execute."""
+    """Return the statements for somebody with the rights to execute."""
 
     def is_there(name: str) -> bool:
         try:
             tables.transact(lambda: tables.find(f"SELECT 1 FROM {{{name}}} WHERE 1 = 0"))
-        except Exception:  # whatever a driver calls it
+        except Exception:  # drivers differ in this error
             return False
         return True
 

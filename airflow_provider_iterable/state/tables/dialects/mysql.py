@@ -18,7 +18,7 @@ _KINDS = {
     **{4: "float", 5: "double", 6: "null", 7: "timestamp", 10: "date", 11: "time", 12: "datetime", 16: "bit"},
     **{245: "json", 255: "geometry"},
 }
-"""Kinds of values by the number that the protocol has for a type; whether text is binary, each value tells."""
+"""Kinds of values by the number that the protocol has for a type; whether text is binary shows in each value."""
 _SET = 2048
 """The flag of a column that holds sets: joined with others, it would be text."""
 
@@ -44,7 +44,7 @@ class MySQL(Typed):
 
     def begin(self, connection: Any, cursor: Any) -> Any:
         """Let all statements of the transaction see one snapshot."""
-        _speak_utf8(connection)
+        _set_utf8(connection)
         plain = plain_cursor(connection)
         plain.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         plain.execute(f"SET SESSION tmp_table_size = {_MEMORY}, SESSION max_heap_table_size = {_MEMORY}")
@@ -69,10 +69,10 @@ class MySQL(Typed):
             case "text":
                 return f"CASE WHEN CHARSET({c}) <> 'binary' THEN {self._quoted(_utf8(c))} END"
             case "date":
-                return self._short(f"CASE WHEN {_real(c)} THEN CONCAT('\"', CAST({c} AS CHAR), '\"') END")
+                return self._short(f"CASE WHEN {_is_whole_date(c)} THEN CONCAT('\"', CAST({c} AS CHAR), '\"') END")
             case "datetime" | "timestamp":
                 moment = f"REPLACE(CAST(CAST({c} AS DATETIME(6)) AS CHAR), ' ', 'T')"
-                return self._short(f"CASE WHEN {_real(c)} THEN CONCAT('\"', {moment}, '\"') END")
+                return self._short(f"CASE WHEN {_is_whole_date(c)} THEN CONCAT('\"', {moment}, '\"') END")
             case "decimal":
                 return self._short(self._decimal(c))
         raise refused(name, kind, "part of a key")
@@ -134,7 +134,7 @@ class MySQL(Typed):
 
 
 def _kind(column: Sequence[Any]) -> str:
-    if len(column) > 7 and column[7] & _SET:  # one driver returns sets and tells, the other returns text
+    if len(column) > 7 and column[7] & _SET:  # one driver returns sets, the other text
         return "set"
     return _KINDS.get(column[1], f"type {column[1]}")
 
@@ -143,13 +143,13 @@ def _utf8(text: str) -> str:
     return f"CONVERT({text} USING utf8mb4) COLLATE utf8mb4_bin"
 
 
-def _real(c: str) -> str:
-    """Drivers return nothing for a date without a year, a month or a day."""
+def _is_whole_date(c: str) -> str:
+    """Return the condition that a date has a year, a month and a day; drivers return null for others."""
     return f"YEAR({c}) > 0 AND MONTH({c}) > 0 AND DAYOFMONTH({c}) > 0"
 
 
-def _speak_utf8(connection: Any) -> None:
-    """Whatever the Airflow connection says: keys are compared, and come back, as they are."""
+def _set_utf8(connection: Any) -> None:
+    """Set the character set, whatever the Airflow connection says, so that keys are compared and returned unchanged."""
     for name in ("set_charset_collation", "set_character_set"):
         if hasattr(connection, name):
             getattr(connection, name)("utf8mb4", "utf8mb4_bin")
@@ -161,7 +161,7 @@ def _cursor(connection: Any) -> Any:
     Texts that are too long are errors; of two syncs that write, none waits for the other's gaps between keys; a
     transaction in whose midst its client stopped ends, where the server can end it: in MariaDB, ``/*M!`` says.
     """
-    _speak_utf8(connection)
+    _set_utf8(connection)
     cursor = plain_cursor(connection)
     cursor.execute(
         "SET SESSION autocommit = 0, SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "
@@ -208,8 +208,8 @@ MYSQL = Dialect(
     prefixes={"ref": "ref(191)"},
     counts=False,
     # A statement that makes or alters a table ends the transaction: what is locked by it would not be any more.
-    making=("DO GET_LOCK('iterable_sync', 20)",),
-    made=("DO RELEASE_LOCK('iterable_sync')",),
+    before_making=("DO GET_LOCK('iterable_sync', 20)",),
+    after_making=("DO RELEASE_LOCK('iterable_sync')",),
     denied=_denied,
     now="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",
     time="DATETIME(6)",
