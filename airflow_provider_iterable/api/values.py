@@ -450,5 +450,7 @@ def shape(value: Any) -> str:
         return f"string like {text}" + ("..." if len(value) > _SHAPE_LENGTH else "")
     if isinstance(value, list):
         return f"array of {len(value)}" + (f", first {shape(value[0])}" if value else "")
+    if isinstance(value, Unreadable):
+        return value.why
     names = {bool: "boolean", int: "integer", float: "decimal number", dict: "object", type(None): "null"}
     return names.get(type(value), type(value).__name__)
