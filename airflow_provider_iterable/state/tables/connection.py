@@ -59,6 +59,8 @@ class Tables:
         self.names = _names(schema, self.dialect)
         self.reached = False
         """Whether a connection was ever opened."""
+        self.committing = False
+        """Whether the last transaction that failed did so in its commit, and so may have been stored."""
         self._placeholder = self.dialect.placeholder or hook.placeholder
         self._connection: Any = None
         self._cursor: Any = None
@@ -87,6 +89,7 @@ class Tables:
 
     def transact(self, work: Callable[[], T]) -> T:
         """Do the work in one transaction; a connection that failed is not used again."""
+        self.committing = False
         try:
             if self._connection is None:
                 # A hook of its own: some hand out the connection that they opened first, closed or not.
@@ -96,6 +99,7 @@ class Tables:
             if self.dialect.begins:
                 self._cursor.execute("BEGIN TRANSACTION")
             result = work()
+            self.committing = True
             if self.dialect.begins:
                 self._cursor.execute("COMMIT")
             else:
