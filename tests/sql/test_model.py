@@ -15,7 +15,7 @@ import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
-from airflow_provider_iterable.sql.model import Model, select_all, single_statement
+from airflow_provider_iterable.sql.model import Model
 from tests.services import mysql_uri, postgres_uri
 
 
@@ -410,49 +410,3 @@ def test_a_chunk_has_rows() -> None:
     """A chunk size below one is an error."""
     with pytest.raises(ConfigurationError, match="chunk_size"):
         Model(FakeHook(), "SELECT 1", chunk_size=0)
-
-
-@pytest.mark.parametrize("table", ["users", "analytics.users", "DB.Schema_1.users$x", "_t", "größen"])
-def test_a_table_is_a_query(table: str) -> None:
-    """A table's name becomes a query, unquoted."""
-    assert select_all(table) == f"SELECT * FROM {table}"
-
-
-@pytest.mark.parametrize(
-    "table", ["", "a b", "a;b", '"a"', "a..b", ".a", "a.", "1a", "a-b", "a--b", "(SELECT 1)", "a\n"]
-)
-def test_a_table_is_nothing_but_a_dotted_name(table: str) -> None:
-    """Whatever else it is belongs into sql=."""
-    with pytest.raises(ConfigurationError, match="plain table name"):
-        select_all(table)
-
-
-@pytest.mark.parametrize(
-    ("sql", "statement"),
-    [
-        ("SELECT 1", "SELECT 1"),
-        ("  SELECT 1 ;; \n", "SELECT 1"),
-        ("SELECT 1; -- one\n/* ; */;", "SELECT 1"),
-        ("SELECT ';' AS a, \";\" AS b -- c;", "SELECT ';' AS a, \";\" AS b -- c;"),
-        ("SELECT 1 -- one\n;", "SELECT 1 -- one"),
-        ("/* who; */ SELECT $$a;b$$;", "/* who; */ SELECT $$a;b$$"),
-        ("SELECT a # b", "SELECT a # b"),
-    ],
-)
-def test_a_statement_ends_at_its_semicolon(sql: str, statement: str) -> None:
-    """Semicolons in texts and comments end nothing; comments that no semicolon precedes stay."""
-    assert single_statement(sql) == statement
-
-
-@pytest.mark.parametrize("sql", ["SELECT 1; SELECT 2", "SET x = 1;\nSELECT 1;", "SELECT 1; ' "])
-def test_several_statements_are_refused(sql: str) -> None:
-    """A model is one query, not a script."""
-    with pytest.raises(ConfigurationError, match="several statements"):
-        single_statement(sql)
-
-
-@pytest.mark.parametrize("sql", ["", " \n", ";", "-- SELECT 1", "/* SELECT 1 */ ;"])
-def test_no_statement_is_refused(sql: str) -> None:
-    """Blanks and comments are no query."""
-    with pytest.raises(ConfigurationError, match="no statement"):
-        single_statement(sql)
