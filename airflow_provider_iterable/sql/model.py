@@ -21,8 +21,8 @@ from airflow_provider_iterable.sql.drivers import (
     plain_cursor,
     returns_rows,
     streaming_cursor,
-    wrap_error,
 )
+from airflow_provider_iterable.sql.errors import Asked, wrap_error
 from airflow_provider_iterable.sql.statement import single_statement
 
 
@@ -52,6 +52,8 @@ class Model:
             raise ConfigurationError(f"chunk_size must be at least 1, not {chunk_size}.")
         self.hook = hook
         self.sql = single_statement(sql)
+        self._above: str | None = sql[: len(sql) - len(sql.lstrip())]
+        """Blanks before the query, by which places in it are others than in its file; ``None``: it has no file."""
         self.parameters = parameters
         self.chunk_size = chunk_size
         self.columns: tuple[str, ...] = ()
@@ -152,8 +154,9 @@ class Model:
         """Do what is to be done on the connection before the query runs: nothing here."""
 
     def _wrap_error(self, error: Exception) -> Exception:
-        """Return what is raised instead of a driver's error."""
-        return wrap_error(error)
+        """Return what is raised instead of an error that came while the query ran or its rows were read."""
+        asked = None if self._chunks is not None else Asked(self.sql, self.parameters, self._above)
+        return wrap_error(error, asked)
 
 
 def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[Row]]:
