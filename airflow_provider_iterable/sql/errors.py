@@ -37,7 +37,8 @@ _TOLD = _AWAY - {"P0", "XX"}
 """Those whose messages are about the server and hold nothing of a row."""
 _WRONG = frozenset({"0A", "21", "22", "42"})
 """Classes of what is not supported, of values, and of the statement."""
-_READ_ONLY = "25006"
+_CONNECTION = frozenset({"08", "28", "3D"})
+_TOO_MANY, _READ_ONLY = "53300", "25006"
 _NO_TABLE_STATES = frozenset({"42P01", "42S02"})
 
 # By the server's own number.
@@ -189,6 +190,24 @@ def only_reads(error: BaseException) -> bool:
     )
 
 
+def connection_failure(error: BaseException) -> str:
+    """Return what the database or its driver says of the connection, which holds nothing of rows; empty: nothing."""
+    state = _state(error)
+    if _number(error) in _MYSQL_CONNECTION:
+        return _mysql_words(error)
+    refused = state[:2] in _CONNECTION or state == _TOO_MANY or (not state and _of_libpq(error))
+    return _words(error) if refused else ""
+
+
+def _of_libpq(error: BaseException) -> bool:
+    """Whether the library of Postgres failed: that has no SQLSTATE, also where the server let nobody in."""
+    return "OperationalError" in _lineage(error) and type(error).__module__.partition(".")[0] in _DECLARED
+
+
+def _mysql_words(error: BaseException) -> str:
+    return _USER.sub(r"\1 from \2", str(getattr(error, "msg", None) or error.args[-1])).rstrip(". ")
+
+
 def wrap_error(error: Exception, asked: Asked | None = None) -> Exception:
     """Return what is raised for an error while a model is read; it holds no value of a row and of no parameter.
 
@@ -320,7 +339,7 @@ def _mysql(error: Exception, asked: Asked | None) -> _Said | None:
         return None
     state = _state(error)
     kind, code = type(error).__name__, f"SQLSTATE {state}" if state else f"error {number}"
-    words = _USER.sub(r"\1 from \2", str(getattr(error, "msg", None) or error.args[-1])).rstrip(". ")
+    words = _mysql_words(error)
     if number == _MYSQL_NO_TABLE:
         return _Said(kind, True, words, code, no_table=True)
     if number in _MYSQL_AWAY:
@@ -359,9 +378,7 @@ def _by_state(error: Exception, asked: Asked | None) -> _Said | None:
     state, kind = _state(error), type(error).__name__
     words, code = _words(error), f"SQLSTATE {state}"
     if not state:
-        # What libpq says of the connection has no SQLSTATE, also where the server let nobody in.
-        libpq = "OperationalError" in _lineage(error) and type(error).__module__.partition(".")[0] in _DECLARED
-        return _Said(kind, True, words) if libpq else None
+        return _Said(kind, True, words) if _of_libpq(error) else None
     if type(error).__module__.startswith("databricks"):  # which quotes names with backticks, and expressions like this
         words = re.sub(r'"[^"]*"?', "...", words)
     if state in _NO_TABLE_STATES:
@@ -369,8 +386,8 @@ def _by_state(error: Exception, asked: Asked | None) -> _Said | None:
     if state == _READ_ONLY:
         return _Said(kind, False, "this connection may only read, and the query writes", code)
     if state[:2] in _AWAY:
-        connecting = state[:2] in ("08", "28", "3D") or state == "53300"
-        return _Said(kind, True, words if connecting else _VALUE.sub("...", words) if state[:2] in _TOLD else "", code)
+        told = _VALUE.sub("...", words) if state[:2] in _TOLD else ""
+        return _Said(kind, True, connection_failure(error) or told, code)
     if state[:2] not in _WRONG:
         return _Said(kind, None, "", code)
     if state[:2] != "42":

@@ -19,7 +19,7 @@ import tenacity
 
 from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
-from airflow_provider_iterable.sql.errors import only_reads
+from airflow_provider_iterable.sql.errors import connection_failure, only_reads
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.tables.dialects import DIALECTS, UNFIT, Dialect
 
@@ -135,7 +135,11 @@ class Tables:
         except IterableSyncError:
             raise
         except Exception as error:
-            raise StateUnavailable(f"{failure} for {self.patience:.0f} s ({type(error).__name__}). {outcome}") from None
+            said = connection_failure(error)
+            raise StateUnavailable(
+                f"{failure} for {self.patience:.0f} s ({type(error).__name__}). {outcome}"
+                f"{f' The last words of the database: {said}.' if said else ''}"
+            ) from None
 
     def find(self, statement: str, /, **values: Any) -> list[tuple[Any, ...]]:
         """Run a query in the transaction; one value may be a list of keys, of any length."""
