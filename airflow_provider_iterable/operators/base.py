@@ -45,7 +45,8 @@ from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.runner import Job, carry_out
 from airflow_provider_iterable.sql.hook import sql_hook
-from airflow_provider_iterable.sql.model import Model, select_all
+from airflow_provider_iterable.sql.model import Model
+from airflow_provider_iterable.sql.statement import select_all
 from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.state.scope import Part, Scope
 from airflow_provider_iterable.state.store import Store
