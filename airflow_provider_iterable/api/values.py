@@ -149,10 +149,13 @@ def moment(value: datetime, zone: tzinfo = UTC, offset: str = "+00:00") -> str:
 
     :param offset: how UTC is written
 
-    :raises BadValue: in UTC it is before the year 1 or after the year 9999
+    :raises BadValue: in UTC it is before the year 1 or after the year 9999; or it is a date-time in name only
     """
-    if type(value) is not datetime:
-        value = datetime.combine(value.date(), value.timetz())  # a driver's own subclass
+    if type(value) is not datetime:  # a driver's own subclass
+        try:
+            value = datetime.combine(value.date(), value.timetz())
+        except (ValueError, TypeError):  # NaT of pandas
+            raise BadValue("a date-time that is none") from None
     if value.tzinfo is None and zone is not UTC:
         value = value.replace(tzinfo=zone)
     text: str = msgspec.to_builtins(value)  # RFC 3339, at a tenth of the price of isoformat

@@ -45,7 +45,8 @@ from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.runner import Job, carry_out
 from airflow_provider_iterable.sql.hook import sql_hook
-from airflow_provider_iterable.sql.model import Model, select_all
+from airflow_provider_iterable.sql.model import Model
+from airflow_provider_iterable.sql.statement import select_all
 from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.state.scope import Part, Scope
 from airflow_provider_iterable.state.store import Store
@@ -91,6 +92,8 @@ class IterableModelOperator(StrictOperator):
     :param allow_empty: whether a model without rows is believed (templated)
     :param max_removed: most rows that may leave in one run, from 20 on; a float is a share of the remembered rows
         (templated)
+    :param max_changed: most remembered rows that may have changed in one run, from 20 on, likewise; default: any number
+        (templated)
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read (templated)
     :param check_types: compare values with Iterable's field types before sending
     :param batch_size: most records per request, at most 1000
@@ -116,6 +119,7 @@ class IterableModelOperator(StrictOperator):
         "approved_plan",
         "allow_empty",
         "max_removed",
+        "max_changed",
         "max_rejected",
         "iterable_conn_id",
     )
@@ -132,6 +136,7 @@ class IterableModelOperator(StrictOperator):
     fields: Any
     max_rejected: Any
     max_removed: Any
+    max_changed: Any
     repartition: Any
     resync: Any
     # Of sync types that have these parameters; the others delete nothing.
@@ -160,6 +165,7 @@ class IterableModelOperator(StrictOperator):
         approved_plan: str | None = None,
         allow_empty: bool | str = False,
         max_removed: float | int | str | None = 0.3,
+        max_changed: float | int | str | None = None,
         max_rejected: float | int | str = 0.1,
         check_types: bool = True,
         batch_size: int = 1000,
@@ -180,7 +186,8 @@ class IterableModelOperator(StrictOperator):
         self.partition, self.partitions, self.repartition = partition, partitions, repartition
         self.resync = resync
         self.dry_run, self.approved_plan = dry_run, approved_plan
-        self.allow_empty, self.max_removed, self.max_rejected = allow_empty, max_removed, max_rejected
+        self.allow_empty, self.max_removed, self.max_changed = allow_empty, max_removed, max_changed
+        self.max_rejected = max_rejected
         self.check_types, self.batch_size, self.commit_batches = check_types, batch_size, commit_batches
         self.spool_dir = spool_dir
         self.iterable_conn_id = iterable_conn_id
@@ -307,6 +314,7 @@ class IterableModelOperator(StrictOperator):
             guards=Guards(
                 allow_empty=self.allow_empty,
                 max_removed=self.max_removed,
+                max_changed=self.max_changed,
                 max_deletes=self.max_deletes if self.on_removed == "delete" else None,
             ),
             batch_size=self.batch_size,

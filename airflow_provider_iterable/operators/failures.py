@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.masking import masked
-from airflow_provider_iterable.sql.drivers import is_driver_error
+from airflow_provider_iterable.sql.errors import is_driver_error
 
 
 def unforeseen(error: Exception) -> Exception:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine import churn
 from airflow_provider_iterable.engine import run as engine
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
@@ -99,12 +100,14 @@ def _carry_out(
                 stop=stop,
                 resync=report.resync,
                 distrust=distrust,
+                sample=churn.noted(session.notes.get(churn.NOTE)),
                 left_out=left_out,
             )
             engine.run(sync, model.chunks, session, kind.sender(run), report, options)
         if not options.dry_run:
             if report.resync == "full":
                 session.note(RESYNC_NOTE, "")
+            session.notes[churn.NOTE] = report.sample
             session.finish(delivered=True)
         elif lease is not None and lease.failure is not None:
             raise lease.failure  # the plan would be beside another run
@@ -155,5 +158,5 @@ def _batches(job: Job, session: Session) -> int:
 
 def _about(scope: Scope, session: Session, project: Project) -> dict[str, str]:
     """Return what the hash of a plan covers of the project and of the state."""
-    notes = {name: note for name, note in session.notes.items() if note and name != PROJECT_NOTE}
+    notes = {name: note for name, note in session.notes.items() if note and name not in (PROJECT_NOTE, churn.NOTE)}
     return {"project": project.identity, "state": json.dumps([scope.sync_id, sorted(notes.items())])}
