@@ -391,6 +391,10 @@ def fits(value: Any, expected: str) -> bool:
             return isinstance(value, str) and is_date(_PLAIN_OFFSET.sub(r"\1:\2", value))
         case "lat and lon":
             return isinstance(value, dict) and value.keys() == {"lat", "lon"} and fits(list(value.values()), "double")
+        case "double with a fraction":
+            return isinstance(value, float)
+        case "string that is no date":
+            return isinstance(value, str) and not is_date(value)
         case "object" | "nested" | "geo_location":
             return isinstance(value, dict)
     return True
@@ -438,6 +442,10 @@ _COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
     (str, "catalog date"): lambda text: _text_to_date(text, CATALOG_OFFSET),
     (str, "boolean"): {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}.get,
     (int, "boolean"): {0: False, 1: True}.get,
+    (int, "double with a fraction"): float,
+    (int, "string that is no date"): str,
+    (float, "string that is no date"): repr,
+    (bool, "string that is no date"): lambda value: "true" if value else "false",
     (int, "string"): str,
     (float, "string"): repr,
     (bool, "string"): lambda value: "true" if value else "false",

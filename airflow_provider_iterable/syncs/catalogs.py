@@ -88,6 +88,7 @@ class Catalogs(BaseSync):
         self.keys = namer(columns, options.primary_key)
         self._item_id = position(columns, options.id_column)
         mapper.bind(columns)
+        self.mappers = (mapper,)
         self.typed = {name.partition(".")[0] for name in mapper.names}
         unknown = sorted(options.field_types.keys() - self.typed)
         if unknown:
