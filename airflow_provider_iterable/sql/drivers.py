@@ -15,8 +15,9 @@ _SQLITE_SQL = ("SQLITE_ERROR", "SQLITE_SCHEMA")
 """SQLite's errors about the statement, the latter if another connection has made a table since."""
 _SQLITE_NAMES = ("no such ", "near ", "ambiguous ", "wrong number of arguments", "incomplete input")
 """How SQLite's messages begin that name tables and columns."""
-_MYSQL_VALUES = (1242, 1365, 1690)
-"""MySQL's errors about values that mysqlclient calls operational: several rows for one, division by 0, out of range."""
+_MYSQL_QUERY = (1242, 1365, 1690, 1792)
+"""MySQL's errors about a query that mysqlclient calls operational: several rows for one, division by 0, out of range,
+and what writes in a session that only reads."""
 _MYSQL_NAMES = (1054, 1146)
 """MySQL's errors about names: a column or a table that is not there."""
 _NO_TABLE = re.compile(r"no such table|Table '?[\w.]+'? doesn't exist|Catalog Error: Table").match
@@ -46,7 +47,7 @@ def wrap_error(error: Exception) -> Exception:
         )
     if message:
         return ModelError(f"The model's query is wrong ({what}): {message}. Nothing was sent.")
-    general = getattr(error, "sqlite_errorname", None) in _SQLITE_SQL or _mysql_number(error) in _MYSQL_VALUES
+    general = getattr(error, "sqlite_errorname", None) in _SQLITE_SQL or _mysql_number(error) in _MYSQL_QUERY
     if state[:2] in ("0A", "22", "42") or general or lineage & {"DataError", "ProgrammingError", "NotSupportedError"}:
         return ModelError(
             f"The model's query failed ({what}). Nothing was sent. What the database said may hold values, and is not "
