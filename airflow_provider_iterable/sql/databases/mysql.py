@@ -206,7 +206,10 @@ def _pymysql_text(field: Any) -> Callable[[Any], Any] | None:
 
 def _settle_connector(connection: Any) -> None:
     _settle(connection)
-    connection.converter_class = _converter()
+    if isinstance(getattr(type(connection), "converter_class", None), property):
+        connection.converter_class = _converter()
+    else:  # before the driver's versions that deprecate this
+        connection.set_converter_class(_converter())
 
 
 @cache
