@@ -13,14 +13,14 @@ from typing import Any
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.sql.databases.driver import Driver
-from airflow_provider_iterable.sql.databases.mysql import MYSQL, MYSQL_CONNECTOR
+from airflow_provider_iterable.sql.databases.mysql import MYSQL_CONNECTOR, MYSQLCLIENT, PYMYSQL
 from airflow_provider_iterable.sql.databases.postgres import PSYCOPG, PSYCOPG2
 
 _BY_LIBRARY: Mapping[str, Driver] = {
     "psycopg": PSYCOPG,
     "psycopg2": PSYCOPG2,
-    "MySQLdb": MYSQL,
-    "pymysql": MYSQL,
+    "MySQLdb": MYSQLCLIENT,
+    "pymysql": PYMYSQL,
     "mysql": MYSQL_CONNECTOR,
 }
 """By the package that a connection comes from."""
