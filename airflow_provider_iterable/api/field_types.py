@@ -1,12 +1,23 @@
-"""The types that Iterable gives fields for ever, by the first value that it sees of each."""
+"""The types of Iterable's fields: which values fit, which can be converted, and what a new field becomes.
+
+Iterable types a field for ever, by the first value that it sees of it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from airflow_provider_iterable.api.values import is_date
+from airflow_provider_iterable.api.values import CATALOG_OFFSET, BadValue, is_date, moment, shape
+
+CATALOG_TYPES: Mapping[str, str] = {"date": "catalog date", "geo_location": "lat and lon"}
+"""What :func:`fits` and :func:`coerce` call the types of a catalog whose values look otherwise than in profiles."""
+
+_PLAIN_OFFSET = re.compile(r"([+-]\d\d)(\d\d)$", re.ASCII)
+_LONG = 2**63
 
 Seen = dict[str, Counter[str]]
 """By the path of a field: how many values of each type were seen, the type of the first one first."""
@@ -16,7 +27,7 @@ _MOST_PATHS = 200
 """Paths that are looked at: where the keys of an object are data, there may be one for each row."""
 
 WITH_FRACTION = "double with a fraction"
-"""What :func:`~airflow_provider_iterable.api.values.coerce` calls a double that must not look like a long."""
+"""What :func:`coerce` calls a double that must not look like a long."""
 NO_DATE = "string that is no date"
 """What it calls a string that must not look like a date."""
 
@@ -76,3 +87,85 @@ def differing(seen: Counter[str]) -> int:
     """Return how many values have another type than the chosen one, and cannot be sent as it is."""
     kind = chosen(seen)
     return sum(count for name, count in seen.items() if name != kind and (kind, name) != ("double", "long"))
+
+
+def fits(value: Any, expected: str) -> bool:
+    """Return whether a JSON value can go into a field of this Iterable type; lists are judged by their elements."""
+    if value is None:
+        return True
+    if isinstance(value, list):
+        return expected == "nested" or all(fits(element, expected) for element in value)
+    match expected:
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+        case "long":
+            return isinstance(value, int) and not isinstance(value, bool) and -_LONG <= value < _LONG
+        case "double":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "date":
+            return isinstance(value, str) and is_date(value)
+        case "catalog date":
+            return isinstance(value, str) and is_date(_PLAIN_OFFSET.sub(r"\1:\2", value))
+        case "lat and lon":
+            return isinstance(value, dict) and value.keys() == {"lat", "lon"} and fits(list(value.values()), "double")
+        case "double with a fraction":
+            return isinstance(value, float)
+        case "string that is no date":
+            return isinstance(value, str) and not is_date(value)
+        case "object" | "nested" | "geo_location":
+            return isinstance(value, dict)
+    return True
+
+
+def coerce(value: Any, expected: str) -> Any:
+    """Return the value in the expected type where nothing is lost by it.
+
+    :raises BadValue: there is no such form; the message holds the value's type and shape
+    """
+    if fits(value, expected):
+        return value
+    if isinstance(value, list):
+        return [coerce(element, expected) for element in value]
+    found = _COERCIONS.get((type(value), expected), _no_form)(value)
+    if found is None:
+        raise BadValue(shape(value))
+    return found
+
+
+def _no_form(value: Any) -> Any:
+    return None
+
+
+def _text_to_long(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text) and text != "-0" else None
+
+
+def _text_to_double(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?", text) else None
+
+
+def _text_to_date(text: str, offset: str = "+00:00") -> str | None:
+    try:
+        return moment(datetime.fromisoformat(text), offset=offset)
+    except ValueError:
+        return None
+
+
+_COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
+    (float, "long"): lambda value: int(value) if value.is_integer() and abs(value) < 2**53 else None,
+    (str, "long"): _text_to_long,
+    (str, "double"): _text_to_double,
+    (str, "date"): _text_to_date,
+    (str, "catalog date"): lambda text: _text_to_date(text, CATALOG_OFFSET),
+    (str, "boolean"): {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}.get,
+    (int, "boolean"): {0: False, 1: True}.get,
+    (int, WITH_FRACTION): float,
+    (int, NO_DATE): str,
+    (float, NO_DATE): repr,
+    (bool, NO_DATE): lambda value: "true" if value else "false",
+    (int, "string"): str,
+    (float, "string"): repr,
+    (bool, "string"): lambda value: "true" if value else "false",
+}

@@ -17,8 +17,9 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow_provider_iterable.columns import Columns, ColumnType
 from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
+from airflow_provider_iterable.sql.asked import Asked
 from airflow_provider_iterable.sql.databases import closing_steps, connect, driver_of
-from airflow_provider_iterable.sql.errors import Asked, wrap_error
+from airflow_provider_iterable.sql.errors import wrap_error
 from airflow_provider_iterable.sql.statement import single_statement
 
 
