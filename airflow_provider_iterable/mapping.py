@@ -127,6 +127,12 @@ class Mapper:
         return tuple(number for _, number, _, _ in self._columns)
 
     @property
+    def json_positions(self) -> tuple[int, ...]:
+        """Where the columns stand that are mapped by :class:`Json`; empty until bound."""
+        described = zip(self._columns, self._described, strict=False)
+        return tuple(number for (_, number, _, _), (_, _, json, *_) in described if json)
+
+    @property
     def sources(self) -> Mapping[str, int | None]:
         """Where the column of each field stands, ``None`` where it is a constant; empty until bound."""
         found: dict[str, int | None] = {field: number for field, number, _, _ in self._columns}

@@ -99,7 +99,8 @@ class Catalogs(BaseSync):
         only = options.replace_uploaded_fields_only
         self._salt = b"some fields" if only else None
         said = (columns[self._item_id], only, mapper.text)
-        self.recipe = recipe_of(columns, options.primary_key, (self._item_id, *mapper.positions), said)
+        read = (self._item_id, *mapper.positions)
+        self.recipe = recipe_of(columns, options.primary_key, read, said, mapper.json_positions)
         self._write = endpoints.write_items(options.catalog_name, replace_uploaded_fields_only=only)
         self._delete = endpoints.delete_items(options.catalog_name) if options.on_removed == "delete" else None
         self.salvages = options.salvage

@@ -62,6 +62,7 @@ class Events(FieldedSync):
                 *(options.match, columns[self._identifier], options.project_type, str(options.zone)),
                 *(mapper.text, user_mapper.text),
             ),
+            (*mapper.json_positions, *user_mapper.json_positions),
         )
         self._names = Names(mapper)
         self._makers, constants = self._parts()

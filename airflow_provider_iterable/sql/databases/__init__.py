@@ -13,8 +13,10 @@ from typing import Any
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.sql.databases.driver import Driver
+from airflow_provider_iterable.sql.databases.duckdb import DUCKDB
 from airflow_provider_iterable.sql.databases.mysql import MYSQL_CONNECTOR, MYSQLCLIENT, PYMYSQL
 from airflow_provider_iterable.sql.databases.postgres import PSYCOPG, PSYCOPG2
+from airflow_provider_iterable.sql.databases.sqlite import SQLITE
 
 _BY_LIBRARY: Mapping[str, Driver] = {
     "psycopg": PSYCOPG,
@@ -22,6 +24,9 @@ _BY_LIBRARY: Mapping[str, Driver] = {
     "MySQLdb": MYSQLCLIENT,
     "pymysql": PYMYSQL,
     "mysql": MYSQL_CONNECTOR,
+    "duckdb": DUCKDB,
+    "_duckdb": DUCKDB,
+    "sqlite3": SQLITE,
 }
 """By the package that a connection comes from."""
 _BY_CONNECTION: Mapping[str, Driver] = {}
