@@ -69,6 +69,8 @@ of range."""
 _MYSQL_NAMES = frozenset({1052, 1054, 1055, 1109, 1142, 1143, 1146, 1305, 1356, 1630})
 """MySQL's errors whose messages hold nothing but names: columns, tables, functions, users."""
 _MYSQL_NO_TABLE, _MYSQL_SYNTAX = 1146, 1064
+_SQLITE_READ_ONLY = "SQLITE_READONLY"
+_WRITES = "this connection may only read, and the query writes"
 _DUCKDB_SQL = frozenset({"ParserException", "BinderException", "CatalogException", "SyntaxException"})
 """DuckDB's errors about the query: their messages name tables and columns."""
 _SQLITE_SQL = ("SQLITE_ERROR", "SQLITE_SCHEMA")
@@ -152,7 +154,7 @@ def only_reads(error: BaseException) -> bool:
         _state(error) == _READ_ONLY
         or number in _MYSQL_READ_ONLY
         or (number == _MYSQL_OPTION and "read-only" in str(error))
-        or str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_READONLY")
+        or str(getattr(error, "sqlite_errorname", "")).startswith(_SQLITE_READ_ONLY)
         or ("read-only mode" in str(error) and type(error).__module__.endswith("duckdb"))
     )
 
@@ -310,7 +312,7 @@ def _mysql(error: Exception, asked: Asked | None) -> _Said | None:
     if number == _MYSQL_NO_TABLE:
         return _Said(kind, True, words, code, no_table=True)
     if number in _MYSQL_READ_ONLY:
-        return _Said(kind, False, "this connection may only read, and the query writes", code)
+        return _Said(kind, False, _WRITES, code)
     if number in _MYSQL_AWAY:
         return _Said(kind, True, words, code)
     if number in _MYSQL_NAMES:
@@ -329,6 +331,8 @@ def _sqlite(error: Exception, asked: Asked | None) -> _Said | None:
     if not isinstance(name, str):
         return None
     kind, words = type(error).__name__, _words(error)
+    if name.startswith(_SQLITE_READ_ONLY):
+        return _Said(kind, False, _WRITES)
     if name in _SQLITE_SQL:
         told = _VALUE.sub("...", words) if words.startswith(_SQLITE_NAMES) else ""
         return _Said(kind, False, told, no_table=bool(_NO_TABLE(told)))
@@ -353,7 +357,7 @@ def _by_state(error: Exception, asked: Asked | None) -> _Said | None:
     if state in _NO_TABLE_STATES:
         return _Said(kind, True, _VALUE.sub("...", words), code, no_table=True)
     if state == _READ_ONLY:
-        return _Said(kind, False, "this connection may only read, and the query writes", code)
+        return _Said(kind, False, _WRITES, code)
     if state[:2] in _AWAY:
         told = _VALUE.sub("...", words) if state[:2] in _TOLD else ""
         return _Said(kind, True, connection_failure(error) or told, code)
