@@ -364,10 +364,9 @@ def agree(warehouse: Warehouse, data: st.DataObject) -> None:
                 )
             ]
         warehouse.fill(rows)
-        columns = tuple(warehouse.types)
         with warehouse.opened(sync_id) as (session, model), model:
             here = planned(users(model.columns, key), model, session)
-            there = planned(users(columns, key), warehouse.model(), memory)
+            there = planned(users(model.columns, key), warehouse.model(), memory)
             assert not said(there) - said(here)
             assert told(there) == told(here)
             assert there.borne == here.borne
@@ -380,12 +379,12 @@ def agree(warehouse: Warehouse, data: st.DataObject) -> None:
         with warehouse.opened(sync_id) as (session, model), model:
             quiet = planned(users(model.columns, key), model, session)
             assert not said(quiet)
-            assert told(planned(users(columns, key), warehouse.model(), memory)) == told(quiet)
+            assert told(planned(users(model.columns, key), warehouse.model(), memory)) == told(quiet)
             assert session.resend_reason is None
-        carried = data.draw(st.sampled_from(columns[3:]))
+        carried = data.draw(st.sampled_from(tuple(warehouse.types)[3:]))
         with warehouse.opened(sync_id) as (session, model), model:
             here = planned(users(model.columns, key), model, session, carried)
-            there = planned(users(columns, key), warehouse.model(), memory, carried)
+            there = planned(users(model.columns, key), warehouse.model(), memory, carried)
             assert said(here) == said(there)
             assert (told(here), here.unchanged, here.resent) == (told(there), there.unchanged, there.resent)
             assert len(list(here.incomplete())) == len(list(there.incomplete()))
