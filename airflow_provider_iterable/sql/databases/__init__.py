@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable.sql.databases.bigquery import BIGQUERY
 from airflow_provider_iterable.sql.databases.databricks import DATABRICKS
 from airflow_provider_iterable.sql.databases.driver import Driver
 from airflow_provider_iterable.sql.databases.mysql import MYSQL, MYSQL_CONNECTOR
@@ -32,6 +33,7 @@ _BY_LIBRARY: Mapping[str, Driver] = {
 """By the package that a connection comes from."""
 _BY_CONNECTION: Mapping[str, Driver] = {
     "snowflake": SNOWFLAKE,
+    "gcpbigquery": BIGQUERY,
     "trino": TRINO,
     "databricks": DATABRICKS,
 }
