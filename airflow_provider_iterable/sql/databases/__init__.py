@@ -17,6 +17,7 @@ from airflow_provider_iterable.sql.databases.databricks import DATABRICKS
 from airflow_provider_iterable.sql.databases.driver import Driver
 from airflow_provider_iterable.sql.databases.mysql import MYSQL, MYSQL_CONNECTOR
 from airflow_provider_iterable.sql.databases.postgres import PSYCOPG, PSYCOPG2
+from airflow_provider_iterable.sql.databases.redshift import REDSHIFT
 from airflow_provider_iterable.sql.databases.snowflake import SNOWFLAKE
 from airflow_provider_iterable.sql.databases.trino import TRINO
 
@@ -29,6 +30,7 @@ _BY_LIBRARY: Mapping[str, Driver] = {
     "snowflake": SNOWFLAKE,
     "trino": TRINO,
     "databricks": DATABRICKS,
+    "redshift_connector": REDSHIFT,
 }
 """By the package that a connection comes from."""
 _BY_CONNECTION: Mapping[str, Driver] = {
@@ -36,6 +38,7 @@ _BY_CONNECTION: Mapping[str, Driver] = {
     "gcpbigquery": BIGQUERY,
     "trino": TRINO,
     "databricks": DATABRICKS,
+    "redshift": REDSHIFT,
 }
 """By Airflow's type of connection, where the package has no driver here."""
 _OTHER = Driver()
