@@ -336,10 +336,9 @@ def test_the_session_is_in_utf8_and_may_only_read(place: Place) -> None:
             cursor.execute("CREATE TABLE t (a INT)")
 
 
+@pytest.mark.parametrize("place", [name for name in DRIVERS if name != "mysql-connector-python"], indirect=True)
 def test_cursors_of_dictionaries_are_overruled(place: Place) -> None:
-    """What the Airflow connection asks for is for others."""
-    if place.driver == "mysql-connector-python":
-        pytest.skip("Airflow asks this driver for no other cursors")
+    """What the Airflow connection asks for is for others; of one driver it asks for no other ones."""
     library = "MySQLdb" if place.driver == "mysqlclient" else "pymysql"
     hook = place.having()
     opened = hook.get_conn
