@@ -72,6 +72,8 @@ def forecast(sync: BaseSync, report: Report) -> None:
 def created(sync: BaseSync, existing: Mapping[str, str]) -> Mapping[str, str]:
     """Return what values have to be for the fields that Iterable does not have, and say which types they get.
 
+    Only fields whose values disagree are looked at again before they are sent.
+
     :param existing: the types of Iterable's fields
     """
     if sync.profile is None:
@@ -82,7 +84,8 @@ def created(sync: BaseSync, existing: Mapping[str, str]) -> Mapping[str, str]:
         log.info("Iterable has no such fields yet, and types them for ever by this run: %s.", _listed(types))
     for sentence in _disagreements(seen):
         log.warning("%s", sentence)
-    return {path: kind for path, counts in seen.items() if (kind := field_types.required(counts))}
+    # Where all values have one type there is nothing to be looked at again.
+    return {path: kind for path, counts in seen.items() if len(counts) > 1 and (kind := field_types.required(counts))}
 
 
 def _disagreements(seen: field_types.Seen) -> list[str]:
