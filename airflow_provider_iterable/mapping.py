@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
@@ -70,6 +71,14 @@ _UNNAMED = re.compile(
 """What databases call expressions without AS: ``?column?``, ``_col0``, ``f0_``, or the expression itself."""
 
 
+_FIELD_TYPES = {
+    **{Kind.BOOLEAN: "boolean", Kind.INTEGER: "long", Kind.DECIMAL: "double", Kind.DOUBLE: "double"},
+    **dict.fromkeys((Kind.DATE, Kind.TIMESTAMP, Kind.INSTANT), "date"),
+    **dict.fromkeys((Kind.TIME, Kind.INTERVAL, Kind.UUID), "string"),
+}
+"""Iterable's types of columns whose values have one type, whatever they are."""
+
+
 class FieldError(BadValue):
     """A value cannot be sent; the message names the field and the value's type and shape."""
 
@@ -109,6 +118,7 @@ class Mapper:
         self.seen: Seen = {}
         """The types of the values of fields that are looked at, see :meth:`watch`."""
         self._watched: frozenset[str] = frozenset()
+        self._kinds: dict[str, Kind] = {}
         self._build: Callable[[list[Sequence[Any]], int], list[Any]] = lambda columns, rows: []
 
     @property
@@ -167,11 +177,12 @@ class Mapper:
             for field, source in fields.items()
             if not isinstance(source, Constant)
         }
-        self._columns, self._described = [], []
+        self._columns, self._described, self._kinds = [], [], {}
         for field, source in found.items():
             number, json = position(columns, source.name), isinstance(source, Json)
             skips, kind = (source.nulls or self._nulls) == "skip", type_of(columns, number)
             self._columns.append((field, number, _load(kind, json), skips))
+            self._kinds[field] = kind.kind
             # What a type does to values belongs to what decides how they look; most types do nothing.
             self._described.append((field, columns[number], json, skips, *([str(kind.kind)] if kind.load else [])))
         constants = {
@@ -212,10 +223,17 @@ class Mapper:
         except (BadValue, RecursionError):
             rendered = [self._value_of(field, row, value, load, refuse) for row, value in enumerate(values)]
         if field in self._watched:
-            look(self.seen, field, rendered)
+            self._look(field, rendered)
         if skips and type(None) in set(map(type, rendered)):
             return [UNSET if value is None else value for value in rendered]
         return rendered
+
+    def _look(self, field: str, rendered: Sequence[Any]) -> None:
+        known = _FIELD_TYPES.get(self._kinds[field])
+        if known is None:
+            look(self.seen, field, rendered)
+        elif count := len(rendered) - rendered.count(None):
+            self.seen.setdefault(field, Counter())[known] += count
 
     def _value_of(self, field: str, row: int, value: Any, load: Load | None, refuse: Refuse) -> Any:
         try:

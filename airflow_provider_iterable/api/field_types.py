@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from airflow_provider_iterable.api.values import CATALOG_OFFSET, BadValue, is_date, moment, shape
@@ -23,6 +24,7 @@ Seen = dict[str, Counter[str]]
 """By the path of a field: how many values of each type were seen, the type of the first one first."""
 
 _NAMES: Mapping[type, str] = {bool: "boolean", int: "long", float: "double"}
+_FIFTH = itemgetter(slice(4, 5))
 _MOST_PATHS = 200
 """Paths that are looked at: where the keys of an object are data, there may be one for each row."""
 
@@ -37,12 +39,12 @@ def look(seen: Seen, path: str, values: Iterable[Any]) -> None:
     if path not in seen and len(seen) >= _MOST_PATHS:
         return
     found = seen.setdefault(path, Counter())
-    values = list(values)
+    values = values if isinstance(values, list) else list(values)
     for kind, count in Counter(map(type, values)).items():
         if kind in _NAMES:
             found[_NAMES[kind]] += count
         elif kind is str:
-            found.update(_of_texts([value for value in values if type(value) is str]))
+            found.update(_of_texts(values if count == len(values) else [v for v in values if type(v) is str]))
         elif kind is dict:
             found["object"] += count
             members = defaultdict[str, list[Any]](list)
@@ -56,7 +58,7 @@ def look(seen: Seen, path: str, values: Iterable[Any]) -> None:
 
 
 def _of_texts(texts: Sequence[str]) -> Counter[str]:
-    if not any(text[4:5] == "-" for text in texts):
+    if "-" not in map(_FIFTH, texts):  # none has the year of a date
         return Counter({"string": len(texts)})
     return Counter("date" if is_date(text) else "string" for text in texts)
 
