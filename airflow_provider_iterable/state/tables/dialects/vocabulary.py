@@ -148,7 +148,8 @@ class Dialect:
     :param most: most characters of a JSON array; more entries are several statements
     :param cast: turns a text ``{value}`` into a ``{type}`` that it is stored as
     :param batches: how many batches are committed together: more where a transaction takes long
-    :param tried: whether it was really run; otherwise it compares only if it is asked to
+    :param untested: what stands for runs on a real server where there were none, as the beginning of a sentence; such
+        a database keeps a state only if it is asked to, and compares only if it is asked to; empty: it was really run
     :param schemas: whether tables can live in a schema of their own
     :param quote: what names are quoted by
     :param placeholder: stands for a parameter; empty: what the hook says
@@ -189,7 +190,7 @@ class Dialect:
     digests: str = ""
     most: int = 4_000_000
     batches: int = 1
-    tried: bool = True
+    untested: str = ""
     cast: str = "CAST({value} AS {type})"
     schemas: bool = True
     quote: str = '"'
