@@ -31,6 +31,7 @@ from airflow_provider_iterable.state.tables.audit import (
     RequestRow,
     RunRow,
 )
+from airflow_provider_iterable.state.tables.connection import cause
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -143,8 +144,8 @@ class Audit:
         except Exception as error:
             self._off = True
             self._lines, self._requests = [], []
-            # Of other errors only the class: what drivers say holds parameters, and parameters are people.
-            why = str(error) if isinstance(error, IterableSyncError) else type(error).__name__
+            # Of other errors only the class, unless it is about connecting: drivers tell parameters, which are people.
+            why = str(error) if isinstance(error, IterableSyncError) else cause(error)
             log.warning(
                 "The audit tables of sync %s could not be written (%s), and are not in the rest of this run. The sync "
                 "goes on.",
@@ -185,6 +186,7 @@ class Audit:
         self._write_run("running", None, None)
         if not self._all:
             self._failing = tables.failing(self._sync_id)
+        tables.close()  # until there is something to write: databases have few connections, and a model may take long
 
     def _observe(self, observed: Observed) -> None:
         self._attempt(lambda: self._take(observed))

@@ -8,7 +8,13 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.sql.drivers import plain_cursor
-from airflow_provider_iterable.state.tables.dialects.vocabulary import TAKE_OVER_OR_BEGIN, Dialect, Typed, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import (
+    TAKE_OVER_OR_BEGIN,
+    Dialect,
+    Typed,
+    quoted,
+    refused,
+)
 
 _TEXT = "text"
 _KINDS = {
@@ -22,8 +28,10 @@ _KINDS = {
 _SET = 2048
 """The flag of a column that holds sets: joined with others, it would be text."""
 
-_DENIED = (1044, 1142, 1227, 1290, 1792)
-"""Errors: no rights on the database, the table or in general; a server or a transaction that may only read."""
+_DENIED = (1044, 1142, 1143, 1227)
+"""Errors: no rights on the database, the table, a column or in general."""
+_READS_ONLY = (1290, 1792, 1836)
+"""Errors: a server that was started to be read, a transaction that is to read, a server that was told so later."""
 
 _MEMORY = 256 * 1024 * 1024
 """Most bytes in which the server keeps the keys that it compares; what is beyond goes to disk, and takes its time."""
@@ -184,8 +192,14 @@ def _on_duplicate(table: str, values: Mapping[str, str], key: Sequence[str], sou
     )
 
 
-def _denied(error: Exception) -> bool:
-    return (getattr(error, "errno", None) or next(iter(error.args), None)) in _DENIED
+def _number(error: Exception) -> Any:
+    return getattr(error, "errno", None) or next(iter(error.args), None)
+
+
+def _principal(role: str) -> str:
+    """Return a user with the host that is behind the last ``@``; without one, any."""
+    name, at, host = role.rpartition("@")
+    return f"{quoted(name, '`')}@{quoted(host, '`')}" if at else quoted(role, "`")
 
 
 def _rows(names: Sequence[str]) -> str:
@@ -210,7 +224,14 @@ MYSQL = Dialect(
     # A statement that makes or alters a table ends the transaction: what is locked by it would not be any more.
     making=("DO GET_LOCK('iterable_sync', 20)",),
     made=("DO RELEASE_LOCK('iterable_sync')",),
-    denied=_denied,
+    denied=lambda error: _number(error) in _DENIED,
+    # Other options prevent other statements by the first of these numbers.
+    reads_only=lambda error: _number(error) in _READS_ONLY and "read" in str(error).lower(),
+    unless_there="",
+    grants=("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}",),
+    principal=_principal,
+    whoami="SELECT IF(SUBSTRING_INDEX(CURRENT_USER(), '@', -1) = '%', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), "
+    "CURRENT_USER())",
     now="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",
     time="DATETIME(6)",
     moment="CAST({value} AS DATETIME(6))",

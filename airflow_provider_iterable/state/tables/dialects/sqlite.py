@@ -93,7 +93,8 @@ SQLITE = Dialect(
     schemas=False,
     now="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     making=("BEGIN IMMEDIATE",),  # the driver begins no transaction for a statement that makes a table
-    denied=lambda error: str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_READONLY"),
+    reads_only=lambda error: str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_READONLY"),
+    grants=(),
     # Who waits to write keeps others from beginning to read.
     beating=("PRAGMA busy_timeout = 0",),
     time="TIMESTAMP",

@@ -14,6 +14,22 @@ class NotInSql(Exception):  # a reason, not an error: the worker compares instea
     """The database cannot do it; the message says why, as a clause."""
 
 
+DENIED, READS_ONLY = "42501", "25006"
+"""SQLSTATEs: insufficient privilege, a transaction that may only read."""
+
+
+def sqlstate(error: Exception) -> str:
+    """Return the SQLSTATE of an error; empty if the driver does not tell."""
+    told = error.args[0] if error.args and isinstance(error.args[0], Mapping) else {}
+    found = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or told.get("C")
+    return str(found or "")
+
+
+def quoted(name: str, by: str) -> str:
+    """Return a name in quotes."""
+    return f"{by}{name.replace(by, by * 2)}{by}"
+
+
 def on_conflict(table: str, values: Mapping[str, str], key: Sequence[str], source: str) -> str:
     """Write the statement that stores rows in place of those with the same key.
 
@@ -151,7 +167,9 @@ class Dialect:
     :param untested: what stands for runs on a real server where there were none, as the beginning of a sentence; such
         a database keeps a state only if it is asked to, and compares only if it is asked to; empty: it was really run
     :param schemas: whether tables can live in a schema of their own
-    :param quote: what names are quoted by
+    :param quote: what the schema's name is quoted by; nothing where the database folds names, and a name in quotes is
+        another one
+    :param former_quote: what earlier versions quoted it by, where that is something else
     :param placeholder: stands for a parameter; empty: what the hook says
     :param counts: whether a statement that stores rows tells how many; MySQL counts a row that is replaced twice, and
         one that stays as it is not at all
@@ -160,6 +178,12 @@ class Dialect:
         can be, and waits for nobody for long
     :param made: statements after it
     :param denied: tells the errors that mean a lack of rights
+    :param reads_only: tells the errors that mean that nothing may be written: a replica, a session, a file
+    :param unless_there: what keeps an index from being made that is there, in the statement that makes it
+    :param grants: what somebody is granted who is to use the tables: ``{role}``, once, for the ``{schema}`` or for each
+        ``{table}``; none where the database knows nobody
+    :param principal: writes the name of who is granted something
+    :param whoami: a query for the name of who is connected
     :param begins: whether transactions are begun and ended by statements rather than by the driver
     :param indexes: whether a column with an index can be overwritten, and needs one to be searched
     :param indexed: a query that tells whether ``:index`` of ``:table``, in ``:schema`` or none, is there; empty: making
@@ -194,12 +218,21 @@ class Dialect:
     cast: str = "CAST({value} AS {type})"
     schemas: bool = True
     quote: str = '"'
+    former_quote: str = ""
     placeholder: str = ""
     counts: bool = True
     seeds: tuple[str, ...] = ()
     making: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
-    denied: Callable[[Exception], bool] = lambda error: False
+    denied: Callable[[Exception], bool] = lambda error: sqlstate(error) == DENIED
+    reads_only: Callable[[Exception], bool] = lambda error: sqlstate(error) == READS_ONLY
+    unless_there: str = "IF NOT EXISTS "
+    grants: tuple[str, ...] = (
+        "GRANT USAGE ON SCHEMA {schema} TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {table} TO {role}",
+    )
+    principal: Callable[[str], str] = lambda role: quoted(role, '"')
+    whoami: str = "SELECT current_user"
     begins: bool = False
     indexes: bool = True
     indexed: str = ""
