@@ -35,6 +35,7 @@ from airflow_provider_iterable.sandbox import Sandbox
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.__main__ import LAYOUTS, main
 from airflow_provider_iterable.state.scope import Scope
+from airflow_provider_iterable.state.tables import layout
 from airflow_provider_iterable.state.tables.dialects import DIALECTS
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from airflow_provider_iterable.state.tables.ledger import Ledger
@@ -367,7 +368,7 @@ def test_every_database_has_its_statements(kind: str, schema: str | None, capsys
     granted = re.findall(r"GRANT SELECT, (?:INSERT, UPDATE, DELETE|MODIFY) ON (?:TABLE )?(\S+) TO", script)
     assert sorted(granted) == ([] if kind in ("sqlite", "duckdb") else sorted(made))
     assert ("CREATE SCHEMA" in script) is (schema is not None)
-    assert {layout.part for layout in LAYOUTS} == set(re.findall(r"\(part, version\) VALUES \('(\w+)'", script))
+    assert {one.part for one in LAYOUTS} == set(re.findall(r"\(part, version\) VALUES \('(\w+)'", script))
     sqlglot = pytest.importorskip("sqlglot")
     for statement in statements(script):
         if "SET STORAGE" not in statement:
@@ -501,12 +502,16 @@ def test_what_mysql_says_at_connecting_is_told(driver: str, monkeypatch: pytest.
         assert re.search(r"Access denied for user .* \(using password: YES\)", wrong)
         unknown = turned_away(hook("nowhere_such"))
         assert "Unknown database 'nowhere_such'" in unknown
+        execute(owner, f"CREATE DATABASE closed_{user}")
+        with pytest.raises(ConfigurationError, match=rf"Access denied for user .* to database 'closed_{user}'"):
+            TableSession(Scope(fresh(), HERE), hook(f"closed_{user}"))  # for which no waiting helps
         first = hook(database).get_conn()
         many = turned_away(hook(database))
         first.close()
         assert re.search(r"max_user_connections|connections", many)
         assert not [message for message in (wrong, unknown, many) if "s3cr3t" in message]
     finally:
+        execute(owner, f"DROP DATABASE IF EXISTS closed_{user}")
         execute(owner, f"REVOKE ALL ON nowhere_such.* FROM {user}", f"DROP USER {user}")
 
 
@@ -564,3 +569,14 @@ def test_a_run_has_few_connections(
     gone = f"SELECT * FROM {server.model}.requests"
     assert run(IterablePrivacyOperator(task_id="gone", action="forget", sql=gone, **common))["accepted"] == 1
     assert warnings(caplog) == []
+
+
+def test_a_lease_that_may_not_be_written_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the rights are not tried before: each statement may take a second there."""
+    hook = sqlite_hook(tmp_path, monkeypatch)
+    TableSession(Scope(fresh(), HERE), hook).close()
+    monkeypatch.setattr(layout, "_try_rights", lambda *given: None)
+    only = copy(hook)
+    only.get_conn = lambda: sqlite3.connect(f"file:{tmp_path}/state.db?mode=ro", uri=True)  # type: ignore[method-assign]
+    with pytest.raises(ConfigurationError, match=r"lease .* may not write it \(Oper.*read or sent.*--ddl"):
+        TableSession(Scope(fresh(), HERE), only)

@@ -54,7 +54,14 @@ class Refused(IterableSyncError):
 
 
 class Unreached(Exception):
-    """No connection could be opened; what was said about that holds no values of rows, for none were sent yet."""
+    """No connection could be opened; what was said about that holds no values of rows, for none were sent yet.
+
+    :param denied: whether it is a right that is missing, so that waiting is of no use
+    """
+
+    def __init__(self, what: str, denied: bool = False) -> None:
+        super().__init__(what)
+        self.denied = denied
 
 
 class Miscounted(Exception):
@@ -68,8 +75,6 @@ class Tables(Notation):
         super().__init__(str(hook.conn_type), schema)
         self._hook, self.patience = hook, patience
         hook.log_sql = False
-        self.reached = False
-        """Whether the database has let anybody in."""
         self._placeholder = self.dialect.placeholder or hook.placeholder
         self._connection: Any = None
         self._cursor: Any = None
@@ -102,7 +107,6 @@ class Tables(Notation):
             if self._connection is None:
                 self._connection = self._connected()
                 self._cursor = self.dialect.cursor(self._connection)
-                self.reached = True
             if self.dialect.begins:
                 self._cursor.execute("BEGIN TRANSACTION")
             result = work()
@@ -282,7 +286,8 @@ def _unreached(hook: DbApiHook, error: Exception) -> Unreached:
         password = hook.get_connection(getattr(hook, hook.conn_name_attr)).password
         line = line.replace(password, "***") if password else line
     line = _SECRET.sub(r"\1***", line)
-    return Unreached(f"{type(error).__name__}: {line[:LONGEST_LINE]}".rstrip(": ."))
+    denied = DIALECTS[str(hook.conn_type)].denied(error)
+    return Unreached(f"{type(error).__name__}: {line[:LONGEST_LINE]}".rstrip(": ."), denied)
 
 
 def said(error: Exception) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
 from airflow_provider_iterable.masking import logger, masked
-from airflow_provider_iterable.state.tables.connection import Refused, Tables
+from airflow_provider_iterable.state.tables.connection import Refused, Tables, Unreached
 from airflow_provider_iterable.state.tables.notation import Notation
 
 log = logger(__name__)
@@ -137,8 +137,8 @@ def _told(
     """Say what is missing and what somebody else is to run, or that there is no use in that."""
     if refused.reads:
         return ConfigurationError(
-            f"The connection of {whose} may only read ({refused}): it is a replica, or a role, session or file that "
-            f"nobody may write to. {outcome} There are two ways out: the connection of a database that may be "
+            f"The connection of {whose} may only read ({refused}): it leads to a replica, or to a role, session or "
+            f"file that may write nothing. {outcome} There are two ways out: the connection of a database that may be "
             "written, TableState(conn_id=...); or object storage, ObjectState(path)."
         )
     look = "SELECT 1 FROM {{{0}}} WHERE 1 = 0"
@@ -176,9 +176,12 @@ def _stands(tables: Tables, layouts: Collection[Layout]) -> bool:
         found = dict(tables.transact(tables.refusing(lambda: tables.find(query))))
     except IterableSyncError:
         raise
+    except Unreached as unreached:
+        if unreached.denied:
+            raise Refused(str(unreached), False) from None
+        tables.patiently(lambda: None)
+        return False  # as far as is known; making what is there already does no harm
     except Exception:  # whatever a driver calls a table that is not there
-        if not tables.reached:
-            tables.patiently(lambda: None)
         return False
     return all(found.get(layout.part) == layout.version for layout in layouts)
 
