@@ -18,10 +18,7 @@ def get_provider_info() -> dict[str, object]:
         "operators": [
             {
                 "integration-name": "Iterable",
-                "python-modules": [
-                    f"airflow_provider_iterable.operators.{name}"
-                    for name in ("users", "events", "lists", "catalogs", "privacy", "partitions")
-                ],
+                "python-modules": ["airflow_provider_iterable.operators"],
             }
         ],
         "connection-types": [

@@ -1,4 +1,4 @@
-"""Columns to Iterable fields, and primary keys to key text; knows neither SQL nor requests."""
+"""Maps columns to Iterable fields, and primary keys to key text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_KEY_TEXT = 500
 """Longest key text in characters; state tables index it."""
 
 Refuse = Callable[[int, str], None]
-"""Told of a value that cannot be sent: the number of its row in the chunk, and a sentence."""
+"""Called with a value that cannot be sent: the number of its row in the chunk, and a sentence."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Mapper:
         """Return the fields of every row of a chunk as something ``msgspec`` encodes as one JSON object.
 
         :param columns: the chunk, column by column
-        :param refuse: told of every value without a JSON form: the row's number, and field, type and shape
+        :param refuse: called with every value without a JSON form: the row's number, and field, type and shape
         :param extra: the values of the further fields, ``UNSET`` to leave one out
         """
         rows = len(columns[0])
@@ -279,7 +279,7 @@ def _inner(tree: Mapping[str, Any]) -> Callable[[list[Sequence[Any]]], list[Any]
 def position(columns: Sequence[str], name: str) -> int:
     """Return where a column stands.
 
-    :raises ModelError: there is no such column; case is forgiven when that is unambiguous
+    :raises ModelError: there is no such column; upper and lower case may differ where that is unambiguous
     """
     if name in columns:
         return columns.index(name)
@@ -305,7 +305,7 @@ def check_fields(name: str, fields: Any, pending: Callable[[Any], bool] = lambda
     """Return a mapping of fields, once it is known to be one.
 
     :param name: the parameter it came by
-    :param pending: tells what will be another value when the mapping is used
+    :param pending: returns whether a value is still to be rendered, such as a template
     :raises ConfigurationError: a field name is empty, a field is inside another that is mapped too, a source is none
     """
     if not isinstance(fields, Mapping):
@@ -355,7 +355,7 @@ _encode = msgspec.json.Encoder().encode
 def key_texts(columns: Sequence[Sequence[Any]]) -> list[str] | None:
     """Return the key texts of a chunk, given its key column by column.
 
-    ``None`` when there is anything but strings and integers, or a key that is none: :func:`key_text` tells more.
+    ``None`` when there is anything but strings and integers, or a key that is none: :func:`key_text` handles these.
     """
     if any(set(map(type, column)) - {int, str} for column in columns):
         return None

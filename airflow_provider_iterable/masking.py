@@ -1,4 +1,4 @@
-"""The door for words about rows: they leave with people masked; knows no row, no endpoint and no Airflow.
+"""Masks people in texts: everything that is logged, raised or reported about rows passes through here.
 
 Masked is whatever looks like an email address, wherever it stands, and whatever a caller says that a person is called
 by. What is left finds the row again for those who have the data: ``ad***@ex***``, ``us***``. Masking twice changes
@@ -85,7 +85,7 @@ def masked_all(value: Any) -> Any:
 
 
 def word(text: object) -> str:
-    """Return a text of somebody else's if it is a word, such as a code; anything else may echo values."""
+    """Return a text that Iterable sent if it is one word, such as a code; anything else may hold values."""
     return text if isinstance(text, str) and _WORD.fullmatch(text) else ""
 
 
@@ -128,19 +128,19 @@ def _address(token: str) -> str:
     return token[:start] + _hidden(inner) + token[start + len(inner) :]
 
 
-class _Door(logging.Filter):
-    """Masks what a logger is told, before any handler gets to see it."""
+class _MaskingFilter(logging.Filter):
+    """Masks the messages of a logger before any handler gets them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = masked(record.getMessage()), None
         return True
 
 
-_door = _Door()
+_masking_filter = _MaskingFilter()
 
 
 def logger(name: str) -> logging.Logger:
-    """Return the logger of a module, which says nothing but masked words; nothing else of the package logs."""
+    """Return the logger of a module, which masks its messages; all modules of the package log through it."""
     found = logging.getLogger(name)
-    found.addFilter(_door)
+    found.addFilter(_masking_filter)
     return found

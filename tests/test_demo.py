@@ -16,9 +16,9 @@ import requests
 
 from airflow_provider_iterable.demo.__main__ import Demo, RunFailed, arguments
 from airflow_provider_iterable.demo.check import Check, expected
+from airflow_provider_iterable.demo.console import WIDTH, Console
 from airflow_provider_iterable.demo.local_airflow import Airflow, Run
 from airflow_provider_iterable.demo.others import STEPS, Others
-from airflow_provider_iterable.demo.paper import WIDTH, Paper
 from airflow_provider_iterable.demo.warehouse import Warehouse
 from airflow_provider_iterable.sandbox import Sandbox
 
@@ -125,7 +125,7 @@ def test_the_warehouse_is_the_same_every_time(tmp_path: Path) -> None:
     """Customers and what happens to them are drawn by lot, and always the same lots are drawn."""
     first, second = (Warehouse(tmp_path / name, 120) for name in ("first.db", "second.db"))
     assert first.rows() == second.rows()
-    assert first.live_a_little() == second.live_a_little()
+    assert first.change_some() == second.change_some()
     assert first.rows() == second.rows()
 
 
@@ -281,13 +281,13 @@ class IdleAirflow:
 
 def idle_demo(sandbox: Sandbox, home: Path, airflow: IdleAirflow) -> Demo:
     """Return a demo of few customers in which no task does anything."""
-    return Demo(Paper(), sandbox, Warehouse(home / "warehouse.db", 100), cast("Airflow", airflow))
+    return Demo(Console(), sandbox, Warehouse(home / "warehouse.db", 100), cast("Airflow", airflow))
 
 
 def test_differences_are_told_in_the_end(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where runs succeed and Iterable does not equal the warehouse, the demo says so and has faults."""
     demo = idle_demo(sandbox, tmp_path, IdleAirflow())
-    demo.tell()
+    demo.run()
     told = capsys.readouterr().out
     assert len(demo.faults) > 500
     assert len([fault for fault in demo.faults if fault.startswith("members of the list: ")]) == 3
@@ -301,7 +301,7 @@ def test_differences_are_told_in_the_end(sandbox: Sandbox, tmp_path: Path, capsy
 def test_requests_without_news_are_faults(sandbox: Sandbox, tmp_path: Path) -> None:
     """Where nothing changed, a request is one too many: in the second run, and in the last of each DAG."""
     demo = idle_demo(sandbox, tmp_path, IdleAirflow(url=sandbox.url))
-    demo.tell()
+    demo.run()
     talkative = [fault for fault in demo.faults if "had nothing to say and made" in fault]
     assert talkative == [
         "run 2 had nothing to say and made 1 requests",
@@ -313,14 +313,14 @@ def test_requests_without_news_are_faults(sandbox: Sandbox, tmp_path: Path) -> N
 def test_a_failed_run_ends_the_story(sandbox: Sandbox, tmp_path: Path, dag_id: str) -> None:
     """Nothing is told of what would come after a run that did not succeed."""
     with pytest.raises(RunFailed, match="ended as failed"):
-        idle_demo(sandbox, tmp_path, IdleAirflow(failing=dag_id)).tell()
+        idle_demo(sandbox, tmp_path, IdleAirflow(failing=dag_id)).run()
 
 
 def test_long_lines_are_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
-    """No line is wider than the paper, and a wrapped line goes on under its beginning."""
-    paper = Paper()
-    paper.item("label", "    " + "word " * 60)
-    paper.line("word " * 60)
+    """No line is wider than the console, and a wrapped line goes on under its beginning."""
+    console = Console()
+    console.item("label", "    " + "word " * 60)
+    console.line("word " * 60)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert "\033" not in "".join(lines)

@@ -119,7 +119,7 @@ def test_the_users_example_brings_iterable_up_to_the_model(
 
     assert run(2) == 0
 
-    story = warehouse.live_a_little()
+    story = warehouse.change_some()
     assert run(3) > 0
     found = check(warehouse.rows(), story.spoilt)
     assert found.differences == []
@@ -278,7 +278,7 @@ def test_the_lists_example_brings_iterable_up_to_the_model(
 
     before = loyal()
     (leaving,) = sorted(before)[:1]
-    warehouse.live_a_little()
+    warehouse.change_some()
     sql(f"UPDATE customers SET order_count = 1 WHERE lower(email) = '{leaving}'")
     sql("UPDATE customers SET order_count = 7 WHERE email = 'pia.novak@example'")
     assert run(3) > 0

@@ -1,1 +1,1 @@
-"""Knows Iterable's REST API; not rows, not Airflow."""
+"""Iterable's REST API; independent of the model and of Airflow."""

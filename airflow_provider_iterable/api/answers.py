@@ -65,17 +65,17 @@ def values_at(payload: Any, path: Sequence[str]) -> list[Any]:
 
 
 def is_missing_catalog(reply: Reply) -> bool:
-    """Tell whether Iterable says that there is no such catalog; a page in HTML says something else."""
+    """Return whether Iterable says that there is no such catalog; a page in HTML says something else."""
     body = parsed(reply)
     missing = code_of(body) == "error.catalogs.notFound" or (reply.status == 404 and bool(body))
     return missing and not not_enabled(reply)
 
 
 def not_enabled(reply: Reply) -> bool:
-    """Tell whether Iterable has to enable the endpoint for the project first; the host is right then."""
+    """Return whether Iterable has to enable the endpoint for the project first; the host is right then."""
     return reply.status == 404 and bool(parsed(reply)) and bool(_NOT_ENABLED.search(message(reply)))
 
 
 def names_nobody(reply: Reply) -> bool:
-    """Tell whether an answer says in words that there is no such user."""
+    """Return whether an answer says in words that there is no such user."""
     return bool(_NOBODY.search(message(reply)))

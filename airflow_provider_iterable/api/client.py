@@ -1,4 +1,4 @@
-"""The door: opens the connection, waits its turn, returns a Reply; knows HTTP and rates, refuses to know meanings.
+"""The HTTP client: waits for the rate limit, sends a request, returns a Reply; does not interpret answers.
 
 Every request of a task passes here, from whichever thread: tokens are reserved under a lock, waited for outside it,
 and a request that Iterable answers with 429 holds its endpoint for all the others. Nothing is retried, redirected or
@@ -35,7 +35,7 @@ from airflow_provider_iterable.masking import logger, masked, word
 log = logger(__name__)
 
 UNSAID_HOLD = 1.0
-"""Seconds an endpoint rests after a 429 that does not say how long."""
+"""Seconds for which an endpoint is not called after a 429 that does not say how long."""
 BURST_SECONDS = 0.75
 """Seconds' worth of requests that may start at once: not a whole second's, for Iterable counts arrivals, and requests
 that travel faster than the first one did would come too early for a bucket that is used to the last token."""
@@ -93,7 +93,7 @@ class Client:
     :param connections: connections kept open, and so requests under way at once (default 8).
     :param clock: seconds that never run backwards.
     :param sleep: waits for some seconds; by default :meth:`stop` cuts it short.
-    :param on_call: told about each request that was sent; an error it raises is logged and swallowed.
+    :param on_call: called with each request that was sent; an error it raises is logged and swallowed.
     :param stopped: stops the client from outside, when it is set.
     :raises ConfigurationError: when the URL is not one of a host, the key cannot be an HTTP header, or ``rate_share``
         is out of range.
@@ -204,7 +204,7 @@ class Client:
             with self._lock:
                 bucket.hold(self._clock() + (UNSAID_HOLD if reply.retry_after is None else reply.retry_after))
         if self._on_call is not None:
-            self._tell(self._on_call, request, reply, rows)
+            self._record_call(self._on_call, request, reply, rows)
         return reply
 
     def _bucket(self, endpoint: tuple[str, str], rate: float) -> Bucket:
@@ -272,7 +272,7 @@ class Client:
     def _since(self, started: float) -> float:
         return (self._clock() - started) * 1000
 
-    def _tell(self, on_call: OnCall, request: Request, reply: Reply, rows: int) -> None:
+    def _record_call(self, on_call: OnCall, request: Request, reply: Reply, rows: int) -> None:
         entry = CallLog(
             method=request.method,
             template=request.template,
@@ -290,7 +290,7 @@ class Client:
 
 
 class AnswerTooLarge(OSError):
-    """An answer that goes on and on."""
+    """An answer is larger than ``LARGEST_ANSWER``."""
 
 
 _UNANSWERED = (requests.RequestException, HTTPError, OSError)
@@ -310,7 +310,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _read(response: requests.Response) -> bytes:
-    """Read an answer, up to a size that none has."""
+    """Read an answer of up to ``LARGEST_ANSWER`` bytes."""
     parts, size = [], 0
     for part in response.iter_content(CHUNK):
         size += len(part)
@@ -405,7 +405,7 @@ class HostFilter(logging.Filter):
         self.hosts: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record names none of the hosts."""
+        """Return whether a record names none of the hosts."""
         message = record.getMessage()
         return not any(host in message for host in self.hosts)
 

@@ -1,8 +1,8 @@
-"""An end for every request: hangs up on those that take too long; knows sockets, not what goes through them.
+"""A time limit for whole requests: shuts down the sockets of those that take too long.
 
 The timeouts of a socket count from byte to byte, so that an answer of which a byte comes now and then would be read
-for ever, its headers included. And a thread that waits for an answer hears of nothing else, such as a stop. So a
-thread of its own looks after the requests under way, and shuts their sockets down when their time is over.
+for ever, its headers included. And a thread that waits for an answer cannot react to a stop. So a
+thread of its own watches the requests under way, and shuts their sockets down when their time is over.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-LOOKS = 0.25
-"""Seconds between two looks at the requests under way."""
+POLL_SECONDS = 0.25
+"""Seconds between two checks of the requests under way."""
 STOP_SECONDS = 2.5
 """How long requests under way may still take when the client is stopped."""
 
@@ -32,12 +32,12 @@ class Exchange:
     def __init__(self, ends_at: float) -> None:
         self.ends_at = ends_at
         self.ended = ""
-        """Why it was hung up on; empty as long as it was not."""
+        """Why its socket was shut down; empty if it was not."""
         self.connection: Any = None
         self.sock: Any = None
 
     def hang_up(self, why: str) -> None:
-        """Make whoever reads or writes fail at once."""
+        """Shut down the socket, so that reading and writing fail at once."""
         self.ended = self.ended or why
         sock: Any = self.sock or getattr(self.connection, "sock", None)
         with suppress(Exception):  # it may be closed already, or not be open yet
@@ -45,7 +45,7 @@ class Exchange:
 
 
 class Deadlines:
-    """Looks after the requests of one client.
+    """Watches the requests of one client.
 
     :param seconds: longest time of one request, from connecting to the last byte of its answer
     :param stopped: once it is set, requests under way have a few seconds left
@@ -60,7 +60,7 @@ class Deadlines:
         self._thread: threading.Thread | None = None
 
     def begin(self) -> Exchange:
-        """Look after the request that this thread makes, until it has ended."""
+        """Watch the request that this thread makes, until it has ended."""
         exchange = _current.exchange = Exchange(time.monotonic() + self._seconds)
         with self._lock:
             self._under_way[exchange] = None
@@ -70,22 +70,22 @@ class Deadlines:
         return exchange
 
     def end(self, exchange: Exchange) -> None:
-        """Look after it no more."""
+        """Stop watching the request of this thread."""
         with self._lock:
             self._under_way.pop(exchange, None)
 
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Shut down the sockets of all requests."""
         with self._lock:
             self._ends_at = 0.0
             for exchange in self._under_way:
                 exchange.hang_up("Stopped")
 
     def _watch(self) -> None:
-        """Look again and again, until there is nothing to look after."""
+        """Check the requests until there are none."""
         while True:
-            if self._stopped.wait(LOOKS):
-                time.sleep(LOOKS / 5)
+            if self._stopped.wait(POLL_SECONDS):
+                time.sleep(POLL_SECONDS / 5)
             now = time.monotonic()
             with self._lock:
                 if self._ends_at is None and self._stopped.is_set():
@@ -101,7 +101,7 @@ class Deadlines:
 
 
 class _Watched:
-    """A connection that tells the request of its thread which socket it uses."""
+    """A connection that hands its socket to the exchange of its thread, so that it can be shut down."""
 
     sock: Any
 

@@ -66,8 +66,8 @@ class BatchEndpoint(Endpoint):
 
 
 USERS_BULK_UPDATE = BatchEndpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_users, BULK_ITEMS)
-USERS_BULK_UPDATE_ONLY = BatchEndpoint("POST", "/api/users/bulkUpdate", 5, judge_update_only, BULK_ITEMS)
-USERS_BULK_CHANGE_EMAIL = BatchEndpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_change_email, BULK_ITEMS)
+USERS_BULK_UPDATE_ONLY = replace(USERS_BULK_UPDATE, judge=judge_update_only)
+USERS_BULK_CHANGE_EMAIL = replace(USERS_BULK_UPDATE, judge=judge_bulk_change_email)
 USERS_UPDATE_EMAIL = BatchEndpoint("POST", "/api/users/updateEmail", 0, judge_update_email)
 USERS_DELETE_BY_EMAIL = BatchEndpoint("DELETE", "/api/users/{email}", 100, judge_delete)
 USERS_DELETE_BY_USER_ID = BatchEndpoint("DELETE", "/api/users/byUserId/{userId}", 100, judge_delete)
@@ -89,7 +89,7 @@ LOOKED_UP_FIRST = f"is looked up first ({min(USERS_GET_BY_EMAIL.rate, USERS_GET_
 # What is asked, or made, before rows go: api/project.py reads the answers.
 CHANNELS_GET = Endpoint("GET", "/api/channels", 100)
 USERS_GET_FIELDS = Endpoint("GET", "/api/users/getFields", 3)
-LISTS_GET = Endpoint("GET", "/api/lists", 0)
+LISTS_GET = Endpoint("GET", "/api/lists", 100)
 LISTS_CREATE = Endpoint("POST", "/api/lists", 0)
 CATALOG_CREATE = Endpoint("POST", "/api/catalogs/{name}", 0)
 CATALOG_GET_FIELDS = Endpoint("GET", "/api/catalogs/{name}/fieldMappings", 0)
@@ -113,7 +113,7 @@ def bulk_update_users(*, create_new_fields: bool | None = None, update_only: boo
 def update_email(match: str) -> Call:
     """Move a profile of an email-based project to another address; a body names both.
 
-    Where the answer leaves open whether the move was made before, look-ups tell.
+    Where the answer leaves open whether the address was changed before, look-ups find out.
     """
     if match == "email":
         then = _look_up("email", judge_lookup, _look_up("email", judge_old_address), which=-1)

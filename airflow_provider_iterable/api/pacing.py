@@ -1,4 +1,4 @@
-"""Token buckets, by arithmetic alone: knows rates and moments, refuses to know clocks, locks and sleeping.
+"""Token buckets by arithmetic alone: callers pass the time, lock and sleep.
 
 A bucket is kept as one number, the moment at which it would be full again. Taking a token moves that moment by one
 interval; how far it lies ahead of now says how long to wait. Whoever shares a bucket between threads locks it.
@@ -38,7 +38,7 @@ class Bucket:
         return free_at - now
 
     def hold(self, until: float) -> None:
-        """Hand out no token before ``until``, and from then on one at a time: the other side said it is empty.
+        """Hand out no token before ``until``, and from then on one at a time: Iterable answered 429.
 
         :param until: seconds of the caller's clock; an earlier moment than one already held changes nothing.
         """

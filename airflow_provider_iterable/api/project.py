@@ -1,7 +1,6 @@
-"""Questions about an Iterable project, and what it is given before rows go; knows no rows.
+"""Reads and sets up an Iterable project before rows are sent: channels, profile fields, lists, catalogs.
 
-It knows channels, profile fields, lists and catalogs. What may be asked again is, until there is a usable answer or it
-was asked often enough.
+Requests that may be repeated are, until there is a usable answer or the tries are used up.
 """
 
 from __future__ import annotations
@@ -221,7 +220,7 @@ def _unlimited(reply: Reply) -> bool:
 
 
 def _done(reply: Reply) -> bool:
-    """Tell whether a call that changes something says that it did; a page in HTML, or half an answer, does not."""
+    """Return whether a call that changes something says that it did; a page in HTML, or half an answer, does not."""
     return 200 <= reply.status < 300 and (bool(parsed(reply)) or not reply.body.strip())
 
 

@@ -1,4 +1,4 @@
-"""Lets requests pass while a daily quota has room; knows no endpoint, and not where attempts are written down."""
+"""Limits requests to a daily quota, by a ledger of all attempts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUOTA_PATIENCE = 600.0
 
 
 class Ledger(Protocol):
-    """The attempts at one action in one project, whoever makes them."""
+    """The attempts at one action in one project, of all runs."""
 
     limit: int
     """Attempts in 24 hours."""

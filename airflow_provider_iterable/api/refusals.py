@@ -172,7 +172,7 @@ def _field_limit(batch: Batch, body: Mapping[str, Any]) -> str:
     params = body.get("params") if isinstance(body.get("params"), dict) else {}
     assert isinstance(params, dict)
     fields = params.get("newFields")
-    limit = params["limit"] if isinstance(params.get("limit"), int) else "not told"
+    limit = params["limit"] if isinstance(params.get("limit"), int) else "not given"
     called, mapped = _called(batch), _mapped(batch)
     found = (
         [masked_name(str(name), called, mapped) for name in fields[:20]] if isinstance(fields, list) else ["not named"]

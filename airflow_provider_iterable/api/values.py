@@ -137,10 +137,13 @@ def moment(value: datetime, zone: tzinfo = UTC, offset: str = "+00:00") -> str:
 
     :param offset: how UTC is written
 
-    :raises BadValue: in UTC it is before the year 1 or after the year 9999
+    :raises BadValue: in UTC it is before the year 1 or after the year 9999; or it is a date-time in name only
     """
-    if type(value) is not datetime:
-        value = datetime.combine(value.date(), value.timetz())  # a driver's own subclass
+    if type(value) is not datetime:  # a driver's own subclass
+        try:
+            value = datetime.combine(value.date(), value.timetz())
+        except (ValueError, TypeError):  # NaT of pandas
+            raise BadValue("a date-time that is none") from None
     if value.tzinfo is None and zone is not UTC:
         value = value.replace(tzinfo=zone)
     text: str = msgspec.to_builtins(value)  # RFC 3339, at a tenth of the price of isoformat
@@ -268,7 +271,7 @@ class Renderer:
     def column(self, values: Sequence[Any]) -> Sequence[Any]:
         """Return the JSON values of a column, in a fraction of the time where all have one type.
 
-        :raises BadValue: one of them has none; calling the renderer with each tells which
+        :raises BadValue: one of them has none; calling the renderer with each shows which
         """
         kinds = set(map(type, values))
         if kinds <= PLAIN:
@@ -323,7 +326,7 @@ def _refuse(value: object) -> Any:
 
 
 def is_date(text: str) -> bool:
-    """Tell whether Iterable would type this text as a date."""
+    """Return whether Iterable would type this text as a date."""
     found = _DATE.fullmatch(text)
     if found is None:
         return False
@@ -336,7 +339,7 @@ def is_date(text: str) -> bool:
 
 
 def fits(value: Any, expected: str) -> bool:
-    """Tell whether a JSON value can go into a field of this Iterable type; lists are judged by their elements."""
+    """Return whether a JSON value can go into a field of this Iterable type; lists are judged by their elements."""
     if value is None:
         return True
     if isinstance(value, list):
@@ -409,7 +412,7 @@ _COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
 
 
 def shape(value: Any) -> str:
-    """Describe a JSON value without telling it: ``string like 0000-00-00``, letters as x, digits as 0."""
+    """Describe the shape of a JSON value, without the value: ``string like 0000-00-00``, letters as x, digits as 0."""
     if isinstance(value, str):
         text = "".join(
             c if c.isascii() and c.isprintable() else "x" for c in value[:_SHAPE_LENGTH].translate(_CHARACTERS)

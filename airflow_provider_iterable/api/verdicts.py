@@ -196,7 +196,7 @@ def blame(operations: Sequence[Operation], body: Mapping[str, Any], meanings: Ma
 
 
 def adds_up(size: int, body: Mapping[str, Any], blamed: Blamed) -> bool:
-    """Tell whether an answer's counts fit a batch of this size and the operations that are blamed.
+    """Return whether an answer's counts fit a batch of this size and the operations that are blamed.
 
     Whether ``successCount`` includes profiles that the request did not change is not documented, so those that
     ``noOp`` arrays name count as well. Names that count as done explain a failure each, and do no harm where they were
@@ -218,7 +218,7 @@ def _no_ops(body: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
 
 
 def _left_out(body: Mapping[str, Any]) -> frozenset[str] | None:
-    """Return the fields that Iterable left out, from whichever record; ``None`` where the answer does not tell.
+    """Return the fields that Iterable left out, from whichever record; ``None`` where the answer does not say.
 
     It does so where it is not to create new fields, and counts the records as successes. Of a field inside others, its
     parents may be named, too.
@@ -333,7 +333,7 @@ def _disallowed(batch: Batch, body: Mapping[str, Any], names: Sequence[Any]) -> 
 def _one_name_at_a_time(batch: Batch, verdict: Verdict) -> Verdict:
     """Suspect only events of one name at a time.
 
-    A field has a type of its own in the events of each name, and the answer need not tell which name it means.
+    A field has a type of its own in the events of each name, and the answer may not say which name it means.
     """
     if not isinstance(verdict, Split) or not verdict.rejected:
         return verdict

@@ -1,4 +1,4 @@
-"""Knows the story of the demo and tells it; exits with 1 when Iterable does not end up equal to the warehouse."""
+"""Runs the demo and prints what happens; exits with 1 when Iterable does not end up equal to the warehouse."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any
 
 from airflow_provider_iterable.demo import local_airflow
 from airflow_provider_iterable.demo.check import Check, Finding
+from airflow_provider_iterable.demo.console import Console
 from airflow_provider_iterable.demo.local_airflow import Airflow, Run
 from airflow_provider_iterable.demo.others import STEPS, Others, Step
-from airflow_provider_iterable.demo.paper import Paper
 from airflow_provider_iterable.demo.warehouse import FEWEST, Story, Warehouse
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.sandbox import Sandbox
 
-TELLING_LINES = 40
+LINES_SHOWN = 40
 """Lines of Airflow's output that are shown when something went wrong."""
 
 
@@ -46,30 +46,30 @@ class RunFailed(Exception):
 
 
 class Demo:
-    """Two scenes, told as they happen: five runs of the users' DAG, and three rounds of all DAGs.
+    """Two scenes, printed as they happen: five runs of the users' DAG, and three rounds of all DAGs.
 
     :param sandbox: a serving sandbox
     :param warehouse: the model's database
     :param airflow: what runs the DAG
     """
 
-    def __init__(self, paper: Paper, sandbox: Sandbox, warehouse: Warehouse, airflow: Airflow) -> None:
-        self._paper, self._sandbox, self._warehouse, self._airflow = paper, sandbox, warehouse, airflow
+    def __init__(self, console: Console, sandbox: Sandbox, warehouse: Warehouse, airflow: Airflow) -> None:
+        self._console, self._sandbox, self._warehouse, self._airflow = console, sandbox, warehouse, airflow
         self._check = Check(sandbox.url)
         self._refused: list[str] = []
         self._rounds = self._runs = self._requests = self._rows = 0
         self.faults: list[str] = []
         """What was not as it should be."""
 
-    def tell(self) -> None:
-        """Run after run.
+    def run(self) -> None:
+        """Run all of it.
 
-        :raises RunFailed: the story ends early
+        :raises RunFailed: a run failed, and the demo ends early
         """
         self._run("First load", Story(["nothing is remembered yet, so every row is new"]))
-        self._paper.item("example", *self._example())
+        self._console.item("example", *self._example())
         self._run("An hour later", Story(["nothing changed"]), silent=True)
-        spoilt = self._warehouse.live_a_little()
+        spoilt = self._warehouse.change_some()
         self._run("A day later: changes, and bad data", spoilt)
         self._run("An hour later", Story(["nothing changed since, the bad data included"], spoilt.spoilt))
         self._run("After the repair", self._warehouse.mend())
@@ -79,42 +79,44 @@ class Demo:
     def _others(self) -> None:
         """The second scene: what else there is, by the example DAGs of all operators."""
         others = Others(self._warehouse.path, self._sandbox.url)
-        self._paper.title("The second scene: the same shop, and all operators")
-        self._paper.item("warehouse", "the customers as before, and what they do: visits, carts, orders; and products")
+        self._console.title("The second scene: the same shop, and all operators")
+        self._console.item(
+            "warehouse", "the customers as before, and what they do: visits, carts, orders; and products"
+        )
         files = [step.dag_id.removeprefix("example_iterable_") + ".py" for step in STEPS]
-        self._paper.item("DAGs", f"{', '.join(files)}; of the first, the task that changes addresses")
+        self._console.item("DAGs", f"{', '.join(files)}; of the first, the task that changes addresses")
         self._scene("First load", others, others.happen())
         self._scene("A day later", others, others.go_on())
         self._scene("An hour later", others, ["nothing changed"], silent=True)
 
     def _scene(self, title: str, others: Others, story: list[str], silent: bool = False) -> None:
-        paper, started, quiet = self._paper, time.monotonic(), []
+        console, started, quiet = self._console, time.monotonic(), []
         self._rounds += 1
-        paper.title(f"{self._rounds}. {title}")
-        paper.item("warehouse", *story)
+        console.title(f"{self._rounds}. {title}")
+        console.item("warehouse", *story)
         for step in STEPS:
             reports, calls = self._step(step)
             because = _reasons(reports)
             if calls or because:
-                paper.item(step.label, _news(reports, step.about), *_requests(calls, "record"), *because)
+                console.item(step.label, _news(reports, step.about), *_requests(calls, "record"), *because)
             else:
                 quiet.append(step.about)
             if silent and calls:
                 self.faults.append(f"{step.dag_id} had nothing to say and made {len(calls)} requests")
         if quiet:
-            paper.item("no news", ", ".join(quiet))
+            console.item("no news", ", ".join(quiet))
         differences, compared = others.differences(self._check, self._warehouse.rows())
-        paper.item("time", f"{time.monotonic() - started:.1f} s with Airflow around it")
+        console.item("time", f"{time.monotonic() - started:.1f} s with Airflow around it")
         if differences:
-            paper.item("checked", *differences, style="bad")
+            console.item("checked", *differences, style="bad")
         else:
-            paper.item("checked", "Iterable equals the warehouse: " + ", ".join(compared), style="good")
+            console.item("checked", "Iterable equals the warehouse: " + ", ".join(compared), style="good")
         self.faults += differences
 
     def _step(self, step: Step) -> tuple[list[dict[str, Any]], list[tuple[str, int, int]]]:
         """Run a DAG of the second scene; return its reports and its calls.
 
-        :raises RunFailed: the story ends early
+        :raises RunFailed: a run failed, and the demo ends early
         """
         run = self._airflow.run(step.dag_id, step.leave_out)
         if run.state != "success":
@@ -130,10 +132,10 @@ class Demo:
         ][:1]
 
     def _run(self, title: str, story: Story, silent: bool = False) -> None:
-        paper = self._paper
+        console = self._console
         self._rounds += 1
-        paper.title(f"{self._rounds}. {title}")
-        paper.item("warehouse", *story.lines)
+        console.title(f"{self._rounds}. {title}")
+        console.item("warehouse", *story.lines)
         run = self._airflow.run()
         if run.state != "success":
             raise RunFailed(f"Run {self._rounds} of the DAG ended as {run.state}.")
@@ -146,7 +148,7 @@ class Demo:
         self.faults += finding.differences
 
     def _account(self, run: Run) -> list[tuple[str, int, int]]:
-        """Count a run; return its calls as the sandbox saw them: method and path, status, records."""
+        """Count a run; return its calls from the log of the sandbox: method and path, status, records."""
         calls = [(f"{call.method} {call.template}", call.status, call.records) for call in self._sandbox.calls]
         self._sandbox.service.calls.clear()
         self._runs += 1
@@ -155,23 +157,23 @@ class Demo:
         return calls
 
     def _tell_run(self, run: Run, calls: list[tuple[str, int, int]]) -> None:
-        paper, report = self._paper, _summed(run.reports)
+        console, report = self._console, _summed(run.reports)
         invalid = f", {report['invalid']} invalid" if report["invalid"] else ""
-        paper.item(
+        console.item(
             "rows",
             f"{report['read']:,} read: {report['added']:,} added, {report['changed']:,} changed, "
             f"{report['unchanged']:,} unchanged{invalid}; {report['removed']:,} gone",
         )
-        paper.item("requests", *_requests(calls))
+        console.item("requests", *_requests(calls))
         if report["rejected"]:
-            paper.item("refused", *self._told(f"{report['rejected']} rows", _refused(run.logged)))
+            console.item("refused", *self._new_refusals(f"{report['rejected']} rows", _refused(run.logged)))
         sync = sum(sum(report["seconds"].values()) for report in run.reports)
         once = ", which sets up its own API in its first run" if self._rounds == 1 else ""
-        paper.item("time", f"{sync:.1f} s in the sync, {run.seconds:.1f} s with Airflow around it{once}")
+        console.item("time", f"{sync:.1f} s in the sync, {run.seconds:.1f} s with Airflow around it{once}")
         if any(sign in run.output for sign in ("[error", "ERROR", "Traceback")):
-            paper.item("Airflow", *run.output.splitlines()[-TELLING_LINES:], style="bad")
+            console.item("Airflow", *run.output.splitlines()[-LINES_SHOWN:], style="bad")
 
-    def _told(self, rows: str, refused: list[str]) -> list[str]:
+    def _new_refusals(self, rows: str, refused: list[str]) -> list[str]:
         """Return what was refused, unless it is what was refused before."""
         before, self._refused = self._refused, refused
         if refused == before:
@@ -180,28 +182,28 @@ class Demo:
 
     def _tell_finding(self, finding: Finding, story: Story) -> None:
         if finding.differences:
-            self._paper.item("checked", *finding.differences[:5], style="bad")
-            self._paper.item("", f"{len(finding.differences):,} differences", style="bad")
+            self._console.item("checked", *finding.differences[:5], style="bad")
+            self._console.item("", f"{len(finding.differences):,} differences", style="bad")
             return
         kept = f"; the {finding.kept} whose rows were refused are as they were" if story.spoilt else ""
-        self._paper.item(
+        self._console.item(
             "checked",
             f"Iterable holds {finding.users:,} users: {finding.equal:,} equal their row in every field{kept}",
             style="good",
         )
 
     def _conclude(self) -> None:
-        paper = self._paper
-        paper.title("In the end" if not self.faults else "Something is wrong")
+        console = self._console
+        console.title("In the end" if not self.faults else "Something is wrong")
         if self.faults:
             for fault in self.faults[:10]:
-                paper.line(fault, "bad")
+                console.line(fault, "bad")
             return
-        paper.line("Iterable equals the warehouse. Both sides were read without the provider.", "good")
-        paper.line(
+        console.line("Iterable equals the warehouse. Both sides were read without the provider.", "good")
+        console.line(
             f"{self._runs} runs of {len(STEPS)} DAGs read {self._rows:,} rows and made {self._requests} requests."
         )
-        paper.line("The DAGs are in example_dags; README.md says how to point one at your own warehouse and project.")
+        console.line("The DAGs are in example_dags; README.md says how to point one at your own warehouse and project.")
 
 
 def _summed(reports: list[dict[str, Any]]) -> Counter[str]:
@@ -215,7 +217,7 @@ def _summed(reports: list[dict[str, Any]]) -> Counter[str]:
 
 
 def _news(reports: list[dict[str, Any]], about: str) -> str:
-    """Say how many rows there are, and how many of them are news."""
+    """Return a line with the number of rows, and how many of them changed."""
     report = _summed(reports)
     news = [f"{report[name]:,} {name}" for name in ("added", "changed", "removed", "invalid") if report[name]]
     rows = "1 row" if report["read"] == 1 else f"{report['read']:,} rows"
@@ -231,7 +233,7 @@ def _reasons(reports: list[dict[str, Any]]) -> list[str]:
 
 
 def _requests(calls: list[tuple[str, int, int]], noun: str = "user") -> list[str]:
-    """Return one line per endpoint, as the sandbox saw it."""
+    """Return one line per endpoint, from the log of the sandbox."""
     if not calls:
         return ["  no requests"] if noun == "record" else ["none"]
     counts: Counter[tuple[str, int]] = Counter()
@@ -240,12 +242,12 @@ def _requests(calls: list[tuple[str, int, int]], noun: str = "user") -> list[str
         counts[path, status] += 1
         records[path, status] += number
     return [
-        f"{count:>3} {path} -> {status}" + _about(path, records[path, status], noun)
+        f"{count:>3} {path} -> {status}" + _counted(path, records[path, status], noun)
         for (path, status), count in counts.items()
     ]
 
 
-def _about(path: str, records: int, noun: str) -> str:
+def _counted(path: str, records: int, noun: str) -> str:
     if path.endswith("getFields"):
         return " (field types, to check values before sending)"
     return f" ({records:,} {noun}{'' if records == 1 else 's'})" if records else ""
@@ -269,45 +271,45 @@ def _connections(warehouse: Warehouse, sandbox: Sandbox, project_type: str) -> d
     }
 
 
-def play(given: argparse.Namespace, home: Path) -> int:
-    """Set the stage, tell the story, and say how it ended."""
-    paper = Paper()
-    paper.title("Reverse ETL from a warehouse to Iterable, on this machine only")
+def run_demo(given: argparse.Namespace, home: Path) -> int:
+    """Prepare the warehouse, the sandbox and Airflow, run the demo, and return the exit code."""
+    console = Console()
+    console.title("Reverse ETL from a warehouse to Iterable, on this machine only")
     warehouse = Warehouse(home / "warehouse.db", given.users)
     with Sandbox(given.project_type) as sandbox:
-        paper.item("warehouse", f"SQLite, {given.users:,} customers with addresses and pets")
-        paper.item("Iterable", f"a local sandbox at {sandbox.url}, {given.project_type} project")
-        paper.item("DAG", "example_dags/users.py: one IterableUserSyncOperator; the others come in the second scene")
-        paper.begin("Airflow", "starts in this process, which takes the most time here ... ")
+        console.item("warehouse", f"SQLite, {given.users:,} customers with addresses and pets")
+        console.item("Iterable", f"a local sandbox at {sandbox.url}, {given.project_type} project")
+        console.item("DAG", "example_dags/users.py: one IterableUserSyncOperator; the others come in the second scene")
+        console.begin("Airflow", "starts in this process, which takes the most time here ... ")
         started = time.monotonic()
         local_airflow.prepare(home, _connections(warehouse, sandbox, given.project_type))
         airflow = Airflow(home)
-        paper.end(f"{airflow.version}, {time.monotonic() - started:.1f} s")
-        demo = Demo(paper, sandbox, warehouse, airflow)
-        demo.tell()
+        console.end(f"{airflow.version}, {time.monotonic() - started:.1f} s")
+        demo = Demo(console, sandbox, warehouse, airflow)
+        demo.run()
     return 1 if demo.faults else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play in a temporary folder, which is removed."""
+    """Run the demo in a temporary folder, which is removed."""
     given = arguments(argv)
     with tempfile.TemporaryDirectory(prefix="iterable-demo-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         try:
-            return play(given, home)
+            return run_demo(given, home)
         except KeyboardInterrupt:
             print("\nInterrupted.", file=sys.stderr)
             return 130
         except RunFailed as error:
-            return _excuse(str(error), home)
+            return _report_failure(str(error), home)
         except Exception:
-            return _excuse(traceback.format_exc(), home)
+            return _report_failure(traceback.format_exc(), home)
 
 
-def _excuse(message: str, home: Path) -> int:
-    """Say what went wrong, with what Airflow printed last."""
+def _report_failure(message: str, home: Path) -> int:
+    """Print what went wrong, with Airflow's last output; return the exit code."""
     log = home / local_airflow.OUTPUT
-    said = log.read_text("utf-8", "replace").splitlines()[-TELLING_LINES:] if log.exists() else []
+    said = log.read_text("utf-8", "replace").splitlines()[-LINES_SHOWN:] if log.exists() else []
     print("\n".join(("", message, *(["What Airflow printed last:", *said] if said else []))), file=sys.stderr)
     return 1
 

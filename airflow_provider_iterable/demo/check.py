@@ -1,4 +1,4 @@
-"""Knows what a customer must look like at Iterable, told once more by hand; shares no code with what it checks."""
+"""Compares Iterable with the warehouse, by rules written by hand: it shares no code with what it checks."""
 
 from __future__ import annotations
 

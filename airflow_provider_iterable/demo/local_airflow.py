@@ -1,4 +1,4 @@
-"""Knows how to run a DAG in this process, with an Airflow of its own in a temporary folder; knows no warehouse."""
+"""Runs a DAG in this process, with an Airflow of its own in a temporary folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 DAG_ID = "example_iterable_users"
 LOGGER = "airflow_provider_iterable.operators.base"
-"""Where the operator tells what it did."""
+"""Where the operator logs what it did."""
 OUTPUT = "output.log"
 """The file, in Airflow's home, that gets what Airflow prints."""
 
@@ -29,7 +29,7 @@ def example_dags() -> Path:
 
 
 def prepare(home: Path, connections: Mapping[str, Mapping[str, Any]]) -> None:
-    """Set the environment up for an Airflow that is nobody else's; to be called before anything imports Airflow."""
+    """Set the environment variables of a separate Airflow; to be called before anything imports Airflow."""
     for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
         del os.environ[name]
     os.environ.update(
@@ -62,7 +62,7 @@ class Run:
 
 
 class _Listener(logging.Handler):
-    """Keeps what a logger is told."""
+    """Keeps the messages of a logger."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -76,7 +76,7 @@ class _Listener(logging.Handler):
 class Airflow:
     """Airflow in this process, quiet: what it prints goes into a file.
 
-    :param home: where its files go; :func:`prepare` was told the same
+    :param home: where its files go; the same as for :func:`prepare`
     """
 
     def __init__(self, home: Path) -> None:
@@ -119,7 +119,7 @@ def _load() -> dict[str, Any]:
         raise RuntimeError("\n".join(map(str, bag.import_errors.values())))
     for dag in bag.dags.values():
         for task in dag.tasks:
-            task.retries = 0  # whoever watches would wait minutes for a retry, and see nothing
+            task.retries = 0  # a retry would start after minutes, with nothing on the screen meanwhile
     return dict(bag.dags)
 
 

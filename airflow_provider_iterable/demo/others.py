@@ -1,4 +1,4 @@
-"""Knows what else happens in the shop, and what Iterable must hold of it; shares no code with what it checks."""
+"""The tables beside the customers, and what Iterable must hold of them; shares no code with what it checks."""
 
 from __future__ import annotations
 

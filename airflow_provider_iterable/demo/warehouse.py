@@ -1,4 +1,4 @@
-"""Knows a small shop's warehouse in a SQLite file, and what happens in it; knows neither Iterable nor Airflow."""
+"""The warehouse of a small shop, in a SQLite file, and the changes in it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Warehouse:
 
     :param path: the SQLite file; it must not exist yet
     :param size: how many customers
-    :param seed: of everything that is drawn by lot
+    :param seed: of all random choices
     """
 
     def __init__(self, path: Path, size: int, seed: int = 2026) -> None:
@@ -80,7 +80,7 @@ class Warehouse:
             database.row_factory = sqlite3.Row
             return [dict(row) for row in database.execute(query)]
 
-    def live_a_little(self) -> Story:
+    def change_some(self) -> Story:
         """Let customers come, change and go, and let three kinds of bad data in."""
         changed, gone, zero, twice = self._draw(8, 5, 1, 1)
         new = [self.size + 1, self.size + 2]

@@ -1,1 +1,1 @@
-"""Knows syncing; not Iterable, not SQL, not Airflow."""
+"""Comparing, planning and delivering rows; independent of Iterable's API, SQL and Airflow."""

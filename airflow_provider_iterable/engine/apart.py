@@ -1,4 +1,4 @@
-"""Finds the operation in a batch that a server fails at, from which parts of the batch it answers; sends nothing."""
+"""Finds the operation in a batch for which the server returns an error, by halving the batch; sends nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from airflow_provider_iterable.engine.vocabulary import Operation
 
 
 class Search:
-    """Looks for the operation that a server fails at, by asking about half of those among whom it is.
+    """A binary search for the operation for which the server returns an error.
 
-    What was in the other half goes together at the end: a culprit among ``n`` costs ``log2(n)`` requests, one for it
-    alone and one for all the others. No operation is to blame unless the server failed at it alone.
+    The operations that were ruled out are sent together at the end: finding one among ``n`` costs ``log2(n)`` requests,
+    one for it alone and one for all the others. No operation is rejected unless the server failed at it alone.
 
     :param operations: a batch that the server failed at
     :param intent: the number under which the state knows the batch, until the search is over

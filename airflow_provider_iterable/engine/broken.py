@@ -1,4 +1,4 @@
-"""Batches at which the server fails: is a row to blame, or is the endpoint down? Sends nothing itself."""
+"""Finds out whether a row is to blame for server errors, or the endpoint is down; sends nothing itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches out, outcomes back: wave after wave, a few requests in flight; knows no endpoint and no store.
+"""Delivers a plan: packs operations into batches, sends a few at a time, commits what was accepted.
 
 Packing and committing stay on the caller's thread; only requests run in threads of their own.
 """
@@ -29,8 +29,8 @@ SILENT_AT_ONCE = 1000
 """Entries that need no call, committed in one go."""
 RESCUE_SECONDS = 3.0
 """How long a delivery that is stopped waits for the requests in flight."""
-LOOKS = 0.25
-"""Seconds between two looks at whether it is stopped."""
+POLL_SECONDS = 0.25
+"""Seconds between two checks of whether it is stopped."""
 ERRORS_OF_A_PART, ERRORS_OF_ONE = 1, 2
 """Tries of a part of a batch that end with an error of the server. The batch had all tries before it was taken apart,
 and a part that fails by accident is only looked at more closely; what stands alone has a second chance."""
@@ -208,7 +208,7 @@ class Delivery:
 
     def _collect(self) -> None:
         """Wait for the next answer, and settle it and those that are there by then; if stopped, only a few seconds."""
-        while (done := self._workers.next(LOOKS)) is None:
+        while (done := self._workers.next(POLL_SECONDS)) is None:
             if self._stop.is_set():
                 now = time.monotonic()
                 self._stopped_at = now if self._stopped_at is None else self._stopped_at

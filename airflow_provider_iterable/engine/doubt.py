@@ -1,4 +1,4 @@
-"""What an operation leaves behind whose request is never answered: Iterable may have applied it or not."""
+"""Entries in doubt: what is remembered of operations whose request got no answer, so Iterable may have applied them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 
 _NEVER_EQUAL = ""
-"""As short as can be: each request's doubts are stored before it is sent."""
+"""Empty to save space: it is stored for each operation before its request is sent."""
 _BEFORE, _REMEMBER, _RECEIPT = attrgetter("before"), attrgetter("remember"), attrgetter("key", "remember")
 
 Doubts = Callable[[Call, Sequence[Operation]], Sequence[Doubt]]

@@ -1,4 +1,4 @@
-"""Who is sent, unchanged, moved or gone: finds rows that share an identity, of which it knows the hashes only."""
+"""Finds rows that share an identity, by hashes of the identities of all rows."""
 
 from __future__ import annotations
 

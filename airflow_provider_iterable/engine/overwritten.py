@@ -1,4 +1,4 @@
-"""Entries that are wrong once other rows overwrite what they are about, if the run is cut short before their own."""
+"""Entries that become wrong if a run stops after another row with the same identity was sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the next commit stores, and the outcomes that are reported after it; sends nothing."""
+"""What the next commit stores, and the outcomes that are reported after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes into spooled operations and counts: what will be done; sends nothing."""
+"""Turns changes into a plan: operations in a spool, and counts; sends nothing."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from airflow_provider_iterable.engine.vocabulary import (
     Outcome,
     Overwritten,
     Patch,
-    Quiet,
     Record,
     Records,
     Removed,
     Unchanged,
+    UnchangedInDatabase,
     Unseen,
     people,
 )
@@ -220,7 +220,7 @@ class Planner:
                 self._take_removed(item)
             elif isinstance(item, Invalid):
                 self._take_invalid(item)
-            elif isinstance(item, Quiet):
+            elif isinstance(item, UnchangedInDatabase):
                 plan.unchanged += item.rows
                 self.unseen = item.unseen
             elif isinstance(item, Erased):

@@ -1,4 +1,4 @@
-"""What of a delivery is remembered, and when: as long as a run may be cut short, an entry must not claim too much."""
+"""What of a delivery is remembered, and when, so that entries are right even if the run stops at any point."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ C = TypeVar("C")
 Resync = Literal["changes", "full", "baseline"]
 
 VOID = b"\xff" * 12
-"""The fingerprint of an entry that a full resync has yet to send again: a generation of one bit.
+"""The fingerprint of an entry that a full resync has not sent again yet.
 
 A full resync that begins gives it to every entry; an accepted row gets its own back. So a retry goes on where the
 last try stopped, and a later run of the usual kind sends what is left.

@@ -1,4 +1,4 @@
-"""What became of a batch: its verdict is an outcome for each operation, or smaller batches; sends nothing."""
+"""Turns the verdict about a batch into an outcome for each operation, or into smaller batches; sends nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Salvage = Callable[[Operation, Collection[str], str], Operation | None]
 
 
 class Settler:
-    """Settles what comes back.
+    """Settles batches that were tried.
 
     :param salvage: gives a rejected operation without the fields that are to blame, or ``None`` to let it be
     :param stop: set from outside to end the delivery
@@ -95,7 +95,7 @@ class Settler:
             self._broken.unanswered(reason)
 
     def _split(self, parcel: Parcel, split: Split) -> None:
-        """Settle who is to blame, and send the others again in smaller batches."""
+        """Reject the operations that are to blame, and send the others again in smaller batches."""
         pending, batch, operations = self._pending, parcel.batch, parcel.batch.operations
         salvaged: list[Operation] = []
         for index, detail in split.rejected.items():

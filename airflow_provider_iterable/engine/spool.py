@@ -1,4 +1,4 @@
-"""Operations in a temporary file, so that totals are known before anything is sent; knows bytes, not what they mean."""
+"""Operations in a temporary file, so that totals are known before anything is sent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Line(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Spool:
-    """An append-only file of operations, gone from the directory as soon as it is opened.
+    """An append-only file of operations; it is unlinked as soon as it is opened, so no crash leaves it behind.
 
     :param directory: where the file is made; ``None`` means the system's temporary directory
     """
@@ -96,7 +96,7 @@ class Spool:
         return next(self.read(position, position + 1))[1]
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Close the file, which frees its disk space."""
         self._file.close()
 
     def _write(self) -> None:

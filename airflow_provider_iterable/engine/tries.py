@@ -1,4 +1,4 @@
-"""The tries of one batch: how often, for how long, and what is known afterwards; settles nothing."""
+"""The tries of one batch: how often, for how long, and their result."""
 
 from __future__ import annotations
 

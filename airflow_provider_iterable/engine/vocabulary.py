@@ -29,8 +29,8 @@ def people(handles: Iterable[Handle]) -> tuple[str, ...]:
     return tuple(value for kind, value in handles if kind in ("email", "user_id"))
 
 
-class Discreet(Struct, frozen=True):
-    """Shows no personal data in its ``repr``, which may become part of the message of an unforeseen error."""
+class MaskedRepr(Struct, frozen=True):
+    """Its ``repr`` shows lengths of texts, not texts: it may become part of the message of an unforeseen error."""
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={_outline(getattr(self, name))}" for name in self.__struct_fields__)
@@ -40,14 +40,14 @@ class Discreet(Struct, frozen=True):
 def _outline(value: Any) -> str:
     if isinstance(value, str | bytes | tuple | list | dict) and not isinstance(value, StrEnum):
         return f"<{len(value)}>"
-    return str(value) if isinstance(value, int | float | None | StrEnum | Discreet) else f"<{type(value).__name__}>"
+    return str(value) if isinstance(value, int | float | None | StrEnum | MaskedRepr) else f"<{type(value).__name__}>"
 
 
 NEVER_EQUAL = bytes(12)
 """A fingerprint that no record has: the entry is in doubt, so its row is a change, whatever it holds."""
 
 
-class Entry(Discreet, frozen=True, gc=False):
+class Entry(MaskedRepr, frozen=True, gc=False):
     """What is remembered of a record: enough to compare, and to undo."""
 
     fingerprint: bytes
@@ -56,7 +56,7 @@ class Entry(Discreet, frozen=True, gc=False):
     """The smallest JSON text that finds the record again when its row is gone; empty until recalled."""
 
 
-class Record(Discreet, frozen=True, gc=False):
+class Record(MaskedRepr, frozen=True, gc=False):
     """A row, mapped."""
 
     key: str
@@ -66,7 +66,7 @@ class Record(Discreet, frozen=True, gc=False):
     """The first one is the identity; the others are further names by which Iterable may blame the record."""
 
 
-class Invalid(Discreet, frozen=True, gc=False):
+class Invalid(MaskedRepr, frozen=True, gc=False):
     """A row that cannot be sent, and why. Its key, if it has one, still counts as present."""
 
     key: str
@@ -77,7 +77,7 @@ class Invalid(Discreet, frozen=True, gc=False):
     """What else the person is called, such as by an identifier that is malformed: to be masked, not to be matched."""
 
 
-class Records(Discreet, frozen=True, gc=False):
+class Records(MaskedRepr, frozen=True, gc=False):
     """Rows of a chunk, mapped, column by column: a million rows go through without an object for each."""
 
     keys: Sequence[str]
@@ -123,7 +123,7 @@ class Recipe(Struct, frozen=True):
     """Positions of columns: where one of them has a value, an unchanged row is to be looked at as well."""
 
 
-class Present(Discreet, frozen=True, gc=False):
+class Present(MaskedRepr, frozen=True, gc=False):
     """Rows of the model and the fingerprints that are remembered under their keys, column by column."""
 
     keys: Sequence[str]
@@ -136,7 +136,7 @@ class Present(Discreet, frozen=True, gc=False):
 
 
 class Unseen(Protocol):
-    """Rows without news that stayed in the database, for those who have to ask about some of them."""
+    """Unchanged rows that stayed in the database; some of them may have to be read later."""
 
     def bearers(self, refs: Sequence[str]) -> Mapping[str, str]:
         """Return the keys that are remembered with one of these references, and with which."""
@@ -147,37 +147,37 @@ class Unseen(Protocol):
         ...
 
 
-class Quiet(Struct, frozen=True, gc=False):
-    """So many rows whose fingerprints are remembered, as the database that holds both found by itself.
+class UnchangedInDatabase(Struct, frozen=True, gc=False):
+    """A number of unchanged rows, as the database that compared them found.
 
-    The first one comes before all other pairs, so that it is known what may have to be asked.
+    The first one, with 0 rows, comes before all other pairs: it hands over ``unseen``.
     """
 
     rows: int
     unseen: Unseen
 
 
-class Gone(Discreet, frozen=True, gc=False):
+class Gone(MaskedRepr, frozen=True, gc=False):
     """A remembered key that no row of the model has."""
 
     key: str
     before: Entry
 
 
-class Duplicate(Discreet, frozen=True, gc=False):
+class Duplicate(MaskedRepr, frozen=True, gc=False):
     """A key that ``rows`` rows share; known after the last row, its first row was among the :class:`Present`."""
 
     key: str
     rows: int
 
 
-class Erased(Discreet, frozen=True, gc=False):
+class Erased(MaskedRepr, frozen=True, gc=False):
     """Keys of rows about people whom a privacy sync erased, one for each row: no request is made for them."""
 
     keys: Sequence[str]
 
 
-Pair = Present | Quiet | Gone | Duplicate | Invalid | Erased
+Pair = Present | UnchangedInDatabase | Gone | Duplicate | Invalid | Erased
 
 
 class Added(Struct, frozen=True, gc=False):
@@ -224,7 +224,7 @@ class Bearer(Struct, frozen=True, gc=False):
     identity: int
 
 
-class Unchanged(Discreet, frozen=True, gc=False):
+class Unchanged(MaskedRepr, frozen=True, gc=False):
     """Rows without news; their first handles are the identities that are present without being sent."""
 
     kind: str
@@ -232,10 +232,12 @@ class Unchanged(Discreet, frozen=True, gc=False):
 
 
 Change = Added | Changed | Removed
-News = Change | Fresh | Incomplete | Overwritten | Bearer | Unchanged | Quiet | Invalid | Duplicate | Erased
+News = (
+    Change | Fresh | Incomplete | Overwritten | Bearer | Unchanged | UnchangedInDatabase | Invalid | Duplicate | Erased
+)
 
 
-class Request(Discreet, frozen=True):
+class Request(MaskedRepr, frozen=True):
     """One HTTP request as plain values; the host and the key are the client's business."""
 
     method: str
@@ -246,7 +248,7 @@ class Request(Discreet, frozen=True):
     body: bytes | None = None
 
 
-class Reply(Discreet, frozen=True):
+class Reply(MaskedRepr, frozen=True):
     """One HTTP answer as plain values."""
 
     status: int
@@ -285,7 +287,7 @@ class Call:
     """The call an operation goes on to once this one accepted it (a look-up before an update)."""
 
 
-class Operation(Discreet, frozen=True, gc=False):
+class Operation(MaskedRepr, frozen=True, gc=False):
     """One thing to do at Iterable, with its own receipt: what to remember if Iterable accepts it."""
 
     key: str
@@ -309,7 +311,7 @@ class Batch(Struct, frozen=True, gc=False):
     operations: Sequence[Operation]
 
 
-class Outcome(Discreet, frozen=True, gc=False):
+class Outcome(MaskedRepr, frozen=True, gc=False):
     """What became of one row."""
 
     key: str
@@ -385,7 +387,7 @@ Without the first fingerprint it is in doubt. The second is there for all operat
 """
 
 
-class Intents(Discreet, frozen=True):
+class Intents(MaskedRepr, frozen=True):
     """Requests that a commit announces before they are sent, and those of which it settles every operation.
 
     Whoever opens the state finds the announced requests that no commit settled, and takes what they would leave

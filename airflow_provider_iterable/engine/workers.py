@@ -1,7 +1,7 @@
-"""A few threads that each do one thing at a time; knows no requests.
+"""A pool of daemon threads.
 
-They are daemons: the threads of an executor keep a process from ending until the last of them is done, and what hangs
-may take longer than a task that was stopped has left.
+Threads of an executor keep a process from ending until the last of them is done; a request that hangs would take longer
+than a stopped task has left.
 """
 
 from __future__ import annotations

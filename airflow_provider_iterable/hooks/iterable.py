@@ -89,7 +89,7 @@ class IterableHook(BaseHook):
 
     @property
     def project_type(self) -> ProjectType | None:
-        """How the project tells users apart; None when the connection does not say.
+        """What identifies users in the project; None when the connection does not say.
 
         :raises ConfigurationError: for an unknown type, and for an email-based project in the EU, which Iterable does
             not offer.
@@ -160,7 +160,7 @@ class IterableHook(BaseHook):
     ) -> Client:
         """Return a new client for the connection; nothing is called yet.
 
-        :param on_call: told about each request (default: nobody is).
+        :param on_call: called with each request that was sent, for a log; default: none.
         :param share: of the connection's ``rate_share``, for one of several clients at the same time.
         :param stopped: stops the client from outside, when it is set.
         :raises ConfigurationError: when a setting of the connection makes no sense.

@@ -1,4 +1,4 @@
-"""Knows Airflow; boring on purpose."""
+"""The operators that a DAG author writes."""
 
 from airflow_provider_iterable.operators.catalogs import IterableCatalogOperator
 from airflow_provider_iterable.operators.events import IterableEventOperator

@@ -9,7 +9,8 @@ import threading
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, cast
+from zoneinfo import ZoneInfo
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -23,7 +24,7 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options
 from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import Fields, Nulls
+from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.failures import unforeseen
 from airflow_provider_iterable.operators.instances import about_plan, holder_of, part_of
@@ -34,6 +35,7 @@ from airflow_provider_iterable.operators.parameters import (
     check_literals,
     check_spool_dir,
     checked_resync,
+    options_of,
 )
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
 from airflow_provider_iterable.operators.rendering import StrictOperator
@@ -43,7 +45,8 @@ from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.runner import Job, carry_out
 from airflow_provider_iterable.sql.hook import sql_hook
-from airflow_provider_iterable.sql.model import Model, select_all
+from airflow_provider_iterable.sql.model import Model
+from airflow_provider_iterable.sql.statement import select_all
 from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.state.scope import Part, Scope
 from airflow_provider_iterable.state.store import Store
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
 
 
 log = logger(__name__)
+Chosen = TypeVar("Chosen")
 
 REPORT_KEY = "iterable_report"
 """XCom key under which a failed run leaves its report."""
@@ -83,10 +87,12 @@ class IterableModelOperator(StrictOperator):
     :param resync: ``"changes"`` sends the differences; ``"full"`` sends every row again, and a retry goes on where the
         last try stopped; ``"baseline"`` remembers every valid row as delivered and sends nothing, for a state that was
         moved or lost (templated). The last two also take the state to another destination
-    :param dry_run: plan, log and return the plan, call nothing; nobody is told that the sync has run (templated)
+    :param dry_run: plan, log and return the plan, call nothing; the sync's asset gets no event (templated)
     :param approved_plan: apply only the plan with this hash (templated); a dry run's report has it
     :param allow_empty: whether a model without rows is believed (templated)
     :param max_removed: most rows that may leave in one run, from 20 on; a float is a share of the remembered rows
+        (templated)
+    :param max_changed: most remembered rows that may have changed in one run, from 20 on, likewise; default: any number
         (templated)
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read (templated)
     :param check_types: compare values with Iterable's field types before sending
@@ -100,7 +106,7 @@ class IterableModelOperator(StrictOperator):
     """
 
     template_fields: Sequence[str] = (
-        "partitions",  # first, for queries tell them
+        "partitions",  # first, for queries may name them
         "sql",
         "table",
         "parameters",
@@ -113,6 +119,7 @@ class IterableModelOperator(StrictOperator):
         "approved_plan",
         "allow_empty",
         "max_removed",
+        "max_changed",
         "max_rejected",
         "iterable_conn_id",
     )
@@ -129,8 +136,12 @@ class IterableModelOperator(StrictOperator):
     fields: Any
     max_rejected: Any
     max_removed: Any
+    max_changed: Any
     repartition: Any
     resync: Any
+    # Of sync types that have these parameters; the others delete nothing.
+    on_removed: str = "keep"
+    max_deletes: Any = None
 
     def __init__(
         self,
@@ -154,6 +165,7 @@ class IterableModelOperator(StrictOperator):
         approved_plan: str | None = None,
         allow_empty: bool | str = False,
         max_removed: float | int | str | None = 0.3,
+        max_changed: float | int | str | None = None,
         max_rejected: float | int | str = 0.1,
         check_types: bool = True,
         batch_size: int = 1000,
@@ -174,7 +186,8 @@ class IterableModelOperator(StrictOperator):
         self.partition, self.partitions, self.repartition = partition, partitions, repartition
         self.resync = resync
         self.dry_run, self.approved_plan = dry_run, approved_plan
-        self.allow_empty, self.max_removed, self.max_rejected = allow_empty, max_removed, max_rejected
+        self.allow_empty, self.max_removed, self.max_changed = allow_empty, max_removed, max_changed
+        self.max_rejected = max_rejected
         self.check_types, self.batch_size, self.commit_batches = check_types, batch_size, commit_batches
         self.spool_dir = spool_dir
         self.iterable_conn_id = iterable_conn_id
@@ -199,11 +212,16 @@ class IterableModelOperator(StrictOperator):
             name_of(self.partition)
             if not self.state.keeps_partitions:
                 raise ConfigurationError(NEEDS_TABLES.format(type(self.state).__name__))
-        reason = self.needs_table_state()
-        if reason and not self.state.batchwise:
+
+    def _check_state(self, harm: str | None) -> None:
+        """Refuse a state that forgets what a failed try has sent, where sending it again does harm.
+
+        :param harm: which, as a clause; ``None``: it does none
+        """
+        if harm and not self.state.batchwise:
             raise ConfigurationError(
-                f"{type(self.state).__name__} is written once, when the task has succeeded; {reason}. "
-                'Use state=TableState() or state=TableState(conn_id="...").'
+                f"{type(self.state).__name__} is written once, when the task has succeeded, so that what a failed try "
+                f'has sent goes again; {harm}. Use state=TableState() or state=TableState(conn_id="...").'
             )
 
     @classmethod
@@ -211,15 +229,6 @@ class IterableModelOperator(StrictOperator):
         """Return what is to be expanded over partitions, each shown by its name in the Airflow UI."""
         check_literals(cls.forms, cls.template_fields, {name: kwargs[name] for name in kwargs if name in cls.forms})
         return Partial(super().partial(**{"map_index_template": "{{ task.partition }}", **kwargs}))
-
-    def needs_table_state(self) -> str | None:
-        """Return why a state that forgets what a failed try delivered would do harm, as a clause; ``None``: it does
-        none."""
-        return None
-
-    def cannot_resend(self, hook: IterableHook) -> str | None:
-        """Return why sending every row again would do harm, as a clause; ``None``: it does none."""
-        return None
 
     @abstractmethod
     def kind(self, hook: IterableHook) -> SyncKind:
@@ -229,9 +238,18 @@ class IterableModelOperator(StrictOperator):
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return what the state is about, to be compared with what it was about before."""
 
-    def guards(self, hook: IterableHook) -> Guards:
-        """Return what must not happen unasked."""
-        return Guards(allow_empty=self.allow_empty, max_removed=self.max_removed)
+    def _options(self, kind: type[Chosen], **given: Any) -> Chosen:
+        """Return the options of a sync: each is given here, or is this operator's parameter of its name."""
+        return options_of(self, kind, {"zone": ZoneInfo(self.timezone), **given})
+
+    def _mapper(self, fields: Fields | None, *used: str | None, offset: str = "+00:00") -> Mapper:
+        """Return what makes the fields of a row.
+
+        :param fields: ``None``: every column but the primary key
+        :param used: further columns that are none by default
+        """
+        columns = frozenset(name for name in (*self.primary_key, *used) if name is not None)
+        return Mapper(fields, self.nulls, ZoneInfo(self.timezone), columns, offset)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the sync and return its report."""
@@ -250,20 +268,22 @@ class IterableModelOperator(StrictOperator):
                 hook = IterableHook(self.iterable_conn_id)
                 part = self._part(context)
                 report.destination = self.destination(hook)
-                report.resync = checked_resync(self.resync, self.cannot_resend(hook))
+                kind = self.kind(hook)
+                self._check_state(kind.harm)
+                report.resync = checked_resync(self.resync, kind.harm)
                 with hook.get_conn(on_call=calls.note, share=1 / self._at_once(part), stopped=stop) as client:
-                    carry_out(self._job(context, hook, report), hook, client, report, audit, stop)
+                    carry_out(self._job(context, hook, report, kind), hook, client, report, audit, stop)
         except BaseException as error:
             report.requests = calls.counts
             self._leave(context, report, error)
             if isinstance(error, IterableSyncError):
-                kind = AirflowFailException if isinstance(error, CannotRetry) else AirflowException
-                raise kind(str(error)) from None
+                raised = AirflowFailException if isinstance(error, CannotRetry) else AirflowException
+                raise raised(str(error)) from None
             if isinstance(error, Exception) and (said := unforeseen(error)) is not error:
                 raise said from None
             raise
         report.requests = calls.counts
-        self._tell(report)
+        self._log_summary(report)
         account = report.to_dict()
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
@@ -275,7 +295,7 @@ class IterableModelOperator(StrictOperator):
         """Say what became of a run that failed or was interrupted, in the log and in its report."""
         if report.status in ("running", "succeeded", "planned"):  # before the plan, or after the last batch
             report.status = "failed" if isinstance(error, Exception) else "stopped"
-        self._tell(report)
+        self._log_summary(report)
         try:
             context["ti"].xcom_push(key=REPORT_KEY, value=report.to_dict())
         except Exception as failed:  # as when Airflow has ended the task already
@@ -286,12 +306,17 @@ class IterableModelOperator(StrictOperator):
         if self._stop is not None:
             self._stop.set()
 
-    def _job(self, context: Context, hook: IterableHook, report: Report) -> Job:
+    def _job(self, context: Context, hook: IterableHook, report: Report, kind: SyncKind) -> Job:
         """Return what the run is to do."""
         model, how = self._model(), ("check_types", *self.changes_requests)
         scope = replace(self._scope(context, report), model=model)
         options = Options(
-            guards=self.guards(hook),
+            guards=Guards(
+                allow_empty=self.allow_empty,
+                max_removed=self.max_removed,
+                max_changed=self.max_changed,
+                max_deletes=self.max_deletes if self.on_removed == "delete" else None,
+            ),
             batch_size=self.batch_size,
             max_rejected=self.max_rejected,
             dry_run=self.dry_run,
@@ -299,8 +324,7 @@ class IterableModelOperator(StrictOperator):
             about=about_plan(hook, report.destination, {name: getattr(self, name) for name in how}),
             spool_dir=self.spool_dir,
         )
-        kind, harm = self.kind(hook), self.cannot_resend(hook)
-        return Job(kind, self.state, scope, model, options, self.commit_batches, harm)
+        return Job(kind, self.state, scope, model, options, self.commit_batches)
 
     def _auditing(self, context: Context, report: Report) -> Audit:
         """Return the run's account in the audit tables, which there are beside a state in tables only."""
@@ -351,7 +375,7 @@ class IterableModelOperator(StrictOperator):
             holder=holder_of(task_instance, report.run_id, self.dag_id, self.task_id),
         )
 
-    def _tell(self, report: Report) -> None:
+    def _log_summary(self, report: Report) -> None:
         lines = summary(report)
         log.log(logging.WARNING if report.reasons or report.left_out else logging.INFO, "%s", "\n".join(lines))
 

@@ -1,37 +1,21 @@
-"""The catalog sync as an Airflow operator; boring on purpose."""
+"""The catalog sync as an Airflow operator."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack
-from zoneinfo import ZoneInfo
+from typing import Any, Unpack
 
 from airflow_provider_iterable.api.values import CATALOG_OFFSET
-from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import Mapper
-from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.operators.keywords import ModelKeywords
-from airflow_provider_iterable.operators.parameters import (
-    CATALOG,
-    COUNT,
-    FIELD_TYPES,
-    FLAG,
-    OPTIONAL_COLUMN,
-    Form,
-    choice,
-)
+from airflow_provider_iterable.operators.parameters import CATALOG, COUNT, FIELD_TYPES, with_forms
 from airflow_provider_iterable.runs.catalogs import CatalogRun
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.syncs.catalogs import CatalogOptions, FieldType, OnRemoved
 
-if TYPE_CHECKING:
-    pass
 
-log = logger(__name__)
-
-
+@with_forms(catalog_name=CATALOG, field_types=FIELD_TYPES, max_deletes=COUNT)
 class IterableCatalogOperator(IterableModelOperator):
     """Keep a catalog at Iterable equal to a SQL model: only the differences are sent.
 
@@ -53,18 +37,6 @@ class IterableCatalogOperator(IterableModelOperator):
     sync_type = "catalogs"
     changes_requests = ("on_removed", "replace_uploaded_fields_only", "create_catalog", "field_types", "salvage")
     template_fields: Sequence[str] = (*IterableModelOperator.template_fields, "catalog_name", "max_deletes")
-    forms: ClassVar[Mapping[str, Form]] = {
-        **IterableModelOperator.forms,
-        "catalog_name": CATALOG,
-        "item_id_column": OPTIONAL_COLUMN,
-        "on_removed": choice(OnRemoved),
-        "replace_uploaded_fields_only": FLAG,
-        "create_catalog": FLAG,
-        "field_types": FIELD_TYPES,
-        "max_deletes": COUNT,
-        "salvage": FLAG,
-    }
-    max_deletes: Any
 
     def __init__(
         self,
@@ -87,34 +59,14 @@ class IterableCatalogOperator(IterableModelOperator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._options("rendered-later")
-
-    def _options(self, catalog: str) -> CatalogOptions:
-        return CatalogOptions(
-            catalog=catalog,
-            primary_key=self.primary_key,
-            item_id_column=self.item_id_column,
-            on_removed=self.on_removed,
-            replace_uploaded_fields_only=self.replace_uploaded_fields_only,
-            field_types=self.field_types or {},
-            salvage=self.salvage,
-        )
+        self._options(CatalogOptions, field_types=self.field_types or {})
 
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type and catalog, whose name is the same in upper and lower case."""
         return {"host": hook.host, "type": "catalogs", "catalog": self.catalog_name.lower()}
 
-    def guards(self, hook: IterableHook) -> Guards:
-        """Return the guards; deletions have one of their own."""
-        return Guards(
-            allow_empty=self.allow_empty,
-            max_removed=self.max_removed,
-            max_deletes=self.max_deletes if self.on_removed == "delete" else None,
-        )
-
     def kind(self, hook: IterableHook) -> SyncKind:
         """Return the catalog sync for one run."""
-        used = frozenset({*self.primary_key, *([self.item_id_column] if self.item_id_column else [])})
-        mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), used, CATALOG_OFFSET)
-        options = self._options(self.catalog_name)
+        mapper = self._mapper(self.fields, self.item_id_column, offset=CATALOG_OFFSET)
+        options = self._options(CatalogOptions, field_types=self.field_types or {})
         return CatalogRun(options, mapper, create=self.create_catalog, check_types=self.check_types)

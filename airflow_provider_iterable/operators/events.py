@@ -1,41 +1,28 @@
-"""The event sync as an Airflow operator; boring on purpose."""
+"""The event sync as an Airflow operator."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any, Unpack
 
-from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import Constant, Fields, Mapper
-from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.mapping import Constant, Fields
 from airflow_provider_iterable.operators.keywords import PeopleKeywords
-from airflow_provider_iterable.operators.parameters import (
-    FIELDS,
-    FLAG,
-    OPTIONAL_COLUMN,
-    OPTIONAL_FLAG,
-    OPTIONAL_TEXT,
-    Form,
-    choice,
-)
+from airflow_provider_iterable.operators.parameters import FIELDS, OPTIONAL_TEXT, with_forms
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.events import EventRun
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.syncs.events import EventOptions, Events, EventType, check
+from airflow_provider_iterable.syncs.event_options import EventOptions, EventType, check
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-log = logger(__name__)
 
-
+@with_forms(event_name=OPTIONAL_TEXT, user_fields=FIELDS)
 class IterableEventOperator(IterablePeopleOperator):
     """Track what a SQL model says that users did: each row once, when its key first appears.
 
@@ -65,22 +52,6 @@ class IterableEventOperator(IterablePeopleOperator):
     sync_type = "events"
     changes_requests = ("retry_unsafe", "create_new_fields")
     template_fields: Sequence[str] = (*IterablePeopleOperator.template_fields, "event_name")
-    forms: ClassVar[Mapping[str, Form]] = {
-        **IterablePeopleOperator.forms,
-        "event_type": choice(EventType),
-        "event_name": OPTIONAL_TEXT,
-        "event_name_column": OPTIONAL_COLUMN,
-        "event_id_column": OPTIONAL_COLUMN,
-        "timestamp_column": OPTIONAL_COLUMN,
-        "items_column": OPTIONAL_COLUMN,
-        "total_column": OPTIONAL_COLUMN,
-        "user_fields": FIELDS,
-        "campaign_id_column": OPTIONAL_COLUMN,
-        "template_id_column": OPTIONAL_COLUMN,
-        "derive_ids": FLAG,
-        "retry_unsafe": FLAG,
-        "create_new_fields": OPTIONAL_FLAG,
-    }
 
     def __init__(
         self,
@@ -110,69 +81,31 @@ class IterableEventOperator(IterablePeopleOperator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check(self._options(), self._has("fields"), self.user_fields)
+        options = self._named_options()
+        check(options, self._has("fields"), self.user_fields)
+        self._check_state(options.harm)
 
-    def needs_table_state(self) -> str | None:
-        """Return why a cart, or an event without ID, needs a state that is written as the run goes."""
-        if self._options().identified:
-            return None
-        return f"{self._countless()} that a failed try has sent would be tracked a second time by the next one"
-
-    def _countless(self) -> str:
-        return "carts" if self.event_type == "cart" else "events without ID"
-
-    def cannot_resend(self, hook: IterableHook) -> str | None:
-        """Return why carts, and events without ID, must not be repeated."""
-        if self._options().identified:
-            return None
-        return f"{self._countless()} would be tracked a second time"
-
-    def _options(self) -> EventOptions:
-        return EventOptions(**{name: getattr(self, name) for name in EventOptions.__dataclass_fields__})
+    def _named_options(self) -> EventOptions:
+        """Return the options without what the connection says."""
+        return self._options(EventOptions, match="email", identifier_column="", project_type=None)
 
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type, event type and matching identifier."""
         return {"host": hook.host, "type": "events", "event_type": self.event_type, "match": self.match(hook)}
 
-    def guards(self, hook: IterableHook) -> Guards:
-        """Return no guards: a row that is not there costs nothing."""
-        return Guards(allow_empty=True, max_removed=None)
-
     def kind(self, hook: IterableHook) -> SyncKind:
         """Return the event sync for one run."""
-        match, zone = self.match(hook), ZoneInfo(self.timezone)
-        bind = partial(
-            Events,
-            self._options(),
-            sync_id=self.sync_id,
-            primary_key=self.primary_key,
-            match=match,
-            identifier_column=self.identifier_column(match),
-            project_type=hook.project_type,
-            mapper=Mapper({} if self.event_type == "cart" else self.fields, self.nulls, zone, self._used()),
-            user_mapper=Mapper(self.user_fields or {}, self.nulls, zone),
-            zone=zone,
-        )
-        return EventRun(
-            lambda columns: bind(columns=columns),
-            creates_fields=bool(self.create_new_fields),
-            check_types=bool(self.check_types and self.user_fields),
-        )
+        options, fields = self._options_for(EventOptions, hook), {} if self.event_type == "cart" else self.fields
+        riding = [source for source in (self.user_fields or {}).values() if not isinstance(source, Constant)]
+        columns = [source if isinstance(source, str) else source.name for source in riding]
+        mapper = self._mapper(fields, *options.columns, *columns, self.email_column, self.user_id_column)
+        types = bool(self.check_types and self.user_fields)
+        return EventRun(options, mapper, self._mapper(self.user_fields or {}), types)
 
     def _scope(self, context: Context, report: Report) -> Scope:
         scope = super()._scope(context, report)
         if self.event_id_column is None:
             return replace(scope, mapping="")  # whatever is mapped, no row goes again for it
         riding = sorted((name, repr(source)) for name, source in (self.user_fields or {}).items())
-        more = repr((scope.mapping, riding, self.event_name, self._options().columns))
+        more = repr((scope.mapping, riding, self.event_name, self._named_options().columns))
         return replace(scope, mapping=hashlib.sha256(more.encode()).hexdigest()[:32])
-
-    def _used(self) -> frozenset[str]:
-        """Return the columns that are no fields of the event by default."""
-        riding = [
-            source if isinstance(source, str) else source.name
-            for source in (self.user_fields or {}).values()
-            if not isinstance(source, Constant)
-        ]
-        named = {*self.primary_key, *self._options().columns, *riding, self.email_column, self.user_id_column}
-        return frozenset(name for name in named if name is not None)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.masking import masked
-from airflow_provider_iterable.sql.drivers import is_driver_error
+from airflow_provider_iterable.sql.errors import is_driver_error
 
 
 def unforeseen(error: Exception) -> Exception:
-    """Return what is raised instead of an error that is not ours: the error itself, if it tells nothing about people.
+    """Return what is raised instead of an error that is not ours: the error itself, if it says nothing about people.
 
     What a driver says holds parameters, and parameters are people: of its errors there is the class. Where the error
     was raised is kept, what led to it is not.

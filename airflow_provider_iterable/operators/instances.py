@@ -36,7 +36,7 @@ def part_of(
     if name not in names:
         raise ConfigurationError(
             f"The partition {name!r} is none of partitions ({', '.join(names) or 'none'}). Nothing was read or "
-            "sent. Leave partitions out where .expand(partition=[...]) tells them, or name all of them."
+            "sent. Leave partitions out where .expand(partition=[...]) names them, or name all of them."
         )
     return Part(sync_id, name, names, repartition, run_id, dry_run)
 

@@ -1,42 +1,21 @@
-"""The list sync as an Airflow operator: finds or makes the list, and leaves the members to the sync."""
+"""The list sync as an Airflow operator."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar, Unpack
-from zoneinfo import ZoneInfo
+from collections.abc import Collection, Sequence
+from typing import Any, Unpack
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import Mapper
-from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.keywords import PeopleRowKeywords
-from airflow_provider_iterable.operators.parameters import (
-    COLUMNS,
-    DESCRIPTION,
-    FLAG,
-    LIST_ID,
-    OPTIONAL_TEXT,
-    Form,
-)
+from airflow_provider_iterable.operators.parameters import COLUMNS, DESCRIPTION, LIST_ID, OPTIONAL_TEXT, with_forms
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.lists import ListChoice, ListRun
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.syncs.lists import ListOptions
 
-clock: Callable[[], float] = time.time
 
-log = logger(__name__)
-
-FRESH_SECONDS = 300.0
-"""How long a list that was just made may refuse members before it counts as gone."""
-LOOKS = 3
-"""How often a list is looked for that may have been made by a request without an answer."""
-NUMBER, MADE, SHARED = "list_id", "list_created", "shared_list"
-"""Notes: the list's ID, when the sync made it, and whether other syncs may use it too."""
-
-
+@with_forms(primary_key=COLUMNS, list_id=LIST_ID, list_name=OPTIONAL_TEXT, list_description=DESCRIPTION)
 class IterableListOperator(IterablePeopleOperator):
     """Keep the members of a static list at Iterable equal to a SQL model: only the differences are sent.
 
@@ -64,16 +43,6 @@ class IterableListOperator(IterablePeopleOperator):
         "list_name",
         "list_description",
     )
-    forms: ClassVar[Mapping[str, Form]] = {
-        **IterablePeopleOperator.forms,
-        "primary_key": COLUMNS,
-        "list_id": LIST_ID,
-        "list_name": OPTIONAL_TEXT,
-        "list_description": DESCRIPTION,
-        "update_existing_users_only": FLAG,
-        "shared_list": FLAG,
-        "salvage": FLAG,
-    }
     list_id: Any
 
     def __init__(
@@ -113,17 +82,8 @@ class IterableListOperator(IterablePeopleOperator):
 
     def kind(self, hook: IterableHook) -> SyncKind:
         """Return the list sync for one run."""
-        options = ListOptions(
-            match=self.match(hook),
-            primary_key=self.primary_key,
-            email_column=self.email_column,
-            user_id_column=self.user_id_column,
-            project_type=hook.project_type,
-            existing_only=self.update_existing_users_only,
-            salvage=self.salvage,
-        )
         chosen = ListChoice(self.list_id, self.name_of_list(), self.list_description, self.shared_list)
-        mapper = Mapper(self.fields or {}, self.nulls, ZoneInfo(self.timezone))
+        options, mapper = self._options_for(ListOptions, hook), self._mapper(self.fields or {})
         return ListRun(options, chosen, mapper, check_types=bool(self.check_types and self.fields))
 
     def identifying(self) -> Collection[int]:

@@ -11,13 +11,16 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, cast, get_args
+from types import NoneType
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.values import item_id
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Nulls, check_fields
+
+_Class = TypeVar("_Class")
 
 _OPENING = re.compile(r"\{\{|\{%|\{#")
 _LEFT = re.compile(r"\{\{(?:.*?\}\})?|\{%(?:.*?%\})?", re.DOTALL)
@@ -192,9 +195,9 @@ def one_of(*allowed: str, optional: bool = False) -> Form:
     return Form(f"{', '.join(names[:-1])} or {names[-1]}", read, optional)
 
 
-def choice(literal: Any, *more: str, optional: bool = False) -> Form:
-    """Return the form of a choice between the values of a ``Literal``, and more."""
-    return one_of(*get_args(literal), *more, optional=optional)
+def choice(literal: Any, *, optional: bool = False) -> Form:
+    """Return the form of a choice between the values of a ``Literal``."""
+    return one_of(*get_args(literal), optional=optional)
 
 
 FLAG = Form("True or False", _flag)
@@ -246,6 +249,7 @@ COMMON_FORMS: Mapping[str, Form] = {
     "approved_plan": PLAN_HASH,
     "allow_empty": FLAG,
     "max_removed": LIMIT_OR_NONE,
+    "max_changed": LIMIT_OR_NONE,
     "max_rejected": LIMIT,
     "check_types": FLAG,
     "batch_size": BATCH_SIZE,
@@ -254,6 +258,47 @@ COMMON_FORMS: Mapping[str, Form] = {
     "iterable_conn_id": TEXT,
 }
 """What each parameter must be that all syncs have."""
+
+
+def with_forms(**others: Form) -> Callable[[type[_Class]], type[_Class]]:
+    """Add the forms of a class's own parameters to those that it inherits, as its ``forms``.
+
+    A flag, a choice between literals and the name of a column follow from the annotation and the name.
+
+    :param others: the forms of all other parameters
+    :raises TypeError: a parameter has no form
+    """
+
+    def add(cls: type[_Class]) -> type[_Class]:
+        constructor: Any = vars(cls)["__init__"]
+        own = {name: hint for name, hint in get_type_hints(constructor).items() if name not in ("return", "kwargs")}
+        forms = {name: others.get(name) or _annotated(name, hint) for name, hint in own.items()}
+        if missing := [name for name, form in forms.items() if form is None]:
+            raise TypeError(f"{cls.__name__} has no form for {', '.join(missing)}")
+        cls.forms = {**cls.forms, **forms}  # type: ignore[attr-defined]
+        return cls
+
+    return add
+
+
+def _annotated(name: str, annotation: Any) -> Form | None:
+    parts = (annotation, *get_args(annotation))
+    optional = NoneType in parts
+    if choices := [value for part in parts if get_origin(part) is Literal for value in get_args(part)]:
+        return one_of(*choices, optional=optional)
+    if bool in parts:
+        return OPTIONAL_FLAG if optional else FLAG
+    return OPTIONAL_COLUMN if name.endswith("_column") else None
+
+
+def options_of(operator: object, kind: type[_Class], given: Mapping[str, Any]) -> _Class:
+    """Return the options of a sync, a dataclass: each is given, or is the operator's parameter of its name.
+
+    :param given: may have more than the sync has options
+    :raises AttributeError: an option is neither, whether or not it has a default
+    """
+    names = [option.name for option in fields(cast("Any", kind))]
+    return kind(**{name: given[name] if name in given else getattr(operator, name) for name in names})
 
 
 def check_spool_dir(path: str | None) -> None:

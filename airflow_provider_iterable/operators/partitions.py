@@ -100,7 +100,7 @@ class Partial:
                 f".expand() combines each partition with each of {', '.join(others)}: several tasks would be one "
                 'partition, and remove each other\'s rows. Use .expand_kwargs([{"partition": ..., ...}, ...]).'
             )
-        self._tell(mapped["partition"])
+        self._name_all(mapped["partition"])
         return self._partial.expand(**mapped)
 
     def expand_kwargs(self, kwargs: Any, **options: Any) -> Any:
@@ -108,10 +108,10 @@ class Partial:
 
         :raises ConfigurationError: one has no ``partition``, or one is there twice
         """
-        self._tell(kwargs)
+        self._name_all(kwargs)
         return self._partial.expand_kwargs(kwargs, **options)
 
-    def _tell(self, partitions: Any) -> None:
+    def _name_all(self, partitions: Any) -> None:
         """Let each task know all partitions; those that an earlier task returns are known when it has run."""
         if isinstance(partitions, Sequence) and all(isinstance(one, (str, int, Mapping)) for one in partitions):
             if any(isinstance(one, Mapping) and "partition" not in one for one in partitions):
@@ -121,7 +121,7 @@ class Partial:
 
 
 class IterableSyncSummaryOperator(BaseOperator):
-    """Sum up the reports of a partitioned sync, and tell once that it has run.
+    """Sum up the reports of a partitioned sync, and say once that it has run.
 
     The sync's asset gets one event for all partitions, with the sum; the partitions' own tasks leave it alone.
 
@@ -171,7 +171,7 @@ class IterableSyncSummaryOperator(BaseOperator):
         if missing or not reports:
             raise AirflowException(
                 f"{len(missing)} of {len(names)} partitions of the sync {self.sync_id} did not report: "
-                f"{', '.join(missing[:20])}. Nobody is told that the sync has run. Look at their tasks; when these "
+                f"{', '.join(missing[:20])}. The sync's asset gets no event. Look at their tasks; when these "
                 "have succeeded, clear this one."
             )
         if total["dry_run"]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from collections.abc import Collection
+from typing import Any
 
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.operators.base import IterableModelOperator
-from airflow_provider_iterable.operators.parameters import OPTIONAL_COLUMN, Form, choice
+from airflow_provider_iterable.operators.base import Chosen, IterableModelOperator
+from airflow_provider_iterable.operators.parameters import with_forms
 from airflow_provider_iterable.syncs.identity import Match, matching
 
 
+@with_forms()
 class IterablePeopleOperator(IterableModelOperator):
     """Brings a model whose rows are about people to Iterable.
 
@@ -18,13 +19,6 @@ class IterablePeopleOperator(IterableModelOperator):
     :param user_id_column: the column with the user ID
     :param match_by: ``"email"`` or ``"user_id"``; default: the only one mapped, else what the project type uses
     """
-
-    forms: ClassVar[Mapping[str, Form]] = {
-        **IterableModelOperator.forms,
-        "email_column": OPTIONAL_COLUMN,
-        "user_id_column": OPTIONAL_COLUMN,
-        "match_by": choice(Match, optional=True),
-    }
 
     def __init__(
         self,
@@ -57,9 +51,15 @@ class IterablePeopleOperator(IterableModelOperator):
         """
         return matching(self.match_by, self.email_column, self.user_id_column, hook.project_type)
 
-    def identifier_column(self, match: Match) -> str:
-        """Return the column of an identifier."""
-        return (self.email_column if match == "email" else self.user_id_column) or ""
+    def _options_for(self, kind: type[Chosen], hook: IterableHook, **given: Any) -> Chosen:
+        """Return the options of a sync for one run, with whom a row is about and what the connection says.
+
+        :raises ConfigurationError: the project type does not allow the identifier, or is not set and would decide
+        """
+        match = self.match(hook)
+        column = self.email_column if match == "email" else self.user_id_column
+        known = {"match": match, "identifier_column": column, "project_type": hook.project_type}
+        return self._options(kind, **known, update_only=hook.update_only, **given)
 
     def identifying(self) -> Collection[int]:
         """Return which parts of the key are identifiers of people, to be masked wherever rows are named."""

@@ -1,26 +1,21 @@
-"""The privacy sync as an Airflow operator: the quota's ledger and the erasing state are tied in here."""
+"""The privacy sync as an Airflow operator."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack
-from zoneinfo import ZoneInfo
+from collections.abc import Collection, Sequence
+from typing import Any, Unpack
 
-from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.keywords import PeopleKeywords
-from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, Form, choice
+from airflow_provider_iterable.operators.parameters import COUNT, with_forms
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.privacy import PrivacyRun
 from airflow_provider_iterable.runs.run import SyncKind
-from airflow_provider_iterable.syncs.identity import Match
-from airflow_provider_iterable.syncs.privacy import Action, PrivacyOptions, check
-
-if TYPE_CHECKING:
-    pass
+from airflow_provider_iterable.syncs.privacy import Action, PrivacyOptions
 
 
+@with_forms(max_actions=COUNT)
 class IterablePrivacyOperator(IterablePeopleOperator):
     """Delete, forget or unforget at Iterable everybody whom a SQL model asks for, once for each row.
 
@@ -37,13 +32,6 @@ class IterablePrivacyOperator(IterablePeopleOperator):
     sync_type = "privacy"
     changes_requests = ("requested_at_column", "max_actions")
     template_fields: Sequence[str] = (*IterablePeopleOperator.template_fields, "max_actions")
-    forms: ClassVar[Mapping[str, Form]] = {
-        **IterablePeopleOperator.forms,
-        "action": choice(Action),
-        "requested_at_column": OPTIONAL_COLUMN,
-        "max_actions": COUNT,
-        "allow_shared_user_id": FLAG,
-    }
     max_actions: Any
 
     def __init__(
@@ -55,9 +43,8 @@ class IterablePrivacyOperator(IterablePeopleOperator):
         allow_shared_user_id: bool = False,
         **kwargs: Unpack[PeopleKeywords],
     ) -> None:
-        self.action: Action = action
-        self.requested_at_column, self.max_actions = requested_at_column, max_actions
-        self.allow_shared_user_id = allow_shared_user_id
+        self.action, self.requested_at_column = action, requested_at_column
+        self.max_actions, self.allow_shared_user_id = max_actions, allow_shared_user_id
         super().__init__(**kwargs)
 
     def _check_parameters(self) -> None:
@@ -69,30 +56,9 @@ class IterablePrivacyOperator(IterablePeopleOperator):
             )
         if self._has("fields"):
             raise ConfigurationError("A privacy sync sends an identifier and nothing else: leave fields out.")
-        match = self.certain_match()
         # What depends on the project type is checked once the connection can be read.
-        check(self._options(match or "email", "hybrid"))
-
-    def needs_table_state(self) -> str | None:
-        """Return why tables are needed."""
-        return "a privacy sync keeps the ledger of Iterable's daily quota, and erases people, in tables"
-
-    def cannot_resend(self, hook: IterableHook) -> str | None:
-        """Return why requests do not go again."""
-        return "each request is acted on once, and the daily quota counts them"
-
-    def _options(self, match: Match, project_type: str | None, most: int | None = None) -> PrivacyOptions:
-        return PrivacyOptions(
-            primary_key=self.primary_key,
-            action=self.action,
-            match=match,
-            column=self.identifier_column(match),
-            requested_at_column=self.requested_at_column,
-            max_actions=most,
-            zone=ZoneInfo(self.timezone),
-            project_type=project_type,
-            allow_shared_user_id=self.allow_shared_user_id,
-        )
+        known = {"match": self.certain_match() or "email", "identifier_column": "", "project_type": "hybrid"}
+        self._options(PrivacyOptions, **known)
 
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type, action and matching identifier."""
@@ -102,15 +68,9 @@ class IterablePrivacyOperator(IterablePeopleOperator):
         """Nothing in a key identifies anybody: it is a hash."""
         return ()
 
-    def guards(self, hook: IterableHook) -> Guards:
-        """Return no guards: a request that leaves the model costs nothing, and none may have been made."""
-        return Guards(allow_empty=True, max_removed=None)
-
     def kind(self, hook: IterableHook) -> SyncKind:
         """Return the privacy sync for one run.
 
         :raises ConfigurationError: the project cannot do it
         """
-        options = self._options(self.match(hook), hook.project_type, self.max_actions)
-        check(options)
-        return PrivacyRun(options, hook)
+        return PrivacyRun(self._options_for(PrivacyOptions, hook), hook)

@@ -1,41 +1,23 @@
-"""The user sync as an Airflow operator; boring on purpose."""
+"""The user sync as an Airflow operator."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Unpack
-from zoneinfo import ZoneInfo
+import inspect
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, Unpack
 
-from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import Mapper
-from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.keywords import PeopleKeywords
-from airflow_provider_iterable.operators.parameters import COUNT, FLAG, OPTIONAL_COLUMN, OPTIONAL_FLAG, Form, choice
+from airflow_provider_iterable.operators.parameters import COUNT, with_forms
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.users import EmailChangeRun, UserRun
-from airflow_provider_iterable.syncs.change_email import EmailChangeOptions
+from airflow_provider_iterable.syncs.change_email import FIRES_ONCE, EmailChangeOptions
 from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions
 
-log = logger(__name__)
 
-ONCE = 'mode="change_email" matched by email fires once for each key, and a failed try would forget that it did'
-
-PROFILE_PARAMETERS = {
-    "fields": None,
-    "nulls": "send",
-    "on_removed": "keep",
-    "merge_nested_objects": None,
-    "create_new_fields": None,
-    "recheck_known_users": "always",
-    "allow_shared_user_id": False,
-    "salvage": False,
-}
-"""Parameters that say something about profiles, and so nothing about changes of email, with their defaults."""
-
-
+@with_forms(max_deletes=COUNT)
 class IterableUserSyncOperator(IterablePeopleOperator):
     """Keep Iterable's user profiles equal to a SQL model: only the differences are sent.
 
@@ -69,19 +51,6 @@ class IterableUserSyncOperator(IterablePeopleOperator):
         "salvage",
     )
     template_fields: Sequence[str] = (*IterablePeopleOperator.template_fields, "max_deletes")
-    forms: ClassVar[Mapping[str, Form]] = {
-        **IterablePeopleOperator.forms,
-        "mode": choice(Mode, "change_email"),
-        "new_email_column": OPTIONAL_COLUMN,
-        "on_removed": choice(OnRemoved),
-        "merge_nested_objects": OPTIONAL_FLAG,
-        "create_new_fields": OPTIONAL_FLAG,
-        "recheck_known_users": choice(Recheck),
-        "max_deletes": COUNT,
-        "allow_shared_user_id": FLAG,
-        "salvage": FLAG,
-    }
-    max_deletes: Any
 
     def __init__(
         self,
@@ -108,7 +77,11 @@ class IterableUserSyncOperator(IterablePeopleOperator):
         if (self.mode == "change_email") is not bool(self.new_email_column):
             raise ConfigurationError('mode="change_email" and new_email_column go together: set both or neither.')
         if self.mode == "change_email":
-            out_of_place = [name for name, default in PROFILE_PARAMETERS.items() if getattr(self, name) != default]
+            self._check_state(FIRES_ONCE if self.certain_match() == "email" else None)
+            meant = {*IterablePeopleOperator.forms, "mode", "new_email_column", "max_deletes"} - {"fields", "nulls"}
+            defaults = inspect.getfullargspec(IterableUserSyncOperator).kwonlydefaults or {}
+            own = [name for name in self.forms if name not in meant]
+            out_of_place = [name for name in own if getattr(self, name) != defaults[name]]
             if out_of_place:
                 raise ConfigurationError(
                     f'mode="change_email" changes addresses and nothing else: leave out {", ".join(out_of_place)}. '
@@ -117,62 +90,15 @@ class IterableUserSyncOperator(IterablePeopleOperator):
 
     def destination(self, hook: IterableHook) -> dict[str, Any]:
         """Return host, sync type and matching identifier."""
-        match = self.match(hook)
-        if self.mode == "change_email":
-            return {"host": hook.host, "type": "users", "action": self.mode, "match": match}
-        return {"host": hook.host, "type": "users", "match": match}
-
-    def needs_table_state(self) -> str | None:
-        """Return why a change of email that fires once needs a table, if the match is certain already."""
-        return ONCE if self.mode == "change_email" and self.certain_match() == "email" else None
-
-    def cannot_resend(self, hook: IterableHook) -> str | None:
-        """Return why changes of email by email must not be repeated."""
-        once = self.mode == "change_email" and self.match(hook) == "email"
-        return 'mode="change_email" matched by email fires once for each key' if once else None
-
-    def guards(self, hook: IterableHook) -> Guards:
-        """Return the guards; deletions have one of their own."""
-        fires_once = self.mode == "change_email" and self.match(hook) == "email"
-        return Guards(
-            allow_empty=self.allow_empty or fires_once,
-            max_removed=self.max_removed,
-            max_deletes=self.max_deletes if self.on_removed == "delete" else None,
-        )
+        action = {"action": self.mode} if self.mode == "change_email" else {}
+        return {"host": hook.host, "type": "users", **action, "match": self.match(hook)}
 
     def kind(self, hook: IterableHook) -> SyncKind:
         """Return the sync of users, or of their email changes, for one run."""
-        match = self.match(hook)
         if self.mode == "change_email":
-            if match == "email" and not self.state.batchwise:
-                raise ConfigurationError(f'{ONCE}. Use state=TableState() or state=TableState(conn_id="...").')
-            return EmailChangeRun(
-                EmailChangeOptions(
-                    primary_key=self.primary_key,
-                    match=match,
-                    identifier_column=self.identifier_column(match),
-                    new_email_column=str(self.new_email_column),
-                    project_type=hook.project_type,
-                )
-            )
-        options = UserOptions(
-            primary_key=self.primary_key,
-            match=match,
-            email_column=self.email_column,
-            user_id_column=self.user_id_column,
-            mode=self.mode,
-            on_removed=self.on_removed,
-            project_type=hook.project_type,
-            update_only=hook.update_only,
-            merge_nested_objects=self.merge_nested_objects,
-            create_new_fields=self.create_new_fields,
-            recheck_known_users=self.recheck_known_users,
-            allow_shared_user_id=self.allow_shared_user_id,
-            salvage=self.salvage,
-        )
-        used = {*self.primary_key, self.email_column, self.user_id_column} - {None}
-        mapper = Mapper(self.fields, self.nulls, ZoneInfo(self.timezone), frozenset(map(str, used)))
-        return UserRun(options, mapper, self.check_types)
+            return EmailChangeRun(self._options_for(EmailChangeOptions, hook))
+        mapper = self._mapper(self.fields, self.email_column, self.user_id_column)
+        return UserRun(self._options_for(UserOptions, hook), mapper, self.check_types)
 
     def identifier_columns(self) -> Collection[str | None]:
         """Return the columns that hold identifiers of people."""

@@ -92,6 +92,7 @@ class Audit:
         self._counts: dict[str, Counter[Kind]] = {name: Counter() for name in ("planned", "succeeded", "failed")}
         self._known: Collection[str] = ()
         self._recall: Recall | None = None
+        self._anonymous = False
         self._failing: set[str] = set()
 
     @property
@@ -102,13 +103,14 @@ class Audit:
     def __enter__(self) -> Self:
         return self
 
-    def begin(self, recall: Recall) -> None:
+    def begin(self, recall: Recall, *, anonymous: bool) -> None:
         """Write that the run runs; the sync is this run's alone by now.
 
         :param recall: finds what is remembered under some keys
+        :param anonymous: whether nothing is kept about whom rows are about, for they are requests to erase somebody
         """
-        self._recall, self._begun = recall, True
-        self._attempt(self._begin)
+        self._recall, self._anonymous, self._begun = recall, anonymous, True
+        self._attempt(lambda: self._twice(self._begin))
 
     def note(self, call: CallLog) -> None:
         """Keep one request, from whichever thread, until the task's thread writes it."""
@@ -130,9 +132,9 @@ class Audit:
             with suppress(Exception):
                 self._end(error)
         else:
-            self._attempt(lambda: self._end(error))
+            self._attempt(lambda: self._twice(lambda: self._end(error)))
             if error is None or isinstance(error, IterableSyncError):
-                self._attempt(self._forget)
+                self._attempt(lambda: self._twice(self._forget))
         self._close()
 
     def _attempt(self, work: Callable[[], None]) -> None:
@@ -153,6 +155,19 @@ class Audit:
                 why,
             )
             self._close()
+
+    def _twice(self, work: Callable[[], None]) -> None:
+        """Do work that may be repeated, once more in another session where it fails in this one.
+
+        Servers and poolers end sessions that were idle between two commits.
+        """
+        try:
+            work()
+        except IterableSyncError:
+            raise
+        except Exception as error:
+            log.info("Sync %s: the audit tables are tried once more (%s).", self._sync_id, cause(error))
+            work()
 
     def _open(self) -> AuditTables:
         if self._tables is None:
@@ -175,17 +190,12 @@ class Audit:
     def _fields(self) -> bool:
         return self._store_tables is not None and self._store_tables.audit_fields
 
-    @property
-    def _anonymous(self) -> bool:
-        """Whether the rows are requests to erase somebody, of whom nothing is kept."""
-        return self._report.destination.get("type") == "privacy"
-
     def _begin(self) -> None:
         tables = self._open()
-        tables.lose(self._sync_id, self._run_id, LOST)
+        tables.mark_aborted(self._sync_id, self._run_id, LOST)
         self._write_run("running", None, None)
         if not self._all:
-            self._failing = tables.failing(self._sync_id)
+            self._failing = tables.keys_not_accepted(self._sync_id)
         tables.close()  # until there is something to write: databases have few connections, and a model may take long
 
     def _observe(self, observed: Observed) -> None:
@@ -267,6 +277,10 @@ class Audit:
         self._lines.append(line)
 
     def _flush(self) -> None:
+        self._twice(self._write_rows)
+
+    def _write_rows(self) -> None:
+        """Write the rows and requests in hand; those that may be stored already are not written again."""
         with self._lock:
             requests, self._requests = self._requests, []
         lines, self._lines, self._bytes = self._lines, [], 0
@@ -276,7 +290,8 @@ class Audit:
         try:
             self._open().add(self._sync_id, self._run_id, self._flushed, lines, requests)
         except BaseException as error:
-            if not isinstance(error, Exception):  # interrupted, and there is still the end of the run
+            # Interrupted, there is still the end of the run; with a session lost before its commit, another one.
+            if not isinstance(error, Exception) or self._tables is None or not self._tables.committing:
                 self._lines[:0] = lines
                 with self._lock:
                     self._requests[:0] = requests

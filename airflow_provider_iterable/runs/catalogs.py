@@ -28,6 +28,7 @@ class CatalogRun(SyncKind):
 
     def __init__(self, options: CatalogOptions, mapper: Mapper, *, create: bool, check_types: bool) -> None:
         self._options, self._mapper, self._create, self._check_types = options, mapper, create, check_types
+        self._catalog = options.catalog_name
 
     def build(self, run: Run, columns: Sequence[str]) -> Catalogs:
         """Return the catalog sync bound to the model's columns."""
@@ -46,7 +47,7 @@ class CatalogRun(SyncKind):
         An answer to the creation may get lost, and a new catalog may take a moment to be seen: it is looked for again
         before it is created again.
         """
-        found, refusal = project.get_catalog_types(run.client, self._options.catalog), "none"
+        found, refusal = project.get_catalog_types(run.client, self._catalog), "none"
         if found is not None:
             return found
         self._may_create(run)
@@ -54,14 +55,14 @@ class CatalogRun(SyncKind):
         def made() -> dict[str, str] | None:
             nonlocal refusal
             if refusal:
-                refusal = project.create_catalog(run.client, self._options.catalog)
-            return project.get_catalog_types(run.client, self._options.catalog)
+                refusal = project.create_catalog(run.client, self._catalog)
+            return project.get_catalog_types(run.client, self._catalog)
 
         found = project.tried(run.client, made, lambda found: found is not None, first=FIRST_WAIT)
         if found is not None:
             return found
         raise WorthRetrying(
-            f"The catalog {self._options.catalog} is not there after {project.TRIES} tries to create it (last answer: "
+            f"The catalog {self._catalog} is not there after {project.TRIES} tries to create it (last answer: "
             f"{refusal or 'created'}). Nothing was sent. A retry tries again; if that does not help, create the "
             "catalog at Iterable."
         )
@@ -74,17 +75,17 @@ class CatalogRun(SyncKind):
         """
         if not self._create:
             raise ConfigurationError(
-                f"There is no catalog {self._options.catalog} at Iterable, and create_catalog is False. Nothing was "
+                f"There is no catalog {self._catalog} at Iterable, and create_catalog is False. Nothing was "
                 "sent. Create it at Iterable, set create_catalog=True, or mend catalog_name."
             )
         remembered = run.report.remembered
         if remembered and run.report.resync != "full":
             raise Halted(
-                f"The catalog {self._options.catalog} has vanished from Iterable, and sync {run.report.sync_id} "
+                f"The catalog {self._catalog} has vanished from Iterable, and sync {run.report.sync_id} "
                 f"remembers {remembered} items in it. Nothing was sent. If it was deleted on purpose, run once with "
                 'resync="full": the catalog is created anew and every row is sent. If not, find out who deleted it.'
             )
-        log.info("The catalog %s is missing and is created.", self._options.catalog)
+        log.info("The catalog %s is missing and is created.", self._catalog)
 
     def _with_types(self, run: Run, found: dict[str, str]) -> dict[str, str]:
         """Give declared fields that have no type theirs; return the types of all fields.
@@ -97,15 +98,15 @@ class CatalogRun(SyncKind):
 
         def given() -> dict[str, str] | None:
             nonlocal found, missing
-            if project.set_catalog_types(run.client, self._options.catalog, missing):
+            if project.set_catalog_types(run.client, self._catalog, missing):
                 log.info(
                     "Catalog %s: types were given to %s. Items that were sent before are found by these fields once "
                     "they are sent again.",
-                    self._options.catalog,
+                    self._catalog,
                     ", ".join(missing),
                 )
                 return {**found, **missing}
-            found = project.get_catalog_types(run.client, self._options.catalog) or {}
+            found = project.get_catalog_types(run.client, self._catalog) or {}
             missing = self._missing(found)
             return None if missing else found
 
@@ -113,7 +114,7 @@ class CatalogRun(SyncKind):
         if known is not None:
             return known
         raise WorthRetrying(
-            f"The types of {', '.join(self._options.field_types)} could not be set in catalog {self._options.catalog}: "
+            f"The types of {', '.join(self._options.field_types)} could not be set in catalog {self._catalog}: "
             f"Iterable gave no usable answer {project.TRIES} times. No item was sent. A retry tries again."
         )
 
@@ -130,7 +131,7 @@ class CatalogRun(SyncKind):
         ]
         if others:
             raise ConfigurationError(
-                f"field_types contradicts the catalog {self._options.catalog}: {', '.join(others)}. Nothing was sent. "
+                f"field_types contradicts the catalog {self._catalog}: {', '.join(others)}. Nothing was sent. "
                 "Iterable never changes a field's type: declare the type that is there, or send another field."
             )
         return {name: kind for name, kind in declared.items() if name not in found}

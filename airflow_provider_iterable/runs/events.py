@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs.run import Run, SyncKind
+from airflow_provider_iterable.syncs.event_options import EventOptions
 from airflow_provider_iterable.syncs.events import Events
 
 log = logger(__name__)
@@ -15,8 +17,8 @@ log = logger(__name__)
 class EventRun(SyncKind):
     """An event sync in one run.
 
-    :param bind: returns the sync bound to the model's columns
-    :param creates_fields: whether Iterable creates unknown fields
+    :param mapper: the fields of the event
+    :param user_mapper: the profile fields that ride along
     :param check_types: whether the user's fields are compared with Iterable's field types
     """
 
@@ -26,13 +28,14 @@ class EventRun(SyncKind):
         "run; a field that is not wanted there is left out of fields."
     )
 
-    def __init__(self, bind: Callable[[Sequence[str]], Events], *, creates_fields: bool, check_types: bool) -> None:
-        self._bind, self._creates_fields, self._check_types = bind, creates_fields, check_types
+    def __init__(self, options: EventOptions, mapper: Mapper, user_mapper: Mapper, check_types: bool) -> None:
+        self._options, self._mapper, self._user_mapper, self._check_types = options, mapper, user_mapper, check_types
+        self.harm = options.harm
 
     def build(self, run: Run, columns: Sequence[str]) -> Events:
         """Return the event sync bound to the model's columns."""
-        events = self._bind(columns)
-        log.info("Users are matched by %s; way: %s.", events.match, events.way)
+        events = Events(self._options, self._mapper, self._user_mapper, columns)
+        log.info("Users are matched by %s; way: %s.", self._options.match, events.way)
         return events
 
     def prepare(self, run: Run, sync: Sync) -> None:
@@ -41,5 +44,5 @@ class EventRun(SyncKind):
             run.learn_profile_types(sync)
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
-        """Return all fields, if Iterable is to create them: of events it tells none."""
-        return fields if self._creates_fields else ()
+        """Return all fields, if Iterable is to create them: of events it shows none."""
+        return fields if self._options.create_new_fields else ()

@@ -1,4 +1,4 @@
-"""Fields that Iterable left out of accepted rows: looks whether it has them by now, and tells what becomes of them."""
+"""Fields that Iterable left out of accepted rows: looks whether it has them by now, and says what becomes of them."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def having(types: Mapping[str, str], fields: Collection[str]) -> Collection[str]
     return known.intersection(fields)
 
 
-def tell(left_out: LeftOut | None, report: Report, outlook: str, harm: str | None) -> None:
-    """Tell which fields are missing, what becomes of them, and what can be done.
+def report_missing(left_out: LeftOut | None, report: Report, outlook: str, harm: str | None) -> None:
+    """Report which fields are missing, what becomes of them, and what can be done.
 
     :param outlook: how the sync learns that they are there, as sentences
     :param harm: why rows do not go again, as a clause

@@ -29,8 +29,11 @@ clock = time.time
 class PrivacyRun(SyncKind):
     """A privacy sync in one run.
 
-    :param hook: the connection, whose key tells which project's quota counts
+    :param hook: the connection, whose key says which project's quota counts
     """
+
+    anonymous = True
+    harm = "each request is acted on once, and the daily quota counts them"
 
     def __init__(self, options: PrivacyOptions, hook: IterableHook) -> None:
         self._options, self._hook = options, hook
@@ -43,8 +46,8 @@ class PrivacyRun(SyncKind):
         tables = store.tables
         assert tables is not None
         action = self._options.action
-        hook, lifts = tables.connect(scope), action == "unforget"
-        self._erasing = ErasingSession(scope, hook, tables.schema, tables.lease_seconds, lifts=lifts)
+        hook, unforgets = tables.connect(scope), action == "unforget"
+        self._erasing = ErasingSession(scope, hook, tables.schema, tables.lease_seconds, unforgets=unforgets)
         if action != "delete":
             try:
                 project = project_of(self._hook.host, self._hook.api_key)

@@ -65,7 +65,7 @@ def note_channels(hook: IterableHook, client: Client, session: Session, sync: st
     if not project.channels:
         log.warning(
             "Sync %s: connection %s may not read the project's message channels. Should its API key change, nothing "
-            "would tell whether that is one of another project: give its extra a project.",
+            "would show whether that is one of another project: give its extra a project.",
             sync,
             hook.iterable_conn_id,
         )

@@ -60,7 +60,7 @@ class Run:
             log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
 
     def existing_profile_fields(self, fields: Collection[str]) -> Collection[str]:
-        """Return those of some profile fields that Iterable has by now; none where it does not tell.
+        """Return those of some profile fields that Iterable has by now; none where it does not say so.
 
         :raises CannotRetry: Iterable refused the key
         """
@@ -84,8 +84,13 @@ class LearnsTypes(Protocol):
 class SyncKind(ABC):
     """A kind of sync in one run, as far as it is like most others; made anew for each run."""
 
+    harm: str | None = None
+    """Why sending every row again would do harm, as a clause; ``None``: it does none."""
     outlook = ""
     """How the sync learns that Iterable has fields that it left out, and what can be done about them, as sentences."""
+
+    anonymous = False
+    """Whether its rows are requests to erase somebody, so that the audit keeps nothing about whom they are about."""
 
     def open_state(self, store: Store, scope: Scope) -> Session:
         """Open the state."""
@@ -103,7 +108,7 @@ class SyncKind(ABC):
         """Do what is to be done once before the first operation is sent, if any is."""
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
-        """Return those of some fields that Iterable has by now, or is to create, as far as it tells."""
+        """Return those of some fields that Iterable has by now, or is to create, as far as it is known."""
         return ()
 
     def close(self, report: Report) -> None:  # noqa: B027 - likewise

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine import churn
 from airflow_provider_iterable.engine import run as engine
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
@@ -42,7 +43,6 @@ class Job:
     :param model: the model, not opened yet
     :param options: how the run goes about it; what only the opened state and the connection know is added here
     :param commit_batches: batches that are committed together; ``None``: as the store has it
-    :param harm: why sending every row again would do harm, as a clause; ``None``: it does none
     """
 
     kind: SyncKind
@@ -51,7 +51,6 @@ class Job:
     model: Model
     options: engine.Options
     commit_batches: int | None = None
-    harm: str | None = None
 
 
 def carry_out(
@@ -73,7 +72,7 @@ def _carry_out(
     run, lease, left_out = Run(hook, client, session, report, stop), session.lease, None
     client.require(permitting(lease, stop))
     try:
-        audit.begin(session.recall)
+        audit.begin(session.recall, anonymous=kind.anonymous)
         project = recognise(hook, client, session, report)
         report.resend_reason = RESENT.get(report.resync, session.resend_reason)
         if report.resend_reason:
@@ -84,7 +83,7 @@ def _carry_out(
             left_out = fields_left_out.left_out_of(sync, session, report.resync == "baseline" or bool(distrust))
             if left_out is not None and report.resync == "changes":
                 existing, approved = partial(kind.existing_fields, run), options.approved_plan is not None
-                fields_left_out.look(left_out, sync, existing, job.harm, dry=options.dry_run, approved=approved)
+                fields_left_out.look(left_out, sync, existing, kind.harm, dry=options.dry_run, approved=approved)
             report.seconds["open"] = time.monotonic() - started
 
             def prepare() -> None:
@@ -101,12 +100,14 @@ def _carry_out(
                 stop=stop,
                 resync=report.resync,
                 distrust=distrust,
+                sample=churn.noted(session.notes.get(churn.NOTE)),
                 left_out=left_out,
             )
             engine.run(sync, model.chunks, session, kind.sender(run), report, options)
         if not options.dry_run:
             if report.resync == "full":
                 session.note(RESYNC_NOTE, "")
+            session.notes[churn.NOTE] = report.sample
             session.finish(delivered=True)
         elif lease is not None and lease.failure is not None:
             raise lease.failure  # the plan would be beside another run
@@ -117,14 +118,14 @@ def _carry_out(
             raise failure from None  # whatever it led to, it comes first
         raise
     finally:
-        fields_left_out.tell(left_out, report, kind.outlook, job.harm)
+        fields_left_out.report_missing(left_out, report, kind.outlook, kind.harm)
         # Who compares is known by now, and whether anything was remembered.
         report.resend_reason = RESENT.get(report.resync, session.resend_reason or report.resend_reason)
         session.close()
 
 
 def permitting(lease: Hold | None, stop: threading.Event) -> Callable[[], bool]:
-    """Return what tells whether a request may start, and ends the delivery when none may."""
+    """Return what says whether a request may start, and ends the delivery when none may."""
 
     def permitted() -> bool:
         if not stop.is_set() and (lease is None or lease.permits(stop.wait)):
@@ -157,5 +158,5 @@ def _batches(job: Job, session: Session) -> int:
 
 def _about(scope: Scope, session: Session, project: Project) -> dict[str, str]:
     """Return what the hash of a plan covers of the project and of the state."""
-    notes = {name: note for name, note in session.notes.items() if note and name != PROJECT_NOTE}
+    notes = {name: note for name, note in session.notes.items() if note and name not in (PROJECT_NOTE, churn.NOTE)}
     return {"project": project.identity, "state": json.dumps([scope.sync_id, sorted(notes.items())])}

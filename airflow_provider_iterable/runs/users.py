@@ -8,7 +8,7 @@ from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs.run import Run, SyncKind
-from airflow_provider_iterable.syncs.change_email import ChangeEmail, EmailChangeOptions
+from airflow_provider_iterable.syncs.change_email import FIRES_ONCE, ChangeEmail, EmailChangeOptions
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 
 log = logger(__name__)
@@ -56,6 +56,7 @@ class EmailChangeRun(SyncKind):
 
     def __init__(self, options: EmailChangeOptions) -> None:
         self._options = options
+        self.harm = FIRES_ONCE if options.match == "email" else None
 
     def build(self, run: Run, columns: Sequence[str]) -> ChangeEmail:
         """Return the sync of email changes bound to the model's columns."""

@@ -1,4 +1,4 @@
-"""A local Iterable: answers REST calls as Iterable does, and knows nothing of who is calling."""
+"""A local Iterable: answers REST calls as Iterable does; shares no code with the rest of the provider."""
 
 from .options import Options
 from .server import Sandbox

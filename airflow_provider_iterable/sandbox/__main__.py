@@ -1,4 +1,4 @@
-"""Knows the command line of the sandbox; serves until it is told to stop."""
+"""The command line of the sandbox; serves until a signal stops it."""
 
 import argparse
 import signal

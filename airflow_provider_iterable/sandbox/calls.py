@@ -1,4 +1,4 @@
-"""Knows which API calls were made and how they were answered; never their keys or their bodies."""
+"""The log of API calls and their answers; holds no keys and no bodies."""
 
 from collections import Counter
 from typing import Any

@@ -1,4 +1,4 @@
-"""Knows which calls shall go wrong and how; knows nothing of what the calls mean."""
+"""Faults: which calls are to go wrong, and how."""
 
 import random
 from collections.abc import Iterable
@@ -9,11 +9,11 @@ import msgspec
 
 Kind = Literal["429", "5xx_html", "poison", "slow", "drip", "drop_before", "drop_after", "malformed"]
 _POISON = {"times": -1, "status": 500}
-"""What holds for poison when nothing else is said."""
+"""Defaults of a poison fault."""
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
-    """Something that goes wrong on calls of a path, after `after` of them, `times` times (-1: for ever).
+    """A failure of calls of a path: after `after` of them, `times` times (-1: for ever).
 
     `path` is a path, its template, or the folder it is in; any call when absent. With `text`, only those calls
     are meant in whose path, query or body the text stands; a poison needs one, and is for ever and a 500 when
@@ -33,21 +33,21 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     fired: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a poison that would meet every call."""
+        """Refuse a poison without a text: it would match every call."""
         if self.kind == "poison" and not self.text:
             raise ValueError("poison needs a text")
 
     def matches(self, path: str, template: str, query: str, body: bytes) -> bool:
-        """Tell whether a call is one of those the fault is meant for."""
+        """Return whether a call is one of those the fault is meant for."""
         there = self.path in ("", path, template) or path.startswith(self.path.rstrip("/") + "/")
         return there and (not self.text or self._is_said(f"{path}?{query}", body))
 
     def _is_said(self, target: str, body: bytes) -> bool:
-        """Tell whether the text stands in the body as it was sent, or in the target, encoded or not."""
+        """Return whether the text stands in the body as it was sent, or in the target, encoded or not."""
         return self.text.encode() in body or self.text in target or self.text in unquote_plus(target)
 
     def fires(self, chance: float) -> bool:
-        """Count a matching call and tell whether it goes wrong."""
+        """Count a matching call and return whether it goes wrong."""
         self.matched += 1
         spent = 0 <= self.times <= self.fired
         if self.matched <= self.after or spent or chance >= self.probability:
@@ -60,12 +60,12 @@ class Faults:
     """The faults in force; the first that fires decides a call."""
 
     def __init__(self, seed: int = 0) -> None:
-        """Start without faults; chance follows the seed."""
+        """Start without faults; random ones depend on the seed."""
         self._faults: list[Fault] = []
         self._random = random.Random(seed)
 
     def add(self, faults: Iterable[Any]) -> None:
-        """Take in faults given as JSON; a wrong one is a ValueError, and then none is taken in."""
+        """Add faults given as JSON; a wrong one is a ValueError, and then none is added."""
         try:
             self._faults += msgspec.convert([_completed(fault) for fault in faults], list[Fault])
         except msgspec.ValidationError as error:
@@ -76,11 +76,11 @@ class Faults:
         self._faults.clear()
 
     def listed(self) -> list[dict[str, Any]]:
-        """Return the faults with how many calls each has matched, and spoilt."""
+        """Return the faults, each with how many calls it matched, and how many it made fail."""
         return [{name: getattr(fault, name) for name in fault.__struct_fields__} for fault in self._faults]
 
-    def draw(self, path: str, template: str, query: str, body: bytes) -> Fault | None:
-        """Return the fault that befalls a call."""
+    def next_fault(self, path: str, template: str, query: str, body: bytes) -> Fault | None:
+        """Return the fault of a call, if one fires."""
         for fault in self._faults:
             if fault.matches(path, template, query, body) and fault.fires(self._random.random()):
                 return fault

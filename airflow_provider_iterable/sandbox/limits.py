@@ -1,4 +1,4 @@
-"""Knows how many requests an endpoint takes: a token bucket by arithmetic on a clock it is given."""
+"""Rate limits: a token bucket for each endpoint."""
 
 import math
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Bucket:
-    """Tokens that come back at a rate, up to a size; a refused request costs none."""
+    """A token bucket with a rate and a size; a refused request takes no token."""
 
     def __init__(self, rate: float, size: float, now: float) -> None:
         """Start full."""
@@ -19,7 +19,7 @@ class Bucket:
         """Take a token if there is one."""
         self._tokens = min(self.size, self._tokens + max(0.0, now - self._at) * self.rate)
         self._at = now
-        # An interval of 1/rate must not fail by the last bit of a float, which in a time is a good part of 1/rate.
+        # Requests that are exactly 1/rate apart must pass in spite of rounding: a float of a time is not exact.
         if self._tokens < 1 - max(1e-6, self.rate * math.ulp(now)):
             return False
         self._tokens -= 1
@@ -53,7 +53,7 @@ class Limits:
         self._buckets: dict[str, Bucket] = {}
 
     def refuse(self, endpoint: str, rate: float, burst: float, now: float) -> Excess | None:
-        """Count a request to an endpoint of the rate; say how it exceeds it, or None."""
+        """Count a request to an endpoint with the rate; return by what it exceeds the rate, or None."""
         size = max(1.0, rate * burst)
         bucket = self._buckets.get(endpoint)
         if bucket is None or (bucket.rate, bucket.size) != (rate, size):

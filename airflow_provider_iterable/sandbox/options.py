@@ -1,4 +1,4 @@
-"""Knows every choice the sandbox leaves open, mostly where Iterable documents nothing; decides nothing."""
+"""The options of the sandbox, mostly about behaviour that Iterable does not document."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -11,7 +11,7 @@ PROJECT_TYPES: tuple[ProjectType, ...] = get_args(ProjectType)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The open choices with their defaults; all of them may change while the sandbox runs."""
+    """The options with their defaults; all of them may change while the sandbox runs."""
 
     # Keys
     api_key: str | None = None
@@ -19,9 +19,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     read_only_keys: tuple[str, ...] = ()
     """Keys that may only make the calls of a read-only key."""
     disabled_keys: tuple[str, ...] = ()
-    """Keys that are known, yet may call nothing."""
+    """Keys that exist and are disabled."""
     project_keys: dict[Annotated[str, msgspec.Meta(min_length=1)], int] = {}
-    """Numbers of projects by server-side key: keys of one number share a project that is apart from all others,
+    """Numbers of projects by server-side key: keys of one number share a project that is separate from all others,
     with users, lists, rates and channel IDs of its own. Any other key is of the project `project_id`."""
 
     # Rates and sizes
@@ -92,13 +92,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_event_fields: int = 8000
     """Unique fields of custom events, event names and nested names counted; purchases are counted apart."""
     event_field_names: Literal["bare", "named"] = "bare"
-    """Whether answers tell event fields by their own names or as `eventName.field`; over the limit, always so."""
+    """Whether answers name an event field alone or as `eventName.field`, as they always do over the limit."""
     event_category: str = "customEvent"
     """What a type mismatch calls the category of event fields."""
     event_update: Literal["replace", "merge"] = "replace"
-    """Whether an event or purchase with a known ID takes the place of the old one, or keeps what it says no more of."""
+    """Whether an event or purchase with a known ID takes the place of the old one, or is merged into it."""
     bad_event_ids: Literal["refuse", "fail", "accept"] = "refuse"
-    """Whether an ill-formed ID refuses its request, fails its event in a batch without naming it, or is no harm."""
+    """Whether an ill-formed ID refuses its request, fails its event in a batch without naming it, or is accepted."""
     unknown_event_user: Literal["accept", "refuse"] = "accept"
     """What events/track answers about an unknown user in an email-based project; the event is not stored."""
     events_make_emails: bool = True
@@ -136,7 +136,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     catalog_effect_after: float = 0.0
     """Seconds before an accepted change of items takes effect."""
     catalog_bad_items: Literal["refuse", "drop"] = "refuse"
-    """Whether an item with a wrong ID, size or field name refuses its upload, or falls silently."""
+    """Whether an item with a wrong ID, size or field name refuses its upload, or is dropped silently."""
     catalog_lost_items: frozenset[str] = frozenset()
     """IDs of items whose changes are accepted and never take effect."""
     catalog_status: Literal[200, 202] = 202
@@ -152,7 +152,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     project_id: int = 10216
     """The project's number, which messages name and from which the IDs of its channels and message types come."""
     record_identifiers: bool = False
-    """Whether each call remembers the identifiers it got accepted."""
+    """Whether the log of each call holds the identifiers that it wrote."""
 
     def changed(self, changes: Mapping[str, Any]) -> "Options":
         """Return these options with some changed; an unknown name or a wrong type is a ValueError."""

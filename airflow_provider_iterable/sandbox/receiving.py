@@ -1,4 +1,4 @@
-"""Knows how a body is taken from a connection, and when it is given up; knows not what it says."""
+"""Reads a request body from a connection, and gives up when that takes too long."""
 
 import re
 import socket
@@ -14,7 +14,7 @@ _CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[^\r\n]*)?")
 
 
 class UnreadableError(Exception):
-    """A body that does not come as it was announced; `status` is that of the answer."""
+    """A body that does not match its headers, or comes too late; `status` is that of the answer."""
 
     def __init__(self, status: int) -> None:
         """Keep the status."""
@@ -23,7 +23,7 @@ class UnreadableError(Exception):
 
 
 class Receiver:
-    """Takes one body from a connection, for so many seconds at most, and nothing that comes after it."""
+    """Reads one body from a connection, for so many seconds at most, and nothing behind it."""
 
     def __init__(self, connection: socket.socket, file: BufferedIOBase, seconds: float) -> None:
         """Take the connection and the file that reads from it; time starts now."""
@@ -80,7 +80,7 @@ class Receiver:
         return bytes(line).rstrip(b"\r\n")
 
     def _some(self, size: int) -> bytes:
-        """Return what is there, at least one byte; an end of the connection is the end of waiting."""
+        """Return the bytes that have arrived, at least one; raise when the connection ends."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise UnreadableError(408)

@@ -1,4 +1,4 @@
-"""Knows HTTP/1.1 on 127.0.0.1 and nothing of what the messages mean."""
+"""The HTTP/1.1 server of the sandbox, on 127.0.0.1."""
 
 import socket
 import sys
@@ -101,7 +101,7 @@ class Sandbox:
             return stored_purchases(self.project.purchases)
 
     def faults(self, *faults: dict[str, Any]) -> None:
-        """Make coming calls go wrong."""
+        """Make future calls go wrong."""
         with self.service.lock:
             self.service.faults.add(faults)
 
@@ -142,7 +142,7 @@ class Sandbox:
 
 
 class _Server(ThreadingHTTPServer):
-    """Remembers open connections, so that none outlives it."""
+    """Remembers open connections, so that all of them can be closed."""
 
     daemon_threads = True
     block_on_close = False
@@ -168,7 +168,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = HOST, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client may hang up when it likes; anything else is a fault of the sandbox.
+        # A client may close its connection at any time; any other error is one of the sandbox.
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -219,13 +219,13 @@ class _Handler(BaseHTTPRequestHandler):
         return receiver.body(self.headers.get("Transfer-Encoding", ""), self.headers.get("Content-Length", "0"))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse a request that cannot be read, and end the connection, since nobody knows where the next begins."""
+        """Refuse a request that cannot be read, and end the connection: where the next one starts is unknown."""
         self.close_connection = True
         self._send(answers.page(code, f"{int(code)} {self.responses[code][0]}"), time.perf_counter())
-        self._linger()
+        self._read_rest()
 
-    def _linger(self) -> None:
-        """Take in what still comes for a moment: a connection closed before would take the answer with it."""
+    def _read_rest(self) -> None:
+        """Read for a moment what the client still sends: closing at once could lose the answer."""
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(LINGER)
@@ -257,4 +257,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes((number,)))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the calls are kept elsewhere."""
+        """Log nothing: calls are in a log of their own."""

@@ -1,4 +1,4 @@
-"""Knows the order in which a request is treated, from fault and project to the log; knows no sockets."""
+"""The steps in which a request is answered: fault, project, key, rate, endpoint, log."""
 
 import hashlib
 import threading
@@ -84,13 +84,13 @@ class Service:
         return self.numbered(options.project_keys.get(key, options.project_id))
 
     def handle(self, incoming: Incoming, elapse: Callable[[float], None]) -> Answer | None:
-        """Treat an API request and log it; None means to close the connection without an answer."""
+        """Answer an API request and log it; None means to close the connection without an answer."""
         started = self.clock()
         found = self._table.find(incoming.method, incoming.path)
         with self.lock:
             project = self.project_of(incoming.headers.get("api-key", ""))
             call = _call_of(incoming, found[0] if found else None, started, project.options.project_id)
-            fault = self.faults.draw(incoming.path, call.template or incoming.path, incoming.query, incoming.body)
+            fault = self.faults.next_fault(incoming.path, call.template or incoming.path, incoming.query, incoming.body)
         call.fault = fault.kind if fault else None
         answer = self._answered(project, incoming, found, fault, call)
         if fault is not None and fault.kind == "slow":
@@ -108,10 +108,10 @@ class Service:
         fault: Fault | None,
         call: Call,
     ) -> Answer | None:
-        """Return what goes out, and note it in the call."""
+        """Return the answer with its fault, and note it in the call."""
         if fault is not None and fault.kind == "drop_before":
             return None
-        answer = _spoilt_early(project, fault, found, incoming) or self._judged(project, incoming, found, call)
+        answer = _early_fault(project, fault, found, incoming) or self._judged(project, incoming, found, call)
         call.applied = answer.applied
         if project.options.record_identifiers:
             call.identifiers = answer.identifiers
@@ -127,7 +127,7 @@ class Service:
     def _judged(
         self, project: Project, incoming: Incoming, found: tuple[Route, dict[str, str]] | None, call: Call
     ) -> Answer:
-        """Return Iterable's own answer."""
+        """Return the answer without any fault."""
         if found is None:
             return answers.page(404, "Action not found")
         route, variable = found
@@ -167,7 +167,7 @@ class Service:
         return answers.too_fast(incoming.path, excess, options, with_params=route.exact)
 
 
-def _spoilt_early(
+def _early_fault(
     project: Project, fault: Fault | None, found: tuple[Route, dict[str, str]] | None, incoming: Incoming
 ) -> Answer | None:
     """Return the answer of a fault that keeps the request from the project."""
@@ -242,7 +242,7 @@ def _key_refusal(incoming: Incoming, route: Route, options: Options) -> Answer |
     read_only, disabled = key in options.read_only_keys, key in options.disabled_keys
     if disabled or (read_only and not route.open):
         identifier = hashlib.sha256(key.encode()).hexdigest()[:8]
-        return answers.weak_key(ip, endpoint, identifier, "ReadOnly" if read_only else "ServerSide")
+        return answers.key_without_rights(ip, endpoint, identifier, "ReadOnly" if read_only else "ServerSide")
     if read_only or key in options.project_keys or (key and options.api_key in (None, key)):
         return None
     return answers.bad_key(ip, endpoint)

@@ -1,4 +1,4 @@
-"""Finds the SQL hook of a connection; knows which connection types have another hook by default."""
+"""Finds the SQL hook of a connection, also for connection types whose default hook is another one."""
 
 from __future__ import annotations
 

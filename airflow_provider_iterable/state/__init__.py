@@ -1,4 +1,4 @@
-"""Knows where a sync remembers."""
+"""The stores in which a sync remembers what Iterable accepted."""
 
 from airflow_provider_iterable.state.objects.session import ObjectState
 from airflow_provider_iterable.state.tables.store import TableState

@@ -1,4 +1,4 @@
-"""A dict that remembers; the reference the other stores must agree with."""
+"""State in a dict: the reference with which tests compare the other stores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_iterable.state.store import Header, Undivided
 
 
 class MemoryState(Undivided):
-    """State in a dict, for tests and as the reference.
+    """State in a dict, for tests.
 
     :param entries: what is remembered; the dict itself is written to
     :param notes: what is noted; likewise
@@ -37,7 +37,7 @@ class MemoryState(Undivided):
         return pair_with({key.encode(): entry.fingerprint for key, entry in self.entries.items()}, sync, chunks)
 
     def settle_intents(self) -> None:
-        """Take what an earlier run announced and did not settle for entries in doubt."""
+        """Turn what an earlier run announced and did not settle into entries in doubt."""
         for doubts in self.intents.values():
             apply(self.entries, patch_of(doubts))
         self.intents = {}
@@ -62,7 +62,7 @@ class MemoryState(Undivided):
         self.notes[name] = value
 
     def move(self) -> None:
-        """Leave the notes behind."""
+        """Drop the notes: they are about another project."""
         self.notes.clear()
 
     def void(self, name: str, value: str) -> None:
@@ -71,17 +71,17 @@ class MemoryState(Undivided):
         void(self.entries)
 
     def others(self) -> Mapping[str, Header]:
-        """A dict knows of no other sync."""
+        """There are no other syncs."""
         return {}
 
     def check(self, plan: Plan) -> None:
-        """Memory holds any plan."""
+        """Accept any plan."""
 
     def finish(self, delivered: bool) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 def void(entries: dict[str, Entry]) -> None:

@@ -1,4 +1,4 @@
-"""The pairing of rows with a dict of fingerprints, and what is left of people who were erased."""
+"""Pairs rows with a dict of fingerprints, and recognises rows about people who were erased."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SEEN = b"a row of this run has this key"
 def pair_with(
     known: dict[bytes, bytes], sync: Sync, chunks: Iterable[Sequence[Row]], erased: dict[str, int] | None = None
 ) -> Iterator[Pair]:
-    """Pair rows with remembered fingerprints; ``known`` is used up.
+    """Pair rows with remembered fingerprints; ``known`` is modified.
 
-    One dict serves to find memories, duplicate keys and, after the last row, the keys that no row has. It is what the
-    worker's memory goes to, so its keys are UTF-8, which takes 16 bytes less than text.
+    One dict finds remembered fingerprints, duplicate keys and, after the last row, the keys that no row has. It takes
+    most of the worker's memory, so its keys are UTF-8, which takes 16 bytes less than text.
 
     :param known: fingerprints by key
     :param erased: hashes of the keys of people whom a privacy sync erased; their rows are counted here and set aside
@@ -31,7 +31,7 @@ def pair_with(
             rows = [row for name, row in zip(names, rows, strict=True) if isinstance(name, str)]
         keys = [name for name in names if isinstance(name, str)]
         if erased:
-            found = _buried(keys, known, erased)
+            found = _rows_of_erased(keys, known, erased)
             if found:
                 yield Erased([keys[n] for n in sorted(found)])
                 rows = [row for n, row in enumerate(rows) if n not in found]
@@ -52,7 +52,7 @@ def pair_with(
         yield Duplicate(key, rows_with_it)
 
 
-def _buried(keys: Sequence[str], known: Mapping[bytes, bytes], erased: dict[str, int]) -> set[int]:
+def _rows_of_erased(keys: Sequence[str], known: Mapping[bytes, bytes], erased: dict[str, int]) -> set[int]:
     """Return the rows of a chunk that are about erased people, and count them."""
     found = set()
     for number, key in enumerate(keys):
@@ -63,12 +63,12 @@ def _buried(keys: Sequence[str], known: Mapping[bytes, bytes], erased: dict[str,
 
 
 def tombstone(text: str) -> str:
-    """Return what a key or a reference is remembered as once the person is erased."""
+    """Return the digest that replaces a key or a reference once the person is erased."""
     return sha256(text.encode()).hexdigest()
 
 
 def _firsts(keys: Sequence[str], before: Sequence[bytes | None], repeats: dict[str, int]) -> list[int]:
-    """Return the rows of a chunk whose keys were not met yet, and count the others."""
+    """Return the rows of a chunk whose keys did not occur before, and count the others."""
     met: set[str] = set()
     firsts = []
     for number, key in enumerate(keys):

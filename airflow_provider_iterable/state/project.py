@@ -1,4 +1,4 @@
-"""What a state remembers of the project at Iterable that it is about; asks nobody."""
+"""What a state remembers about its project at Iterable; makes no request."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ KEYS_KEPT = 8
 
 @dataclass(frozen=True)
 class Project:
-    """A project, as far as it is known: no call of Iterable's names it, and an API key belongs to exactly one.
+    """What identifies a project: no endpoint returns its ID, and an API key belongs to exactly one project.
 
     :param keys: digests of its API keys, the one known for longest first
     :param channels: IDs of its message channels, which no other project has; ``None``: they were not asked for yet;
-        empty: Iterable did not tell them
+        empty: Iterable did not return any
     :param name: what the connection calls it; empty: nothing
     """
 
@@ -46,11 +46,11 @@ class Project:
             ) from None
 
     def note(self) -> str:
-        """Return what is noted of the project."""
+        """Return the text of the note."""
         return msgspec.json.encode(self).decode()
 
     def same(self, other: Project) -> bool | None:
-        """Tell whether another one is the same project; ``None``: that cannot be told from what is known."""
+        """Return whether another one is the same project; ``None``: not enough is known."""
         if self.name and other.name:
             return self.name == other.name
         if not set(self.keys).isdisjoint(other.keys):
@@ -60,7 +60,7 @@ class Project:
         return None
 
     def joined(self, other: Project) -> Project:
-        """Return the project with what else is known of it, and the keys that came last."""
+        """Return the project with what another one knows of it, and the newest keys of both."""
         keys = (*self.keys, *(key for key in other.keys if key not in self.keys))
         channels = self.channels if other.channels is None else other.channels
         return replace(self, keys=keys[-KEYS_KEPT:], channels=channels, name=other.name or self.name)
@@ -71,20 +71,20 @@ class Project:
         return self.name or self.keys[0]
 
     def counted_as(self, host: str) -> str | None:
-        """Return under which name its requests are counted, whatever the key; ``None``: it has none."""
+        """Return an ID by which requests of all its keys are counted; ``None``: neither channels nor name are known."""
         if self.channels:
             return sha256(f"{host}\nchannel {min(self.channels)}".encode()).hexdigest()
         return sha256(f"{host}\nname {self.name}".encode()).hexdigest() if self.name else None
 
 
 def key_digest(host: str, api_key: str) -> str:
-    """Return by what an API key is known again, and cannot be told."""
+    """Return a digest by which an API key is recognised, and which does not reveal it."""
     salt = sha256(host.encode()).digest()
     return blake2b(api_key.encode(), digest_size=8, key=salt, person=b"iterable api key").hexdigest()
 
 
 def differing(remembered: Project, now: Project) -> str:
-    """Say what tells two projects apart."""
+    """Say in what two projects differ."""
     if remembered.name and now.name:
         return f"project: remembered {remembered.name!r}, now {now.name!r}"
     return f"message channels: remembered {_shown(remembered.channels)}, now {_shown(now.channels)}"

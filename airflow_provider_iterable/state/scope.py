@@ -1,4 +1,4 @@
-"""What a store is told about the run that it is opened for."""
+"""What a store is given about the run that it is opened for."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 RESYNC_NOTE = "resync"
 """Note that holds the run whose full resync has begun and not ended."""
 LEFT_OUT_NOTE = "left_out"
-"""Note that holds the fields that were left out of accepted rows, and how it stands with each."""
+"""Note that holds the fields that were left out of accepted rows, each with its status."""
 MAPPING_CHANGED = "the mapping changed, so rows whose payload differs go again"
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A run, as other runs of the same sync get to know it.
+    """A run, as the lease shows it to other runs of the same sync.
 
-    :param instance: names the task instance without its try; empty: none that another run could belong to
+    :param instance: the task instance without its try; empty: unknown, so no other run is a try of the same
     :param attempt: the number of the try; of one task instance, a later try takes over from an earlier one at once
-    :param label: what people are told
+    :param label: the run's name in messages
     """
 
     instance: str = ""
@@ -39,7 +39,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a sync a run is about.
+    """The partition of a sync that a run is about.
 
     :param sync_id: the whole sync
     :param name: the partition; empty: the sync is not partitioned
@@ -57,7 +57,7 @@ class Part:
     dry: bool = False
 
     def state_id(self, name: str | None = None) -> str:
-        """Return under which ``sync_id`` a partition remembers; by default this one."""
+        """Return the ``sync_id`` of a partition's entries; by default of this one's."""
         name = self.name if name is None else name
         return f"{self.sync_id}[{name}]" if name else self.sync_id
 
@@ -68,11 +68,11 @@ class Scope:
 
     :param sync_id: the sync's lasting name, with that of the partition, if it is one
     :param destination: what the state is about: host, sync type, match column; compared with the one remembered
-    :param mapping: digest of the mapping; another one than remembered explains why rows go again
+    :param mapping: digest of the mapping; where it differs from the one remembered, rows go again
     :param model: the model, not opened yet; ``None`` where the store is not to see it
     :param hook: gives the SQL hook of a connection; ``None`` means the model's own
     :param pull: gives what the last completed run pushed, or ``None``
-    :param resync: unless ``"changes"``, the run takes the state to another destination, if it belongs to another one
+    :param resync: unless ``"changes"``, the state may be of another destination, and becomes that of the run's
     :param push: hands a text to Airflow, to be found by the next run's ``pull``
     :param holder: the run
     :param part: which part of the sync it is; ``None``: all of it
@@ -91,7 +91,7 @@ class Scope:
 
 
 def same_destination(scope: Scope, remembered: Mapping[str, Any]) -> bool:
-    """Tell whether state belongs to the run's destination; refuse it when not, unless the run resyncs it.
+    """Return whether state belongs to the run's destination; refuse it when not, unless the run resyncs it.
 
     Notes are about a destination: those of another one do not count.
 

@@ -1,4 +1,4 @@
-"""What a store has to do, and what a run asks of it; stores nothing."""
+"""The interface of a store, and of a store that is opened for one run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Header:
-    """What is remembered of a sync itself, beside its entries."""
+    """What is remembered of a sync as a whole, besides its entries."""
 
     destination: Mapping[str, Any]
     notes: Mapping[str, str]
 
 
 class Hold(Protocol):
-    """A run's hold on its sync, where the store can give one."""
+    """The lease that a run has on its sync, where the store has leases."""
 
     @property
     def failure(self) -> IterableSyncError | None:
@@ -33,9 +33,9 @@ class Hold(Protocol):
         ...
 
     def permits(self, pause: Callable[[float], object]) -> bool:
-        """Tell whether a request may start.
+        """Return whether a request may start.
 
-        :param pause: waits some seconds; something true means that there is no need to wait any more
+        :param pause: waits some seconds; a true result ends the waiting
         """
         ...
 
@@ -44,16 +44,16 @@ class Session(State, Protocol):
     """A store opened for one run."""
 
     resend_reason: str | None
-    """Why unchanged rows would go again, if they do."""
+    """Why unchanged rows go again; ``None``: they do not."""
 
     @property
-    def notes(self) -> Mapping[str, str]:
-        """What runs of the sync noted about it, such as the ID of a list they made."""
+    def notes(self) -> dict[str, str]:
+        """What runs of the sync noted about it, such as the ID of a list they made; stored when the run finishes."""
         ...
 
     @property
     def lease(self) -> Hold | None:
-        """The run's hold on the sync; none where the store cannot give one."""
+        """The run's lease; ``None`` where the store has no leases."""
         ...
 
     @property
@@ -76,32 +76,32 @@ class Session(State, Protocol):
         ...
 
     def note(self, name: str, value: str) -> None:
-        """Store a note at once, as far as the store can, whatever becomes of the run.
+        """Store a note at once where the store can, so that it stays if the run fails.
 
         :raises StateUnavailable: it could not be stored
         """
         ...
 
     def note_along(self, name: str, value: str) -> None:
-        """Store a note at once where the state is the run's already, otherwise with the first entries.
+        """Store a note at once if the state is about the run's destination already, otherwise with the first entries.
 
         :raises StateUnavailable: it could not be stored
         """
         ...
 
     def move(self) -> None:
-        """Have the state be about another project, once a resync stores something: its notes are left behind."""
+        """Drop the notes: the state is about another project from the next write of a resync on."""
         ...
 
     def void(self, name: str, value: str) -> None:
-        """Void every entry's fingerprint, take the state to the run's destination and store a note, all or nothing.
+        """Void every entry's fingerprint, and store a note and the run's destination, all or nothing.
 
         :raises StateUnavailable: it could not be stored
         """
         ...
 
     def others(self) -> Mapping[str, Header]:
-        """Return the other syncs that the same store remembers, by ``sync_id``; none where it cannot know."""
+        """Return the other syncs that the same store remembers, by ``sync_id``; empty where it cannot list them."""
         ...
 
     def check(self, plan: Plan) -> None:
@@ -112,21 +112,24 @@ class Session(State, Protocol):
         ...
 
     def finish(self, delivered: bool) -> None:
-        """End the run; ``delivered`` says that it came to its end, with or without rejected rows."""
+        """End the run.
+
+        :param delivered: whether every operation was settled, with or without rejected rows
+        """
         ...
 
     def close(self) -> None:
-        """Give connections back."""
+        """Close connections."""
         ...
 
 
 class Undivided:
-    """The part of a session that is the same for all stores that keep no partitions."""
+    """What sessions of all stores without partitions have in common."""
 
     commit_batches = 1
 
     def alone(self) -> AbstractContextManager[None]:
-        """There are no other partitions that could do the same."""
+        """Do nothing: there are no other partitions."""
         return nullcontext()
 
     def siblings(self) -> Sequence[Header]:
@@ -135,7 +138,7 @@ class Undivided:
 
 
 class InTables(Protocol):
-    """State in tables, beside which others may be kept: an audit, the ledger of a quota."""
+    """State in tables, where other tables may be as well: the audit, and the ledger of a daily quota."""
 
     @property
     def conn_id(self) -> str | None:
@@ -156,41 +159,41 @@ class InTables(Protocol):
 
     @property
     def lease_seconds(self) -> float:
-        """How long a run that was lost keeps other runs of the sync out."""
+        """Seconds for which a run that was killed keeps other runs of the sync from starting."""
         ...
 
     @property
     def audit(self) -> bool | Literal["failures"]:
-        """What is written of the rows of a run."""
+        """What is written to the audit tables."""
         ...
 
     @property
     def audit_retention_days(self) -> int | None:
-        """Days for which it is kept; ``None``: for ever."""
+        """Days for which the audit is kept; ``None``: for ever."""
         ...
 
     @property
     def audit_fields(self) -> bool:
-        """Whether rows are written with what was sent."""
+        """Whether the audit holds the fields that were sent."""
         ...
 
 
 class Store(Protocol):
-    """Where a sync remembers, as DAG authors name it; a store that derives from this says only what it can do more."""
+    """Where a sync remembers, as DAG authors write it. Subclasses override what they can do beyond these defaults."""
 
     @property
     def batchwise(self) -> bool:
-        """Whether it is written as a run goes; otherwise a failed try forgets what it delivered."""
+        """Whether each batch is committed; otherwise a run that fails remembers nothing of what it delivered."""
         return True
 
     @property
     def keeps_partitions(self) -> bool:
-        """Whether it knows the partitions of a sync, and moves entries between them."""
+        """Whether partitions of a sync can be kept, with entries moving between them."""
         return False
 
     @property
     def tables(self) -> InTables | None:
-        """The state's tables, if it is in tables."""
+        """This store if it is in tables, otherwise ``None``."""
         return None
 
     def open(self, scope: Scope) -> Session:

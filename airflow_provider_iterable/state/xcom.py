@@ -1,6 +1,6 @@
-"""Small syncs without a table: the whole state as one XCom, found through the sync's asset events.
+"""State of small syncs in XCom: one XCom holds all of it, and is found through the sync's asset events.
 
-XComs of earlier runs are never asked for by date: Airflow orders those by logical date, with null dates first or
+XComs of earlier runs are not looked up by date: Airflow orders those by logical date, with null dates first or
 last depending on its database. Asset events are ordered by completion, and name the run that holds the state.
 """
 
@@ -84,19 +84,19 @@ class XComSession(Undivided):
         return {key: self._entries[key] for key in keys if key in self._entries}
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
-        """Take a patch; it is stored when the run finishes. Of intents a run that does not finish leaves nothing."""
+        """Apply a patch in memory; it is stored when the run finishes. Intents of a run that does not are lost."""
         apply(self._entries, with_receipts(patch, intents))
 
     def note(self, name: str, value: str) -> None:
-        """Take a note; it is stored when the run finishes."""
+        """Set a note in memory; it is stored when the run finishes."""
         self.notes[name] = value
 
     def note_along(self, name: str, value: str) -> None:
-        """Take a note; it is stored when the run finishes."""
+        """Set a note in memory; it is stored when the run finishes."""
         self.notes[name] = value
 
     def move(self) -> None:
-        """Leave the notes behind; that is stored when the run finishes."""
+        """Drop the notes; that is stored when the run finishes."""
         self.notes.clear()
 
     def void(self, name: str, value: str) -> None:
@@ -105,7 +105,7 @@ class XComSession(Undivided):
         void(self._entries)
 
     def others(self) -> Mapping[str, Header]:
-        """An XCom holds one sync's state."""
+        """There are none: an XCom holds one sync's state."""
         return {}
 
     def check(self, plan: Plan) -> None:
@@ -136,7 +136,7 @@ class XComSession(Undivided):
             self._scope.push(encode(self._scope, self._entries, self.notes))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 def encode(scope: Scope, entries: Mapping[str, Entry], notes: Mapping[str, str] | None = None) -> str:

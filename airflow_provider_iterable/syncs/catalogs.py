@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from airflow_provider_iterable.api import endpoints, values
 from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
-    Added,
     Changed,
     Entry,
     Invalid,
     Operation,
     Outcome,
-    Recipe,
     Records,
     Removed,
     Row,
@@ -26,11 +24,11 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Mapper, position
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
-from airflow_provider_iterable.syncs.sync import BaseSync
+from airflow_provider_iterable.syncs.sync import BaseSync, recipe_of
 
 OnRemoved = Literal["keep", "delete"]
 FieldType = Literal["boolean", "date", "geo_location", "long", "double", "object", "string"]
-FIELD_TYPES: tuple[FieldType, ...] = ("boolean", "date", "geo_location", "long", "double", "object", "string")
+FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
 MAX_ITEM_BYTES = 30_000
 """Largest item, as JSON without its ID: Iterable documents 30 kB."""
 
@@ -40,19 +38,12 @@ _FRAME = len(b'{"":}')
 
 @dataclass(frozen=True)
 class CatalogOptions:
-    """How a catalog is synced.
+    """How a catalog is synced: parameters of ``IterableCatalogOperator``.
 
-    :param catalog: the catalog's name
-    :param primary_key: columns whose values name a row
-    :param item_id_column: column of the item ID; ``None``: the primary key, which is one column then
-    :param on_removed: ``"keep"`` the item whose row has left, or ``"delete"`` it
-    :param replace_uploaded_fields_only: whether other fields of an item that exists stay as they are
-    :param field_types: top-level fields and the types they are to have
-    :param salvage: whether an item goes without the fields whose values have the wrong type
     :raises ConfigurationError: the options make no sense
     """
 
-    catalog: str
+    catalog_name: str
     primary_key: tuple[str, ...]
     item_id_column: str | None = None
     on_removed: OnRemoved = "keep"
@@ -61,14 +52,6 @@ class CatalogOptions:
     salvage: bool = False
 
     def __post_init__(self) -> None:
-        if values.item_id(self.catalog) != self.catalog:
-            raise ConfigurationError(
-                f"catalog_name must be letters, digits and dashes, at most 255 of them, not {self.catalog!r}"
-            )
-        if self.on_removed not in ("keep", "delete"):
-            raise ConfigurationError(f"on_removed must be one of 'keep', 'delete', not {self.on_removed!r}")
-        if not self.primary_key:
-            raise ConfigurationError("primary_key must name at least one column")
         if self.item_id_column is None and len(self.primary_key) > 1:
             raise ConfigurationError(
                 f"The primary key has {len(self.primary_key)} columns, and an item has one ID: name item_id_column"
@@ -114,13 +97,10 @@ class Catalogs(BaseSync):
             )
         only = options.replace_uploaded_fields_only
         self._salt = b"some fields" if only else None
-        self.recipe = Recipe(
-            key=tuple(position(columns, name) for name in options.primary_key),
-            columns=(self._item_id, *mapper.positions),
-            text=repr((columns[self._item_id], only, mapper.text)),
-        )
-        self._write = endpoints.write_items(options.catalog, replace_uploaded_fields_only=only)
-        self._delete = endpoints.delete_items(options.catalog) if options.on_removed == "delete" else None
+        said = (columns[self._item_id], only, mapper.text)
+        self.recipe = recipe_of(columns, options.primary_key, (self._item_id, *mapper.positions), said)
+        self._write = endpoints.write_items(options.catalog_name, replace_uploaded_fields_only=only)
+        self._delete = endpoints.delete_items(options.catalog_name) if options.on_removed == "delete" else None
         self.salvages = options.salvage
 
     def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
@@ -132,14 +112,6 @@ class Catalogs(BaseSync):
         salts = None if self._salt is None else [self._salt] * len(rows)
         records = chunk.records([{name or "": item} for name, item in zip(names, items, strict=True)], salts)
         return records if max(map(len, records.bodies)) <= MAX_ITEM_BYTES else _without_large(records)
-
-    def added(self, change: Added) -> Operation:
-        """A new row is written."""
-        return self.write(Kind.ADDED, change.after, self._write)
-
-    def changed(self, change: Changed) -> Operation:
-        """A changed row is written."""
-        return self.write(Kind.CHANGED, change.after, self._write)
 
     def removed(self, change: Removed) -> Operation:
         """The item of a row that left is kept or deleted."""
@@ -166,7 +138,7 @@ class Catalogs(BaseSync):
     def learn_types(self, found: Mapping[str, str]) -> None:
         """Take the types of the catalog's fields; only those of mapped fields matter.
 
-        :param found: field to type, as the catalog's mappings tell
+        :param found: field to type, as the catalog's mappings have it
         """
         super().learn_types({name: values.CATALOG_TYPES.get(kind, kind) for name, kind in found.items()})
 
@@ -179,7 +151,7 @@ class Catalogs(BaseSync):
         wrong, converted, reason = super().faults(fields)
         for name, value in fields.items():
             if type(value) in (dict, list) and _has_period(value):
-                # Of the names inside only that much is told: they may be data.
+                # The names inside are not repeated: they may be data.
                 wrong[name], reason = f"field {name}: a name inside it has a period", Reason.INVALID_VALUE
         return wrong, converted, reason
 

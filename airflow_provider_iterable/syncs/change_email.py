@@ -16,7 +16,6 @@ from airflow_provider_iterable.engine.vocabulary import (
     Changed,
     Handle,
     Operation,
-    Recipe,
     Records,
     Removed,
     Row,
@@ -25,18 +24,19 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import position
 from airflow_provider_iterable.syncs.chunk import Chunk, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
-from airflow_provider_iterable.syncs.sync import BaseSync
+from airflow_provider_iterable.syncs.sync import BaseSync, recipe_of
+
+FIRES_ONCE = 'mode="change_email" matched by email fires once for each key'
+"""Why changes that are matched by email must not be repeated."""
 
 
 @dataclass(frozen=True)
 class EmailChangeOptions:
-    """How addresses are changed.
+    """How addresses are changed: parameters of ``IterableUserSyncOperator``, and what the connection says.
 
-    :param primary_key: columns whose values name a row
     :param match: the identifier that selects the profile: the current address, or the user ID
     :param identifier_column: column of that identifier
-    :param new_email_column: column of the address the profile is to have
-    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` when not told
+    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` where the connection does not say it
     """
 
     primary_key: tuple[str, ...]
@@ -70,11 +70,9 @@ class ChangeEmail(BaseSync):
         self._match = options.match
         self._identifier = position(columns, options.identifier_column)
         self._new_email = position(columns, options.new_email_column)
-        self.recipe = Recipe(
-            key=tuple(position(columns, name) for name in options.primary_key),
-            columns=(self._identifier, self._new_email),
-            text=repr((options.match, columns[self._identifier], columns[self._new_email], options.project_type)),
-        )
+        read = (self._identifier, self._new_email)
+        said = (options.match, *(columns[number] for number in read), options.project_type)
+        self.recipe = recipe_of(columns, options.primary_key, read, said)
         self._payload: Any
         self._call: Call
         if options.project_type == "email":
@@ -110,7 +108,7 @@ class ChangeEmail(BaseSync):
         return self.write(Kind.ADDED, change.after, self._call)
 
     def changed(self, change: Changed) -> Operation:
-        """A changed row moves the profile again where the user ID tells which it is."""
+        """A changed row moves the profile again where the user ID says which it is."""
         return self.write(Kind.CHANGED, change.after, None if self.keeps_leavers else self._call)
 
     def removed(self, change: Removed) -> Operation:

@@ -22,6 +22,24 @@ FIELD_NAMES = {"email": "email", "user_id": "userId"}
 """Iterable's names of the identifiers."""
 
 
+def shares_ids(match: Match, project_type: str | None) -> bool:
+    """Whether several profiles may have the user ID that selects one: in email-based projects, and unless known."""
+    return match == "user_id" and project_type in ("email", None)
+
+
+def check_deletes(parameter: str, match: Match, project_type: str | None, allow_shared_user_id: bool) -> None:
+    """Refuse to delete by a user ID that several profiles may have.
+
+    :param parameter: what asks for the deletion, as it stands in a DAG
+    :raises ConfigurationError: it is not allowed
+    """
+    if shares_ids(match, project_type) and not allow_shared_user_id:
+        raise ConfigurationError(
+            f"{parameter} by user ID removes every profile that has the ID, and in an email-based project several may. "
+            "Match by email, say the project type in the connection, or set allow_shared_user_id=True."
+        )
+
+
 def matching(
     match_by: str | None, email_column: str | None, user_id_column: str | None, project_type: str | None
 ) -> Match:

@@ -19,15 +19,10 @@ from airflow_provider_iterable.syncs.users import UserOptions, Users
 
 @dataclass(frozen=True)
 class ListOptions:
-    """How members are synced.
+    """How members are synced: parameters of ``IterableListOperator``, and what the connection says.
 
     :param match: the identifier that selects the profile
-    :param primary_key: columns that name rows in reports, and whose greatest text speaks for a member; may be empty
-    :param email_column: column of the email address
-    :param user_id_column: column of the user ID
-    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` when not told
-    :param existing_only: whether users whom Iterable does not know are skipped, instead of created
-    :param salvage: whether a record goes without the fields whose values have the wrong type
+    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` where the connection does not say it
     """
 
     match: Match
@@ -35,7 +30,7 @@ class ListOptions:
     email_column: str | None = None
     user_id_column: str | None = None
     project_type: str | None = None
-    existing_only: bool = False
+    update_existing_users_only: bool = False
     salvage: bool = False
 
 
@@ -85,7 +80,7 @@ class Lists(Users):
         return Invalid("", Reason.NO_IDENTIFIER if blank else CHECKS[self._kind][1], self._row_name(row), names=names)
 
     def _row_name(self, row: Row) -> str:
-        """Name a row by its primary key, where that tells nobody's identifier."""
+        """Name a row by its primary key, where that is nobody's identifier."""
         if self._row_names is None or not self._names_nobody:
             return ""
         (name,) = self._row_names([row])
@@ -126,7 +121,7 @@ def _as_users(options: ListOptions, identifier: str) -> UserOptions:
         match=options.match,
         email_column=options.email_column,
         user_id_column=options.user_id_column,
-        mode="update" if options.existing_only else "upsert",
+        mode="update" if options.update_existing_users_only else "upsert",
         project_type=options.project_type,
         salvage=options.salvage,
     )
@@ -139,7 +134,7 @@ def _subscribing(options: ListOptions, target: endpoints.MailingList) -> tuple[C
     in projects that are not email-based. A user who would be skipped silently would be remembered as a member, so
     users are looked up.
     """
-    if not options.existing_only:
+    if not options.update_existing_users_only:
         return endpoints.subscribe_to_list(target), "bulk subscribe, which creates unknown users"
     if options.match == "user_id" and options.project_type == "email":
         return (

@@ -1,4 +1,4 @@
-"""Names of fields as an answer tells them, and the mapped fields that they are about; knows no endpoint."""
+"""Names of fields as an answer has them, and the mapped fields that they are about; knows no endpoint."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from airflow_provider_iterable.api.answers import values_at
+from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Mapper
+from airflow_provider_iterable.syncs.sync import BaseSync
 
 _PLAIN = re.compile(r"[A-Za-z_][\w $:/-]*")
-"""What the name of a member looks like; where the keys of an object are data, they tell who it is about."""
+"""What the name of a member looks like; where the keys of an object are data, they may name people."""
 _MOST_CACHED = 100
 _Path = tuple[str, list[str]]
 """A field, and the way to its values."""
@@ -35,7 +39,7 @@ class Names:
         return sorted(set(found)) if len(found) > 1 else found
 
     def knows(self, field: str) -> bool:
-        """Tell whether a field is mapped, or is a member of one that is."""
+        """Return whether a field is mapped, or is a member of one that is."""
         return any(_within(field, mapped) for mapped in self._sources)
 
     def positions(self, field: str) -> list[int | None]:
@@ -58,12 +62,52 @@ class Names:
         return [(field, field.split(".")) for field in self._sources if _within(field, name)]
 
 
+class FieldedSync(BaseSync):
+    """A sync whose records have fields that Iterable may leave out of what it accepts."""
+
+    _names: Names
+
+    def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
+        """Return the mapped fields that the names are about, of which a record has values."""
+        return self._names.carried(msgspec.json.decode(body).get("dataFields"), names)
+
+    def mapped(self, fields: Collection[str]) -> Collection[str]:
+        """Return those of some fields that are mapped."""
+        return {field for field in fields if any(map(self._names.knows, self.readings(field)))}
+
+    def expect(self, fields: Collection[str]) -> None:
+        """Have a database that compares return the unchanged rows that carry such a field."""
+        readings = {reading for field in fields for reading in self.readings(field)}
+        positions = {number for reading in readings for number in self._names.positions(reading)}
+        if self.recipe is not None:
+            self.recipe = msgspec.structs.replace(self.recipe, again=columns_of(positions, self.recipe.key))
+
+    def readings(self, field: str) -> Sequence[str]:
+        """Return the names of fields that the name of one in an answer may stand for."""
+        return [field]
+
+
+def check_depth(names: Collection[str], what: str, remedy: str) -> None:
+    """Refuse fields that Iterable cannot merge.
+
+    :param what: what such a name is called
+    :param remedy: what to do, as the end of a sentence
+    :raises ConfigurationError: a name has more than one dot
+    """
+    for name in names:
+        if name.count(".") > 1:
+            raise ConfigurationError(
+                f"The {what} {name!r} is nested deeper than Iterable merges, which is one level: what stands beside it "
+                f"would be lost. Map its parent as Json{remedy}."
+            )
+
+
 def _within(name: str, field: str) -> bool:
     return name == field or name.startswith(field + ".")
 
 
 def _holds(value: Any) -> bool:
-    """Tell whether anything is lost with a value: nulls and empty objects are nothing."""
+    """Return whether anything is lost with a value: nulls and empty objects are nothing."""
     if isinstance(value, Mapping):
         return any(map(_holds, value.values()))
     return any(map(_holds, value)) if isinstance(value, list) else value is not None

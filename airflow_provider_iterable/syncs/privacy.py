@@ -1,6 +1,6 @@
 """What a privacy sync means: a row is a request to delete, forget or unforget somebody; knows no store and no quota.
 
-A request fires once, when its key first appears. Keys are hashed here, so that nothing that outlives the run tells whom
+A request fires once, when its key first appears. Keys are hashed here, so that nothing that outlives the run says whom
 a request was about; the identifier itself is handed to the state once, with the entry, to be erased there.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
@@ -33,7 +33,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import position
 from airflow_provider_iterable.syncs.chunk import Chunk, namer
-from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
+from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match, check_deletes
 from airflow_provider_iterable.syncs.sync import BaseSync
 
 Action = Literal["delete", "forget", "unforget"]
@@ -45,28 +45,32 @@ _LAST: Rank = (2, 0.0, "")
 
 @dataclass(frozen=True)
 class PrivacyOptions:
-    """What is done about whom.
+    """What is done about whom: parameters of ``IterablePrivacyOperator``, and what the connection says.
 
-    :param primary_key: columns whose values name a request
-    :param action: ``"delete"``, ``"forget"`` or ``"unforget"``
     :param match: the identifier that selects the person
-    :param column: column of that identifier
-    :param requested_at_column: column that says which request comes first; ``None``: the model's order
-    :param max_actions: most requests acted on in one run
-    :param zone: the zone in which naive date-times are read
-    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` when not told
-    :param allow_shared_user_id: lets ``delete`` by user ID run in an email-based project
+    :param identifier_column: column of that identifier
+    :param zone: the zone in which date-times without one are read
+    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` where the connection does not say it
+    :raises ConfigurationError: the project cannot do it; the message says what to do instead
     """
 
     primary_key: tuple[str, ...]
     action: Action
     match: Match
-    column: str
+    identifier_column: str
     requested_at_column: str | None = None
     max_actions: int | None = None
     zone: tzinfo = UTC
     project_type: str | None = None
     allow_shared_user_id: bool = False
+
+    def __post_init__(self) -> None:
+        if self.action == "delete":
+            check_deletes('action="delete"', self.match, self.project_type, self.allow_shared_user_id)
+        elif self.match == "user_id" and self.project_type == "email":
+            raise ConfigurationError(
+                f'action="{self.action}" takes email addresses in an email-based project. Map email_column.'
+            )
 
 
 class Privacy(BaseSync):
@@ -75,17 +79,15 @@ class Privacy(BaseSync):
     :param options: see :class:`PrivacyOptions`
     :param columns: the model's columns
     :raises ModelError: a column is missing
-    :raises ConfigurationError: the options contradict the project type
     """
 
     exclusive = False
     keeps_leavers = True
 
     def __init__(self, options: PrivacyOptions, columns: Sequence[str]) -> None:
-        check(options)
         self._options = options
         self._name, self.keys = namer(columns, options.primary_key), self._hashed_keys
-        self._identifier = position(columns, options.column)
+        self._identifier = position(columns, options.identifier_column)
         requested_at = options.requested_at_column
         self._requested_at = None if requested_at is None else position(columns, requested_at)
         self._call = _call(options)
@@ -184,27 +186,6 @@ def rank(value: Any, zone: tzinfo) -> Rank:
     if isinstance(value, int | float | Decimal) and math.isfinite(value):
         return (0, float(value), "")
     return _LAST
-
-
-def check(options: PrivacyOptions) -> None:
-    """Refuse what a project cannot do, before anything is sent.
-
-    :raises ConfigurationError: the message says what to do instead
-    """
-    if options.action not in get_args(Action):
-        raise ConfigurationError(f"action must be one of 'delete', 'forget', 'unforget', not {options.action!r}")
-    if options.action != "delete":
-        if options.match == "user_id" and options.project_type == "email":
-            raise ConfigurationError(
-                f'action="{options.action}" takes email addresses in an email-based project. Map email_column.'
-            )
-        return
-    shared = options.match == "user_id" and options.project_type in ("email", None)
-    if shared and not options.allow_shared_user_id:
-        raise ConfigurationError(
-            'action="delete" by user ID removes every profile that has the ID, and in an email-based project several '
-            "may. Match by email, say the project type in the connection, or set allow_shared_user_id=True."
-        )
 
 
 def _call(options: PrivacyOptions) -> Call:

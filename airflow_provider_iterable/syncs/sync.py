@@ -9,6 +9,7 @@ import msgspec
 
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
+    Added,
     Call,
     Changed,
     Entry,
@@ -20,15 +21,27 @@ from airflow_provider_iterable.engine.vocabulary import (
     Record,
     Row,
 )
+from airflow_provider_iterable.mapping import position
 from airflow_provider_iterable.syncs import types
 from airflow_provider_iterable.syncs.chunk import encode
+
+
+def recipe_of(columns: Sequence[str], primary_key: Sequence[str], read: Sequence[int], said: Sequence[Any]) -> Recipe:
+    """Return what a database needs to compare the rows of a model by itself.
+
+    :param columns: the model's columns
+    :param read: positions of the columns that make the record
+    :param said: what else makes it; another text of it has every row sent again
+    :raises ModelError: a column of the key is missing
+    """
+    key = tuple(position(columns, name) for name in primary_key)
+    return Recipe(key=key, columns=tuple(read), text=repr(said))
 
 
 class BaseSync:
     """A sync type, as far as it is like most others.
 
-    A sync type has ``keys``, ``records``, ``added``, ``changed`` and ``removed`` of its own, and overrides what is
-    otherwise with it.
+    A sync type has ``keys``, ``records`` and ``removed`` of its own, and overrides what is otherwise with it.
     """
 
     removals_first = False
@@ -37,6 +50,8 @@ class BaseSync:
     collapses = False
     recipe: Recipe | None = None
     keys: Callable[[Sequence[Row]], Sequence[str | Invalid]]
+    _write: Call
+    """Writes new rows, and changed ones."""
     way = ""
     """How it gets to Iterable, in words."""
     salvages = False
@@ -55,7 +70,7 @@ class BaseSync:
         return encode([identity[0], identity[1]]).decode()
 
     def identity(self, ref: str) -> Handle:
-        """Tell whom a remembered entry is about; two empty texts where that is not remembered."""
+        """Return whom a remembered entry is about; two empty texts where that is not remembered."""
         kind, value = msgspec.json.decode(ref, type=tuple[str, str]) if ref else ("", "")
         return kind, value
 
@@ -63,6 +78,14 @@ class BaseSync:
         """Return the operation that writes a record and remembers it; without a call, it is only remembered."""
         entry = Entry(record.fingerprint, self.reference(record.handles[0]))
         return Operation(record.key, kind, call, b"" if call is None else record.body, record.handles, entry)
+
+    def added(self, change: Added) -> Operation:
+        """A new row is written."""
+        return self.write(Kind.ADDED, change.after, self._write)
+
+    def changed(self, change: Changed) -> Operation:
+        """A changed row is written."""
+        return self.write(Kind.CHANGED, change.after, self._write)
 
     def moved(self, change: Changed) -> Operation | None:
         """What a row was about before is left alone at Iterable."""

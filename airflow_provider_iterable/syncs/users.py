@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,23 +10,13 @@ import msgspec
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
-from airflow_provider_iterable.engine.vocabulary import (
-    Added,
-    Call,
-    Changed,
-    Operation,
-    Outcome,
-    Recipe,
-    Records,
-    Removed,
-    Row,
-)
+from airflow_provider_iterable.engine.vocabulary import Call, Changed, Operation, Outcome, Records, Removed, Row
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Mapper, nest, position
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
-from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
-from airflow_provider_iterable.syncs.names import Names, columns_of
-from airflow_provider_iterable.syncs.sync import BaseSync
+from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match, check_deletes, shares_ids
+from airflow_provider_iterable.syncs.names import FieldedSync, Names, check_depth
+from airflow_provider_iterable.syncs.sync import recipe_of
 
 Mode = Literal["upsert", "update"]
 OnRemoved = Literal["keep", "clear", "delete"]
@@ -35,21 +25,11 @@ Recheck = Literal["always", "never"]
 
 @dataclass(frozen=True)
 class UserOptions:
-    """How users are synced.
+    """How users are synced: parameters of ``IterableUserSyncOperator``, and what the connection says.
 
-    :param primary_key: columns whose values name a row
     :param match: the identifier that selects the profile
-    :param email_column: column of the email address
-    :param user_id_column: column of the user ID
-    :param mode: ``"upsert"`` creates unknown users, ``"update"`` skips them
-    :param on_removed: ``"keep"`` the profile, ``"clear"`` the mapped fields, or ``"delete"`` the profile
-    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` when not told
+    :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` where the connection does not say it
     :param update_only: whether the account has Iterable's ``updateOnly`` switch
-    :param merge_nested_objects: ``None``: on when a dotted name is mapped
-    :param create_new_fields: ``None``: as the project's setting says
-    :param recheck_known_users: ``"never"`` updates users that the state knows without looking them up
-    :param allow_shared_user_id: lets ``delete`` by user ID run in an email-based project
-    :param salvage: whether a record goes without the fields whose values have the wrong type
     """
 
     primary_key: tuple[str, ...]
@@ -67,7 +47,7 @@ class UserOptions:
     salvage: bool = False
 
 
-class Users(BaseSync):
+class Users(FieldedSync):
     """The user sync: a row is a profile.
 
     :param options: see :class:`UserOptions`
@@ -78,7 +58,9 @@ class Users(BaseSync):
     """
 
     def __init__(self, options: UserOptions, mapper: Mapper, columns: Sequence[str]) -> None:
-        _check(options)
+        if options.on_removed == "delete":
+            shared = options.allow_shared_user_id
+            check_deletes('on_removed="delete"', options.match, options.project_type, shared)
         self._options, self._mapper = options, mapper
         self.keys = namer(columns, options.primary_key)
         mapped: dict[Match, str | None] = {"email": options.email_column, "user_id": options.user_id_column}
@@ -89,10 +71,9 @@ class Users(BaseSync):
         other_column = mapped[other]
         mapper.bind(columns, () if other_column is None else (FIELD_NAMES[other],))
         _check_identifiers(mapper, mapped)
-        _check_depth(mapper, options)
-        self._other: tuple[Match, int] | None = (
-            None if other_column is None else (other, position(columns, other_column))
-        )
+        if options.merge_nested_objects is not False:
+            check_depth(mapper.names, "field", ", or set merge_nested_objects=False to replace whole objects")
+        self._other = None if other_column is None else (other, position(columns, other_column))
         self._flags = self._body_flags()
         self._profile: Any = msgspec.defstruct(
             "Profile",
@@ -100,11 +81,8 @@ class Users(BaseSync):
             gc=False,
         )
         read = [self._identifier, *mapper.positions, *([] if self._other is None else [self._other[1]])]
-        self.recipe: Recipe | None = Recipe(
-            key=tuple(position(columns, name) for name in options.primary_key),
-            columns=tuple(read),
-            text=repr((self._kind, columns[self._identifier], other_column, self._flags, mapper.text)),
-        )
+        said = (self._kind, columns[self._identifier], other_column, self._flags, mapper.text)
+        self.recipe = recipe_of(columns, options.primary_key, read, said)
         self._names = Names(mapper)
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()
@@ -116,7 +94,7 @@ class Users(BaseSync):
         merge = options.merge_nested_objects
         if self._mapper.nests if merge is None else merge:
             flags["mergeNestedObjects"] = True
-        if options.match == "user_id" and options.project_type in ("email", None):
+        if shares_ids(options.match, options.project_type):
             flags["preferUserId"] = options.mode == "upsert"
         return flags
 
@@ -167,10 +145,6 @@ class Users(BaseSync):
         fields = self._mapper.payloads(chunk.columns, chunk.refuse_value, others)
         return chunk.records(map(self._profile, identifiers, fields))
 
-    def added(self, change: Added) -> Operation:
-        """A new row is written."""
-        return self.write(Kind.ADDED, change.after, self._write)
-
     def changed(self, change: Changed) -> Operation:
         """A changed row is written; where the identity changed, the old profile is left alone."""
         after = change.after
@@ -196,20 +170,6 @@ class Users(BaseSync):
             flags["preferUserId"] = False
         return flags
 
-    def carried(self, body: bytes, names: frozenset[str]) -> Collection[str]:
-        """Return the mapped fields that the names are about, of which a profile has values."""
-        return self._names.carried(msgspec.json.decode(body).get("dataFields"), names)
-
-    def mapped(self, fields: Collection[str]) -> Collection[str]:
-        """Return those of some fields that are mapped."""
-        return set(filter(self._names.knows, fields))
-
-    def expect(self, fields: Collection[str]) -> None:
-        """Have a database that compares return the unchanged rows that carry such a field."""
-        positions = {number for field in fields for number in self._names.positions(field)}
-        if self.recipe is not None:
-            self.recipe = msgspec.structs.replace(self.recipe, again=columns_of(positions, self.recipe.key))
-
     def screen(self, operation: Operation) -> Operation | Outcome:
         """Reject deletions that no request can name, and values of the wrong type."""
         if operation.kind is Kind.REMOVED and self._delete and operation.handles[0][1] in endpoints.UNADDRESSABLE:
@@ -225,30 +185,3 @@ def _check_identifiers(mapper: Mapper, columns: Mapping[Match, str | None]) -> N
                 f"The field {FIELD_NAMES[kind]!r} is mapped twice: in fields, and by {kind}_column. "
                 "Leave it out of fields."
             )
-
-
-def _check(options: UserOptions) -> None:
-    for name, value, allowed in (
-        ("mode", options.mode, ("upsert", "update")),
-        ("on_removed", options.on_removed, ("keep", "clear", "delete")),
-        ("recheck_known_users", options.recheck_known_users, ("always", "never")),
-    ):
-        if value not in allowed:
-            raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
-    if not options.primary_key:
-        raise ConfigurationError("primary_key must name at least one column")
-    shared = options.match == "user_id" and options.project_type in ("email", None)
-    if options.on_removed == "delete" and shared and not options.allow_shared_user_id:
-        raise ConfigurationError(
-            'on_removed="delete" by user ID removes every profile that has the ID, and in an email-based project '
-            "several may. Match by email, say the project type in the connection, or set allow_shared_user_id=True."
-        )
-
-
-def _check_depth(mapper: Mapper, options: UserOptions) -> None:
-    deep = [name for name in mapper.names if name.count(".") > 1]
-    if deep and options.merge_nested_objects is not False:
-        raise ConfigurationError(
-            f"The field {deep[0]!r} is nested deeper than Iterable merges, which is one level: what stands beside it "
-            "would be lost. Map its parent as Json, or set merge_nested_objects=False to replace whole objects."
-        )

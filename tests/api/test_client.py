@@ -464,7 +464,7 @@ def test_its_name_is_its_host() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "abc\ndef", "abc def", "schlüssel"])
-def test_a_key_that_is_no_header_is_refused_without_being_told(key: str) -> None:
+def test_a_key_that_is_no_header_is_refused_without_being_shown(key: str) -> None:
     """Such a key would end up in an exception of the HTTP library; ours does not repeat it."""
     with pytest.raises(ConfigurationError) as caught:
         Client("https://api.iterable.com", key)

@@ -17,6 +17,8 @@ from airflow_provider_iterable.engine.vocabulary import Call, Entry, Operation, 
 from airflow_provider_iterable.sandbox.endpoints.routes import ROUTES, Table, query_of
 
 BULK = endpoints.bulk_update_users()
+ENDPOINTS = {name: row for name, row in vars(endpoints).items() if isinstance(row, endpoints.Endpoint)}
+"""Each row of the table."""
 ODD = ["a+b@x.io", "a/b@x.io", "a%2Fb@x.io", '"a b"@x.io', "ä@x.io", "a?b&c=d#e", "u 1", "u/1+2%", "50%25"]
 
 
@@ -171,6 +173,14 @@ def test_user_ids_that_no_path_can_hold_are_known() -> None:
         assert arrives is (odd not in endpoints.UNADDRESSABLE)
 
 
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_the_rate_of_an_endpoint_is_that_of_iterable(name: str) -> None:
+    """The sandbox, which is written apart, has the same rate for each row of the table; where it has none, it is 0."""
+    endpoint = ENDPOINTS[name]
+    (route,) = [one for one in ROUTES if (one.method, one.template) == (endpoint.method, endpoint.template)]
+    assert endpoint.rate == (route.rate or 0)
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -189,7 +199,7 @@ def test_user_ids_that_no_path_can_hold_are_known() -> None:
     ids=lambda call: f"{call.method} {call.template}",
 )
 def test_limits_are_those_of_iterable(call: Call) -> None:
-    """The table knows the documented rate of each endpoint; a bulk call takes 1000 records and 4 MB, others one."""
+    """A bulk call takes 1000 records and 4 MB, others one; the rate is that of the table."""
     (route,) = [route for route in ROUTES if (route.method, route.template) == (call.method, call.template)]
     assert call.rate == (route.rate or 0)
     assert call.max_items == (1000 if route.bulk else 1)

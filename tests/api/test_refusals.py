@@ -20,7 +20,7 @@ SECRETS = {
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422])
 @pytest.mark.parametrize("code", ["BadParams", "RequestFieldsTypesMismatched", "ForgottenUserError", "Success", ""])
 @pytest.mark.parametrize("name", ["bulk", "delete", "look up", *LISTS, *CATALOGS, *EVENTS, *PRIVACY])
-def test_what_a_refusal_echoes_is_not_told(status: int, code: str, name: str) -> None:
+def test_what_a_refusal_echoes_is_not_shown(status: int, code: str, name: str) -> None:
     """Iterable echoes identifiers, values and headers in its texts; verdicts tell code, field, type and shape only."""
     users = [
         {"email": f"user{number}@example.com", "dataFields": SECRETS} for number in range(3 if name == "bulk" else 1)

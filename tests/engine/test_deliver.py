@@ -106,7 +106,7 @@ def people(call: Call | None, number: int, first: int = 0) -> list[Operation]:
 CALL = a_call(judge)
 
 
-def test_what_is_accepted_is_committed_and_then_told() -> None:
+def test_what_is_accepted_is_committed_and_then_reported() -> None:
     """Every operation ends in one outcome, and the state holds what it carries."""
     told = Told().run(people(CALL, 5))
     assert [["0", "1"], ["2", "3"], ["4"]] == told.sent
@@ -429,7 +429,7 @@ def test_a_request_that_is_held_back_is_no_try() -> None:
 def test_a_stopped_delivery_does_not_wait_for_slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody raises anything: it ends by itself after a few seconds, and what hangs is in doubt."""
     monkeypatch.setattr(deliver_module, "RESCUE_SECONDS", 0.05)
-    monkeypatch.setattr(deliver_module, "LOOKS", 0.01)
+    monkeypatch.setattr(deliver_module, "POLL_SECONDS", 0.01)
     stop, released = threading.Event(), threading.Event()
 
     def send(batch: Batch) -> Reply:

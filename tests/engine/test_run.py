@@ -185,13 +185,21 @@ def test_somebody_who_still_has_a_row_is_not_removed() -> None:
     assert any("still borne by another" in note for note in stage.report.notes)
 
 
-def test_a_moved_identity_is_written_and_told() -> None:
+def test_a_moved_identity_is_written_and_reported() -> None:
     """The new address is written under the same key, and the report points to change_email."""
     stage = Stage(("1", "a@x.io", 1))
     stage.run(("1", "b@x.io", 2))
     assert [["1"]] == stage.sender.history
     assert Entry(b"2", "b@x.io") == stage.state.entries["1"]
     assert any("change_email" in note for note in stage.report.notes)
+
+
+def test_an_empty_model_is_believed_where_keys_are_kept() -> None:
+    """Rows that are not there cost nothing: no guard looks at them."""
+    stage = Stage(*PEOPLE)
+    stage.sync.keeps_leavers = True
+    assert stage.run(guards=Guards(max_removed=0))["status"] == "succeeded"
+    assert len(stage.state.entries) == len(PEOPLE)
 
 
 @pytest.mark.parametrize(
@@ -441,7 +449,7 @@ def test_waiting_for_another_day_is_no_failure() -> None:
         stage.run(*PEOPLE)
 
 
-def test_rows_that_are_one_record_are_told() -> None:
+def test_rows_that_are_one_record_are_reported() -> None:
     """The model is read once more, and the report says how many rows count for nothing."""
     stage = Stage()
     stage.sync = PlainSync(stage.write, stage.remove, exclusive=False, collapses=True)

@@ -17,8 +17,8 @@ from airflow_provider_iterable.engine.vocabulary import (
     Invalid,
     Pair,
     Present,
-    Quiet,
     Row,
+    UnchangedInDatabase,
 )
 from tests.fakes import in_chunks
 from tests.laws.test_generations import A, B, Generations
@@ -38,7 +38,7 @@ class UnseenState(WatchedState):
         """Let only rows with news come across, all of them; the model is not read through ``chunks``."""
         self.settle_intents()
         self.sync, self.remembered = sync, len(self.entries)
-        yield Quiet(0, self)
+        yield UnchangedInDatabase(0, self)
         times: Counter[str] = Counter()
         quiet: Counter[str] = Counter()
         for keys, rows, fingerprints, invalid in self._named():
@@ -56,7 +56,7 @@ class UnseenState(WatchedState):
                 yield Gone(key, Entry(entry.fingerprint))
         repeats = {key: many for key, many in times.items() if many > 1}
         surplus = sum(quiet[key] - (quiet[key] == many) for key, many in repeats.items())
-        yield Quiet(quiet.total() - surplus, self)
+        yield UnchangedInDatabase(quiet.total() - surplus, self)
         for key, many in repeats.items():
             yield Duplicate(key, many)
 

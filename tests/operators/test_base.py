@@ -242,6 +242,14 @@ def test_every_template_field_is_kept(operator: type[IterableModelOperator]) -> 
         ({"fields": {"a": "c", "a.b": "c"}}, "both mapped"),
         ({"email_column": None}, "a user needs an identifier"),
         ({"match_by": "user_id"}, "needs user_id_column"),
+        ({"match_by": "id"}, 'match_by must be "email" or "user_id", not'),
+        ({"primary_key": ()}, "primary_key must be a column, or a list of at least one column"),
+        ({"mode": "insert"}, 'mode must be "upsert", "update" or "change_email", not'),
+        ({"on_removed": "drop"}, 'on_removed must be "keep", "clear" or "delete", not'),
+        ({"recheck_known_users": "daily"}, 'recheck_known_users must be "always" or "never", not'),
+        ({"merge_nested_objects": "yes"}, "merge_nested_objects must be True, False or None, not"),
+        ({"salvage": None}, "salvage must be True or False, not"),
+        ({"user_id_column": " "}, "user_id_column must be the name of a column, not"),
     ],
 )
 def test_mistakes_are_found_when_the_dag_is_parsed(world: World, parameters: dict[str, Any], message: str) -> None:

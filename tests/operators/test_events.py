@@ -689,10 +689,13 @@ PARSE_TIME: list[tuple[dict[str, Any], str]] = [
     ({"event_type": "cart", "user_fields": {"a.b.c": "plan"}}, "nested deeper than Iterable merges"),
     ({"event_type": "cart", "user_fields": {"": "plan"}}, "is not a field name"),
     ({"email_column": None, "user_id_column": None}, "Map email_column, user_id_column or both"),
-    ({"event_type": "cart", "state": XComState()}, "carts that a failed try has sent would be tracked a second time"),
+    (
+        {"event_type": "cart", "state": XComState()},
+        "what a failed try has sent goes again; carts would be tracked a second time",
+    ),
     ({"event_type": "cart", "state": None}, "Use state=TableState()"),
-    ({"derive_ids": False, "state": XComState()}, "events without ID that a failed try has sent"),
-    ({"derive_ids": False, "retry_unsafe": True, "state": None}, "events without ID that a failed try has sent"),
+    ({"derive_ids": False, "state": XComState()}, "events without ID would be tracked a second time"),
+    ({"derive_ids": False, "retry_unsafe": True, "state": None}, "events without ID would be tracked a second time"),
     ({"event_type": "purchase", "derive_ids": False, "state": None}, "Use state=TableState()"),
 ]
 
@@ -709,7 +712,7 @@ def test_the_constructor_only_keeps_template_fields() -> None:
     """What is rendered later is assigned under its own name, and not looked at."""
     names = set(IterableEventOperator.template_fields)
     methods = methods_of_init(IterableEventOperator)
-    assert {"__init__", "_check_parameters", "needs_table_state"} <= {method.__name__ for method in methods}
+    assert {"__init__", "_check_parameters", "_check_state"} <= {method.__name__ for method in methods}
     for method in methods:
         assert loads(ast.parse(textwrap.dedent(inspect.getsource(method))), names) == []
 

@@ -200,7 +200,7 @@ def test_a_plan_beside_another_run_is_none(
         steal(world)
         away()
         assert isinstance(run.session.lease, leases.Lease)
-        run.session.lease.beat()
+        run.session.lease.renew_if_due()
         return build(kind, run, columns)
 
     monkeypatch.setattr(UserRun, "build", late)

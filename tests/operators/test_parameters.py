@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator
@@ -23,6 +24,7 @@ from airflow_provider_iterable.operators import (
     IterablePrivacyOperator,
     IterableUserSyncOperator,
 )
+from airflow_provider_iterable.operators import parameters as forms_of
 from airflow_provider_iterable.operators.base import REPORT_KEY, IterableModelOperator
 from airflow_provider_iterable.state import ObjectState, TableState
 from tests.operators.test_base import OPERATORS
@@ -41,6 +43,7 @@ COMMON = {
     "approved_plan",
     "allow_empty",
     "max_removed",
+    "max_changed",
     "max_rejected",
     "iterable_conn_id",
 }
@@ -74,6 +77,7 @@ GOOD_AND_BAD: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
     "approved_plan": ([("0a1b", "0a1b"), ("", "")], []),
     "allow_empty": FLAG,
     "max_removed": ([*LIMIT[0], (None, None)], LIMIT[1]),
+    "max_changed": ([*LIMIT[0], (None, None)], LIMIT[1]),
     "max_rejected": (LIMIT[0], [*LIMIT[1], "None"]),
     "iterable_conn_id": TEXT,
     "max_deletes": COUNT,
@@ -136,6 +140,55 @@ def test_every_parameter_has_a_form(operator: type[IterableModelOperator]) -> No
     assert set(operator.forms) == set(parameters(operator))
     assert set(operator.template_fields) == TEMPLATED[operator]
     assert set().union(*TEMPLATED.values()) == GOOD_AND_BAD.keys()
+
+
+def test_a_form_follows_from_the_annotation_or_is_given() -> None:
+    """A class with a parameter that has neither is an error where it is defined."""
+
+    class Parent:
+        forms: ClassVar[dict[str, forms_of.Form]] = {"sql": forms_of.SQL}
+
+    @forms_of.with_forms(rows=forms_of.COUNT)
+    class Child(Parent):
+        def __init__(
+            self,
+            *,
+            flag: bool = False,
+            perhaps: bool | None = None,
+            mode: Literal["a"] | Literal["b"] = "a",
+            which: Literal["c", "d"] | None = None,
+            item_column: str | None = None,
+            rows: int | str | None = 7,
+            **kwargs: Any,
+        ) -> None: ...
+
+    forms = Child.forms
+    assert (forms["sql"], forms["rows"]) == (forms_of.SQL, forms_of.COUNT)
+    assert (forms["flag"], forms["perhaps"]) == (forms_of.FLAG, forms_of.OPTIONAL_FLAG)
+    assert (forms["mode"].what, forms["mode"].optional) == ('"a" or "b"', False)
+    assert (forms["which"].what, forms["which"].optional) == ('"c" or "d"', True)
+    assert forms["item_column"] is forms_of.OPTIONAL_COLUMN
+    assert Parent.forms == {"sql": forms_of.SQL}
+    with pytest.raises(TypeError, match="Other has no form for item, rows"):
+
+        @forms_of.with_forms()
+        class Other(Parent):
+            def __init__(self, *, item: str, flag: bool, rows: int) -> None: ...
+
+
+def test_options_come_from_the_parameters() -> None:
+    """An option that is neither given nor a parameter is an error, also where it has a default."""
+
+    @dataclass
+    class Options:
+        primary_key: tuple[str, ...]
+        mode: str
+        sqll: str = ""
+
+    made = make(IterableUserSyncOperator)
+    assert forms_of.options_of(made, Options, {"sqll": "x", "mode": "y", "z": 1}) == Options(("id",), "y", "x")
+    with pytest.raises(AttributeError, match="sqll"):
+        forms_of.options_of(made, Options, {})
 
 
 @pytest.mark.parametrize(("operator", "name"), EVERY)
@@ -252,7 +305,7 @@ def test_what_is_misread_is_refused(dag: DAG, operator: type[IterableModelOperat
 @pytest.mark.parametrize(("operator", "name"), TEMPLATES)
 def test_nothing_is_not_taken_for_left_out(dag: DAG, operator: type[IterableModelOperator], name: str) -> None:
     """A template that becomes None says nothing, unless None means something."""
-    if name in ("max_removed", "max_deletes", "max_actions", "partitions") or (
+    if name in ("max_removed", "max_changed", "max_deletes", "max_actions", "partitions") or (
         name == "fields" and operator is IterablePrivacyOperator
     ):
         return

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_iterable import operators
 from airflow_provider_iterable.engine.plan_hash import PLAN_PARTS
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
@@ -82,7 +83,7 @@ IN_OTHER_PARTS = {
     "match_by": "match",
     "state sync_id partition partitions repartition": "state",
     "resync": "options",
-    "allow_empty max_removed max_rejected max_deletes allow_shared_user_id shared_list": "a guard",
+    "allow_empty max_removed max_changed max_rejected max_deletes allow_shared_user_id shared_list": "a guard",
     "dry_run approved_plan batch_size commit_batches spool_dir kwargs": "nothing that Iterable sees",
 }
 """Every other parameter, and by what part of the hash it is covered, or why by none."""
@@ -103,6 +104,8 @@ def of(kind: str, world: World, **parameters: Any) -> IterableModelOperator:
 
 def test_every_parameter_is_covered_or_told_not_to_be() -> None:
     """A parameter that is added has to be put into the hash, or among those that need not be."""
+    syncs = {vars(operators)[name] for name in operators.__all__} - {operators.IterableSyncSummaryOperator}
+    assert {made.func for made in OPERATORS.values()} == syncs  # type: ignore[attr-defined]
     told = {name for names in IN_OTHER_PARTS for name in names.split()}
     for kind, made in OPERATORS.items():
         operator = made.func  # type: ignore[attr-defined]

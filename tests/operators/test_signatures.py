@@ -10,22 +10,15 @@ import sys
 import pytest
 from airflow import __version__ as airflow_version
 
-from airflow_provider_iterable.operators import (
-    IterableCatalogOperator,
-    IterableEventOperator,
-    IterableListOperator,
-    IterablePrivacyOperator,
-    IterableUserSyncOperator,
-)
+from airflow_provider_iterable import operators
+from airflow_provider_iterable.operators import IterableListOperator, IterableUserSyncOperator
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from tests import keywords
 
-OPERATORS: list[type[IterableModelOperator]] = [
-    IterableUserSyncOperator,
-    IterableEventOperator,
-    IterableListOperator,
-    IterableCatalogOperator,
-    IterablePrivacyOperator,
+OPERATORS = [
+    operator
+    for operator in map(vars(operators).__getitem__, operators.__all__)
+    if issubclass(operator, IterableModelOperator)
 ]
 
 

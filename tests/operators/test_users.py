@@ -741,3 +741,11 @@ def test_a_connection_without_key_is_a_mistake(world: World, monkeypatch: pytest
     message, report = world.failure(AirflowFailException)
     assert "has no API key" in message
     assert (report["status"], base.REPORT_KEY) == ("failed", "iterable_report")
+
+
+def test_clearing_a_profile_is_no_deletion(world: World) -> None:
+    """The most that may be deleted says nothing about profiles that are cleared."""
+    world.people(1, 2)
+    world.run(on_removed="clear")
+    world.people(1)
+    assert world.run(on_removed="clear", max_deletes=0)["removed"] == 1

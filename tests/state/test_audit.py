@@ -53,7 +53,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text("utf-8")
 
 SPOOLS: list[Spool] = []
 
-COUNTS = [name for name in RunRow.__struct_fields__ if name.startswith("num_")]
+COUNTS = [name for name in RunRow.__struct_fields__ if re.match("num_(planned|attempted|succeeded|failed)_", name)]
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +89,7 @@ class Book:
     destination: dict[str, Any] = field(default_factory=lambda: {"host": "h", "type": "users"})
     hook: Any = None
     known: Sequence[str] = ()
+    anonymous: bool = False
     runs: int = 0
     report: Report | None = None
 
@@ -108,7 +109,7 @@ class Book:
 
     def tell(self, account: Audit, *told: Any, calls: Sequence[CallLog] = ()) -> None:
         """Tell an account of a run."""
-        account.begin(lambda keys: {key: Entry(b"") for key in keys if key in self.known})
+        account.begin(lambda keys: {key: Entry(b"") for key in keys if key in self.known}, anonymous=self.anonymous)
         for call in calls:
             account.note(call)
         for item in told:
@@ -304,7 +305,7 @@ def test_fields_are_written_when_asked_for(book: Book) -> None:
 @pytest.mark.parametrize("fields", [False, True])
 def test_a_privacy_sync_keeps_nobody(book: Book, fields: bool) -> None:
     """Neither whom a request was about nor what was sent, whatever was asked for."""
-    book.destination["type"] = "privacy"
+    book.anonymous = True
     book.run(accepted(1), refused(2), Accepted([operation(3, partial="x")]), audit_fields=fields)
     rows = book.read("changelog", "row_id, fields, person")
     assert rows == [(f"[{n}]", None, None) for n in (1, 2, 3)]
@@ -542,7 +543,7 @@ def test_what_breaks_is_said_once(book: Book, what: str, caplog: pytest.LogCaptu
     book.run(refused(1))
     book.clock.pass_by(days=40)
     names = {name: book.table(name) for name in ("runs", "changelog", "snapshot", "requests")}
-    book.hook = Unsteady(book.tables.hook, deque([what.format(**names)] * (30 if what == "connect" else 1)))
+    book.hook = Unsteady(book.tables.hook, deque([what.format(**names)] * (30 if what == "connect" else 2)))
     caplog.set_level(logging.DEBUG)
     with caplog.at_level(logging.DEBUG), pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit_tables, "CREATION_PATIENCE", 0.01)
@@ -564,6 +565,28 @@ def test_what_breaks_is_said_once(book: Book, what: str, caplog: pytest.LogCaptu
         assert ("run-2", "succeeded") in book.read("runs", "sync_run_id, status")
     if what not in ("SELECT count", "DELETE"):
         assert len(book.read("changelog", "1")) == 1  # all that there was
+
+
+@pytest.mark.parametrize("what", [*BREAKS, "COMMIT", "after COMMIT"])
+def test_a_lost_session_costs_the_rows_in_hand_at_most(book: Book, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Another one goes on, without a warning; a row that may be stored already is not written twice."""
+    book.run(refused(1))
+    book.clock.pass_by(days=40)
+    names = {name: book.table(name) for name in ("runs", "changelog", "snapshot", "requests")}
+    book.hook = Unsteady(book.tables.hook)
+    with book.open("failures") as account:
+        book.tell(account)
+        book.hook.breaks.append(what.format(**names))
+        for number in range(2, 6):
+            book.clock.pass_by(seconds=11)
+            account.note(call(number))
+            assert account.observe is not None
+            account.observe(refused(number))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert ("run-2", "succeeded") in book.read("runs", "sync_run_id, status")
+    lost = 1 if what == "COMMIT" else 0
+    assert book.read("changelog", "row_id") == [(f"[{number}]",) for number in range(2 + lost, 6)]
+    assert len(book.read("requests", "1")) == 4 - lost
 
 
 def test_tables_that_cannot_be_made(
@@ -593,7 +616,7 @@ def test_tables_that_are_there_are_not_made_again(book: Book) -> None:
 
 def test_a_transaction_is_whole(book: Book) -> None:
     """Rows are in both tables or in none."""
-    book.hook = Unsteady(book.tables.hook, deque([f"INSERT INTO {book.table('snapshot')}"]))
+    book.hook = Unsteady(book.tables.hook, deque([f"INSERT INTO {book.table('snapshot')}"] * 2))
     book.run(accepted(1), calls=[call(1)])
     assert [book.read(name, "1") for name in ("changelog", "snapshot", "requests")] == [[], [], []]
 
@@ -605,7 +628,7 @@ def test_a_database_that_is_none_of_those(caplog: pytest.LogCaptureFixture) -> N
         conn_type, placeholder, log_sql = "oracle", "?", True
 
     with Audit(TableState(), Hook, Report("s", "r", {}), "r") as account:  # type: ignore[arg-type]
-        account.begin(lambda keys: {})
+        account.begin(lambda keys: {}, anonymous=False)
         account.note(call(1))
         assert account.observe is None
         assert account._requests == []
@@ -637,7 +660,7 @@ def test_keys_as_odd_as_they_come(book: Book) -> None:
 def erase(book: Book, *numbers: int, sync_id: str = "") -> None:
     """Let a privacy sync erase people."""
     scope = Scope(sync_id or fresh(), {**HERE, "type": "privacy"}, MAPPING)
-    session = ErasingSession(scope, book.tables.hook, book.tables.schema, lifts=False)
+    session = ErasingSession(scope, book.tables.hook, book.tables.schema, unforgets=False)
     session.commit({f"h{n}": Entry(b"f" * 12, f'["email","person{n}@example.com"]') for n in numbers})
     session.close()
 

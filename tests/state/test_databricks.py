@@ -386,9 +386,9 @@ def test_a_parser_understands_all_that_a_run_sends(warehouse: Warehouse) -> None
     with closing(Ledger(hook, None, "project", "forget", 3, lambda: 1e9)) as ledger:
         ledger.admit()
         ledger.attempts()
-    for lifts in (False, True):
+    for unforgets in (False, True):
         scope = Scope(fresh(), {**HERE, "type": "privacy"}, MAPPING)
-        with closing(ErasingSession(scope, hook, lifts=lifts)) as erasing:
+        with closing(ErasingSession(scope, hook, unforgets=unforgets)) as erasing:
             erasing.commit({"[1]": entry(1, "a@x.io")})
     SENT.extend(others(warehouse))
     for statement in SENT:

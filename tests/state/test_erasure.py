@@ -47,15 +47,15 @@ def about(who: str, number: int = 0) -> Entry:
     return Entry(number.to_bytes(12, "big"), f'["email","{who}"]')
 
 
-def erasing(tables: Tables, sync_id: str, lifts: bool = False, **options: Any) -> ErasingSession:
+def erasing(tables: Tables, sync_id: str, unforgets: bool = False, **options: Any) -> ErasingSession:
     """Open the state of a privacy sync."""
     scope = Scope(sync_id, {**HERE, "type": "privacy"}, MAPPING)
-    return ErasingSession(scope, options.pop("hook", tables.hook), tables.schema, lifts=lifts, **options)
+    return ErasingSession(scope, options.pop("hook", tables.hook), tables.schema, unforgets=unforgets, **options)
 
 
-def erase(tables: Tables, patch: Patch, lifts: bool = False) -> int:
+def erase(tables: Tables, patch: Patch, unforgets: bool = False) -> int:
     """Let a privacy sync commit a patch; return how many entries of others it touched."""
-    session = erasing(tables, fresh(), lifts)
+    session = erasing(tables, fresh(), unforgets)
     session.commit(patch)
     session.close()
     return session.touched
@@ -176,10 +176,10 @@ def test_lifting_takes_the_tombstones_of_a_person(tables: Tables) -> None:
     keep(tables, other, {"[1]": about(ANN)})
     assert erase(tables, {"a": PRIVATE, "b": about(BOB)}) == 3
     commit(tables, one, {"[4]": about(ANN)})
-    assert erase(tables, {"a": PRIVATE}, lifts=True) == 2
+    assert erase(tables, {"a": PRIVATE}, unforgets=True) == 2
     assert set(stored(tables, one)) == {digest("[2]"), "[4]"}
     assert stored(tables, other) == {}
-    assert erase(tables, {"a": PRIVATE}, lifts=True) == 0
+    assert erase(tables, {"a": PRIVATE}, unforgets=True) == 0
 
 
 def test_rows_meet_their_tombstones(tables: Tables) -> None:

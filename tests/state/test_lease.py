@@ -335,13 +335,13 @@ def test_postgres_ends_transactions_of_those_who_stopped(monkeypatch: pytest.Mon
 class At:
     """A lease on a real database whose thread is the test, and whose time stands still."""
 
-    def __init__(self, place: Tables, beating: bool = False, breaks: Iterable[str] = ()) -> None:
+    def __init__(self, place: Tables, in_background: bool = False, breaks: Iterable[str] = ()) -> None:
         self.place, self.sync_id, self.now = place, fresh(), 1000.0
         opened(place, self.sync_id).close()  # there are tables
         self.hook = Unsteady(place.hook)
         self.tables = state_tables.Tables(self.hook, place.schema, patience=30.0)  # type: ignore[arg-type]  # as good as one
         apart = state_tables.Tables(self.hook, place.schema, patience=0.0)  # type: ignore[arg-type]
-        self.lease = Lease(self.tables, apart, self.sync_id, FIRST, SECONDS, lambda: self.now, beating)
+        self.lease = Lease(self.tables, apart, self.sync_id, FIRST, SECONDS, lambda: self.now, in_background)
         self.hook.breaks.extend(breaks)
         before = set(threading.enumerate())
         self.lease.take()
@@ -377,14 +377,14 @@ def at(tables: Tables) -> Iterator[At]:
 
 def test_it_is_renewed_three_times_in_its_life(at: At) -> None:
     """Counted from the last renewal, whoever did it; each on a connection of its own that is closed again."""
-    assert at.lease.beat() == 100.0
+    assert at.lease.renew_if_due() == 100.0
     at.now += 99.0
-    assert at.lease.beat() == 1.0
+    assert at.lease.renew_if_due() == 1.0
     assert not at.beaten()
     at.now += 1.0
     expire(at.place, at.sync_id)
     opened_before = len(at.hook.connections)
-    assert at.lease.beat() == 100.0
+    assert at.lease.renew_if_due() == 100.0
     assert at.beaten()
     assert len(at.hook.connections) == opened_before + 1
     with pytest.raises(Exception, match=r"clos|not available"):
@@ -395,7 +395,7 @@ def test_it_is_renewed_three_times_in_its_life(at: At) -> None:
     at.write()
     at.now += 60.0
     at.beaten()
-    assert at.lease.beat() == 40.0
+    assert at.lease.renew_if_due() == 40.0
     assert not at.beaten()
 
 
@@ -403,10 +403,10 @@ def test_while_a_commit_is_under_way_the_thread_does_nothing(at: At) -> None:
     """The commit renews; two at once would be in each other's way. It looks again soon."""
     at.now += 150.0
     with at.lease.written() as renew:
-        assert at.lease.beat() == 10.0
+        assert at.lease.renew_if_due() == 10.0
         assert not at.beaten()
         at.tables.transact(renew)
-    assert at.lease.beat() == 100.0
+    assert at.lease.renew_if_due() == 100.0
 
 
 def test_it_is_renewed_while_a_model_is_read(at: At) -> None:
@@ -418,11 +418,11 @@ def test_it_is_renewed_while_a_model_is_read(at: At) -> None:
     assert next(chunks)
     at.now += 100.0
     expire(at.place, at.sync_id) if at.tables.kind != "sqlite" else None
-    assert at.lease.beat() == (10.0 if at.tables.kind == "sqlite" else 100.0)
+    assert at.lease.renew_if_due() == (10.0 if at.tables.kind == "sqlite" else 100.0)
     assert at.lease.failure is None
     assert len(list(chunks)) == 2
     at.now += 100.0
-    assert at.lease.beat() == 100.0
+    assert at.lease.renew_if_due() == 100.0
     with pytest.raises(LeaseHeld):
         opened(at.place, at.sync_id, SECOND)
 
@@ -432,14 +432,14 @@ def test_a_renewal_that_fails_is_tried_again_soon(at: At, caplog: pytest.LogCapt
     caplog.set_level(logging.INFO)
     at.now += 100.0
     at.hook.breaks.extend(["UPDATE", "connect", "COMMIT"])
-    assert [at.lease.beat() for _ in range(3)] == [10.0] * 3
+    assert [at.lease.renew_if_due() for _ in range(3)] == [10.0] * 3
     assert caplog.text.count("could not be renewed (BrokenError); it is tried again") == 1
     assert at.lease.failure is None
     assert at.lease.permits(no_pause)
-    assert at.lease.beat() == 100.0
+    assert at.lease.renew_if_due() == 100.0
     at.now += 100.0
     at.hook.breaks.append("UPDATE")
-    at.lease.beat()
+    at.lease.renew_if_due()
     assert caplog.text.count("it is tried again") == 2
 
 
@@ -466,7 +466,7 @@ def test_the_time_of_a_renewal_is_that_of_its_beginning(at: At) -> None:
 
     at.hook.hear = slowly  # type: ignore[method-assign]
     at.now += 100.0
-    at.lease.beat()  # begun at 100, over at 300
+    at.lease.renew_if_due()  # begun at 100, over at 300
     at.now += 99.0
     assert at.lease.permits(no_pause)
     at.now += 2.0
@@ -491,7 +491,7 @@ def test_a_lease_that_ran_out_is_renewed_before_a_request(at: At) -> None:
 
     def pause(seconds: float) -> bool:
         paused.append(seconds)
-        at.lease.beat()
+        at.lease.renew_if_due()
         return False
 
     assert at.lease.permits(pause)
@@ -505,7 +505,7 @@ def test_a_lost_lease_permits_nothing(at: At, caplog: pytest.LogCaptureFixture) 
     at.now += 300.0
 
     def pause(seconds: float) -> bool:
-        at.lease.beat()
+        at.lease.renew_if_due()
         return False
 
     assert not at.lease.permits(pause)
@@ -516,7 +516,7 @@ def test_a_lost_lease_permits_nothing(at: At, caplog: pytest.LogCaptureFixture) 
     assert not at.lease.permits(no_pause)
     at.beaten()
     at.now += 200.0
-    at.lease.beat()
+    at.lease.renew_if_due()
     assert not at.beaten(), "it is over"
 
 
@@ -571,7 +571,7 @@ def test_a_lease_noticed_to_be_lost_permits_nothing_even_before_it_ran_out(at: A
     """A later try of the same task instance took it."""
     at.lose()
     at.now += 100.0
-    at.lease.beat()
+    at.lease.renew_if_due()
     assert not at.lease.permits(no_pause)
 
 
@@ -582,7 +582,7 @@ def test_a_database_that_is_away_ends_the_run(at: At) -> None:
 
     def pause(seconds: float) -> bool:
         at.now += seconds
-        at.lease.beat()
+        at.lease.renew_if_due()
         return False
 
     assert not at.lease.permits(pause)
@@ -600,7 +600,7 @@ def test_a_machine_that_sleeps_while_a_request_waits_has_not_waited(at: At) -> N
 
     def pause(seconds: float) -> bool:
         at.now += next(looks)
-        at.lease.beat()
+        at.lease.renew_if_due()
         return False
 
     assert at.lease.permits(pause)
@@ -645,7 +645,7 @@ def a_minute() -> Callable[[float], bool]:
 
 def test_a_thread_renews(tables: Tables) -> None:
     """It is woken when a request wants to start, and ends with the lease."""
-    at = At(tables, beating=True)
+    at = At(tables, in_background=True)
     assert at.thread is not None
     at.now += 1000.0  # and stands still: the request waits as long as it takes
     assert at.lease.permits(a_minute())
@@ -658,7 +658,7 @@ def test_a_thread_renews(tables: Tables) -> None:
 
 def test_a_thread_that_lost_the_lease_ends(tables: Tables) -> None:
     """There is nothing left to do."""
-    at = At(tables, beating=True)
+    at = At(tables, in_background=True)
     assert at.thread is not None
     at.lose()
     at.now += 1000.0

@@ -104,7 +104,7 @@ def test_many_syncs_may_write_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def erase() -> None:
             scope = Scope(fresh(), {**HERE, "type": "privacy"}, MAPPING)
-            session = ErasingSession(scope, type(tables.hook)("state"), lifts=False)
+            session = ErasingSession(scope, type(tables.hook)("state"), unforgets=False)
             session.commit({"hash": entry(1, "199@x.io")})
             session.close()
 

@@ -21,7 +21,7 @@ from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.errors import ConfigurationError, DestinationChanged, StateUnavailable
 from airflow_provider_iterable.state import ObjectState
 from airflow_provider_iterable.state.objects import folder, journal
-from airflow_provider_iterable.state.objects.folder import Folder, Head, Torn, decode, encode, folder_of
+from airflow_provider_iterable.state.objects.folder import Folder, Head, IncompleteObject, decode, encode, folder_of
 from airflow_provider_iterable.state.objects.session import PATIENCE, ObjectSession
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.store import Header, Session
@@ -393,7 +393,7 @@ def test_a_snapshot_that_cannot_be_written_costs_nothing(
 
 @pytest.mark.parametrize("kind", ["journal", "snapshot", "marker"])
 @pytest.mark.parametrize("harm", ["cut", "altered", "emptied", "missing", "foreign", "later", "another sync"])
-def test_torn_and_foreign_objects_are_refused(
+def test_incomplete_and_foreign_objects_are_refused(
     storage: Unsteady, monkeypatch: pytest.MonkeyPatch, kind: str, harm: str
 ) -> None:
     """The error names the sync, the object and the way out, and shows nothing of what is in it."""
@@ -434,7 +434,7 @@ def test_torn_and_foreign_objects_are_refused(
     assert "secret" not in "".join(traceback.format_exception(caught.value))
     expected = {"later": "format 3", "another sync": "'dag.other'", "foreign": "no object", "missing": "is missing"}
     if kind != "snapshot":
-        assert expected.get(harm, "torn") in message
+        assert expected.get(harm, "incomplete or altered") in message
     path.write_bytes(whole)
     assert len(remembered(storage)) == 5
 
@@ -465,7 +465,7 @@ def test_a_state_without_its_beginning_is_refused(
         storage.open_session()
 
 
-def test_the_last_object_of_a_run_may_be_torn(storage: Unsteady, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_last_object_of_a_run_may_be_incomplete(storage: Unsteady, caplog: pytest.LogCaptureFixture) -> None:
     """The run was killed while it wrote it; what it would have held goes again, and it is cleared away."""
     run(storage, {"[1]": entry(1)}, {"[2]": entry(2)})
     run(storage, {"[3]": entry(3)})
@@ -694,7 +694,7 @@ def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
     data = encode(head, lines)
     assert decode(data) == (head, lines)
     for size in range(len(data)):
-        with pytest.raises(Torn):
+        with pytest.raises(IncompleteObject):
             decode(data[:size])
     assert json.loads(data.split(b"\n")[1])["sync_id"] == "dag.sync"
     assert msgspec.json.decode(data.split(b"\n")[1])["holds"] == {"00000001-aa": 3}

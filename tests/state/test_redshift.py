@@ -359,9 +359,9 @@ def test_a_parser_understands_all_that_a_run_sends(warehouse: Warehouse) -> None
     with closing(Ledger(hook, None, "project", "forget", 3, lambda: 1e9)) as ledger:
         ledger.admit()
         ledger.attempts()
-    for lifts in (False, True):
+    for unforgets in (False, True):
         scope = Scope(fresh(), {**HERE, "type": "privacy"}, MAPPING)
-        with closing(ErasingSession(scope, hook, lifts=lifts)) as erasing:
+        with closing(ErasingSession(scope, hook, unforgets=unforgets)) as erasing:
             erasing.commit({"[1]": entry(1, "a@x.io")})
     kinds = {type(parsed(statement)): statement for statement in SENT}
     assert {exp.Create, exp.Insert, exp.Update, exp.Delete, exp.Select, exp.Commit, exp.Set, exp.Command} == set(kinds)

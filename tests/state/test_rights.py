@@ -7,10 +7,12 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
 import time as real_time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.sql.hooks.sql import DbApiHook
+from airflow.providers.postgres.hooks import postgres
 
 from airflow_provider_iterable.errors import ConfigurationError, StateUnavailable
 from airflow_provider_iterable.masking import masked
@@ -42,7 +45,7 @@ from airflow_provider_iterable.state.tables.ledger import Ledger
 from airflow_provider_iterable.state.tables.notation import TABLES
 from airflow_provider_iterable.state.tables.session import TableSession
 from tests.services import mysql_uri, postgres_uri
-from tests.state.contract import HERE, MAPPING, fresh
+from tests.state.contract import HERE, MAPPING, drain, entry, fresh
 from tests.state.test_table import MYSQL_DRIVERS, Unsteady, duckdb_hook, execute, needs_duckdb, sqlite_hook
 from tests.written import PEOPLE, hook_of, run
 
@@ -241,6 +244,30 @@ def test_tables_that_may_not_be_read_are_not_made_again(server: Server, capsys: 
     server.open().close()
 
 
+@pytest.mark.parametrize(("made", "fails"), [(True, 1), (False, 1), (False, 2)])
+def test_a_connection_that_fails_for_a_moment_is_no_missing_right(
+    server: Server, made: bool, fails: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is waited for, and nothing is made that is there: neither tables nor the schema."""
+    script = statements(printed(capsys, "--ddl", server.kind, "--schema", server.schema, "--role", server.role))
+    execute(server.owner, *(script if made else script[:1]))
+    if not made and server.kind == "postgres":
+        server.grant("GRANT USAGE, CREATE ON SCHEMA {0} TO {1}")
+    elif not made:
+        server.grant("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, INDEX ON {0}.* TO {1}")
+    hook, opened = copy(server.limited), list[int]()
+
+    def get_conn() -> Any:
+        opened.append(1)
+        if len(opened) == fails:
+            raise sqlite3.OperationalError("away")
+        return server.limited.get_conn()
+
+    hook.get_conn = get_conn  # type: ignore[method-assign]
+    server.open(hook).close()
+    assert len(opened) > fails
+
+
 WAYS_OUT = "TableState(conn_id=...); or object storage, ObjectState(path)"
 
 
@@ -262,10 +289,16 @@ def reading(hook: DbApiHook, *statements: str) -> DbApiHook:
 
 
 @pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize(
+    ("server", "driver"), [("postgres", "psycopg"), ("postgres", "psycopg2"), ("mysql", "")], indirect=["server"]
+)
 def test_a_session_that_may_only_read_is_called_that(
-    server: Server, made: bool, capsys: pytest.CaptureFixture[str]
+    server: Server, driver: str, made: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, whether the tables are there or not, with the two ways out; so does the ledger."""
+    if driver:
+        pytest.importorskip(driver)
+        monkeypatch.setattr(postgres, "USE_PSYCOPG3", driver == "psycopg", raising=False)
     if made:
         script = printed(capsys, "--ddl", server.kind, "--schema", server.schema, "--role", server.role)
         execute(server.owner, *statements(script))
@@ -287,8 +320,9 @@ def test_a_session_that_may_only_read_is_called_that(
 def test_a_file_that_may_only_be_read_is_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In SQLite, with tables and without."""
     hook = sqlite_hook(tmp_path, monkeypatch)
-    only = copy(hook)
-    only.get_conn = lambda: sqlite3.connect(f"file:{tmp_path}/state.db?mode=ro", uri=True)  # type: ignore[method-assign]
+    told = {"conn_type": "sqlite", "host": str(tmp_path / "state.db"), "extra": {"mode": "ro"}}
+    monkeypatch.setenv("AIRFLOW_CONN_READER", json.dumps(told))
+    only = type(hook)("reader")
     execute(hook, "CREATE TABLE other (id INTEGER)")
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=r"may only read \(OperationalError: attempt to write a readonly"):
@@ -314,6 +348,26 @@ def test_a_duckdb_that_may_only_be_read_is_called_that(tmp_path: Path, monkeypat
         TableSession(Scope(fresh(), HERE), hook).close()
 
 
+@pytest.mark.parametrize("server", ["postgres"], indirect=True)
+def test_a_server_that_takes_over_later_is_waited_for(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Rows may be accepted by then: what took over may read only for a moment, for commits and for the lease."""
+    execute(server.owner, f"CREATE SCHEMA {server.schema} AUTHORIZATION {server.role}")
+    with closing(server.open()) as session:
+        drain(session, [])
+        session.lease._seconds = 3.0  # a renewal is due each second
+        server.grant("ALTER ROLE {1} SET default_transaction_read_only = on")
+        session.tables.close()
+        back = threading.Timer(2.5, server.grant, ["ALTER ROLE {1} RESET default_transaction_read_only"])
+        back.start()
+        session.lease._wake.set()
+        real_time.sleep(1.0)
+        session.commit({"[1]": entry(1)})
+        back.join()
+        assert session.lease.failure is None
+        assert session.recall(["[1]"]) == {"[1]": entry(1)}
+    assert "could not be renewed (ReadOnlySqlTransaction); it is tried again" in caplog.text
+
+
 class DriverError(Exception):
     """What a driver raises."""
 
@@ -335,7 +389,12 @@ PREVENTED = "The MySQL server is running with the --{} option so it cannot execu
         ("mysql", DriverError(1290, PREVENTED.format("read-only")), False, True),
         ("mysql", DriverError(PREVENTED.format("super-read-only"), errno=1290), False, True),
         ("mysql", DriverError(1290, PREVENTED.format("skip-grant-tables")), False, False),
+        ("mysql", DriverError(1290, PREVENTED.format("secure-file-priv")), False, False),
         ("mysql", DriverError(1836, "Running in read-only mode"), False, True),
+        ("mysql", DriverError(1792, "Cannot execute statement in a READ ONLY transaction."), False, True),
+        ("mysql", DriverError(1213, "Deadlock found"), False, False),
+        ("sqlite", DriverError("attempt to write", sqlite_errorname="SQLITE_READONLY_DIRECTORY"), False, True),
+        ("sqlite", DriverError("read-only mode"), False, False),
         (
             "snowflake",
             DriverError("003001 (42501): Insufficient privileges", errno=3001, sqlstate="42501"),
@@ -424,7 +483,7 @@ def test_what_the_command_makes_is_what_runs_make(server: Server, capsys: pytest
     told, made = server.schema, f"{server.schema}_made"
     execute(server.owner, *statements(printed(capsys, "--ddl", "postgres", "--schema", told, "--role", server.role)))
     try:
-        ErasingSession(Scope(fresh(), HERE), server.owner, made, lifts=False).close()
+        ErasingSession(Scope(fresh(), HERE), server.owner, made, unforgets=False).close()
         Ledger(server.owner, made, "one", "forget", 1, real_time.time).close()
         shapes = [
             execute(server.owner, statement.format(name))
@@ -458,8 +517,6 @@ def turned_away(hook: DbApiHook, schema: str | None = None) -> str:
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_what_postgres_says_at_connecting_is_told(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many connections, a database or a role that is not there: no row is in that, and no password."""
-    from airflow.providers.postgres.hooks import postgres
-
     pytest.importorskip(driver)
     monkeypatch.setattr(postgres, "USE_PSYCOPG3", driver == "psycopg", raising=False)
     monkeypatch.setenv("AIRFLOW_CONN_OWNER", postgres_uri())
@@ -550,25 +607,6 @@ def test_what_is_said_later_is_not_told(tmp_path: Path, monkeypatch: pytest.Monk
     hook = Unsteady(sqlite_hook(tmp_path, monkeypatch), deque(["CREATE TABLE"] * 10))
     with pytest.raises(StateUnavailable, match=r"could not be opened for 0 s \(BrokenError\)\. Nothing"):
         TableSession(Scope(fresh(), HERE), cast("Any", hook), patience=0.0)
-
-
-@pytest.mark.parametrize("server", ["postgres"], indirect=True)
-@pytest.mark.parametrize("compare", ["auto", "worker"])
-def test_a_run_has_few_connections(
-    server: Server, iterable: Sandbox, compare: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Three at most while nothing is renewed, as the page says: nothing is kept open while the model is read."""
-    execute(server.owner, f"ALTER ROLE {server.role} CONNECTION LIMIT 3", f"CREATE SCHEMA {server.schema}")
-    server.grant("GRANT USAGE, CREATE ON SCHEMA {0} TO {1}")
-    store = TableState(schema=server.schema, audit=True, compare=compare)
-    common: dict[str, Any] = {"sql_conn_id": "state", "primary_key": "id", "email_column": "email", "state": store}
-    everybody = f"SELECT * FROM {server.model}.people WHERE id < 5"
-    for what in ("accepted", "unchanged"):
-        operator = IterableUserSyncOperator(task_id="users", fields={"name": "name"}, sql=everybody, **common)
-        assert run(operator)[what] == 4
-    gone = f"SELECT * FROM {server.model}.requests"
-    assert run(IterablePrivacyOperator(task_id="gone", action="forget", sql=gone, **common))["accepted"] == 1
-    assert warnings(caplog) == []
 
 
 def test_a_lease_that_may_not_be_written_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

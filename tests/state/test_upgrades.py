@@ -41,7 +41,7 @@ from tests.written import FOLDER, HOST, KEY, MAPPING, SEEN, SYNC_ID, TABLES, Dat
 VERSIONS = sorted(path.name for path in FOLDER.glob("v*"))
 DATABASES = ["postgres", "mysql", "sqlite", pytest.param("duckdb", marks=[needs_duckdb, pytest.mark.slow])]
 HERE = Scope(SYNC_ID, SEEN, MAPPING)
-PARTS = {"state": 2, "ledger": 1, "audit": 1, "erasure": 1}
+PARTS = {layout.part: layout.version for layout in (STATE, LEDGER, AUDIT, ERASURE)}
 
 
 @dataclass
@@ -165,7 +165,8 @@ def test_tables_of_each_version_go_through_the_next_one(
     old.load(version)
     next_layouts(monkeypatch)
     again(old)
-    assert old.versions == {"state": 4, "audit": 3, "ledger": 2, "erasure": 1}
+    steps = {"state": 2, "audit": 2, "ledger": 1, "erasure": 0}
+    assert old.versions == {part: version + steps[part] for part, version in PARTS.items()}
     assert old.columns("state")[-1] == "sent_at"
     assert old.columns("header")[-1] == "project"
     assert old.columns("runs")[-1] == "dag_id"
@@ -459,13 +460,14 @@ def test_an_xcom_of_a_later_version_is_refused() -> None:
 def test_a_column_of_the_audit_names_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field of a row is enough: new tables have the column, and those of earlier versions get it by a step."""
     runs, key = audit_tables._TABLES["runs"]
+    latest = AUDIT.version
     more = {
         **runs,
-        "num_bytes": audit_tables.Column("BIGINT", since=3),
-        "dag_id": audit_tables.Column("{text}", since=2),
+        "num_bytes": audit_tables.Column("BIGINT", since=latest + 2),
+        "dag_id": audit_tables.Column("{text}", since=latest + 1),
     }
     monkeypatch.setattr(audit_tables, "_TABLES", {**audit_tables._TABLES, "runs": (more, key)})
     layout = audit_tables._layout()
-    assert AUDIT.version == 1
-    assert layout.steps == ((Addition("runs", "dag_id", "{text}"),), (Addition("runs", "num_bytes", "BIGINT"),))
+    steps = ((Addition("runs", "dag_id", "{text}"),), (Addition("runs", "num_bytes", "BIGINT"),))
+    assert layout.steps == (*AUDIT.steps, *steps)
     assert "num_bytes BIGINT, dag_id {text}, PRIMARY KEY (sync_id, sync_run_id))" in layout.tables["runs"]

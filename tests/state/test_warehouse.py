@@ -35,7 +35,7 @@ from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.memory import MemoryState
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
-from airflow_provider_iterable.state.tables.dialects import sqlite
+from airflow_provider_iterable.state.tables.dialects import DIALECTS, sqlite
 from airflow_provider_iterable.state.tables.warehouse import BY_THE_DATABASE, BY_THE_WORKER, Compare, WarehouseSession
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 from tests.fakes import a_spool, close_spools
@@ -482,7 +482,7 @@ def compares_only_if_asked(warehouse: Warehouse, caplog: pytest.LogCaptureFixtur
     assert (["[2]"], 1) == ([operation.key for operation in plan.removed()], plan.unchanged)
 
 
-def test_a_change_of_who_compares_is_told(warehouse: Warehouse) -> None:
+def test_a_change_of_who_compares_is_logged(warehouse: Warehouse) -> None:
     """Rows go again once, with the reason, unless a baseline records them; removals are found all along."""
     sync_id, worker = fresh(), warehouse.store("worker")
     table(warehouse, (1, "a@x.io", "x"), (2, "b@x.io", "x"))
@@ -733,6 +733,13 @@ def test_values_are_not_taken_for_one_another(warehouse: Warehouse) -> None:
                     remember(plan, session)
         assert [0, 0] == found, (before, after)
         close_spools()
+
+
+def test_the_digests_of_each_database_have_a_scheme_of_their_own() -> None:
+    """Entries that were moved from one database to another never equal what the other one computes."""
+    schemes = [dialect.comparing().scheme for dialect in DIALECTS.values()]
+    assert len(set(schemes)) == len(DIALECTS), schemes
+    assert {len(scheme) for scheme in schemes} == {2}
 
 
 def test_another_field_for_the_same_column_is_another_mapping(warehouse: Warehouse) -> None:

@@ -37,7 +37,7 @@ OLD = Entry(b"another one.", '["item","old"]')
 
 def catalogs(fields: Fields | None = FIELDS, nulls: Any = "send", **options: Any) -> Catalogs:
     """Make a catalog sync; the item ID has a column of its own."""
-    options = {"catalog": "shop", "primary_key": ("id",), "item_id_column": "sku", **options}
+    options = {"catalog_name": "shop", "primary_key": ("id",), "item_id_column": "sku", **options}
     zone = ZoneInfo("Europe/Berlin")
     return Catalogs(CatalogOptions(**options), Mapper(fields, nulls, zone, frozenset(), CATALOG_OFFSET), COLUMNS)
 
@@ -390,7 +390,7 @@ def test_limits_are_those_of_iterable(call: Call) -> None:
     (route,) = [route for route in ROUTES if (route.method, route.template) == (call.method, call.template)]
     assert call.rate == (route.rate or 0)
     assert (call.max_items, call.max_bytes, call.repeatable, call.then) == (1000, 4_000_000, True, None)
-    sync = catalogs(catalog="Shop-1", on_removed="delete")
+    sync = catalogs(catalog_name="Shop-1", on_removed="delete")
     operation = added(sync) if call.method == "POST" else sync.removed(Removed("[1]", OLD))
     request = call.wrap([operation])
     found = Table().find(request.method, request.path)

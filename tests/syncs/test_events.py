@@ -36,7 +36,8 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import ModelError
 from airflow_provider_iterable.mapping import Fields, Mapper
 from airflow_provider_iterable.syncs import items
-from airflow_provider_iterable.syncs.events import EventOptions, Events
+from airflow_provider_iterable.syncs.event_options import EventOptions
+from airflow_provider_iterable.syncs.events import Events
 
 COLUMNS = ("id", "mail", "uid", "name", "event_id", "at", "items", "total", "campaign", "plan", "tier")
 SCREW = {"id": "s-1", "name": "Screw", "price": 0.5, "quantity": 10}
@@ -60,15 +61,17 @@ def events(
 ) -> Events:
     """Make an event sync, by default of custom events matched by email."""
     return Events(
-        EventOptions(**{"event_type": event_type, **OWN[event_type], **options}),
-        sync_id=sync_id,
-        primary_key=("id",),
-        match=match,
-        identifier_column="mail" if match == "email" else "uid",
-        project_type=project_type,
-        mapper=Mapper(fields or {}),
-        user_mapper=Mapper(user_fields or {}),
-        columns=COLUMNS,
+        EventOptions(
+            **{"event_type": event_type, **OWN[event_type], **options},
+            sync_id=sync_id,
+            primary_key=("id",),
+            match=match,
+            identifier_column="mail" if match == "email" else "uid",
+            project_type=project_type,
+        ),
+        Mapper(fields or {}),
+        Mapper(user_fields or {}),
+        COLUMNS,
     )
 
 

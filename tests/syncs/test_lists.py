@@ -156,7 +156,7 @@ def test_matched_by_user_id(
     project: str | None, existing: bool, flag: dict[str, bool], path: list[str], only: dict[str, bool]
 ) -> None:
     """Email-based projects create by user ID only when asked to; elsewhere they are looked up if none may be made."""
-    sync = lists(match="user_id", project_type=project, existing_only=existing)
+    sync = lists(match="user_id", project_type=project, update_existing_users_only=existing)
     operation = sync.added(Added(record(sync)))
     assert chain(operation.call) == path
     assert sent(operation) == {"listId": 7, "subscribers": [{"userId": "u-1", "dataFields": {}, **flag}], **only}
@@ -165,7 +165,7 @@ def test_matched_by_user_id(
 @pytest.mark.parametrize("project", ["email", "hybrid", None])
 def test_matched_by_email_existing_users_are_looked_up(project: str | None) -> None:
     """In an email-based project nothing else keeps Iterable from creating them."""
-    sync = lists(project_type=project, existing_only=True)
+    sync = lists(project_type=project, update_existing_users_only=True)
     operation = sync.added(Added(record(sync)))
     assert chain(operation.call) == ["/api/users/getByEmail", "/api/lists/subscribe"]
     assert "looked up" in sync.way

@@ -35,7 +35,7 @@ def privacy(**options: Any) -> Privacy:
         "primary_key": ("id",),
         "action": "forget",
         "match": match,
-        "column": "email" if match == "email" else "uid",
+        "identifier_column": "email" if match == "email" else "uid",
         "project_type": "email" if match == "email" else "user_id",
     }
     return Privacy(PrivacyOptions(**{**defaults, **options}), COLUMNS)
@@ -240,7 +240,9 @@ def test_deleting_shared_user_ids_must_be_asked_for() -> None:
     privacy(action="delete", match="email", project_type="email")
 
 
-@pytest.mark.parametrize("options", [{"column": "mail"}, {"primary_key": ("nope",)}, {"requested_at_column": "when"}])
+@pytest.mark.parametrize(
+    "options", [{"identifier_column": "mail"}, {"primary_key": ("nope",)}, {"requested_at_column": "when"}]
+)
 def test_columns_must_be_there(options: dict[str, Any]) -> None:
     """The model's columns are named in the error."""
     with pytest.raises(ModelError, match="Its columns are: id, email, uid, asked_at"):

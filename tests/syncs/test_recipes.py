@@ -11,7 +11,8 @@ from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.mapping import Column, Constant, Json, Mapper
 from airflow_provider_iterable.syncs.catalogs import CatalogOptions, Catalogs
 from airflow_provider_iterable.syncs.change_email import ChangeEmail, EmailChangeOptions
-from airflow_provider_iterable.syncs.events import EventOptions, Events
+from airflow_provider_iterable.syncs.event_options import EventOptions
+from airflow_provider_iterable.syncs.events import Events
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 
 ROW: dict[str, tuple[Any, Any]] = {
@@ -57,10 +58,13 @@ def users(mapper: Mapper, **how: Any) -> Users:
 
 def events(mapper: Mapper, **how: Any) -> Events:
     """Return a sync of custom events that uses every column it can."""
-    who = {"match": "email", "identifier_column": "email", "project_type": "email"}
-    who |= {name: how.pop(name) for name in set(who) & set(how)}
     options = EventOptions(
         **{
+            "sync_id": "s",
+            "primary_key": ("id",),
+            "match": "email",
+            "identifier_column": "email",
+            "project_type": "email",
             "event_type": "custom",
             "event_name_column": "event",
             "event_id_column": "event_id",
@@ -70,24 +74,14 @@ def events(mapper: Mapper, **how: Any) -> Events:
         }
         | how
     )
-    nobody = Mapper({})
-    return Events(options, sync_id="s", primary_key=("id",), mapper=mapper, user_mapper=nobody, columns=COLUMNS, **who)  # type: ignore[arg-type]
+    return Events(options, mapper, Mapper({}), COLUMNS)
 
 
 def purchases(mapper: Mapper, **how: Any) -> Events:
     """Return a sync of purchases with profile fields."""
-    options = EventOptions(event_type="purchase", items_column="items", total_column="total", **how)
-    return Events(
-        options,
-        sync_id="s",
-        primary_key=("id",),
-        match="email",
-        identifier_column="email",
-        project_type="email",
-        mapper=Mapper({"other": "other"}),
-        user_mapper=mapper,
-        columns=COLUMNS,
-    )
+    who: Any = {"match": "email", "identifier_column": "email", "project_type": "email", "primary_key": ("id",)}
+    options = EventOptions(event_type="purchase", items_column="items", total_column="total", sync_id="s", **who, **how)
+    return Events(options, Mapper({"other": "other"}), mapper, COLUMNS)
 
 
 def catalogs(mapper: Mapper, **how: Any) -> Catalogs:

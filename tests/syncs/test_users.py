@@ -405,22 +405,6 @@ def test_clearing_merges_where_writing_does_not() -> None:
     assert msgspec.json.decode(removed(sync).body)["mergeNestedObjects"] is True
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"mode": "insert"}, "mode must be one of 'upsert', 'update', not 'insert'"),
-        ({"on_removed": "drop"}, "on_removed must be one of 'keep', 'clear', 'delete', not 'drop'"),
-        ({"recheck_known_users": "daily"}, "recheck_known_users must be one of 'always', 'never', not 'daily'"),
-        ({"primary_key": ()}, "primary_key must name at least one column"),
-    ],
-)
-def test_choices_that_there_are_not(options: dict[str, Any], message: str) -> None:
-    """A typo is an error that lists the choices."""
-    with pytest.raises(ConfigurationError) as refused:
-        users(**options)
-    assert str(refused.value) == message
-
-
 @pytest.mark.parametrize("name", ["email", "userId"])
 def test_an_identifier_is_mapped_once(name: str) -> None:
     """A field that an identifier's column fills cannot be filled by another column too."""

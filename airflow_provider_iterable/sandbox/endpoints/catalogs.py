@@ -1,4 +1,4 @@
-"""Knows what the endpoints of catalogs take and answer; keeps nothing itself."""
+"""The endpoints of catalogs: what each takes and answers."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[a-zA-Z0-9-]{1,255}")
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a text may name a catalog or an item: letters, digits and dashes, at most 255."""
+    """Return whether a text may name a catalog or an item: letters, digits and dashes, at most 255."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -95,7 +95,7 @@ def get_items(project: Project, request: Request[None]) -> Answer:
 
 
 def write_items(project: Project, request: Request[Documents]) -> Answer:
-    """Take in many items; what becomes of each is not told."""
+    """Write many items; the answer does not say what became of each."""
     body = request.body
     catalog = _named(project, request)
     if isinstance(catalog, Answer):
@@ -108,7 +108,7 @@ def write_items(project: Project, request: Request[Documents]) -> Answer:
 
 
 def delete_items(project: Project, request: Request[ItemIds]) -> Answer:
-    """Delete many items; those that are not there are as good as deleted."""
+    """Delete many items; those that do not exist count as deleted."""
     catalog = _named(project, request)
     if isinstance(catalog, Answer):
         return catalog
@@ -140,7 +140,7 @@ def patch_item(project: Project, request: Request[Patch]) -> Answer:
 
 
 def delete_item(project: Project, request: Request[None]) -> Answer:
-    """Delete one item; one that is not there is as good as deleted."""
+    """Delete one item; one that does not exist counts as deleted."""
     catalog = _named(project, request)
     if isinstance(catalog, Answer):
         return catalog
@@ -158,7 +158,7 @@ def _write_one(project: Project, request: Request[Any], value: dict[str, Any], *
 def _write(
     project: Project, catalog: Catalog, documents: Mapping[str, dict[str, Any]], msg: str, *, merge: bool
 ) -> Answer:
-    """Take in items after a look at their names, sizes and fields; one wrong refuses all, or falls by option."""
+    """Store items after checking names, sizes and fields; one wrong item refuses all, or is dropped, by option."""
     options = project.options
     kept = dict(documents)
     for number, value in documents.items():
@@ -219,7 +219,7 @@ def _schedule(project: Project, change: Callable[[float], None]) -> None:
 
 
 def _named(project: Project, request: Request[Any]) -> Catalog | Answer:
-    """Return the catalog that the path names, as it is by now, or say that there is none."""
+    """Return the catalog that the path names, with due changes made, or the answer that there is none."""
     project.catalogs.settle(project.clock())
     name = request.named["name"]
     found = project.catalogs.get(name)

@@ -1,4 +1,4 @@
-"""Knows what the endpoints of channels and message types answer; keeps nothing itself."""
+"""The endpoints of channels and message types: what each answers."""
 
 from ..project import channels as stock
 from ..project.project import Project

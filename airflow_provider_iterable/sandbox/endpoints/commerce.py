@@ -1,6 +1,6 @@
-"""Knows what the commerce endpoints take and answer; keeps nothing itself."""
+"""The commerce endpoints: what each takes and answers."""
 
-from ..project.commerce import Traded, purchase, update_cart
+from ..project.commerce import CommerceResult, purchase, update_cart
 from ..project.events import is_purchase_id
 from ..project.project import Project
 from ..shapes.answers import Answer, refusal, success
@@ -23,7 +23,7 @@ def replace_cart(project: Project, request: Request[CartUpdate]) -> Answer:
     return _answer(project, update_cart(project, request.body), None)
 
 
-def _answer(project: Project, done: Traded, params: dict[str, str] | None) -> Answer:
+def _answer(project: Project, done: CommerceResult, params: dict[str, str] | None) -> Answer:
     """Answer by what became of the event and of the user."""
     for ruling in (done.ruling, done.update.ruling):
         if ruling.refused:

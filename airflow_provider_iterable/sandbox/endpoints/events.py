@@ -1,4 +1,4 @@
-"""Knows what the events endpoints take and answer; keeps nothing itself."""
+"""The events endpoints: what each takes and answers."""
 
 import heapq
 from typing import Any
@@ -41,7 +41,7 @@ def _tracked(event_id: str, *, applied: bool) -> Answer:
 
 
 def _refused(project: Project, event: Track, reason: Refusal) -> Answer:
-    """Refuse an event for its user, or only seem to take it."""
+    """Answer about an event that was refused for its user: with an error, or with a success that stores nothing."""
     options = project.options
     if reason.reason == "unnamed":
         return refusal(400, "BadParams", "Either email or userId must be specified in a track call")
@@ -51,7 +51,7 @@ def _refused(project: Project, event: Track, reason: Refusal) -> Answer:
 
 
 def _is_bad_id(project: Project, event: Track, *, bulk: bool = False) -> bool:
-    """Tell whether the ID of an event refuses the request it is in."""
+    """Return whether the ID of an event refuses the request it is in."""
     harmless = ("accept", "fail") if bulk else ("accept",)
     return event.id is not None and project.options.bad_event_ids not in harmless and not is_event_id(event.id)
 
@@ -61,7 +61,7 @@ def _bad_id(event: Track) -> Answer:
 
 
 def track_bulk(project: Project, request: Request[TrackBulk]) -> Answer:
-    """Track many events; none at all is no error."""
+    """Track many events; an empty array is no error."""
     events = request.body.events
     for event in events:
         if _is_bad_id(project, event, bulk=True):
@@ -75,7 +75,7 @@ def track_bulk(project: Project, request: Request[TrackBulk]) -> Answer:
 
 
 def _counted(done: Tracked) -> dict[str, Any]:
-    """Return the body that tells what became of many events; IDs are not in it."""
+    """Return the answer about many events; it holds no IDs."""
     failed: dict[str, list[str]] = {reason + suffix: [] for reason in _REASONS for suffix in ("Emails", "UserIds")}
     for reason in done.refusals:
         if reason.reason in _REASONS:

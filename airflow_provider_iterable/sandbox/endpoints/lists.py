@@ -1,4 +1,4 @@
-"""Knows what the endpoints of lists take and answer; keeps nothing itself."""
+"""The endpoints of lists: what each takes and answers."""
 
 import contextlib
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def get_lists(project: Project, request: Request[None]) -> Answer:
 
 
 def shown(found: MailingList) -> dict[str, object]:
-    """Return a list as GET /api/lists tells it."""
+    """Return a list as GET /api/lists shows it."""
     row: dict[str, object] = {
         "id": found.id,
         "name": found.name,
@@ -65,7 +65,7 @@ def delete(project: Project, request: Request[None]) -> Answer:
 
 
 def subscribe(project: Project, request: Request[Subscribe]) -> Answer:
-    """Put users on a list, creating and updating them on the way."""
+    """Put users on a list; they are created or updated as well."""
     body = request.body
     found = _writable(project, body.list_id)
     if isinstance(found, Answer):
@@ -122,7 +122,7 @@ def _result(done: Update) -> Answer:
 
 
 def _writable(project: Project, number: int) -> MailingList | Answer:
-    """Return the list that takes members, or the refusal: unknown, too fresh, or not of the static kind."""
+    """Return the list that takes members, or the refusal: unknown, created too recently, or not static."""
     options = project.options
     found = project.lists.get(number)
     if found is None or project.clock() < found.created + options.list_ready_after:

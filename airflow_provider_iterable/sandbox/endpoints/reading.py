@@ -1,4 +1,4 @@
-"""Knows how profiles and events look when read through the API, system fields and all; changes nothing."""
+"""How profiles and events look when read through the API, with their system fields."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def user_of(profile: Profile, project: Project) -> dict[str, Any]:
 
 
 def is_visible(profile: Profile, project: Project) -> bool:
-    """Tell whether a new profile can be read yet."""
+    """Return whether a new profile can be read yet."""
     return project.clock() >= profile.created + project.options.visible_after
 
 
@@ -45,7 +45,7 @@ def purchase_parts(event: Event) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def is_event_visible(event: Event, project: Project) -> bool:
-    """Tell whether a new event can be read yet."""
+    """Return whether a new event can be read yet."""
     return project.clock() >= event.received + project.options.visible_after
 
 

@@ -1,4 +1,4 @@
-"""Knows in which words Iterable refuses a request about users or events; finds no reasons itself."""
+"""Iterable's error answers to requests about users or events."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ def refused(project: Project, reason: Refusal) -> Answer:
         case "invalidData":
             return refusal(400, "BadParams", f"Invalid data in dataFields for {value}")
         case _:
-            return nobody()
+            return no_identifier()
 
 
 def bad_email(email: str) -> Answer:
@@ -94,7 +94,7 @@ def forgotten(project: Project, value: str) -> Answer:
     return refusal(status, "ForgottenUserError", f"User is GDPR forgotten: {value}")
 
 
-def nobody() -> Answer:
+def no_identifier() -> Answer:
     """Refuse to write a user when the call names none."""
     msg = "Either email or userId must be set: ApiUserUpdateRequest(None,None,None,None)"
     return refusal(400, "BadParams", msg)

@@ -1,4 +1,4 @@
-"""Knows which endpoints there are, at what rate and with what body; what they do is told elsewhere."""
+"""The table of endpoints: rate, body, and the function that answers."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

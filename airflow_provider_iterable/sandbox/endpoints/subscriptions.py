@@ -1,4 +1,4 @@
-"""Knows what the calls about a user's subscriptions take and answer; keeps nothing itself."""
+"""The endpoints of a user's subscriptions: what each takes and answers."""
 
 from ..project.channels import channel_of
 from ..project.identity import Claim, Refusal
@@ -35,7 +35,7 @@ def bulk_update_subscriptions(project: Project, request: Request[BulkSubscriptio
             known = project.known(_user(update))
             if isinstance(known, Refusal) and known.reason in _WHOLE:
                 return _conflict(project, known)
-    told: dict[str, list[str]] = {
+    failed: dict[str, list[str]] = {
         name: [] for name in ("invalidEmails", "invalidUserIds", "validEmailFailures", "validUserIdFailures")
     }
     written, success_count = [], 0
@@ -45,15 +45,15 @@ def bulk_update_subscriptions(project: Project, request: Request[BulkSubscriptio
         written += done.written
         for reason in done.refusals:
             if reason.reason != "unnamed":
-                told[_member(reason)].append(reason.value)
+                failed[_member(reason)].append(reason.value)
     counts = {"successCount": success_count, "failCount": len(updates) - success_count}
-    answer = plain({**counts, **told}, applied=success_count > 0)
+    answer = plain({**counts, **failed}, applied=success_count > 0)
     answer.identifiers = written
     return answer
 
 
 def _member(reason: Refusal) -> str:
-    """Return the array that reports a user: malformed identifiers apart from good ones that failed."""
+    """Return the array that reports a user: one for malformed identifiers, one for valid ones that failed."""
     if reason.reason == "invalid":
         return "invalidEmails" if reason.kind == "email" else "invalidUserIds"
     return "validEmailFailures" if reason.kind == "email" else "validUserIdFailures"

@@ -1,4 +1,4 @@
-"""Knows what the users endpoints take and answer; keeps nothing itself."""
+"""The users endpoints: what each takes and answers."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def bulk_update(project: Project, request: Request[BulkUpdate]) -> Answer:
 
 
 def counted(done: Update) -> dict[str, Any]:
-    """Return the body that tells what became of many users: counts, and identifiers by reason."""
+    """Return the answer about many users: counts, and identifiers by reason."""
     failed: dict[str, list[str]] = {reason + suffix: [] for reason in _REASONS for suffix in ("Emails", "UserIds")}
     for refused_ in done.refusals:
         if refused_.reason in _REASONS:
@@ -138,7 +138,7 @@ def get_by_user_id(project: Project, request: Request[None]) -> Answer:
 
 
 def get_sent_messages(project: Project, request: Request[None]) -> Answer:
-    """Name the messages sent to a user; nobody is sent any here."""
+    """List the messages sent to a user: there are none here."""
     email, user_id = (request.named.get(name) for name in ("email", "userId"))
     if email is not None and not is_email(email.lower()):
         return bad_email(email.lower())
@@ -155,7 +155,7 @@ def get_fields(project: Project, request: Request[None]) -> Answer:
 
 
 def delete_by_email(project: Project, request: Request[None]) -> Answer:
-    """Delete the user with an email; one who does not exist is as good as deleted."""
+    """Delete the user with an email; one who does not exist counts as deleted."""
     email = request.named["email"].lower()
     if project.type == "user_id":
         return wrong_project(project, "Deleting by email")

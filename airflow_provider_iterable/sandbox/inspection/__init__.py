@@ -1,1 +1,1 @@
-"""What a user of the sandbox sees and changes behind Iterable's back, by URL or on a page; imitates nothing."""
+"""What the sandbox offers besides Iterable's API: its content as JSON or on a page, and changes of its options."""

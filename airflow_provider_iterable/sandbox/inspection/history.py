@@ -1,4 +1,4 @@
-"""Knows how events and purchases look from behind, with how often each was written; imitates nothing."""
+"""Stored events and purchases, with how often each was written; not part of Iterable's API."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -59,7 +59,7 @@ def _found(store: Events, query: dict[str, str], row: Callable[[Event], Row], wo
 
 
 def _matches(event: Event, query: dict[str, str]) -> bool:
-    """Tell whether an event is one that `email`, `userId`, `name`, `id` and `min_writes` ask for."""
+    """Return whether an event is one that `email`, `userId`, `name`, `id` and `min_writes` ask for."""
     profile = event.profile
     has = {"email": profile.email, "userId": profile.user_id, "name": event.name, "id": event.id}
     if any(name in query and query[name] != value for name, value in has.items()):

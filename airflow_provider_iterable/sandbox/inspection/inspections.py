@@ -1,4 +1,4 @@
-"""Knows what a user of the sandbox may see and change behind Iterable's back; imitates nothing."""
+"""The URLs by which users of the sandbox see and change it; not part of Iterable's API."""
 
 from collections.abc import Callable
 from importlib.resources import files

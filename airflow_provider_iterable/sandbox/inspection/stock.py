@@ -1,4 +1,4 @@
-"""Knows how lists and catalogs look from behind, with what was written to them; imitates nothing."""
+"""Stored lists and catalogs, with what was written to them; not part of Iterable's API."""
 
 from itertools import islice
 from typing import Any

@@ -1,1 +1,1 @@
-"""What an Iterable project keeps, and what writes do to it; knows no HTTP and words no answer."""
+"""What an Iterable project holds, and what writes do to it; no HTTP."""

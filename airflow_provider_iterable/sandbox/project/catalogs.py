@@ -1,4 +1,4 @@
-"""Knows the catalogs of a project, their items and field types; knows no HTTP and no users."""
+"""The catalogs of a project, their items and field types."""
 
 import re
 from collections import Counter, deque
@@ -74,13 +74,13 @@ class Catalog:
         self._order = None
 
     def remove(self, number: str) -> None:
-        """Drop an item if it is there; that it is not there counts all the same."""
+        """Delete an item if it exists, and count the call in any case."""
         self.deletes += 1
         if self.items.pop(number, None) is not None:
             self._order = None
 
     def ordered(self, field: str | None, *, ascending: bool) -> list[Item]:
-        """Return the items as they came, or by an indexed field, those where it is not indexed last."""
+        """Return the items in the order of their creation, or by an indexed field, with items without it last."""
         if self._order is None:
             self._order = list(self.items.values())
         if field is None:
@@ -91,7 +91,7 @@ class Catalog:
 
 
 class Catalogs:
-    """The catalogs by name, which is unique whatever its case; changes to items wait for their time, in order."""
+    """The catalogs by name, which is unique whatever its case; changes of items take effect after a delay, in order."""
 
     def __init__(self) -> None:
         """Start with no catalog."""
@@ -138,7 +138,7 @@ class Catalogs:
 
 
 def _fits(word: str | None, value: Any) -> bool:
-    """Tell whether a value, or each element of an array, is of the type."""
+    """Return whether a value, or each element of an array, is of the type."""
     if word is None or value is None:
         return False
     if isinstance(value, list):
@@ -161,7 +161,7 @@ def _fits(word: str | None, value: Any) -> bool:
 
 
 def _is_date(text: str) -> bool:
-    """Tell whether a text is a date; catalogs also take an offset without a colon."""
+    """Return whether a text is a date; catalogs also take an offset without a colon."""
     return normal_date(_PLAIN_OFFSET.sub(r"\1:\2", text)) is not None
 
 

@@ -1,4 +1,4 @@
-"""Knows the channels and message types that every project has; nobody can add to them."""
+"""The channels and message types of a project, which are fixed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Knows what purchases and carts do to users and events; words no answer."""
+"""What purchases and carts do to users and events."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,15 +17,15 @@ from .tracking import named, record
 CART = "shoppingCartItems"
 
 
-class Traded(msgspec.Struct):
-    """What became of a purchase or a cart: refused by `ruling` or by what became of the user, or stored."""
+class CommerceResult(msgspec.Struct):
+    """The result of a purchase or a cart: refused by `ruling`, refused for its user, or stored."""
 
     update: Update
     ruling: Ruling = msgspec.field(default_factory=Ruling)
     id: str = ""
 
 
-def purchase(project: Project, body: Purchase) -> Traded:
+def purchase(project: Project, body: Purchase) -> CommerceResult:
     """Write the user, store the purchase and empty the cart."""
     fields = {**(body.data_fields or {}), CART: _items(body.items), "total": body.total}
 
@@ -34,10 +34,10 @@ def purchase(project: Project, body: Purchase) -> Traded:
             profile.fields[CART] = []
         return record(project, project.purchases, body, profile, fields)
 
-    return _trade(project, body.user, project.purchase_schema, "purchase", fields, buy)
+    return _write_and_store(project, body.user, project.purchase_schema, "purchase", fields, buy)
 
 
-def update_cart(project: Project, body: CartUpdate) -> Traded:
+def update_cart(project: Project, body: CartUpdate) -> CommerceResult:
     """Write the user with the items as the cart, and store an event of it."""
     fields: dict[str, Any] = {CART: _items(body.items)}
     data = {**(body.user.data_fields or {}), CART: _items(body.items)}
@@ -46,21 +46,21 @@ def update_cart(project: Project, body: CartUpdate) -> Traded:
     def fill(profile: Profile) -> str:
         return record(project, project.events, Track(CART_EVENT), profile, fields, CART_EVENT)
 
-    return _trade(project, user, project.event_schema, CART_EVENT, fields, fill)
+    return _write_and_store(project, user, project.event_schema, CART_EVENT, fields, fill)
 
 
-def _trade(
+def _write_and_store(
     project: Project,
     user: UserUpdate,
     schema: EventSchema,
     name: str,
     fields: dict[str, Any],
     store: Callable[[Profile], str],
-) -> Traded:
+) -> CommerceResult:
     """Write the user and store the event, or neither when either is refused."""
     found = project.find(user, create=True)
     if isinstance(found, Refusal):
-        return Traded(Update(Ruling(), refusals=[found], failed=1))
+        return CommerceResult(Update(Ruling(), refusals=[found], failed=1))
     options = project.options
     draft = Draft(name, fields, options.create_new_fields)
     trial = schema.read([draft], limit=options.max_event_fields, named=named(options))
@@ -74,7 +74,7 @@ def _trade(
             trial.settle()
         else:
             trial.forget()
-    return Traded(update, trial.ruling, "".join(map(store, written)))
+    return CommerceResult(update, trial.ruling, "".join(map(store, written)))
 
 
 def _items(items: Sequence[CommerceItem]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Knows the types of the fields of events, apart for each event name; keeps no events."""
+"""The field types of events, separately for each event name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -20,7 +20,7 @@ class EventSchema:
     """The fields of all events; names of events count as fields, and equal names in two events are two fields."""
 
     def __init__(self, about: Literal["event", "purchase"], system: Mapping[str, Mapping[str, str]]) -> None:
-        """Start with the fields that events of certain names have of themselves."""
+        """Start with the system fields of events of certain names."""
         self.about = about
         self._system = system
         self._fields: dict[str, Fields] = {}
@@ -34,7 +34,7 @@ class EventSchema:
         return {name: fields.custom for name, fields in self._fields.items()}
 
     def rule(self, drafts: Sequence[Draft], *, limit: int, named: bool) -> Ruling:
-        """Judge the data of all events of one request together, and take in new fields if none is refused."""
+        """Judge the data of all events of one request together, and add new fields if none is refused."""
         trial = self.read(drafts, limit=limit, named=named)
         if trial.ruling.refused:
             trial.forget()
@@ -42,15 +42,15 @@ class EventSchema:
             trial.settle()
         return trial.ruling
 
-    def read(self, drafts: Sequence[Draft], *, limit: int, named: bool) -> "Trial":
+    def read(self, drafts: Sequence[Draft], *, limit: int, named: bool) -> "UnsettledReading":
         """Read the data of all events of one request; what was read is to be settled or forgotten.
 
-        A ruling tells the fields by their own names or, when `named`, with the name of the event before.
+        A ruling names fields as they are or, when `named`, as `eventName.field`.
         """
         groups: dict[str, list[Draft]] = {}
         for draft in drafts:
             groups.setdefault(draft.name, []).append(draft)
-        trial = Trial(self)
+        trial = UnsettledReading(self)
         try:
             for name, group in groups.items():
                 trial.add(name, group)
@@ -61,7 +61,7 @@ class EventSchema:
         return trial
 
     def open(self, name: str) -> bool:
-        """Make room for the events of a name; tell whether it is new."""
+        """Add the name of an event if it is missing; return whether it was."""
         if name in self._fields:
             return False
         self._fields[name] = Fields(self._system.get(name, {}))
@@ -72,12 +72,12 @@ class EventSchema:
         return self._fields[name]
 
     def close(self, name: str) -> None:
-        """Take back the room of a name."""
+        """Remove the name of an event with its fields."""
         del self._fields[name]
 
 
-class Trial:
-    """A request read against the schema, with new names and fields taken in for the time being."""
+class UnsettledReading:
+    """A request read against the schema; its new names and fields are added until it is settled or forgotten."""
 
     def __init__(self, schema: EventSchema) -> None:
         """Start with nothing read."""
@@ -114,12 +114,12 @@ class Trial:
             ruling.over_limit = added if ruling.total > limit else []
 
     def settle(self) -> None:
-        """Let the new fields stay, and bring the records into the form in which they are kept."""
+        """Keep the new fields, and convert the records into the form in which they are stored."""
         for reading in self._readings.values():
             reading.settle()
 
     def forget(self) -> None:
-        """Take back the new names and fields, and leave the records as they are."""
+        """Remove the new names and fields, and leave the records as they are."""
         for reading in self._readings.values():
             reading.forget()
         for name in self._new:

@@ -1,4 +1,4 @@
-"""Knows the events of a project, by ID and by whom they are about; judges no request."""
+"""The stored events of a project, by ID and by user."""
 
 import random
 import re
@@ -66,7 +66,7 @@ class Events:
                 return made
 
     def write(self, event: Event, *, merge: bool) -> None:
-        """Take in an event; when merging, what it does not mention stays as in the one it replaces."""
+        """Store an event; when merging, fields that it lacks are kept from the event it replaces."""
         self.accepted += 1
         before = self._by_id.get(event.id)
         if before is not None:
@@ -93,12 +93,12 @@ def _keep(before: Event, event: Event) -> None:
 
 
 def is_event_id(text: str) -> bool:
-    """Tell whether an event ID is 1 to 512 letters, digits and hyphens."""
+    """Return whether an event ID is 1 to 512 letters, digits and hyphens."""
     return _EVENT_ID.fullmatch(text) is not None
 
 
 def is_purchase_id(text: str) -> bool:
-    """Tell whether a purchase ID is 1 to 512 bytes long."""
+    """Return whether a purchase ID is 1 to 512 bytes long."""
     return 0 < len(text.encode()) <= MAX_ID_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Knows who a record is about, by the rules of the three project types; writes nothing."""
+"""Finds the profile that a record is about, by the rules of the three project types."""
 
 from collections.abc import Callable
 from typing import Literal

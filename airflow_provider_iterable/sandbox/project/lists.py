@@ -1,4 +1,4 @@
-"""Knows the lists of a project; who is on them is told by each profile's own field, so it moves and goes with it."""
+"""The lists of a project. Membership is a field of each profile, so it moves and is deleted with the profile."""
 
 import random
 from collections import Counter

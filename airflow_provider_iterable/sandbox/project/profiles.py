@@ -1,4 +1,4 @@
-"""Knows the profiles of a project and by which identifiers they are found; judges no request."""
+"""The profiles of a project, found by their identifiers."""
 
 from collections.abc import Iterator
 from typing import Any

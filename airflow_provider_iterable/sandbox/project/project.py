@@ -1,4 +1,4 @@
-"""Knows what an Iterable project keeps, and what each write of users does to it; knows no HTTP."""
+"""An Iterable project, and what each write of users does to it; no HTTP."""
 
 import hashlib
 import random
@@ -25,7 +25,7 @@ _HELD_BY_IDENTITY = ("email", "userId")
 
 
 class Update(msgspec.Struct):
-    """What became of a request that updates users: refused as a whole by `ruling`, or record by record."""
+    """The result of a request that updates users: refused as a whole by `ruling`, or one result per record."""
 
     ruling: Ruling
     refusals: list[Refusal] = []
@@ -37,7 +37,7 @@ class Update(msgspec.Struct):
 
 
 class Quota:
-    """So many calls in any 24 hours."""
+    """A limit of calls in any 24 hours."""
 
     def __init__(self) -> None:
         """Start with no call made."""
@@ -133,8 +133,8 @@ class Project:
             return Refusal("notFound", found.kind, found.value)
         return found
 
-    def meet(self, found: Found) -> Profile:
-        """Return the profile of whom an event is about; making one is a write, knowing one is none."""
+    def profile_for_event(self, found: Found) -> Profile:
+        """Return the profile that an event is about; if it had to be made, that counts as a write."""
         profile = self._identified(found, self.clock())
         profile.writes = max(1, profile.writes)
         return profile
@@ -178,14 +178,14 @@ class Project:
         claim = _claim(user)
         if isinstance(claim, Refusal):
             return claim
-        refusal = self._barred(claim)
+        refusal = self._forgotten_refusal(claim)
         if refusal is not None:
             return refusal
         found = self._find(claim, self.profiles)
         unknown = found.reason == "notFound" if isinstance(found, Refusal) else found.profile is None
         return Refusal("skipped", *claim.own) if update_only and unknown else found
 
-    def _barred(self, claim: Claim) -> Refusal | None:
+    def _forgotten_refusal(self, claim: Claim) -> Refusal | None:
         """Return why a record with these identifiers is not written, whoever it is about."""
         refusal = malformed(claim, self.profiles)
         if refusal is not None:
@@ -256,7 +256,7 @@ class Project:
             self.forgotten_user_ids.pop(digest(user_id), None)
 
     def is_forgotten(self, email: str) -> bool:
-        """Tell whether the address is forgotten."""
+        """Return whether the address is forgotten."""
         return digest(email) in self.forgotten_emails
 
 

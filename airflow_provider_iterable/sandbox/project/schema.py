@@ -1,4 +1,4 @@
-"""Knows fields and their types, fixed by the first value sent; knows neither users nor events."""
+"""Fields and their types, which are fixed by the first value sent."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -53,7 +53,7 @@ class Mismatch(msgspec.Struct, frozen=True):
 
 
 class Ruling(msgspec.Struct):
-    """What a schema says of one request, which `mismatches` or `over_limit` refuse as a whole."""
+    """The result of checking one request against a schema: `mismatches` or `over_limit` refuse all of it."""
 
     created: list[str] = []
     filtered: dict[str, None] = {}
@@ -91,7 +91,7 @@ class Fields:
         return dict(self.types)
 
     def rule(self, records: Sequence[dict[str, Any] | None], *, create: bool, limit: int) -> Ruling:
-        """Judge the data of all records of one request together, and take in new fields if none is refused.
+        """Judge the data of all records of one request together, and add new fields if none is refused.
 
         On approval, dates in the records are brought into their normal form and, unless `create`,
         unknown fields are taken out. On refusal, records and schema stay as they were.
@@ -111,7 +111,7 @@ class Fields:
         try:
             for position, data in enumerate(records):
                 for name, value in data.items() if data else ():
-                    # The common cases, told apart by a look-up: a plain value of a known field.
+                    # The common case, found by one look-up: a plain value of a known field.
                     kind = value.__class__
                     if known(name) is kind or (kind is int and word(name) == "long" and _in_range(value)):
                         continue
@@ -133,7 +133,7 @@ class Schema(Fields):
 
 
 class Reading:
-    """One pass over the records of a request, collecting what to do with them; new fields are taken in."""
+    """One pass over the records of a request, collecting what to do with them; new fields are added at once."""
 
     def __init__(
         self, types: dict[str, str], classes: dict[str, type], records: Sequence[dict[str, Any] | None]
@@ -184,7 +184,7 @@ class Reading:
         self.dropped.append((holder, key))
 
     def ruling(self, limit: int, total: int) -> Ruling:
-        """Return what the pass found; the type of a value is told before the number of fields."""
+        """Return what the pass found; a value of the wrong type is reported rather than too many fields."""
         return Ruling(
             created=self.created,
             filtered=self.filtered,
@@ -207,7 +207,7 @@ class Reading:
             del data[name]
 
     def forget(self) -> None:
-        """Take back the new fields, and leave the records as they are."""
+        """Remove the new fields, and leave the records as they are."""
         for name in self.created:
             del self.types[name]
 
@@ -230,7 +230,7 @@ def _word(value: Any) -> str:
 
 
 def _fits(word: str, value: Any) -> bool:
-    """Tell whether a scalar or a location is a value of the type; an integer literal passes as a double."""
+    """Return whether a scalar or a location is a value of the type; an integer literal passes as a double."""
     match word:
         case "long":
             return value.__class__ is int and _in_range(value)

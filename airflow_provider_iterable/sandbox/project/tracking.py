@@ -1,4 +1,4 @@
-"""Knows what becomes of events that are tracked; words no answer."""
+"""Stores tracked events, or finds why they are refused."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from .schema import Ruling
 
 
 class Tracked(msgspec.Struct):
-    """What became of a request that tracks events: refused as a whole by `ruling`, or event by event."""
+    """The result of a request that tracks events: refused as a whole by `ruling`, or one result per event."""
 
     ruling: Ruling
     refusals: list[Refusal] = []
@@ -48,7 +48,7 @@ def track(project: Project, events: Sequence[Track]) -> Tracked:
 def track_one(project: Project, event: Track) -> Tracked:
     """Store one event, unless refused for its user, before its values are judged."""
     if event.event_name not in project.options.disallowed_events:
-        found = _whom(project, event)
+        found = _profile_for(project, event)
         if isinstance(found, Refusal):
             return Tracked(Ruling(), refusals=[found], failed=1)
     return track(project, [event])
@@ -60,7 +60,7 @@ def _draft(event: Track, options: Options) -> Draft:
 
 
 def named(options: Options) -> bool:
-    """Tell whether answers name event fields together with their events."""
+    """Return whether answers name event fields together with their events."""
     return options.event_field_names == "named"
 
 
@@ -75,20 +75,20 @@ def _settle(project: Project, event: Track, done: Tracked) -> None:
     if options.bad_event_ids == "fail" and event.id is not None and not is_event_id(event.id):
         done.failed += 1
         return
-    found = _whom(project, event)
+    found = _profile_for(project, event)
     if isinstance(found, Refusal):
         done.failed += 1
         done.refusals.append(found)
         return
-    profile = project.meet(found)
+    profile = project.profile_for_event(found)
     done.ids.append(record(project, project.events, event, profile, event.data_fields or {}, event.event_name))
     done.success += 1
     if options.record_identifiers:
         done.written.extend(identifiers(profile))
 
 
-def _whom(project: Project, event: Track) -> Found | Refusal:
-    """Return whom an event is about; in an email-based project only a known user will do."""
+def _profile_for(project: Project, event: Track) -> Found | Refusal:
+    """Return whom an event is about; in an email-based project the user must exist."""
     by_email_alone = event.user_id is None
     makes = project.options.events_make_emails if project.type == "hybrid" and by_email_alone else True
     create = project.type != "email" and makes

@@ -1,1 +1,1 @@
-"""What requests and answers look like; knows no project."""
+"""The JSON of requests and answers."""

@@ -1,4 +1,4 @@
-"""Knows the forms in which Iterable answers; knows not when it answers what."""
+"""The forms of Iterable's answers."""
 
 import math
 from typing import Any
@@ -62,7 +62,7 @@ def bad_key(ip: str, endpoint: str) -> Answer:
     return refusal(401, "BadApiKey", "Invalid API key", {"ip": ip, "endpoint": endpoint})
 
 
-def weak_key(ip: str, endpoint: str, identifier: str, kind: str) -> Answer:
+def key_without_rights(ip: str, endpoint: str, identifier: str, kind: str) -> Answer:
     """Refuse a key that is disabled or may not make this call."""
     params = {"ip": ip, "endpoint": endpoint, "apiKeyIdentifier": identifier, "apiKeyType": kind}
     return refusal(401, "BadApiKey", "Disabled API key or insufficient privileges", params)
@@ -74,7 +74,7 @@ def bad_body(endpoint: str, violations: dict[str, str]) -> Answer:
 
 
 def too_fast(endpoint: str, excess: Excess, options: Options, *, with_params: bool) -> Answer:
-    """Refuse a request too many: with numbers in params, or in words, as the endpoint does."""
+    """Refuse a request over the rate: with numbers in params, or in words, as the endpoint does."""
     reset = excess.reset if options.exact_reset else math.ceil(excess.reset)
     if with_params:
         params = {

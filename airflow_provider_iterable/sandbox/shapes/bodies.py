@@ -1,4 +1,4 @@
-"""Knows how a body is read in the shape that its endpoint takes, and what is wrong with one of another shape."""
+"""Decodes a body into the type that its endpoint takes, or finds what is wrong with it."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -76,14 +76,14 @@ def _violations(value: Any, expected: Any, path: str) -> Iterator[tuple[str, str
 
 
 def _is(value: Any, kind: type) -> bool:
-    """Tell whether JSON is of a kind: true and false are no numbers, and a whole number passes as any."""
+    """Return whether JSON is of a kind: true and false are no numbers, and a whole number passes as any."""
     if kind in (int, float):
         return type(value) is int or type(value) is kind
     return isinstance(value, kind)
 
 
 def _in_bounds(value: Any, expected: Any) -> bool:
-    """Tell whether JSON is a whole number as large as the type allows."""
+    """Return whether JSON is a whole number as large as the type allows."""
     [bounds] = expected.__metadata__
     return _is(value, expected.__origin__) and bool(bounds.ge <= value <= bounds.le)
 

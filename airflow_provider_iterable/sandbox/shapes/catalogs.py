@@ -1,4 +1,4 @@
-"""Knows which JSON the calls about catalogs take; reads no project."""
+"""The JSON that calls about catalogs take."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Knows which JSON the calls about events and purchases take; reads no project."""
+"""The JSON that calls about events and purchases take."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Knows which JSON the calls about lists and subscriptions take; reads no project."""
+"""The JSON that calls about lists and subscriptions take."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""Knows a request once it is found whom it is for: names from its address, and its body; judges neither."""
+"""A request after its endpoint was found: the parameters of its URL, and its body."""
 
 from typing import Generic, TypeVar
 
@@ -8,7 +8,7 @@ Body = TypeVar("Body")
 
 
 class Request(msgspec.Struct, Generic[Body]):
-    """What an endpoint is asked: the identifiers in path and query, and the body in the endpoint's shape."""
+    """The arguments of an endpoint: the identifiers in path and query, and the decoded body."""
 
     named: dict[str, str]
     body: Body

@@ -1,4 +1,4 @@
-"""Knows which JSON the calls about users take; reads no project."""
+"""The JSON that calls about users take."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Knows how a single value must look to be an email, a user ID or a date; knows no fields and no users."""
+"""The syntax of email addresses, user IDs and dates."""
 
 import re
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ def top_level_domains() -> frozenset[str]:
 
 
 def is_email(folded: str) -> bool:
-    """Tell whether a lower-case address has the syntax of an address and ends in a known top-level domain."""
+    """Return whether a lower-case address has the syntax of an address and ends in a known top-level domain."""
     plain = _PLAIN_EMAIL.fullmatch(folded)
     if plain is not None:
         return plain[1] in top_level_domains()
@@ -51,7 +51,7 @@ def _is_domain(text: str) -> bool:
 
 
 def is_user_id(text: str) -> bool:
-    """Tell whether a user ID is 1 to 52 printable ASCII characters without a trailing space."""
+    """Return whether a user ID is 1 to 52 printable ASCII characters without a trailing space."""
     return 0 < len(text) <= MAX_USER_ID and text.isascii() and text.isprintable() and text[-1] != " "
 
 

@@ -1,4 +1,4 @@
-"""The entries of a sync at hand, in a temporary file that has no name; knows no object."""
+"""The entries of a sync while a run uses them: in a temporary SQLite file, which vanishes when it is closed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Entries:
         self._file.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Remove all entries."""
         self._file.execute("DROP TABLE IF EXISTS entries")
         self._file.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, fingerprint BLOB, ref TEXT) WITHOUT ROWID")
 
     def add(self, lines: Sequence[Line]) -> None:
-        """Take entries whose keys are not there yet.
+        """Add entries whose keys are new.
 
-        :raises sqlite3.IntegrityError: they are
+        :raises sqlite3.IntegrityError: a key is there already
         """
         self._file.execute("BEGIN")
         self._file.executemany(
@@ -40,9 +40,9 @@ class Entries:
         self._file.execute("COMMIT")
 
     def take(self, lines: Sequence[Line], void: bool) -> None:
-        """Take what a journal object holds.
+        """Apply what a journal object holds.
 
-        :param void: whether everything before it is void
+        :param void: whether every earlier entry is voided first
         """
         file = self._file
         file.execute("BEGIN")
@@ -78,5 +78,5 @@ class Entries:
             yield [(key, fingerprint.hex(), ref) for key, fingerprint, ref in block]
 
     def close(self) -> None:
-        """Drop the file."""
+        """Close the file, which removes it."""
         self._file.close()

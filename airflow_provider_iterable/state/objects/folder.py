@@ -1,6 +1,6 @@
-"""What a sync's folder holds: objects, their names and their form; knows no run, nor which object replaces which.
+"""The objects in a sync's folder: their names and how they are encoded.
 
-Each object can tell whether it is all there. A name begins with its kind and ends with numbers that tell an order.
+Each object holds what shows whether it is complete. A name begins with its kind and ends with numbers, in order.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Line = tuple[str, str | None, str]
 """Key, fingerprint in hexadecimal digits or ``None`` for a forgotten key, reference."""
 
 CHUNK = 1 << 20
-"""Bytes of a snapshot that are read in one go."""
+"""Bytes of a snapshot that are read at a time."""
 MAGIC = b"iterable-sync-state"
 FORMAT = 2
-"""What is written; 1 had no requests that are announced, and readers of it would forget them."""
+"""The format that is written. Format 1 had no announced requests; a version that knows only that would lose them."""
 _MAGIC_LINE = re.compile(MAGIC + rb" (\d{1,9}) ([0-9a-f]{64})\n")
 _NAME = re.compile(r"(journal|marker|snapshot)-(\d{8}-[0-9a-f]{8})(?:-(\d{6}))?")
 
 
-class Torn(Exception):
-    """An object that is not all there, or not as it was written."""
+class IncompleteObject(Exception):
+    """An object was not written to its end, or was altered later."""
 
 
-class Newer(ConfigurationError):
+class LaterFormat(ConfigurationError):
     """An object that a later version wrote."""
 
 
@@ -52,11 +52,11 @@ class Folder:
     name: str
 
     def inside(self, name: str) -> Folder:
-        """Return a folder within."""
+        """Return a folder inside this one."""
         return Folder(self.fs, f"{self.path}/{name}", f"{self.name}/{name}")
 
     def names(self) -> list[str]:
-        """Return what is in the folder, now."""
+        """Return the names of what is in the folder; nothing is cached."""
         self.fs.invalidate_cache()
         try:
             found = self.fs.ls(self.path, detail=False)
@@ -76,7 +76,7 @@ class Folder:
         """Write an object."""
         try:
             self.fs.pipe_file(f"{self.path}/{name}", data)
-        except FileNotFoundError:  # storage that has folders wants them made
+        except FileNotFoundError:  # this storage has real folders, which must exist
             self.make()
             self.fs.pipe_file(f"{self.path}/{name}", data)
 
@@ -90,7 +90,7 @@ class Folder:
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What an object says about itself and its sync."""
+    """The first line of an object: what it is, and the sync's header as of then."""
 
     sync_id: str
     destination: dict[str, Any]
@@ -109,7 +109,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 def encode(head: Head, lines: Sequence[Line] = ()) -> bytes:
-    """Return an object that can tell whether it is all there."""
+    """Return an object in the form in which it is written, with a digest of itself."""
     rest = msgspec.json.encode(head) + b"\n" + zlib.compress(msgspec.json.encode(lines))
     return MAGIC + f" {FORMAT} {hashlib.sha256(rest).hexdigest()}\n".encode() + rest
 
@@ -117,20 +117,20 @@ def encode(head: Head, lines: Sequence[Line] = ()) -> bytes:
 def decode(data: bytes) -> tuple[Head, list[Line]]:
     """Read what :func:`encode` wrote.
 
-    :raises Torn: part of it is missing or altered
-    :raises Newer: a later version wrote it
+    :raises IncompleteObject: part of it is missing or altered
+    :raises LaterFormat: a later version wrote it
     :raises ConfigurationError: it is something else
     """
     found = _MAGIC_LINE.match(data)
     if found is None:
         if (MAGIC + b" ").startswith(data[: len(MAGIC) + 1]):
-            raise Torn
+            raise IncompleteObject
         raise ConfigurationError("is no object of a sync's state")
     if int(found[1]) > FORMAT:
-        raise Newer(f"has format {int(found[1])}, and this version of the provider knows format {FORMAT}")
+        raise LaterFormat(f"has format {int(found[1])}, and this version of the provider knows format {FORMAT}")
     rest = data[found.end() :]
     if hashlib.sha256(rest).hexdigest().encode() != found[2]:
-        raise Torn
+        raise IncompleteObject
     head, _, body = rest.partition(b"\n")
     return msgspec.json.decode(head, type=Head), msgspec.json.decode(zlib.decompress(body), type=list[Line])
 
@@ -163,7 +163,7 @@ class Contents:
 
 
 def key_of(number: int) -> str:
-    """Return a name that tells an order, and is no other run's."""
+    """Return a name that sorts by its number, and that no other run makes."""
     return f"{number:08d}-{secrets.token_hex(4)}"
 
 
@@ -188,16 +188,16 @@ def blocks(file: Any, digest: Any) -> Iterator[list[Line]]:
 
 
 def last_head(folder: Folder) -> Head | None:
-    """Return what was said last in a folder; ``None`` if nobody can tell."""
+    """Return the newest readable head in a folder; ``None``: there is none."""
     contents = Contents.of(folder.names())
     names = [journal_name(run, number) for run in sorted(contents.journals) for number in contents.journals[run]][-2:]
     for name in [*reversed(names), *(f"marker-{key}" for key in reversed(contents.markers))]:
-        with suppress(Torn, ConfigurationError):
+        with suppress(IncompleteObject, ConfigurationError):
             return decode(folder.read(name))[0]
     return None
 
 
 def folder_of(sync_id: str) -> str:
-    """Return the name of a sync's folder: readable, and no other sync's."""
+    """Return the name of a sync's folder: its ``sync_id``, and a digest that makes it unique."""
     readable = re.sub(r"[^A-Za-z0-9_.-]", "_", sync_id)[:80].lstrip(".")
     return f"{readable}-{hashlib.sha256(sync_id.encode()).hexdigest()[:16]}"

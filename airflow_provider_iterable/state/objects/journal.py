@@ -1,8 +1,8 @@
-"""A snapshot and a journal in a folder, and what they say when put together; knows no run but by its name.
+"""The state of a sync in its folder: a snapshot, and a journal of what was committed since.
 
-No object is ever changed. A commit adds a journal object; now and then all of it becomes a new snapshot, which counts
-once its marker is there, and what it replaces is deleted by the next one. Whoever is killed at any instant leaves at
-most one object torn: the last one, of which nothing depends.
+No object is ever changed. A commit adds a journal object. Now and then everything is written as a new snapshot, which
+counts once its marker is written; what it replaces is deleted when the next snapshot is written. A run that is killed
+leaves at most one incomplete object, its last, which no other object needs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from airflow_provider_iterable.state.objects.folder import (
     Contents,
     Folder,
     Head,
+    IncompleteObject,
+    LaterFormat,
     Line,
-    Newer,
-    Torn,
     blocks,
     decode,
     encode,
@@ -43,15 +43,15 @@ MOST_OBJECTS = 50
 MOST_OBJECTS_MEANWHILE = 500
 """Journal objects after which a run writes a snapshot before its end, if they also hold much of the state."""
 AT_ONCE = 10_000
-"""Entries that are encoded, read or written in one go."""
-OURS = (IterableSyncError, sqlite3.Error)
-"""Errors that another try would not mend."""
+"""Entries that are encoded, read or written at a time."""
+NOT_RETRIED = (IterableSyncError, sqlite3.Error)
+"""Errors that another try would not avoid."""
 RUNS_KEPT = 100
-"""Runs of which a marker says how many of their objects it holds."""
+"""Most runs that a marker lists, each with how many of its objects are in the snapshot."""
 
 
 class Journal:
-    """What a sync's folder says, and what a run adds to it.
+    """The content of a sync's folder, and what a run appends to it.
 
     :param folder: the sync's folder
     :param sync_id: the sync
@@ -75,23 +75,23 @@ class Journal:
         """Journal objects of each run that are known here."""
         self._objects = self._lines = 0
         """Journal objects, and entries in them, since the snapshot."""
-        self._torn: list[str] = []
+        self._incomplete: list[str] = []
         """Journal objects that were being written when their runs were killed."""
 
     def load(self) -> None:
         """Read the folder.
 
-        :raises ConfigurationError: an object is torn or is none of the sync's
+        :raises ConfigurationError: an object is incomplete, or belongs to another sync
         :raises StateUnavailable: it could not be read
         """
         self.patiently(self._load, "read")
 
     def close(self) -> None:
-        """Drop the entries that are at hand."""
+        """Close the temporary file of entries."""
         self.entries.close()
 
     def append(self, head: Head, lines: list[Line], lost: str) -> None:
-        """Write the next journal object; one that failed is written again under its own name.
+        """Write the next journal object; after a failure it is written again under the same name.
 
         :param lost: what it means if it cannot be written, as a sentence
         :raises StateUnavailable: it could not be written
@@ -105,7 +105,7 @@ class Journal:
     def tidy(self, meanwhile: bool = False) -> None:
         """Write a snapshot if the journal has grown.
 
-        :param meanwhile: whether the run goes on, so that only a journal counts that holds much of the state
+        :param meanwhile: whether the run goes on; the journal must be longer then, and hold half of the state
         """
         if meanwhile:
             due = self._objects >= MOST_OBJECTS_MEANWHILE and self._lines * 2 >= len(self.entries)
@@ -115,7 +115,7 @@ class Journal:
             self._compact()
 
     def patiently(self, work: Callable[[], T], what: str, lost: str = "Nothing was sent.") -> T:
-        """Do what may fail for a while.
+        """Do some work, and do it again for 30 s when it fails.
 
         :raises StateUnavailable: it failed for 30 s
         """
@@ -123,13 +123,13 @@ class Journal:
             stop=tenacity.stop_after_delay(self._patience),
             wait=tenacity.wait_exponential(0.2, max=5.0),
             retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, Exception) and not isinstance(error, OURS)
+                lambda error: isinstance(error, Exception) and not isinstance(error, NOT_RETRIED)
             ),
             reraise=True,
         )
         try:
             result: T = retrying(work)
-        except OURS:
+        except NOT_RETRIED:
             raise
         except Exception as error:
             raise StateUnavailable(
@@ -139,7 +139,7 @@ class Journal:
         return result
 
     def _take(self, head: Head, lines: Sequence[Line]) -> None:
-        """Take what a journal object says."""
+        """Apply a journal object."""
         self.head = head
         for name in head.ended:
             self.begun.pop(name, None)
@@ -150,7 +150,7 @@ class Journal:
     def _load(self) -> None:
         """Read the snapshot in use and the journal after it."""
         self.entries.clear()
-        self.head, self._objects, self._lines, self._torn, self.begun = None, 0, 0, [], {}
+        self.head, self._objects, self._lines, self._incomplete, self.begun = None, 0, 0, [], {}
         contents = Contents.of(self._folder.names())
         self._base, base = self._find_base(contents)
         self._check_complete(contents)
@@ -165,13 +165,13 @@ class Journal:
         self.run, self._written = key_of(before + 1), 0
 
     def _find_base(self, contents: Contents) -> tuple[str, Head | None]:
-        """Return the newest marker that is whole: what it replaces is there until the next one is."""
+        """Return the newest complete marker. What an incomplete one would replace is still there."""
         for place, key in enumerate(reversed(contents.markers)):
             try:
                 return key, self._read(f"marker-{key}")[0]
-            except Torn:
+            except IncompleteObject:
                 if place or (number_of(key) > 1 and len(contents.markers) == 1):
-                    raise self._refused(f"marker-{key}", "is torn") from None
+                    raise self._refused(f"marker-{key}", "is incomplete or altered") from None
                 log.warning(
                     "Sync %s: a run was killed while it finished a snapshot; the one before counts.",
                     self._sync_id,
@@ -179,7 +179,7 @@ class Journal:
         return "", None
 
     def _check_complete(self, contents: Contents) -> None:
-        """Refuse a folder from which what everything else builds upon was taken away."""
+        """Refuse a folder from which a marker, or the start of the journal, was deleted."""
         newest = max(map(number_of, contents.markers), default=0)
         lost = [key for key in contents.snapshots if number_of(key) > newest + 1]
         if lost:
@@ -196,12 +196,12 @@ class Journal:
         except FileNotFoundError:
             raise self._refused(name, "is missing") from None
         except (zlib.error, ValueError, msgspec.MsgspecError, sqlite3.IntegrityError):
-            raise self._refused(name, "is torn, or is another one") from None
+            raise self._refused(name, "is incomplete or altered, or is another one") from None
         if digest.hexdigest() != expected:
-            raise self._refused(name, "is torn, or is another one: its checksum differs")
+            raise self._refused(name, "is incomplete or altered, or is another one: its checksum differs")
 
     def _load_journal(self, run: str, numbers: Sequence[int]) -> None:
-        """Read the objects of one run after those that the snapshot holds; the last may be torn."""
+        """Read the objects of one run after those that the snapshot holds; the last may be incomplete."""
         held = self._holds.get(run, 0)
         rest = [number for number in numbers if number > held]
         for expected, number in enumerate(rest, held + 1):
@@ -209,10 +209,10 @@ class Journal:
                 raise self._refused(journal_name(run, expected), "is missing")
             try:
                 head, lines = self._read(journal_name(run, number))
-            except Torn:
+            except IncompleteObject:
                 if number != rest[-1]:
-                    raise self._refused(journal_name(run, number), "is torn") from None
-                self._torn.append(journal_name(run, number))
+                    raise self._refused(journal_name(run, number), "is incomplete or altered") from None
+                self._incomplete.append(journal_name(run, number))
                 log.warning(
                     "Sync %s: a run was killed while it wrote %s; what that would have held goes again.",
                     self._sync_id,
@@ -225,11 +225,11 @@ class Journal:
     def _read(self, name: str) -> tuple[Head, list[Line]]:
         """Read an object of this sync.
 
-        :raises Torn: it is not all there
+        :raises IncompleteObject: it was not written to its end, or was altered
         """
         try:
             head, lines = decode(self._folder.read(name))
-        except Newer as error:
+        except LaterFormat as error:
             raise ConfigurationError(
                 f"The state of sync {self._sync_id!r} cannot be read: {self._folder.name}/{name} {error}: a "
                 "later version wrote it. Nothing was sent. Install that version, or a later one."
@@ -252,7 +252,7 @@ class Journal:
     def _compact(self) -> None:
         """Write a snapshot of everything, then its marker, then delete what the one before had replaced.
 
-        The journal holds it all: a snapshot that fails is for another run to write.
+        A failure is only logged: the journal holds everything, and a later run tries again.
         """
         try:
             contents = Contents.of(self._folder.names())
@@ -278,7 +278,7 @@ class Journal:
     def _is_whole(self, name: str) -> bool:
         try:
             self._read(name)
-        except Torn:
+        except IncompleteObject:
             return False
         return True
 
@@ -304,7 +304,7 @@ class Journal:
         return digest.hexdigest()
 
     def _delete(self, contents: Contents, base: str, holds: Mapping[str, int]) -> None:
-        """Delete what a snapshot had replaced that is now replaced itself, and stays until the next one is."""
+        """Delete what the snapshot before this one had replaced, and older snapshots and markers."""
         for run, numbers in contents.journals.items():
             for number in numbers:
                 if number <= holds.get(run, 0):
@@ -313,10 +313,10 @@ class Journal:
             for key in keys:
                 if base and number_of(key) < number_of(base):
                     self._forget(f"{kind}-{key}")
-        for name in self._torn:
+        for name in self._incomplete:
             if not self._is_whole(name):
                 self._forget(name)
-        self._torn = []
+        self._incomplete = []
 
     def _forget(self, name: str) -> None:
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Objects that remember: a folder for each sync, on any storage that Airflow can reach."""
+"""State in object storage: a folder for each sync, on any storage that Airflow can reach."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ObjectState(Store):
         """Read the sync's folder.
 
         :raises DestinationChanged: the state belongs to another destination
-        :raises ConfigurationError: the storage cannot be used, or an object is torn or is none of the sync's
+        :raises ConfigurationError: the storage cannot be used, or an object is incomplete or belongs to another sync
         :raises StateUnavailable: the storage could not be read
         """
         return ObjectSession(scope, self._folder())
@@ -75,7 +75,7 @@ class ObjectSession(Undivided):
         self.resend_reason: str | None = None
         self.notes: dict[str, str] = {}
         self._moved = False
-        """Whether what was said last is about another destination or project, until the state is taken to the run's."""
+        """Whether the stored head is about another destination or project; false once this run's is stored."""
         try:
             self._journal.load()
             head = self._journal.head
@@ -114,7 +114,7 @@ class ObjectSession(Undivided):
         for doubts in intents.accepted.values():
             lines.extend((key, fingerprint, ref) for key, _, ref, fingerprint in doubts)
         head = msgspec.structs.replace(
-            self._said(),
+            self._head(),
             begun={self._intent(number): [line[:3] for line in doubts] for number, doubts in intents.begun.items()},
             ended=list(map(self._intent, intents.ended)),
         )
@@ -131,12 +131,12 @@ class ObjectSession(Undivided):
         return f"{self._journal.run}/{number}"
 
     def _settle_intents(self) -> None:
-        """Take what earlier runs announced and did not settle for entries in doubt: they were killed."""
+        """Turn what earlier runs announced and did not settle into entries in doubt: those runs were killed."""
         begun = self._journal.begun
         if not begun:
             return
         lines: list[Line] = [line for doubts in begun.values() for line in lines_of(doubts)]
-        head = msgspec.structs.replace(self._said(), ended=list(begun))
+        head = msgspec.structs.replace(self._head(), ended=list(begun))
         self._journal.append(head, lines, "Nothing was read or sent.")
         log.info(
             "Sync %s: %d rows were being sent when an earlier run was killed. Iterable may have them or not: they are "
@@ -150,14 +150,14 @@ class ObjectSession(Undivided):
 
         :raises StateUnavailable: it could not be stored
         """
-        if self._moved:  # what is noted is about the new destination, and what is remembered about the former one
+        if self._moved:  # the note is about the new destination, and the entries are about the former one
             self.void(name, value)
             return
         self.notes[name] = value
-        self._journal.append(self._said(), [], f"The note {name!r} is lost, and every entry is as it was.")
+        self._journal.append(self._head(), [], f"The note {name!r} is lost, and every entry is as it was.")
 
     def note_along(self, name: str, value: str) -> None:
-        """Store a note at once where the state is the run's already, otherwise with the first entries.
+        """Store a note at once if the state is about the run's destination already, otherwise with the first entries.
 
         :raises StateUnavailable: it could not be stored
         """
@@ -166,17 +166,17 @@ class ObjectSession(Undivided):
             self.note(name, value)
 
     def move(self) -> None:
-        """Have the state be about another project, once that is said: its notes are left behind."""
+        """Drop the notes: the state is about another project, which is stored with the next write."""
         self.notes, self._moved = {}, True
 
     def void(self, name: str, value: str) -> None:
-        """Void every entry's fingerprint, take the state to the run's destination and store a note.
+        """Void every entry's fingerprint, and store a note and the run's destination.
 
         :raises StateUnavailable: it could not be stored
         """
         self.notes[name] = value
         head = msgspec.structs.replace(
-            self._said(), destination=dict(self._scope.destination), notes=dict(self.notes), void=True
+            self._head(), destination=dict(self._scope.destination), notes=dict(self.notes), void=True
         )
         self._journal.append(head, [], "Nothing was sent, and every entry is as it was.")
         self._moved = False
@@ -186,7 +186,7 @@ class ObjectSession(Undivided):
         return self._journal.patiently(self._others, "read")
 
     def check(self, plan: Plan) -> None:
-        """Objects hold any plan."""
+        """Accept any plan."""
 
     def finish(self, delivered: bool) -> None:
         """Remember the mapping that was delivered, and write a snapshot if the journal has grown.
@@ -205,11 +205,11 @@ class ObjectSession(Undivided):
         self._journal.tidy()
 
     def close(self) -> None:
-        """Drop the temporary file."""
+        """Close the temporary file."""
         self._journal.close()
 
-    def _said(self) -> Head:
-        """Return what is to be said about the sync while it is under way: the mapping is not delivered yet."""
+    def _head(self) -> Head:
+        """Return the head of objects written during the run: the new mapping is not delivered yet, so not in it."""
         scope, head = self._scope, self._journal.head
         if head is None:
             return Head(scope.sync_id, dict(scope.destination), scope.mapping, dict(self.notes))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DELETED_AT_ONCE = 10_000
 CREATION_PATIENCE = 2.0
-"""Seconds for which the tables are made again: of two runs that make them at once, one may lose."""
+"""Seconds for which making the tables is tried again: of two runs that do it at once, one may fail."""
 
 OPERATIONS: Mapping[Kind, str] = {Kind.ADDED: "add", Kind.CHANGED: "change", Kind.REMOVED: "remove"}
 STATUSES: Mapping[Fate, str] = {
@@ -248,7 +248,7 @@ PERSON_INDEXES = (
     ("{prefix}changelog_person", "changelog", "person"),
     ("{prefix}snapshot_person", "snapshot", "person"),
 )
-"""What finds a person in the tables in which people may be: an index each, its table and column."""
+"""Indexes by which rows about a person are found: name, table and column of each."""
 
 
 class AuditTables(Tables):
@@ -258,14 +258,14 @@ class AuditTables(Tables):
         super().__init__(hook, schema, CREATION_PATIENCE)
 
     def create(self) -> None:
-        """See that the tables are there.
+        """Make the tables if they are missing.
 
         :raises ConfigurationError: see :func:`establish`
         """
         establish(self, (AUDIT,), "the audit", "The sync does without them.")
 
     def transact(self, work: Callable[[], T]) -> T:
-        """Do the work in one transaction, in which nothing is waited for for long."""
+        """Do the work in one transaction with short lock timeouts."""
 
         def limited() -> T:
             for statement in self.dialect.limits:
@@ -277,8 +277,8 @@ class AuditTables(Tables):
     def _moment(self, value: str) -> str:
         return self.dialect.moment.replace("{value}", value)
 
-    def lose(self, sync_id: str, run_id: str, error: str) -> None:
-        """Write that earlier runs which still seem to run do not."""
+    def mark_aborted(self, sync_id: str, run_id: str, error: str) -> None:
+        """Set the status of earlier runs that are still ``running`` to ``aborted``."""
         statement = (
             "UPDATE {runs} SET status = 'aborted', error = :error "
             "WHERE sync_id = :sync_id AND sync_run_id <> :run_id AND status = 'running'"
@@ -290,8 +290,8 @@ class AuditTables(Tables):
         columns = {name: self._moment(f":{name}") if name.endswith("_at") else f":{name}" for name in _RUN}
         self.transact(lambda: self.replace("runs", columns, RUN_KEY, asdict(row)))
 
-    def failing(self, sync_id: str) -> set[str]:
-        """Return the rows that were not accepted when they were last written about."""
+    def keys_not_accepted(self, sync_id: str) -> set[str]:
+        """Return the keys of rows whose newest audit row says that they were not accepted."""
         query = "SELECT row_id FROM {snapshot} WHERE sync_id = :sync_id AND status <> 'succeeded'"
         return {key for (key,) in self.transact(lambda: self.find(query, sync_id=sync_id))}
 
@@ -343,8 +343,8 @@ class AuditTables(Tables):
     def forget(self, sync_id: str, before: datetime, complete: bool, batches: int) -> None:
         """Delete old rows of a sync, some at a time.
 
-        :param complete: whether the snapshot is of all rows, so that those that succeeded and are still there stay
-        :param batches: most batches of each table
+        :param complete: whether the snapshot holds all rows; those that succeeded and were not removed stay
+        :param batches: most deletions for each table
         """
         stale = " AND (status <> 'succeeded' OR op_type = 'removed')" if complete else ""
         for table in ("changelog", "snapshot", "requests", "runs"):

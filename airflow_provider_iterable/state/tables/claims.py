@@ -1,4 +1,4 @@
-"""What other partitions of a sync remember of the rows of one; knows no header and changes no partitions."""
+"""Entries of one partition's rows that other partitions hold: moves them, and keeps them from being removals."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ log = logger(__name__)
 
 KEYS_AT_ONCE = 2_000
 GONE_AT_ONCE = 20_000
-"""Keys in one question to other partitions that also asks for identities: each reads all that is remembered."""
+"""Keys in one query for keys and identities in other partitions: each query reads all entries of a partition."""
 
 
 class Claims:
-    """What one partition takes over from others, and what of it they have, too.
+    """Finds entries of this partition's rows in other partitions.
 
-    :param entries: what is remembered of the partition
+    :param entries: the entries of the partition
     :param scope: its run
     :param partitions: the partitions of the sync
     """
@@ -35,40 +35,40 @@ class Claims:
         self._entries, self._scope, self._partitions = entries, scope, partitions
         self._part = scope.part or Part(scope.sync_id)
         self._elsewhere: list[str] = []
-        """Keys without a row here that another partition has, or whose identity it has."""
+        """Keys without a row here that another partition holds, or whose identity it holds."""
 
     def claim(self, sync: Sync) -> Mapping[str, str] | None:
-        """Take over what other partitions remember of the rows of this one, if that is still to be done.
+        """Move entries of this partition's rows from other partitions here, if that was not done yet.
 
-        Returns the notes of a sync that has no partitions any more, if it was.
+        Returns the notes of the sync if it has no partitions any more, and entries were moved.
         """
         if not self._partitions.claiming:
             return None
         sources = list(filter(self._remembers, self._sources({*self._part.names, *self._partitions.former})))
         found = self._search(sync, sources)
-        # Only now: in SQLite nobody writes while somebody reads.
+        # Only after reading: SQLite lets no other connection write meanwhile.
         moved = sum(self._move(source, keys) for source, keys in found.items())
         notes = self._partitions.claimed(self._adopt)
         log.info("Sync %s: %d entries of other partitions are this one's now.", self._scope.sync_id, moved)
         return notes
 
     def pairs(self, sync: Sync, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """Set pairs right by what other partitions remember, where that matters."""
+        """Correct pairs by the entries of other partitions, where these matter."""
         if self._partitions.moving:
             pairs = (found for found in pairs if not isinstance(found, Gone))
         if self._partitions.several:
-            pairs = self._returning(pairs) if sync.keeps_leavers else self._leaving(pairs)
+            pairs = self._recognise_returning(pairs) if sync.keeps_leavers else self._without_moved(pairs)
         return iter(pairs)
 
-    def _returning(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """Recognise rows that another partition remembers for ever: one that left it may come back in this one."""
+    def _recognise_returning(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """Look up new rows in other partitions that remember their keys for ever: a row may move from one to this."""
         for found in pairs:
             if isinstance(found, Present) and None in found.before:
-                yield from self._recognised(found)
+                yield from self._with_memories(found)
             else:
                 yield found
 
-    def _recognised(self, found: Present) -> Iterator[Pair]:
+    def _with_memories(self, found: Present) -> Iterator[Pair]:
         new = [key for key, before in zip(found.keys, found.before, strict=True) if before is None]
         known: dict[str, tuple[str, str]] = {}
         for source in self._sources(self._part.names):
@@ -91,8 +91,8 @@ class Claims:
                 [found.refs[n] or ref or None for n, (_, ref) in zip(kept, there, strict=True)] if found.refs else (),
             )
 
-    def _leaving(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """Tell the keys that left the sync from those that left the partition: others remember these."""
+    def _without_moved(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """Drop removals of keys that another partition remembers: they left the partition, not the sync."""
         waiting: list[Gone] = []
         for found in pairs:
             if not isinstance(found, Gone):
@@ -100,17 +100,17 @@ class Claims:
                 continue
             waiting.append(found)
             if len(waiting) >= GONE_AT_ONCE:
-                yield from self._gone(waiting)
+                yield from self._gone_everywhere(waiting)
                 waiting = []
-        yield from self._gone(waiting)
+        yield from self._gone_everywhere(waiting)
 
-    def _gone(self, waiting: Sequence[Gone]) -> Iterator[Gone]:
-        borne = self._borne([found.key for found in waiting])
-        self._elsewhere.extend(borne)
-        yield from (found for found in waiting if found.key not in borne)
+    def _gone_everywhere(self, waiting: Sequence[Gone]) -> Iterator[Gone]:
+        elsewhere = self._held_elsewhere([found.key for found in waiting])
+        self._elsewhere.extend(elsewhere)
+        yield from (found for found in waiting if found.key not in elsewhere)
 
-    def _borne(self, keys: Sequence[str]) -> set[str]:
-        """Return those of some keys that another partition has, too, or whose identity it has."""
+    def _held_elsewhere(self, keys: Sequence[str]) -> set[str]:
+        """Return those of some keys that another partition also holds, or whose identity it holds."""
         found = set[str]()
         sources = self._sources(self._part.names) if keys else []
         about: dict[str, list[str]] = defaultdict(list)
@@ -126,30 +126,30 @@ class Claims:
         return found
 
     def forget(self) -> None:
-        """Forget what left this partition and not the sync.
+        """Delete entries of rows that left this partition but not the sync.
 
-        One at a time: of two partitions that both lost somebody, and were silent because the other one had them, the
-        last one remembers, and removes them in its next run.
+        One partition at a time. Where a row left two partitions, each made no removal because the other one still held
+        the identity: the second keeps its entry, and removes the row in its next run.
         """
         if not self._elsewhere:
             return
-        with suppress(LeaseHeld), self._partitions.alone():  # the next run does it, if nothing else
-            keys = sorted(self._borne(self._elsewhere))
+        with suppress(LeaseHeld), self._partitions.alone():  # if this one cannot, the next run does it
+            keys = sorted(self._held_elsewhere(self._elsewhere))
             for start in range(0, len(keys), KEYS_AT_ONCE):
                 some = keys[start : start + KEYS_AT_ONCE]
                 self._partitions.store(partial(self._entries.drop, self._scope.sync_id, some))
 
     def _search(self, sync: Sync, sources: Sequence[str]) -> Mapping[str, list[str]]:
-        """Return what is remembered of the model's rows, and where."""
+        """Return the keys of the model's rows that other partitions hold, by partition."""
         found: dict[str, list[str]] = {source: [] for source in sources}
-        stones = {source: set(self._keys(source, erased=True)) for source in sources}
+        tombstones = {source: set(self._keys(source, erased=True)) for source in sources}
         model = self._scope.model
         for rows in model.chunks() if model is not None and sources else ():
             keys = [name for name in sync.keys(rows) if isinstance(name, str)]
-            hidden = [tombstone(key) for key in keys] if any(stones.values()) else []
+            hidden = [tombstone(key) for key in keys] if any(tombstones.values()) else []
             for source in sources:
                 found[source] += self._known(source, keys)
-                found[source] += stones[source].intersection(hidden)
+                found[source] += tombstones[source].intersection(hidden)
         return found
 
     def _move(self, source: str, keys: list[str]) -> int:
@@ -161,7 +161,7 @@ class Claims:
         return len(keys)
 
     def _adopt(self, former: Iterable[str]) -> None:
-        """Take over what nobody claimed of partitions that are no more: in the next run these are removals."""
+        """Move the remaining entries of dropped partitions here: they are removals in the next run."""
         for name in former:
             source = self._part.state_id(name)
             self._move(source, self._keys(source))

@@ -1,4 +1,4 @@
-"""The SQL that compares a model with what is remembered of it; knows neither pairs nor runs."""
+"""The SQL that compares a model with the entries of a sync."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Comparison:
             only one that has its key
         """
         full = self.comparing.joins_fully
-        # Not IS DISTINCT FROM, which not every database knows.
+        # Not IS DISTINCT FROM, which not every database has.
         news = f"{'r.f IS NULL OR ' if full else ''}s.fingerprint IS NULL OR r.f <> s.fingerprint"
         if again:
             carries = " OR ".join(f"r.c{number} IS NOT NULL" for number in again)
@@ -123,7 +123,7 @@ class Statement(Model):
         """Rows that the model has; known once the first chunk is drawn."""
         self._counted = f"SELECT count(*) FROM (\n{self.sql}\n) AS iterable_model" if count else ""
         self._comparing = comparison.comparing
-        self.sql = sql
+        self.sql, self._above = sql, None
 
     def _prepare(self, connection: Any, cursor: Any) -> None:
         plain = self._comparing.begin(connection, cursor)

@@ -2,8 +2,7 @@
 
 In a statement ``{name}`` stands for a table, a type or words of the database's own, and ``:name`` for a value.
 
-Writes are this module's own statements: a hook's ``insert_rows`` and ``run`` log their parameters, and parameters
-are people.
+A hook's ``insert_rows`` and ``run`` are not used: they log their parameters, which hold identifiers of people.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import tenacity
 
 from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
-from airflow_provider_iterable.sql.drivers import is_driver_error
+from airflow_provider_iterable.sql.errors import is_driver_error, without_secrets
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.tables.dialects import DIALECTS
 from airflow_provider_iterable.state.tables.notation import Notation
@@ -30,15 +29,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 COMMIT_PATIENCE = 30.0
 """Seconds for which a failed commit is tried again."""
-_SECRET = re.compile(
-    r"((?:password|passwd|pwd|token|secret|key)\w*\s*[=:]\s*|://[^\s/@]*:)(?!YES\b|NO\b)[^\s@]+", re.IGNORECASE
-)
-"""What is no one else's business, as it stands in addresses and settings of connections."""
 LONGEST_LINE = 300
 """Most characters that are repeated of what a database said."""
 
 _VALUE = re.compile(r"(?<![:\w]):([a-z]\w*)")
-"""What stands for a value in a statement; unlike ``::text``, or ``:MI`` in ``HH24:MI``."""
+"""A placeholder of a value in a statement; it does not match ``::text``, or ``:MI`` in ``HH24:MI``."""
 
 
 class Refused(IterableSyncError):
@@ -65,7 +60,7 @@ class Unreached(Exception):
 
 
 class Miscounted(Exception):
-    """The database changed another number of rows than were written."""
+    """The number of rows that the database changed is not the number that were written."""
 
 
 class Tables(Notation):
@@ -75,6 +70,8 @@ class Tables(Notation):
         super().__init__(str(hook.conn_type), schema)
         self._hook, self.patience = hook, patience
         hook.log_sql = False
+        self.committing = False
+        """Whether the last transaction that failed did so in its commit, and so may have been stored."""
         self._placeholder = self.dialect.placeholder or hook.placeholder
         self._connection: Any = None
         self._cursor: Any = None
@@ -85,12 +82,12 @@ class Tables(Notation):
         return Tables(copy(self._hook), self.schema)
 
     def close(self) -> None:
-        """Close the connection, broken or not: what was committed is committed."""
+        """Close the connection, also a broken one; what is not committed is rolled back."""
         connection, self._connection, self._cursor = self._connection, None, None
         _close_quietly(connection)
 
     def patiently(self, work: Callable[[], T], waiting: Callable[[], None] = lambda: None) -> T:
-        """Do the work in one transaction, again for 30 s when it fails; before each wait, say so."""
+        """Do the work in one transaction, and again for 30 s when it fails; ``waiting`` is called before each wait."""
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self.patience),
             wait=tenacity.wait_exponential(0.2, max=5.0),
@@ -103,6 +100,7 @@ class Tables(Notation):
 
     def transact(self, work: Callable[[], T]) -> T:
         """Do the work in one transaction; a connection that failed is not used again."""
+        self.committing = False
         try:
             if self._connection is None:
                 self._connection = self._connected()
@@ -110,6 +108,7 @@ class Tables(Notation):
             if self.dialect.begins:
                 self._cursor.execute("BEGIN TRANSACTION")
             result = work()
+            self.committing = True
             if self.dialect.begins:
                 self._cursor.execute("COMMIT")
             else:
@@ -153,8 +152,8 @@ class Tables(Notation):
         return refused
 
     @contextmanager
-    def telling(self, failure: str, outcome: str) -> Iterator[None]:
-        """Tell what could not be done for so long, and what that means.
+    def explaining_failure(self, failure: str, outcome: str) -> Iterator[None]:
+        """Raise what fails inside as one error that says what failed and what that means.
 
         :raises StateUnavailable: what is done inside failed
         """
@@ -190,7 +189,7 @@ class Tables(Notation):
         """
         self._execute(*self._bound(statement, values))
         count = int(self._cursor.rowcount)
-        if count < 0 and self._cursor.description:  # so some versions of DuckDB tell it
+        if count < 0 and self._cursor.description:  # some versions of DuckDB return it as a row
             ((count,),) = self._cursor.fetchall()
         if rows is not None and self.dialect.counts and count != rows:
             raise Miscounted
@@ -220,7 +219,7 @@ class Tables(Notation):
         self.change(self.dialect.upsert(name, columns, key, source), rows, **values)
 
     def execute(self, statement: str) -> None:
-        """Run a statement in the transaction whose outcome is of no interest."""
+        """Run a statement in the transaction, and ignore its result."""
         self._execute(self.written(statement))
 
     def columns(self, table: str) -> set[str]:
@@ -239,7 +238,7 @@ class Tables(Notation):
             self._cursor.execute(statement)
 
     def _bound(self, statement: str, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-        """Return a statement as the database is told it, and the parameters in their order.
+        """Return a statement as the database gets it, and the parameters in their order.
 
         A list stands for its members, as one parameter where the database can unfold it.
         """
@@ -281,23 +280,22 @@ def _unreached(hook: DbApiHook, error: Exception) -> Unreached:
     """Return what is told of an error at connecting: without the password, should a driver ever repeat it."""
     if not is_driver_error(error):
         return Unreached(type(error).__name__)
-    line = " ".join(str(error).split())
+    password = None
     with suppress(Exception):  # hooks that are no ordinary ones
         password = hook.get_connection(getattr(hook, hook.conn_name_attr)).password
-        line = line.replace(password, "***") if password else line
-    line = _SECRET.sub(r"\1***", line)
+    line = without_secrets(" ".join(str(error).split()), password)
     denied = DIALECTS[str(hook.conn_type)].denied(error)
     return Unreached(f"{type(error).__name__}: {line[:LONGEST_LINE]}".rstrip(": ."), denied)
 
 
 def said(error: Exception) -> str:
     """Return the name of a driver's error and the first line of what it says: only where that holds no values."""
-    line = next(iter(str(error).strip().splitlines()), "")
+    line = without_secrets(next(iter(str(error).strip().splitlines()), ""))
     return f"{type(error).__name__}: {line[:LONGEST_LINE]}".rstrip(": .")
 
 
 def encode(parameter: Sequence[Any]) -> str:
-    """Return a list as the one JSON parameter in which it travels."""
+    """Return a list as JSON, to be sent as one parameter."""
     return msgspec.json.encode(parameter).decode()
 
 
@@ -327,7 +325,7 @@ def pieces(items: list[T], most: int) -> Iterator[list[T]]:
 
 
 def _close_quietly(connection: Any) -> None:
-    """Close a connection that has failed already; what it says about that adds nothing."""
+    """Close a connection that has failed already, and ignore further errors."""
     if connection is not None:
         with suppress(Exception):
             connection.close()

@@ -1,6 +1,6 @@
-"""What is remembered of a sync: a row for each entry, and one, the header, for the sync itself; knows no run.
+"""What is remembered of a sync: a row for each entry, and one, the header, for the sync itself.
 
-Some methods belong into a transaction of the caller's, which :meth:`Entries.store` and :meth:`Entries.read` make.
+Methods that say "in the transaction" must be called from work that :meth:`Entries.store` or :meth:`Entries.read` runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STATE = Layout(
         "part INTEGER NOT NULL, doubts {text} NOT NULL, PRIMARY KEY (sync_id, number, part))",
         "lease": _CREATE_LEASE,
     },
-    # Version 2 has intents, of which version 1 would not know what a killed run left in doubt.
+    # Version 2 has intents: with version 1, nothing shows what a killed run left in doubt.
     steps=((),),
 )
 
@@ -51,7 +51,7 @@ class Entries:
     """The entries and headers of a sync, of its partitions, and of all others in the same tables.
 
     :param tables: the run's connection
-    :param lease: the run's hold on the sync
+    :param lease: the run's lease of the sync
     :param sync_id: the sync
     """
 
@@ -60,7 +60,7 @@ class Entries:
         self._lease = lease
 
     def store(self, write: Callable[[], Any]) -> None:
-        """Write patiently, in a transaction that renews the lease before anything else."""
+        """Write in a transaction that first renews the lease; a failure is tried again for 30 s."""
         with self._lease.written() as renew:
 
             def work() -> None:
@@ -74,7 +74,7 @@ class Entries:
 
         :raises StateUnavailable: it could not be read
         """
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The state of sync {self.sync_id!r} could not be read",
             "No row was sent, and every entry is as it was. The next try begins anew.",
         ):
@@ -94,12 +94,12 @@ class Entries:
         return self.tables.find(query, sync_id=sync_id, keys=list(keys))
 
     def bearers(self, sync_id: str, refs: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Return keys that remember one of some references, and which, in the transaction."""
+        """Return the keys whose entries have one of some references, with the reference, in the transaction."""
         query = "SELECT record_key, ref FROM {state} WHERE sync_id = :sync_id AND fingerprint <> '' AND ref IN (:refs)"
         return self.tables.find(query, sync_id=sync_id, refs=list(refs))
 
     def keys(self, sync_id: str, erased: bool = False) -> list[str]:
-        """Return all keys, or those of tombstones, in the transaction."""
+        """Return all keys, or only those of tombstones, in the transaction."""
         query = "SELECT record_key FROM {state} WHERE sync_id = :sync_id" + (" AND fingerprint = ''" if erased else "")
         return [key for (key,) in self.tables.find(query, sync_id=sync_id)]
 
@@ -110,7 +110,7 @@ class Entries:
         return int(count)
 
     def remembers(self, sync_id: str) -> bool:
-        """Tell whether there are entries, in the transaction."""
+        """Return whether there are entries, in the transaction."""
         query = "SELECT min(record_key) FROM {state} WHERE sync_id = :sync_id"
         return self.tables.find(query, sync_id=sync_id) != [(None,)]
 
@@ -120,15 +120,15 @@ class Entries:
             self.tables.replace("state", ENTRY, ENTRY_KEY, {"sync_id": sync_id, "json": text}, "{rows}", rows)
 
     def drop(self, sync_id: str, keys: list[str]) -> int:
-        """Forget some keys, in the transaction; return how many there were, or something negative."""
+        """Delete the entries of some keys, in the transaction; return how many, if the driver counts, or -1."""
         statement = "DELETE FROM {state} WHERE sync_id = :sync_id AND record_key IN (:keys)"
         most = self.tables.dialect.most
         return sum(self.tables.change(statement, sync_id=sync_id, keys=some) for some in pieces(keys, most))
 
     def drop_known(self, sync_id: str, keys: list[str]) -> None:
-        """Forget keys that were found in this transaction.
+        """Delete entries that were found in this transaction.
 
-        :raises TimeoutError: they are not there any more, so that all of it is to be tried again
+        :raises TimeoutError: some are gone meanwhile, so the transaction has to be tried again
         """
         if 0 <= self.drop(sync_id, keys) < len(keys):
             raise TimeoutError("Entries were erased or moved at this very moment.")
@@ -142,8 +142,8 @@ class Entries:
             self.put(self.sync_id, moved)
         self.drop_known(sync_id, [key for key, _, _ in there])
 
-    def lift(self, tombstones: list[str]) -> None:
-        """Forget tombstones, in the transaction."""
+    def remove_tombstones(self, tombstones: list[str]) -> None:
+        """Delete tombstones, in the transaction."""
         gone = "DELETE FROM {state} WHERE sync_id = :sync_id AND fingerprint = '' AND record_key IN (:keys)"
         self.tables.change(gone, sync_id=self.sync_id, keys=tombstones)
 
@@ -181,7 +181,7 @@ class Entries:
         self.tables.change(statement, sync_id=sync_id, **header._asdict())
 
     def drop_header(self, sync_id: str) -> None:
-        """Forget a header, in the transaction."""
+        """Delete a header, in the transaction."""
         self.tables.change("DELETE FROM {header} WHERE sync_id = :sync_id", sync_id=sync_id)
 
     def write_notes(self, sync_id: str, notes: Mapping[str, str]) -> None:
@@ -189,11 +189,11 @@ class Entries:
         statement = "UPDATE {header} SET notes = :notes WHERE sync_id = :sync_id"
         self.tables.change(statement, rows=1, notes=json.dumps(dict(notes)), sync_id=sync_id)
 
-    def lead(self, destination: Mapping[str, Any], notes: Mapping[str, str]) -> None:
-        """Take the sync's header to a destination, in the transaction."""
+    def set_destination(self, destination: Mapping[str, Any], notes: Mapping[str, str]) -> None:
+        """Store the destination and the notes of the sync's header, in the transaction."""
         statement = "UPDATE {header} SET destination = :destination, notes = :notes WHERE sync_id = :sync_id"
-        led = {"destination": written(destination), "notes": json.dumps(dict(notes))}
-        self.tables.change(statement, rows=1, sync_id=self.sync_id, **led)
+        values = {"destination": written(destination), "notes": json.dumps(dict(notes))}
+        self.tables.change(statement, rows=1, sync_id=self.sync_id, **values)
 
 
 def written(destination: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""People are erased from the state tables: what other syncs remember of them becomes tombstones.
+"""Erases people from the state tables: entries of other syncs about them become tombstones.
 
 A tombstone is an entry without a fingerprint, whose key and reference are SHA-256. It keeps the row, which may be in
-the model for long, from going to Iterable again, and tells nobody whom it stands for.
+the model for long, from going to Iterable again, and does not show whose row it was.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 ERASURE = Layout("erasure", {}, (*PERSON_INDEXES, ("{index}", "state", "ref")))
-"""What finds a person in the other tables."""
+"""Adds the indexes by which rows about a person are found."""
 
 
 class ErasingSession(TableSession):
-    """The state of a privacy sync: what it commits about a person is done to all entries about that person.
+    """The state of a privacy sync: what it commits about a person is done to all entries about them.
 
-    The references in a patch say whom; they are not stored.
+    The person is the reference of an entry in a patch, which is not stored.
 
-    :param lifts: whether tombstones are lifted rather than set
+    :param unforgets: whether tombstones are removed rather than set
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (STATE, AUDIT, ERASURE)
@@ -46,11 +46,11 @@ class ErasingSession(TableSession):
         lease_seconds: float = SECONDS,
         patience: float = COMMIT_PATIENCE,
         *,
-        lifts: bool,
+        unforgets: bool,
     ) -> None:
-        self.lifts = lifts
+        self.unforgets = unforgets
         self.touched = 0
-        """Entries of other syncs that became tombstones, or tombstones that were lifted."""
+        """Entries of other syncs that became tombstones, or tombstones that were removed."""
         self._refs: list[str] = []
         self._touched = 0
         super().__init__(scope, hook, schema, lease_seconds, patience)
@@ -60,7 +60,7 @@ class ErasingSession(TableSession):
         patch = with_receipts(patch, intents)
         self._refs = sorted({entry.ref for entry in patch.values() if entry is not None and entry.ref})
         if self._scope.resync == "baseline":
-            self._refs = []  # who was erased long ago may be back
+            self._refs = []  # a baseline sends nothing, and somebody erased long ago may be a customer again
         nameless = {key: entry and Entry(entry.fingerprint) for key, entry in patch.items()}
         try:
             super().commit(nameless, Intents(intents.begun, intents.ended))
@@ -68,26 +68,26 @@ class ErasingSession(TableSession):
             self._refs = []
         self.touched, self._touched = self.touched + self._touched, 0
 
-    def _write_along(self) -> None:
+    def _write_with_commit(self) -> None:
         self._touched = 0
-        if self._refs and self.lifts:
-            self._lift(list(map(tombstone, self._refs)))
+        if self._refs and self.unforgets:
+            self._remove_tombstones(list(map(tombstone, self._refs)))
         elif self._refs:
-            self._bury()
+            self._erase()
 
-    def _lift(self, refs: list[str]) -> None:
+    def _remove_tombstones(self, refs: list[str]) -> None:
         where = " FROM {state} WHERE fingerprint = '' AND ref IN (:refs)"
         self._touched = sum(count for (count,) in self.tables.find("SELECT count(*)" + where, refs=refs))
         if self._touched:
             self.tables.change("DELETE" + where, refs=refs)
 
-    def _strike(self, where: str, **values: Any) -> None:
-        """Delete what the audit tables have of a person."""
+    def _delete_audited(self, where: str, **values: Any) -> None:
+        """Delete rows of the audit tables."""
         for table in ("{changelog}", "{snapshot}"):
             self.tables.change(f"DELETE FROM {table} WHERE {where}", **values)
 
-    def _bury(self) -> None:
-        self._strike("person IN (:people)", people=list(map(tombstone, self._refs)))
+    def _erase(self) -> None:
+        self._delete_audited("person IN (:people)", people=list(map(tombstone, self._refs)))
         query = "SELECT sync_id, record_key, ref FROM {state} WHERE ref IN (:refs) AND fingerprint <> ''"
         entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for sync_id, key, ref in self.tables.find(query, refs=self._refs):
@@ -95,13 +95,13 @@ class ErasingSession(TableSession):
             self._touched += 1
         for sync_id, found in entries.items():
             keys = [key for key, _ in found]
-            self._strike("sync_id = :sync_id AND row_id IN (:keys)", sync_id=sync_id, keys=keys)
+            self._delete_audited("sync_id = :sync_id AND row_id IN (:keys)", sync_id=sync_id, keys=keys)
             self._entries.drop_known(sync_id, keys)
             self._entries.put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
-        self._bury_intents()
+        self._erase_from_intents()
 
-    def _bury_intents(self) -> None:
-        """Take people out of what runs announced that were killed, or are under way."""
+    def _erase_from_intents(self) -> None:
+        """Replace people in requests that killed or running syncs announced by tombstones."""
         refs = set(self._refs)
         for sync_id, number, part, text in self.tables.find("SELECT sync_id, number, part, doubts FROM {intents}"):
             doubts = json.loads(text)

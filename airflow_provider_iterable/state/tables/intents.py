@@ -1,4 +1,4 @@
-"""What a run announces before it sends it, so that a kill leaves it in doubt; knows no request but by its number."""
+"""Requests that a run announces before it sends them: if it is killed, their rows are in doubt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Announced:
         self._texts: dict[int, list[tuple[str, int]]] = {}
 
     def encoded(self, intents: Intents) -> Texts:
-        """Return what is to be announced."""
+        """Return requests to be announced, as JSON."""
         most = self._entries.tables.dialect.most
         return {number: list(encoded(doubts, most)) for number, doubts in intents.begun.items()}
 
@@ -37,7 +37,7 @@ class Announced:
         """Remember what was accepted as announced, and announce more, in the transaction."""
         tables, sync_id = self._entries.tables, self._entries.sync_id
         for number in intents.accepted:
-            # By the text that is in the database already: it holds the receipts.
+            # From the JSON that is in the database already: it holds what to remember.
             for text, rows in self._texts[number]:
                 tables.replace("state", ENTRY, ENTRY_KEY, {"sync_id": sync_id, "json": text}, "{doubts}", rows)
         numbers = [*intents.ended, *begun]  # a commit that is tried again may have stored what it announces
@@ -53,14 +53,14 @@ class Announced:
                 tables.change(statement, rows=1, sync_id=sync_id, number=number, part=part, doubts=text)
 
     def written(self, begun: Texts, intents: Intents) -> None:
-        """Take it that what was to be written is."""
+        """Note that the transaction was committed."""
         for number in intents.ended:
             self._texts.pop(number, None)
         self._texts.update(begun)
 
 
 def settle(entries: Entries, sync_id: str) -> None:
-    """Take what an earlier run announced and did not settle for entries in doubt: it was killed.
+    """Turn what an earlier run announced and did not settle into entries in doubt: that run was killed.
 
     :raises StateUnavailable: it could not be read or stored
     """
@@ -77,7 +77,7 @@ def settle(entries: Entries, sync_id: str) -> None:
         entries.put(sync_id, [doubts[key] for key in keys if tombstone(key) not in erased])
         tables.change("DELETE FROM {intents} WHERE sync_id = :sync_id", sync_id=sync_id)
 
-    with tables.telling(
+    with tables.explaining_failure(
         f"What was being sent when a run of sync {sync_id!r} was killed could not be written",
         "Nothing was read or sent. The next try begins anew.",
     ):

@@ -1,9 +1,9 @@
-"""What the tables look like, version by version, and how they come to be so; knows nothing of what is in them.
+"""Makes and upgrades tables: their columns and indexes, version by version.
 
-Which version they are of is in a table of its own, with a row for each part: the state, the ledger, the audit. Tables
-without such a row are of version 1. A run that finds the tables as it knows them asks one question. Otherwise they are
+The versions are in a table of their own, with a row for each part: the state, the ledger, the audit. Tables
+without such a row are of version 1. Where the tables are up to date, that takes one query. Otherwise they are
 made or upgraded, by one run at a time and, where the database can, in one transaction; where it cannot, a run that is
-killed in the midst of it leaves what the next one goes on with, for every change may be repeated, and the version is
+killed halfway is continued by the next one, for every change may be repeated, and the version is
 written last.
 """
 
@@ -67,7 +67,7 @@ class Layout:
 
 
 def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
-    """See that the tables are there, as these layouts say, and that they may be used.
+    """Make or upgrade tables, unless they are as these layouts say, and see that they may be used.
 
     Where they are, the rights to read and write them are enough. That these are there is found out here, and not once
     something was sent that cannot be remembered.
@@ -79,7 +79,7 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
     """
     try:
         _establish(tables, layouts, whose, outcome)
-    except _Later as later:
+    except _LaterVersion as later:
         raise ConfigurationError(
             f"The tables of {whose} are of version {later.found} (part {later.layout.part!r} in "
             f"{tables.written('{version}')}), and this version of the provider knows version {later.layout.version}: "
@@ -90,7 +90,7 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
 
 def _establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
     try:
-        if not _stands(tables, layouts):
+        if not _is_up_to_date(tables, layouts):
             _make_patiently(tables, layouts)
         _try_rights(tables, layouts)
     except Refused as refused:
@@ -157,7 +157,7 @@ def _told(
     )
 
 
-class _Later(IterableSyncError):
+class _LaterVersion(IterableSyncError):
     """The tables are of a later version."""
 
     def __init__(self, layout: Layout, found: int) -> None:
@@ -165,8 +165,8 @@ class _Later(IterableSyncError):
         self.layout, self.found = layout, found
 
 
-def _stands(tables: Tables, layouts: Collection[Layout]) -> bool:
-    """Tell in one query whether everything is there and of these versions.
+def _is_up_to_date(tables: Tables, layouts: Collection[Layout]) -> bool:
+    """Return, by one query, whether everything is there and of these versions.
 
     :raises Refused: it is there, and may not be read
     """
@@ -180,18 +180,19 @@ def _stands(tables: Tables, layouts: Collection[Layout]) -> bool:
         if unreached.denied:
             raise Refused(str(unreached), False) from None
         tables.patiently(lambda: None)
-        return False  # as far as is known; making what is there already does no harm
-    except Exception:  # whatever a driver calls a table that is not there
+        return _is_up_to_date(tables, layouts)  # on this connection; to make what is there takes rights of its own
+    except Exception:  # drivers differ in the error of a missing table
         return False
     return all(found.get(layout.part) == layout.version for layout in layouts)
 
 
 def _make_patiently(tables: Tables, layouts: Collection[Layout]) -> None:
-    """Make what is missing: in the schema that is there, for making schemas is a right of its own; then with it.
+    """Make what is missing; if that fails, also the schema, which needs a right of its own.
 
     :raises Refused: that is not allowed
     """
     for schema in (False, True) if tables.schema else (False,):
+        tables.patiently(lambda: None)  # connects first: what fails then is no reason to make the schema, too
         try:
             tables.transact(tables.refusing(partial(_make, tables, layouts, schema)))
             return
@@ -211,7 +212,7 @@ def _try_rights(tables: Tables, layouts: Collection[Layout]) -> None:
         return
 
     def work() -> None:
-        for statement in chain(tables.dialect.beating, _uses(layouts).values()):
+        for statement in chain(tables.dialect.before_renewal, _uses(layouts).values()):
             tables.execute(statement)
 
     try:
@@ -244,21 +245,21 @@ def _goes(tables: Tables, work: Callable[[], Any]) -> bool:
     """Tell whether the database does something."""
     try:
         tables.transact(work)
-    except Exception:  # whatever a driver calls it
+    except Exception:  # drivers differ in this error
         return False
     return True
 
 
 def _make(tables: Tables, layouts: Collection[Layout], schema: bool) -> None:
     dialect = tables.dialect
-    for statement in chain(dialect.making, _statements(tables, layouts, schema), dialect.made):
+    for statement in chain(dialect.before_making, _statements(tables, layouts, schema), dialect.after_making):
         tables.execute(statement)
 
 
 def _statements(
     tables: Tables | Nowhere, layouts: Collection[Layout], schema: bool, there: Collection[str] | None = None
 ) -> Iterator[str]:
-    """Write what is to be executed.
+    """Return the statements to execute.
 
     :param schema: whether the schema is made, too
     :param there: tables that are there; ``None``: each statement is executed before the next one is asked for
@@ -274,7 +275,7 @@ def _statements(
     for layout in layouts:
         before = known.get(layout.part, 1)
         if before > layout.version:
-            raise _Later(layout, before)
+            raise _LaterVersion(layout, before)
         if layout.part in known and before < layout.version and there is None:
             log.info("The %s tables go from version %d to %d.", layout.part, before, layout.version)
         for step in layout.steps[before - 1 :]:
@@ -301,9 +302,9 @@ def _changes(tables: Tables | Nowhere, step: Step, is_there: Callable[[str], boo
 
 
 def _index(tables: Tables | Nowhere, name: str, table: str, *columns: str) -> Iterator[str]:
-    """Write what makes an index, if it is missing and indexes are of use.
+    """Return the statement that makes an index, if it is missing and the database uses indexes.
 
-    It is looked for where that can be: Postgres locks the table even if the index is there.
+    It is looked for first where that is possible: Postgres locks the table even if the index exists.
     """
     dialect = tables.dialect
     if not dialect.indexes:

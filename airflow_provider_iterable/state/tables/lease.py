@@ -1,8 +1,8 @@
-"""Whose a sync is: one run's at a time, by the database's clock; knows no rows and no requests.
+"""The lease of a sync, which one run at a time has, by the database's clock.
 
 A lease is a row that one run writes by compare-and-swap and keeps renewing: with each commit, in its transaction, and
-from a thread of its own while nothing is committed. A run that was away for too long finds another holder there, and
-neither writes nor sends any more. One that was away and finds itself goes on.
+from a thread of its own while nothing is committed. A run that did not renew it in time may find another holder; it
+then neither writes nor sends any more. If it finds itself still the holder, it goes on.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ log = logger(__name__)
 SECONDS = 300.0
 """How long a lease lasts unless it is renewed."""
 MIN_SECONDS = 1.0
-BEATS = 3
-"""Renewals in the time a lease lasts, when nothing is committed."""
+RENEWALS = 3
+"""Renewals per lease time while nothing is committed."""
 RETRIES = 30
-"""Tries in the time a lease lasts, when renewing fails."""
+"""Tries per lease time after a renewal failed."""
 PATIENCE = 30.0
 """Seconds for which a request waits for the renewal of a lease that has run out."""
 RELEASE_PATIENCE = 2.0
-"""Seconds for which letting a lease go waits for a renewal under way."""
-LOOKS = 0.1
+"""Seconds for which releasing a lease waits for a renewal under way."""
+POLL_SECONDS = 0.1
 """Seconds between two looks at whether it was renewed."""
 
 CREATE = (
@@ -55,20 +55,20 @@ _RELEASE = "DELETE FROM {lease} WHERE sync_id = :sync_id AND holder = :holder"
 
 
 def elapsing() -> float:
-    """Return seconds that also pass while the machine sleeps, where it can tell."""
+    """Return the time in seconds, by a clock that also runs while the machine sleeps, where it has one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:
-    """One run's hold on one sync.
+    """The lease of a sync, as one run has it.
 
     :param tables: the run's connection
-    :param apart: another one, which is opened when it is needed and closed again, in a thread of its own
+    :param apart: a second connection, for renewals from the thread; it is closed after each
     :param sync_id: the sync
     :param holder: the run
     :param seconds: how long the lease lasts without being renewed
     :param clock: seconds that never run backwards; default :func:`elapsing`
-    :param beating: whether it is renewed by a thread
+    :param in_background: whether it is renewed by a thread
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Lease:
         holder: Holder,
         seconds: float,
         clock: Callable[[], float] | None = None,
-        beating: bool = True,
+        in_background: bool = True,
     ) -> None:
         self._tables, self._apart = tables, apart
         self._sync_id, self._holder, self._seconds = sync_id, holder, seconds
@@ -94,7 +94,9 @@ class Lease:
         self._lock = threading.Lock()
         self._taken = self._over = self._missed = self._held = False
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True) if beating else None
+        self._thread = (
+            threading.Thread(target=self._renew_until_released, name="lease", daemon=True) if in_background else None
+        )
 
     def take(self) -> None:
         """Take the lease, unless somebody else has it.
@@ -111,6 +113,8 @@ class Lease:
                 "Nothing was read or sent. `python -m airflow_provider_iterable.state --ddl "
                 f"{self._tables.kind}` prints the rights that it takes."
             ) from None
+        except IterableSyncError:
+            raise
         except Exception as error:
             raise StateUnavailable(
                 f"The lease of sync {self._sync_id!r} could not be taken ({cause(error)}). Nothing was read or "
@@ -137,28 +141,28 @@ class Lease:
             "label": self._holder.label,
             "lasts": self._lasts,
         }
-        # A look first: for a row that is being renewed, writing would have to wait.
+        # Read first: writing would wait while another run renews the row.
         found = self._tables.find(_HELD, **run)
         if not found:
-            for statement in self._db.taking:
+            for statement in self._db.before_taking:
                 self._tables.change(statement)
             self._began = self._clock()
             if any(self._tables.change(statement, **run) == 1 for statement in self._db.takes):
                 return None
             found = self._tables.find(_HELD, **run)
         if not found:
-            raise TimeoutError("It was let go at this very moment.")  # and taking it is tried again
+            raise TimeoutError("It was let go at this very moment.")  # so that taking it is tried again
         ((label, left),) = found
         return label, left
 
     @contextmanager
     def written(self) -> Iterator[Callable[[], None]]:
-        """Keep the thread from renewing while a commit does.
+        """Keep the thread from renewing while a commit renews.
 
-        Hands out what renews the lease; it belongs to the beginning of each transaction, and locks the row until it
-        ends.
+        Yields a function that renews the lease. It is to be called first in each transaction, and locks the row
+        until that ends.
 
-        :raises LeaseLost: whatever was to be written is not
+        :raises LeaseLost: another run has the lease, and nothing is written
         """
         with self._lock:
             try:
@@ -169,7 +173,7 @@ class Lease:
             self._renewed, self._missed, self._held = self._began, False, False
 
     def hold(self) -> None:
-        """Let no request start until a commit succeeds: what was accepted could not be remembered."""
+        """Let no request start until a commit succeeds: otherwise what Iterable accepts could not be remembered."""
         self._held = True
 
     def _renew(self, tables: Tables) -> None:
@@ -177,7 +181,7 @@ class Lease:
         whose: dict[str, Any] = {"sync_id": self._sync_id, "holder": self._token}
         renewed = tables.change(_RENEW + self._db.idle, lasts=self._lasts, ms=str(self._lasts), **whose) == 1
         found = [] if renewed else tables.find(_HOLDER, sync_id=self._sync_id)
-        # MySQL counts no row that is as it was: renewed in the same millisecond.
+        # MySQL does not count a row whose values stay the same, as when renewed twice in a millisecond.
         if renewed or any(holder == self._token for _, holder in found):
             self._began = began
             return
@@ -189,19 +193,19 @@ class Lease:
         raise self.failure
 
     def permits(self, pause: Callable[[float], object]) -> bool:
-        """Tell whether a request may start: while the lease has not run out since a renewal was last begun.
+        """Return whether a request may start: the lease, counted from the start of the last renewal, has not run out.
 
-        One that has is waited for: it may still be this run's. So is a commit that is tried again.
+        If it has, this waits for a renewal, as it may still be this run's; and for a commit that is tried again.
 
-        :param pause: waits some seconds; something true means that there is no need to wait any more
+        :param pause: waits some seconds; a true result ends the waiting
         """
-        looks = 0  # and no time at which it began: the machine may sleep in between
+        looks = 0  # counted instead of timed: the machine may sleep in between
         while not self._over and self.failure is None:
             now = self._clock()
-            if not self._held:  # how long a commit is tried again is its own affair: it ends the run if it fails
+            if not self._held:  # a commit that is tried again ends the run itself if it fails
                 if now < self._renewed + self._seconds:
                     return True
-                if looks * LOOKS >= PATIENCE:
+                if looks * POLL_SECONDS >= PATIENCE:
                     self.failure = StateUnavailable(
                         f"The lease of sync {self._sync_id!r} could not be renewed for {now - self._renewed:.0f} s, "
                         "and another run may have taken it. Nothing more is sent; what was committed is remembered. "
@@ -210,16 +214,16 @@ class Lease:
                     break
                 looks += 1
             self._wake.set()
-            if pause(LOOKS):
+            if pause(POLL_SECONDS):
                 break
         return False
 
-    def beat(self) -> float:
-        """Renew the lease if it is time; return the seconds until it is again."""
-        due = self._renewed + self._seconds / BEATS - self._clock()
+    def renew_if_due(self) -> float:
+        """Renew the lease if that is due; return the seconds until the next renewal."""
+        due = self._renewed + self._seconds / RENEWALS - self._clock()
         if due > 0:
             return due
-        # Who holds the lock is committing, and renews.
+        # Whoever holds the lock is committing, which renews the lease.
         if self.failure is None and self._lock.acquire(blocking=False):
             try:
                 self._renew_apart()
@@ -227,12 +231,12 @@ class Lease:
                 self._lock.release()
         if self.failure is not None:
             return 0.0
-        due = self._renewed + self._seconds / BEATS - self._clock()
+        due = self._renewed + self._seconds / RENEWALS - self._clock()
         return due if due > 0 else self._seconds / RETRIES
 
     def _renew_apart(self) -> None:
         def renew() -> None:
-            for statement in self._db.beating:
+            for statement in self._db.before_renewal:
                 self._apart.change(statement)
             self._renew(self._apart)
 
@@ -253,20 +257,20 @@ class Lease:
         finally:
             self._apart.close()
 
-    def _beat_on(self) -> None:
+    def _renew_until_released(self) -> None:
         while not self._over and self.failure is None:
-            self._wake.wait(self.beat())
+            self._wake.wait(self.renew_if_due())
             self._wake.clear()
 
     def release(self) -> None:
-        """Let the lease go, so that another run need not wait for its end; from now on nothing is permitted."""
+        """Release the lease, so that another run need not wait until it runs out; from now on no request may start."""
         if self._over:
             return
         self._over = True
         self._wake.set()
         if not self._taken or isinstance(self.failure, LeaseLost):
             return
-        # A renewal under way is to end first, but what keeps it may not keep the run.
+        # Let a renewal under way end first, but do not wait long for one that hangs.
         locked = self._lock.acquire(timeout=RELEASE_PATIENCE)
         try:
             try:

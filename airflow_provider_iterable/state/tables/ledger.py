@@ -1,6 +1,6 @@
-"""A ledger of attempts, for endpoints that take so many calls in 24 hours; knows no endpoint and no person.
+"""A ledger of calls to endpoints that have a daily quota.
 
-Iterable counts attempts by project, and keeps the count to itself. So each attempt is written down before it is made,
+Iterable counts attempts by project, and reports the count nowhere. So each attempt is written here before it is made,
 in the state tables, where every sync that keeps its state there finds it.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DAY = 86_400.0
 TRAVEL = 60.0
-"""Seconds for which an attempt still counts after a day: Iterable counts it when it arrives, which is later."""
+"""Seconds for which an attempt counts beyond a day: Iterable counts it when it arrives, which is later."""
 KEPT_DAYS = 3
 
 LEDGER = Layout(
@@ -36,7 +36,7 @@ LEDGER = Layout(
 
 
 def project_of(host: str, api_key: str) -> str:
-    """Return what names a project in the ledger while it is known by its key only: a digest of host and API key."""
+    """Return the name of a project in the ledger while only its API key is known: a digest of host and key."""
     return sha256(f"{host}\n{api_key}".encode()).hexdigest()
 
 
@@ -47,7 +47,7 @@ class Ledger:
 
     :param hook: the SQL hook of the state's tables
     :param schema: their schema
-    :param project: what names the project, such as :func:`project_of`
+    :param project: the project's name here, such as from :func:`project_of`
     :param action: what is attempted
     :param limit: attempts in 24 hours
     :param clock: seconds since the epoch
@@ -65,7 +65,7 @@ class Ledger:
         patience: float = COMMIT_PATIENCE,
     ) -> None:
         self.limit, self.clock = limit, clock
-        self._whose = (project, action)
+        self._project_and_action = (project, action)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._tables = _LedgerTables(hook, schema, patience)
         try:
@@ -77,29 +77,29 @@ class Ledger:
             raise
 
     def attempts(self, ahead: float = 0.0) -> list[float]:
-        """Return when each attempt that counts was made, the first one first.
+        """Return the times, oldest first, of the attempts that count against the quota.
 
-        :param ahead: seconds from now at which it is to count
+        :param ahead: seconds from now; only attempts that still count then are returned
         """
         since = self._milliseconds(ahead - DAY - TRAVEL)
-        return [moment / 1000 for moment in self._do(lambda: self._tables.attempts(*self._whose, since))]
+        return [moment / 1000 for moment in self._do(lambda: self._tables.attempts(*self._project_and_action, since))]
 
     def admit(self) -> float | None:
         """Write an attempt down, if there is room for it; otherwise return when there will be, in seconds from now.
 
-        It is written before it is counted, so that of two tasks that take the last place at once none gets it.
+        It is written first and then counted: two tasks that want the last place at once both withdraw.
         """
         attempt = uuid.uuid4().hex
-        self._do(lambda: self._tables.add(*self._whose, attempt, self._milliseconds()))
+        self._do(lambda: self._tables.add(*self._project_and_action, attempt, self._milliseconds()))
         made = self.attempts()
         if len(made) <= self.limit:
             return None
-        self._do(lambda: self._tables.withdraw(*self._whose, attempt))
+        self._do(lambda: self._tables.withdraw(*self._project_and_action, attempt))
         return max(made[len(made) - self.limit - 1] + DAY + TRAVEL - self.clock(), 0.001)
 
     def rename(self, project: str) -> None:
-        """Count under another name from now on, with what was counted under the former one."""
-        former, self._whose = self._whose[0], (project, self._whose[1])
+        """Rename the project, along with the attempts under its former name."""
+        former, self._project_and_action = self._project_and_action[0], (project, self._project_and_action[1])
         self._do(lambda: self._tables.rename(former, project))
 
     def waiting(self, number: int) -> tuple[datetime, datetime]:
@@ -163,7 +163,7 @@ class _LedgerTables(Tables):
         self.patiently(lambda: self.change(statement, name=name, former=former))
 
     def forget(self, before: int) -> None:
-        """Drop attempts that count no more, of whatever project."""
+        """Delete attempts that no longer count, of all projects."""
         statement = "DELETE FROM {ledger} WHERE attempted_at < :before"
         self.patiently(lambda: self.change(statement, before=before))
 

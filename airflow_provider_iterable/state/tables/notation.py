@@ -14,7 +14,7 @@ TABLES = (
     *("state", "header", "intents", "lease", "version", "ledger"),
     *("runs", "changelog", "snapshot", "requests"),
 )
-"""The tables that there may be; each of them has a layout in the file that fills it."""
+"""Names of all tables; the layout of each is in the file that writes it."""
 
 
 class Notation:
@@ -37,7 +37,7 @@ class Notation:
         self.names = _names(schema, self.dialect)
 
     def written(self, statement: str) -> str:
-        """Return a statement with the names of tables and what else the database has words of its own for."""
+        """Return a statement with table names, types and the database's own words filled in."""
         dialect = self.dialect
         rows, doubts = dialect.rows(("k", "f", "r")), dialect.rows(("k", "d", "r", "f"))
         types = {"text": dialect.text, "time": dialect.time}
@@ -45,7 +45,7 @@ class Notation:
 
 
 def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
-    """Return what stands for what in a statement."""
+    """Return the replacements for ``{name}`` in a statement."""
     if schema is None:
         tables = {name: f"iterable_sync_{name}" for name in TABLES}
         return {**tables, "index": "iterable_sync_state_ref", "prefix": "iterable_sync_"}

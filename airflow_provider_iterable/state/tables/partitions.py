@@ -1,9 +1,9 @@
-"""The partitions of a sync: which there are, and what moves to whom when they change; knows no API and no operator.
+"""The partitions of a sync: which there are, and which entries move when that changes.
 
-A partition remembers under a ``sync_id`` of its own. Which partitions there are is noted in the header of the whole
-sync, whose lease is held for moments by whoever reads or changes that. When they change, each partition takes over
-what others remember of its rows; until every one of them has, an entry without a row may be one that nobody has
-claimed yet, and is no removal.
+The entries of a partition have a ``sync_id`` of their own. The header of the whole sync lists the partitions; a run
+that reads or changes the list holds the lease of the whole sync for that moment. When the list changes, each partition
+claims its rows: it takes over their entries from other partitions. Until all of them have, an entry without a row may
+still be claimed, so it is no removal.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ log = logger(__name__)
 
 T = TypeVar("T")
 NAMES = "partitions"
-"""Note beside the whole sync: the names of its partitions, as JSON; none where it has none."""
+"""Note of the whole sync: the names of its partitions, as JSON; missing if it has none."""
 PENDING, FORMER, RUN = "partitions_pending", "partitions_former", "partitions_run"
-"""Notes: who has yet to claim what is remembered of its rows, partitions that are no more, and in which run."""
-OURS = (NAMES, PENDING, FORMER, RUN, RESYNC_NOTE)
-"""Notes that do not outlive a change of partitions."""
+"""Notes: partitions that have not claimed their rows yet, dropped partitions, and the run that changed them."""
+NOTES_OF_A_CHANGE = (NAMES, PENDING, FORMER, RUN, RESYNC_NOTE)
+"""Notes that are dropped when the partitions change."""
 MUTEX_SECONDS = 30.0
-"""How long a partition that was lost in the midst of it keeps the others waiting."""
+"""Seconds for which a partition whose run was killed meanwhile keeps the others waiting."""
 MUTEX_PATIENCE = 90.0
 """Seconds for which a partition waits for the others."""
 NAMES_SHOWN = 20
 
 
 class Partitions:
-    """The partitions of one sync, as one of them sees them; a sync without partitions is its only one.
+    """The partitions of one sync, for the run of one of them; a sync without partitions counts as one.
 
-    :param entries: what is remembered of the partition
+    :param entries: the entries of the partition
     :param scope: its run
     :param hold: makes a lease of a ``sync_id`` for so many seconds
     """
@@ -61,13 +61,13 @@ class Partitions:
         self._entries, self._scope, self._hold = entries, scope, hold
         self._part = scope.part or Part(scope.sync_id)
         self.claiming = False
-        """Whether this partition has yet to claim what is remembered of its rows."""
+        """Whether this partition has not claimed its rows yet."""
         self.moving = False
-        """Whether entries are on the move, so that one without a row is no removal."""
+        """Whether entries may still move between partitions, so that one without a row is no removal."""
         self.former: Sequence[str] = ()
-        """Partitions that are no more, of which something may still be remembered."""
+        """Dropped partitions that may still have entries."""
         self._held: list[Lease] = []
-        """What this partition holds beside its own lease, for moments."""
+        """Leases that this run has for a moment, beside that of its partition."""
 
     @property
     def several(self) -> bool:
@@ -75,25 +75,25 @@ class Partitions:
         return bool(self._part.name)
 
     def join(self, lease: Lease) -> None:
-        """Take the partition's lease, if the partitions are those that the state belongs to.
+        """Take the partition's lease, if the state is of these partitions, or may be changed to them.
 
-        :raises LeaseHeld: another run has it, or has a partition that is no more
-        :raises PartitionsChanged: they are others, and the run is not to change that
+        :raises LeaseHeld: another run has it, or the lease of a dropped partition
+        :raises PartitionsChanged: the state is of other partitions, and the run may not change that
         """
         if not self.several or not self._same(self.read(self._header_of)):
             with self.alone():
                 lease.take()
-                self._agree()
+                self._check_partitions()
             return
         try:
-            lease.take()  # as ever: nobody has to wait for the others
-        except LeaseHeld:  # perhaps by the partition that has just written a change, and is about to let it go
+            lease.take()  # the usual case, without waiting for other partitions
+        except LeaseHeld:  # maybe by a run that has just changed the partitions, and is about to release it
             with self.alone():
                 lease.take()
-        header = self.read(self._header_of)  # from now on nobody can change it
+        header = self.read(self._header_of)  # while this run has a lease, no other can change the partitions
         if not self._same(header):
             raise self._changed()
-        self._learn(_notes(header))
+        self._take_notes(_notes(header))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -119,11 +119,11 @@ class Partitions:
             mutex.release()
 
     def _same(self, header: StoredHeader | None) -> bool:
-        """Tell whether the partitions are those of this run."""
+        """Return whether the partitions are those of this run."""
         return header is not None and set(_known(header)) == set(self._part.names)
 
-    def _agree(self) -> None:
-        """See that the partitions are those of this run; only one at a time does so."""
+    def _check_partitions(self) -> None:
+        """Make the partitions of the state those of this run; called by one run at a time."""
         part = self._part
         header = self.read(self._header_of)
         notes = _notes(header)
@@ -133,9 +133,9 @@ class Partitions:
                 self.store(lambda: self._entries.add_header(part.sync_id, made))
         elif not self._same(header):
             notes = self._change(notes, _known(header))
-        self._learn(notes)
+        self._take_notes(notes)
 
-    def _learn(self, notes: Mapping[str, str]) -> None:
+    def _take_notes(self, notes: Mapping[str, str]) -> None:
         part, pending = self._part, _decode(notes.get(PENDING))
         self.claiming = part.name in pending
         self.moving = bool(pending) or notes.get(RUN) == part.run != ""
@@ -149,14 +149,14 @@ class Partitions:
             )
 
     def _change(self, notes: dict[str, str], known: Collection[str]) -> dict[str, str]:
-        """Have the state belong to this run's partitions, and return the notes that say so."""
+        """Change the partitions of the state to this run's, and return the new notes."""
         part = self._part
         before = {*known, *_decode(notes.get(FORMER))}
-        if not self._permit(known, before) and part.dry:
+        if not self._anything_to_move(known, before) and part.dry:
             return {}
         with ExitStack() as held:
             for name in sorted(before.union(part.names) - {part.name, ""}):
-                # Nobody else can be one of the new partitions yet, and who has been one of the old ones is to know.
+                # Fails while another run has an old partition; a run whose lease of one ran out loses it here.
                 lease = self._hold(part.state_id(name), MUTEX_SECONDS)
                 lease.take()
                 held.callback(lease.release)
@@ -164,10 +164,10 @@ class Partitions:
                 held.callback(self._held.remove, lease)
             for name in sorted(before):
                 settle(self._entries, part.state_id(name))
-            moves = self._permit(known, before)
+            moves = self._anything_to_move(known, before)
             if moves:
-                self._agree_about_the_destination(before)
-            notes = {name: text for name, text in notes.items() if name not in (*OURS, LEFT_OUT_NOTE)}
+                self._check_one_destination(before)
+            notes = {name: text for name, text in notes.items() if name not in (*NOTES_OF_A_CHANGE, LEFT_OUT_NOTE)}
             if self.several:
                 notes[NAMES] = _encode(part.names)
             if moves:
@@ -175,16 +175,16 @@ class Partitions:
                 log.info(
                     "Sync %s: what is remembered moves from %s to %s; nobody is removed in this run.",
                     part.sync_id,
-                    _told(known),
-                    _told(part.names),
+                    _listed(known),
+                    _listed(part.names),
                 )
             self.store(lambda: self._write_change(before, notes, moves))
         return notes
 
-    def _agree_about_the_destination(self, before: Iterable[str]) -> None:
-        """Refuse to mix what is remembered of several destinations.
+    def _check_one_destination(self, before: Iterable[str]) -> None:
+        """Refuse to mix entries of several destinations.
 
-        :raises ConfigurationError: a resync that took the former partitions to another one has not ended
+        :raises ConfigurationError: a resync to another destination ran in some of the former partitions only
         """
         headers = [header for name in before if name and (header := self.read(partial(self._header_of, name)))]
         projects = [known for header in headers if (known := Project.noted(_notes(header).get(PROJECT_NOTE)))]
@@ -196,19 +196,19 @@ class Partitions:
                 "first."
             )
 
-    def _permit(self, known: Collection[str], before: Collection[str]) -> bool:
-        """Tell whether anything is remembered that would have to move.
+    def _anything_to_move(self, known: Collection[str], before: Collection[str]) -> bool:
+        """Return whether there are entries that have to move.
 
-        :raises PartitionsChanged: it does, and may not
+        :raises PartitionsChanged: there are, and the run may not move them
         """
         part = self._part
         if not any(self.read(partial(self._entries.remembers, part.state_id(name))) for name in before):
             return False
         if not part.repartition:
             raise PartitionsChanged(
-                f"The sync {part.sync_id!r} was run {_told(known)} before, and is run {_told(part.names)} now. Nothing "
-                "was read or sent. Run once with repartition=True: what is remembered moves to the partitions that "
-                "have the rows, and nobody is removed in that run. Or restore the former partitions."
+                f"The sync {part.sync_id!r} was run {_listed(known)} before, and is run {_listed(part.names)} now. "
+                "Nothing was read or sent. Run once with repartition=True: what is remembered moves to the "
+                "partitions that have the rows, and nobody is removed in that run. Or restore the former partitions."
             )
         if part.dry:
             raise ConfigurationError(
@@ -222,7 +222,7 @@ class Partitions:
         part = self._part
         headers = {name: header for name in sorted(before, reverse=True) if (header := self._header_of(name))}
         first = next(iter(headers.values()), StoredHeader("{}", "", "{}"))
-        own = {name: said for name, said in _notes(first).items() if name not in OURS}
+        own = {name: said for name, said in _notes(first).items() if name not in NOTES_OF_A_CHANGE}
         if left_out := joined(_notes(header).get(LEFT_OUT_NOTE, "") for header in headers.values()):
             own[LEFT_OUT_NOTE] = left_out
         for name in headers.keys() - {*part.names, ""} if not moves else ():
@@ -234,7 +234,7 @@ class Partitions:
                 if header is None:
                     self._entries.add_header(part.state_id(name), first._replace(notes=json.dumps(own)))
                 elif RESYNC_NOTE in _notes(header) or left_out:
-                    # Of what it is to claim, others may have sent nothing yet, or not all fields.
+                    # Rows that it claims may not have been sent yet by a resync elsewhere, or lack fields.
                     self._write({**_notes(header), RESYNC_NOTE: "", LEFT_OUT_NOTE: left_out}, name)
             return
         self._entries.drop_header(part.sync_id)
@@ -244,7 +244,7 @@ class Partitions:
     def claimed(self, adopt: Callable[[Iterable[str]], None]) -> Mapping[str, str] | None:
         """Note that this partition has claimed its rows; return the notes of a sync without partitions.
 
-        :param adopt: takes over what nobody claimed of partitions that are no more; the last one to claim does so
+        :param adopt: takes over the remaining entries of dropped partitions; called for the last partition that claims
         """
         with self.alone():
             notes = _notes(self.read(self._header_of))
@@ -273,7 +273,7 @@ class Partitions:
         return self._patiently(lambda: self._entries.tables.patiently(work))
 
     def store(self, work: Callable[[], object]) -> None:
-        """Write patiently, in a transaction that renews all leases that are held before anything else.
+        """Write in a transaction that first renews all leases that are held; a failure is tried again for 30 s.
 
         :raises LeaseHeld: one of them is another run's by now
         :raises StateUnavailable: it could not be written
@@ -325,8 +325,8 @@ def _decode(text: str | None) -> tuple[str, ...]:
     return tuple(json.loads(text)) if text else ()
 
 
-def _told(names: Collection[str]) -> str:
-    """Return partitions for people to read."""
+def _listed(names: Collection[str]) -> str:
+    """Return the names of partitions for messages."""
     ordered = sorted(names)
     if ordered == [""]:
         return "without partitions"
@@ -339,5 +339,5 @@ def _shown(names: Collection[str]) -> str:
 
 
 def grouped(sync_id: str, notes: Mapping[str, str], part: Part | None) -> bool:
-    """Tell whether a header is that of a partitioned sync as a whole, or belongs to the same sync as a partition."""
+    """Return whether a header is that of a partitioned sync as a whole, or belongs to the same sync as a partition."""
     return NAMES in notes or (part is not None and sync_id.startswith(f"{part.sync_id}["))

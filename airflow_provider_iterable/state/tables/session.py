@@ -1,4 +1,4 @@
-"""The state tables, opened for one run; knows SQL, not what the entries are about."""
+"""The state tables, opened for one run."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class TableSession:
         self._new = False
         """Whether the header is still to be written, with the first entries."""
         self._moved = False
-        """Whether the header is about another destination or project, until the state is taken to the run's."""
-        self._lapsed: list[str] = []
+        """Whether the stored header is about another destination or project; false once this run's is stored."""
+        self._tombstones_without_row: list[str] = []
         """Tombstones of people who have left the model."""
         longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
         if len(longest) > MAX_SYNC_ID:
@@ -86,7 +86,7 @@ class TableSession:
             raise
 
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
-        """Pair rows with what is remembered; what another partition of the sync remembers, too, has not left."""
+        """Pair rows with entries; keys without a row that another partition also holds are left out."""
         notes = self._claims.claim(sync)
         if notes is not None:
             self.notes = dict(notes)
@@ -123,10 +123,10 @@ class TableSession:
         known, erased = self._entries.read(self._load)
         self.remembered = len(known)
         pairs = pair_with(known, sync, chunks, erased)
-        return self._lapsing(pairs, erased) if erased and not sync.keeps_leavers else pairs
+        return self._noting_tombstones_without_row(pairs, erased) if erased and not sync.keeps_leavers else pairs
 
     def _load(self) -> tuple[dict[bytes, bytes], dict[str, int]]:
-        """Return the fingerprints by key, and the tombstones, of which no row was met yet."""
+        """Return the fingerprints by key, and the tombstones with a count of 0 rows."""
         known: dict[bytes, bytes] = {}
         erased: dict[str, int] = {}
         for keys, fingerprints in self._entries.fingerprints():
@@ -138,10 +138,10 @@ class TableSession:
             del known[key.encode()]
         return known, erased
 
-    def _lapsing(self, pairs: Iterator[Pair], erased: Mapping[str, int]) -> Iterator[Pair]:
-        """Draw the pairs, and see from them which tombstones have no row any more: they go when the run ends well."""
+    def _noting_tombstones_without_row(self, pairs: Iterator[Pair], erased: Mapping[str, int]) -> Iterator[Pair]:
+        """Yield the pairs, then note which tombstones had no row: they are deleted when the run ends well."""
         yield from pairs
-        self._lapsed = [key for key, rows in erased.items() if not rows]
+        self._tombstones_without_row = [key for key, rows in erased.items() if not rows]
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys.
@@ -169,10 +169,10 @@ class TableSession:
             if dropped:
                 self._entries.drop(sync_id, dropped)
             self._announced.write(begun, intents)
-            self._write_along()
+            self._write_with_commit()
 
         rows = len(patch) + sum(map(len, intents.accepted.values()))
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The state of sync {sync_id!r} could not be written",
             f"{rows} rows that Iterable accepted are not remembered; they and the batches in flight go again with the "
             "next try.",
@@ -182,32 +182,32 @@ class TableSession:
             self._announced.written(begun, intents)
 
     def close(self) -> None:
-        """Let the lease go, and close the connection."""
+        """Release the lease, and close the connection."""
         self.lease.release()
         self.tables.close()
 
-    def _write_along(self) -> None:
-        """Write what else belongs to the transaction of a commit: nothing here."""
+    def _write_with_commit(self) -> None:
+        """Write more in the transaction of a commit; here, nothing."""
 
     def note(self, name: str, value: str) -> None:
         """Store a note at once; a failure is tried again for 30 s.
 
         :raises StateUnavailable: it could not be stored
         """
-        if self._moved:  # what is noted is about the new destination, and what is remembered about the former one
+        if self._moved:  # the note is about the new destination, and the entries are about the former one
             self.void(name, value)
             return
         self.notes[name] = value
-        # Alone where there is a header: the mapping is not delivered yet.
+        # Only the notes, where there is a header: the mapping is not delivered yet.
         notes = partial(self._entries.write_notes, self._scope.sync_id, self.notes)
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The note {name!r} of sync {self._scope.sync_id!r} could not be written", "Every entry is as it was."
         ):
             self._entries.store(self._write_header if self._new else notes)
             self._new = False
 
     def note_along(self, name: str, value: str) -> None:
-        """Store a note at once where the state is the run's already, otherwise with the header.
+        """Store a note at once if the state is about the run's destination already, otherwise with the header.
 
         :raises StateUnavailable: it could not be stored
         """
@@ -216,11 +216,11 @@ class TableSession:
             self.note(name, value)
 
     def move(self) -> None:
-        """Have the header be about another project, once it is written: its notes are left behind."""
+        """Drop the notes: the header is about another project from its next write on."""
         self.notes, self._moved = {}, True
 
     def void(self, name: str, value: str) -> None:
-        """Void every entry's fingerprint, take the header to the run's destination and store a note.
+        """Void every entry's fingerprint, and store a note and the run's destination.
 
         :raises StateUnavailable: it could not be stored
         """
@@ -230,10 +230,10 @@ class TableSession:
             if self._new:
                 self._write_header()
             else:
-                self._entries.lead(self._scope.destination, self.notes)
+                self._entries.set_destination(self._scope.destination, self.notes)
             self._entries.void()
 
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The state of sync {self._scope.sync_id!r} could not be written",
             "Nothing was sent, and every entry is as it was.",
         ):
@@ -253,7 +253,7 @@ class TableSession:
             yield sync_id, Header(json.loads(destination), json.loads(notes))
 
     def check(self, plan: Plan) -> None:
-        """A table holds any plan."""
+        """Accept any plan."""
 
     def finish(self, delivered: bool) -> None:
         """Remember the mapping that was delivered.
@@ -265,10 +265,10 @@ class TableSession:
 
         def write() -> None:
             self._write_header()
-            if self._lapsed and not self._partitions.moving:
-                self._entries.lift(self._lapsed)
+            if self._tombstones_without_row and not self._partitions.moving:
+                self._entries.remove_tombstones(self._tombstones_without_row)
 
-        with self.tables.telling(
+        with self.tables.explaining_failure(
             f"The header of sync {self._scope.sync_id!r} could not be written",
             "Everything was delivered and is remembered.",
         ):
@@ -276,13 +276,13 @@ class TableSession:
             self._claims.forget()
 
     def _prepare(self) -> None:
-        """Make what is missing.
+        """Make the tables that are missing.
 
         :raises StateUnavailable: the database is not there, or refuses
         :raises ConfigurationError: see :func:`establish`; or the sync is remembered in another schema
         """
         tables, sync_id = self.tables, self._scope.sync_id
-        with tables.telling(
+        with tables.explaining_failure(
             f"The state of sync {sync_id!r} could not be opened",
             "Nothing was read or sent. The next try begins anew; look at the connection and what it may do, if it "
             "stays so.",

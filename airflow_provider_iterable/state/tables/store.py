@@ -23,10 +23,9 @@ Auditing = bool | Literal["failures"]
 class TableState(Store):
     """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
 
-    Runs on Postgres, MySQL, MariaDB, SQLite and DuckDB; on Snowflake, Databricks and Redshift, of which no real one was
-    tried, only if it is asked to. The tables (``sync_state``, ``sync_header``, ``sync_intents``, ``sync_lease``) and
-    the schema are created when missing; without a schema their names begin with ``iterable_``. A sync is one run's at a
-    time.
+    ``docs/state.md`` says on which databases it runs, how far each of them was tried, and which have to be asked for.
+    The tables (``sync_state``, ``sync_header``, ``sync_intents``, ``sync_lease``) and the schema are created when
+    missing; without a schema their names begin with ``iterable_``. A sync is one run's at a time.
 
     :param conn_id: the connection; by default the model's own
     :param schema: the schema of the tables; ``None``: the connection's default
@@ -36,7 +35,7 @@ class TableState(Store):
         ``True`` every row that makes a call, which is a row for each of the model in a first run; ``False`` nothing
     :param audit_retention_days: days for which it is kept; ``None``: for ever
     :param audit_fields: whether rows are written with what was sent, which is about people
-    :param lease_seconds: how long a run that was lost keeps other runs of the sync out; it is renewed while a run lives
+    :param lease_seconds: seconds after which another run may start if this one is killed; renewed while it runs
     :param untested_database: whether the state may be kept in a Snowflake, Databricks or Redshift
     """
 
@@ -51,12 +50,12 @@ class TableState(Store):
 
     @property
     def keeps_partitions(self) -> bool:
-        """It does."""
+        """Always true."""
         return True
 
     @property
     def tables(self) -> TableState:
-        """The state's tables are those of this store."""
+        """This store."""
         return self
 
     def open(self, scope: Scope) -> WarehouseSession:
@@ -65,8 +64,8 @@ class TableState(Store):
         :raises LeaseHeld: another run of the sync is under way
         :raises StateUnavailable: the database is not there, or refuses
         :raises DestinationChanged: the state belongs to another destination
-        :raises ConfigurationError: the database is none that is supported, or was tried by nobody; the schema's name is
-            none; the connection may not do what it takes
+        :raises ConfigurationError: the database is not supported, or was tried by nobody; the name of the schema is not
+            valid; the connection may not do what it takes
         """
         if self.compare not in get_args(Compare):
             raise ConfigurationError(f'compare must be "auto", "database" or "worker", not {self.compare!r}')

@@ -1,9 +1,9 @@
-"""The same tables, where the database does the comparing: only rows with news leave it; knows not what rows mean.
+"""State tables whose database compares the rows: only new, changed and removed ones leave it.
 
 When the state tables are on the model's own connection, one statement joins the model with what is remembered. It
-names each row as the worker would (:func:`airflow_provider_iterable.mapping.key_text`), digests the columns that the
-sync reads, and returns the rows whose digest is not remembered and the keys that no row has. Such a digest begins with
-its scheme, so that it never equals one that the worker or another database made.
+makes the key of each row as the worker would (:func:`airflow_provider_iterable.mapping.key_text`), digests columns that
+the sync reads, and returns the rows whose digest is not remembered and the keys that no row has. A digest begins with
+the ID of its scheme, so that it never equals one that the worker or another kind of database made.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from airflow_provider_iterable.engine.vocabulary import (
     Invalid,
     Pair,
     Present,
-    Quiet,
     Recipe,
     Row,
+    UnchangedInDatabase,
 )
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.sql.drivers import wrap_error
+from airflow_provider_iterable.sql.errors import is_driver_error, wrap_error
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
@@ -44,7 +44,7 @@ log = logger(__name__)
 
 Compare = Literal["auto", "database", "worker"]
 NOTE = "comparison"
-"""The note that tells which scheme and recipe the sync's fingerprints are of; none where the worker made them."""
+"""The note with the scheme and recipe of the sync's fingerprints; none where the worker made them."""
 KEYS_AT_ONCE = 20_000
 """Keys in one statement that reads rows again: each statement runs the model."""
 _ONCE = 'so each row goes again once, unless a run with resync="baseline" comes first'
@@ -54,7 +54,7 @@ BY_ANOTHER_DATABASE = f"rows are compared by another kind of database than befor
 
 
 class WarehouseSession(TableSession):
-    """The state tables opened for one run, whose database compares where it can."""
+    """The state tables, opened for one run; the database compares where it can."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class WarehouseSession(TableSession):
             raise
 
     def _describe(self, model: Model, conn_id: str | None) -> None:
-        """Learn the model's columns and their types without running it."""
+        """Read the model's columns and their types without running it."""
         dialect = self.tables.dialect
         try:
             own = str(getattr(model.hook, model.hook.conn_name_attr))
@@ -98,16 +98,16 @@ class WarehouseSession(TableSession):
         except ModelError:
             raise
         except Exception as error:
-            if isinstance(away := wrap_error(error), ModelUnavailable):
+            if is_driver_error(error) and isinstance(away := wrap_error(error), ModelUnavailable):
                 raise away from None
-            # What is wrong with the model itself is told when it is read.
+            # What is wrong with the model itself is reported when it is read.
             self._why_not = f"the query cannot stand inside another one ({type(error).__name__})"
 
     def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Let the database compare; where it cannot, pair the rows with fingerprints held in memory, and say so."""
         recipe: Recipe | None = sync.recipe
         try:
-            self._comparison = self._compose(recipe)
+            self._comparison = self._comparison_of(recipe)
             log.info("Rows are compared by the database; only those with news leave it.")
         except NotInSql as error:
             if self._compare == "database":
@@ -118,7 +118,7 @@ class WarehouseSession(TableSession):
         self._say_why_rows_go_again()
         return super()._pair(sync, chunks) if self._comparison is None else self._compared(sync, self._comparison)
 
-    def _compose(self, recipe: Recipe | None) -> Comparison:
+    def _comparison_of(self, recipe: Recipe | None) -> Comparison:
         if self._comparing is None or self._model is None:
             raise NotInSql(self._why_not)
         if recipe is None:
@@ -126,7 +126,7 @@ class WarehouseSession(TableSession):
         return Comparison.of(self._model, self._comparing, recipe, self.tables.names["state"], self._scope.sync_id)
 
     def _say_why_rows_go_again(self) -> None:
-        """Say why rows go again that did not change: a resync says so itself."""
+        """Log why rows go again that did not change, unless a resync is the reason, which is logged elsewhere."""
         before, now = self.notes.get(NOTE, ""), "" if self._comparison is None else self._comparison.identity
         if self._new:
             self.notes |= {NOTE: now} if now else {}
@@ -144,14 +144,14 @@ class WarehouseSession(TableSession):
                 log.info("Sync %s: %s.", self._scope.sync_id, reason)
 
     def finish(self, delivered: bool) -> None:
-        """Remember the mapping that was delivered, and who compared."""
+        """Remember the mapping that was delivered, and whether the database compared."""
         self.notes.pop(NOTE, None)
         if self._comparison is not None:
             self.notes[NOTE] = self._comparison.identity
         super().finish(delivered)
 
     def _compared(self, sync: Sync, comparison: Comparison) -> Iterator[Pair]:
-        yield Quiet(0, self)
+        yield UnchangedInDatabase(0, self)
         sync_id, entries = self._scope.sync_id, self._entries
         erased = dict.fromkeys(entries.read(lambda: entries.keys(sync_id, erased=True)), 0)
         self.remembered = entries.read(lambda: entries.count(sync_id))
@@ -161,20 +161,20 @@ class WarehouseSession(TableSession):
         statement = comparison.news(every, again) if self.remembered else comparison.first()
         tally = _Tally()
         for chunk in statement.chunks():
-            yield from self._named(sync, chunk, erased, tally)
+            yield from self._pairs_of(sync, chunk, erased, tally)
         unchanged = statement.rows - tally.rows
         repeats = self._repeats(comparison, erased) if tally.repeats(unchanged, self.remembered) else []
-        for _, rows, quiet in repeats if not every else ():
+        for _, rows, same in repeats if not every else ():
             # Of the rows of a duplicate key the first one is counted, as news or as none.
-            unchanged -= quiet - (quiet == rows)
-        yield Quiet(unchanged, self)
+            unchanged -= same - (same == rows)
+        yield UnchangedInDatabase(unchanged, self)
         for key, rows, _ in repeats:
             yield Duplicate(key, rows)
         if not sync.keeps_leavers:
-            self._lapsed = [name for name, rows in erased.items() if not rows]
+            self._tombstones_without_row = [name for name, rows in erased.items() if not rows]
 
-    def _named(self, sync: Sync, chunk: Sequence[Row], erased: dict[str, int], tally: _Tally) -> Iterator[Pair]:
-        """Tell rows from keys without one, and name the rows."""
+    def _pairs_of(self, sync: Sync, chunk: Sequence[Row], erased: dict[str, int], tally: _Tally) -> Iterator[Pair]:
+        """Separate rows from keys that no row has, and make the keys of the rows."""
         lines: Sequence[Row] = chunk
         if self.remembered and any(line[FINGERPRINT] is None for line in chunk):
             for *_, key, fingerprint, ref, absent in chunk:
@@ -188,12 +188,12 @@ class WarehouseSession(TableSession):
         names = sync.keys(lines)
         if list(names) != [line[KEY] for line in lines]:
             yield from (name for name in names if isinstance(name, Invalid))
-            lines = self._agreeing(names, lines)
-        buried = [line[KEY] for line in lines if tombstone(line[KEY]) in erased] if erased else []
-        if buried:
-            for key in buried:
+            lines = self._with_agreed_keys(names, lines)
+        erased_keys = [line[KEY] for line in lines if tombstone(line[KEY]) in erased] if erased else []
+        if erased_keys:
+            for key in erased_keys:
                 erased[tombstone(key)] += 1
-            yield Erased(buried)
+            yield Erased(erased_keys)
             lines = [line for line in lines if tombstone(line[KEY]) not in erased]
         if not lines:
             return
@@ -203,10 +203,10 @@ class WarehouseSession(TableSession):
         tally.changed += len(before) - before.count(None)
         yield Present(keys, lines, before, list(map(bytes.fromhex, fingerprints)), refs)
 
-    def _agreeing(self, names: Sequence[str | Invalid], lines: Sequence[Row]) -> Sequence[Row]:
-        """Return the lines whose key is one, once database and worker agree about each.
+    def _with_agreed_keys(self, names: Sequence[str | Invalid], lines: Sequence[Row]) -> Sequence[Row]:
+        """Return the lines with a valid key, after checking that database and worker made the same key for each.
 
-        :raises ModelError: they do not
+        :raises ModelError: they did not
         """
         here = [name if isinstance(name, str) else None for name in names]
         differing = sum(name != line[KEY] for name, line in zip(here, lines, strict=True))
@@ -220,14 +220,14 @@ class WarehouseSession(TableSession):
     def _repeats(self, comparison: Comparison, erased: Mapping[str, int]) -> list[tuple[str, int, int]]:
         """Return the keys that several rows have, how many, and how many of these are unchanged."""
         return [
-            (key, rows, quiet)
+            (key, rows, same)
             for chunk in comparison.duplicates().chunks()
-            for key, rows, quiet in chunk
+            for key, rows, same in chunk
             if not erased or tombstone(key) not in erased
         ]
 
     def bearers(self, refs: Sequence[str]) -> Mapping[str, str]:
-        """Return the keys that remember one of these references, and which."""
+        """Return the keys whose entries have one of these references, with the reference."""
         return dict(self._entries.read(lambda: self._entries.bearers(self._scope.sync_id, refs)))
 
     def present(self, keys: Sequence[str]) -> Iterator[Present]:
@@ -240,17 +240,17 @@ class WarehouseSession(TableSession):
 
 
 class _Tally:
-    """What came across, as far as it takes to notice a key that several rows have."""
+    """Counts of the lines that were read, from which follows whether a key has several rows."""
 
     def __init__(self) -> None:
         self.rows = self.changed = self.gone = 0
         self.keys = array("q")
 
     def repeats(self, unchanged: int, remembered: int) -> bool:
-        """Tell whether some key must have several rows.
+        """Return whether some key must have several rows.
 
-        Keys that came across are compared by their hashes. Of the others it is enough to count: as many rows met a
-        memory as there are memories that met a row, or one of them met several.
+        Keys that were read are compared by their hashes. The others need only be counted: without duplicates, as many
+        rows have an entry as there are entries with a row.
         """
         if unchanged + self.changed != remembered - self.gone:
             return True

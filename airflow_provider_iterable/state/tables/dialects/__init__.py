@@ -1,6 +1,6 @@
-"""The databases that the state knows: a file each, with all that is said about it.
+"""The databases in which state can be kept, a file each.
 
-A digest must tell every two rows apart that the worker would tell apart: it covers the values, which of them are null
+Two rows that differ for the worker must have different digests: a digest covers the values, which of them are null
 and, through the caller's digest of the columns, their types. Nothing in it depends on settings of the session, such as
 its time zone, for those belong to the model.
 """

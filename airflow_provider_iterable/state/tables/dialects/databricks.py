@@ -3,7 +3,7 @@
 Transactions of several statements, a public preview, need a SQL warehouse and managed tables of Unity Catalog whose
 commits the catalog manages; anywhere else the tables cannot be made, or no transaction begins. They see one snapshot
 and lock nothing: of two that change the same row, the second fails when it commits, and is tried again. Rows that are
-only added never meet, so that who takes a lease also changes a row that is always there.
+only added never conflict, so a run that takes a lease also changes a row that is always there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_iterable.sql.errors import sqlstate
 from airflow_provider_iterable.state.tables.dialects.vocabulary import (
     DENIED,
     MERGE_LEASE,
@@ -23,7 +24,6 @@ from airflow_provider_iterable.state.tables.dialects.vocabulary import (
     parts,
     quoted,
     refused,
-    sqlstate,
 )
 
 _WHOLE = frozenset({"tinyint", "smallint", "int", "bigint"})
@@ -47,7 +47,7 @@ class Databricks(Typed):
         self._sizes = [(column[4] or 0, column[5] or 0) for column in cursor.description]
 
     def begin(self, connection: Any, cursor: Any) -> Any:
-        """Begin nothing: a transaction cannot read every table that a model may be of."""
+        """Begin no transaction: it could not read every kind of table that a model may use."""
         return cursor
 
     def family(self, number: int, name: str) -> str:
@@ -62,7 +62,7 @@ class Databricks(Typed):
         return f"{kind} {self._sizes[number][1]}" if kind == "decimal" else kind
 
     def key_part(self, number: int, name: str) -> str:
-        """Return the part by the kind; of a date-time the driver does not tell whether it has a zone."""
+        """Return the part by the kind; of a date-time the driver does not say whether it has a zone."""
         c, kind = f"c{number}", self.types[number]
         if kind in _WHOLE or kind == "boolean":
             return self._short(_text(c))
@@ -160,7 +160,7 @@ DATABRICKS = Dialect(
         "WHEN NOT MATCHED THEN INSERT (sync_id, holder, instance, attempt, label, expires_at) "
         "VALUES ('', '', '', 0, '', 0)",
     ),
-    taking=("UPDATE {lease} SET expires_at = expires_at + 1 WHERE sync_id = ''",),
+    before_taking=("UPDATE {lease} SET expires_at = expires_at + 1 WHERE sync_id = ''",),
     cursor=_Cursor,
     placeholder="?",
     quote="`",
@@ -183,7 +183,7 @@ DATABRICKS = Dialect(
     some="{where}",
     digests="SHA2({value}, 256)",
     comparing=Databricks,
-    counts=False,  # nobody has seen it count
+    counts=False,  # not tried on a real warehouse
     untested="No real Databricks warehouse has kept a state yet: "
     "the statements were parsed as Databricks', and executed "
     "on DuckDB, whose transactions are alike",

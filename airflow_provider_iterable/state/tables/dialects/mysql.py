@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.sql.drivers import plain_cursor
+from airflow_provider_iterable.sql.errors import error_number
 from airflow_provider_iterable.state.tables.dialects.vocabulary import (
     TAKE_OVER_OR_BEGIN,
     Dialect,
@@ -24,14 +25,16 @@ _KINDS = {
     **{4: "float", 5: "double", 6: "null", 7: "timestamp", 10: "date", 11: "time", 12: "datetime", 16: "bit"},
     **{245: "json", 255: "geometry"},
 }
-"""Kinds of values by the number that the protocol has for a type; whether text is binary, each value tells."""
+"""Kinds of values by the number that the protocol has for a type; whether text is binary shows in each value."""
 _SET = 2048
 """The flag of a column that holds sets: joined with others, it would be text."""
 
 _DENIED = (1044, 1142, 1143, 1227)
 """Errors: no rights on the database, the table, a column or in general."""
-_READS_ONLY = (1290, 1792, 1836)
-"""Errors: a server that was started to be read, a transaction that is to read, a server that was told so later."""
+_READS_ONLY = (1792, 1836)
+"""Errors: a transaction that is to read, a server that was told to be read."""
+_PREVENTED = 1290
+"""The server has an option that prevents the statement; ``--read-only`` is one."""
 
 _MEMORY = 256 * 1024 * 1024
 """Most bytes in which the server keeps the keys that it compares; what is beyond goes to disk, and takes its time."""
@@ -52,7 +55,7 @@ class MySQL(Typed):
 
     def begin(self, connection: Any, cursor: Any) -> Any:
         """Let all statements of the transaction see one snapshot."""
-        _speak_utf8(connection)
+        _set_utf8(connection)
         plain = plain_cursor(connection)
         plain.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         plain.execute(f"SET SESSION tmp_table_size = {_MEMORY}, SESSION max_heap_table_size = {_MEMORY}")
@@ -77,10 +80,10 @@ class MySQL(Typed):
             case "text":
                 return f"CASE WHEN CHARSET({c}) <> 'binary' THEN {self._quoted(_utf8(c))} END"
             case "date":
-                return self._short(f"CASE WHEN {_real(c)} THEN CONCAT('\"', CAST({c} AS CHAR), '\"') END")
+                return self._short(f"CASE WHEN {_is_whole_date(c)} THEN CONCAT('\"', CAST({c} AS CHAR), '\"') END")
             case "datetime" | "timestamp":
                 moment = f"REPLACE(CAST(CAST({c} AS DATETIME(6)) AS CHAR), ' ', 'T')"
-                return self._short(f"CASE WHEN {_real(c)} THEN CONCAT('\"', {moment}, '\"') END")
+                return self._short(f"CASE WHEN {_is_whole_date(c)} THEN CONCAT('\"', {moment}, '\"') END")
             case "decimal":
                 return self._short(self._decimal(c))
         raise refused(name, kind, "part of a key")
@@ -142,7 +145,7 @@ class MySQL(Typed):
 
 
 def _kind(column: Sequence[Any]) -> str:
-    if len(column) > 7 and column[7] & _SET:  # one driver returns sets and tells, the other returns text
+    if len(column) > 7 and column[7] & _SET:  # one driver returns sets, the other text
         return "set"
     return _KINDS.get(column[1], f"type {column[1]}")
 
@@ -151,13 +154,13 @@ def _utf8(text: str) -> str:
     return f"CONVERT({text} USING utf8mb4) COLLATE utf8mb4_bin"
 
 
-def _real(c: str) -> str:
-    """Drivers return nothing for a date without a year, a month or a day."""
+def _is_whole_date(c: str) -> str:
+    """Return the condition that a date has a year, a month and a day; drivers return null for others."""
     return f"YEAR({c}) > 0 AND MONTH({c}) > 0 AND DAYOFMONTH({c}) > 0"
 
 
-def _speak_utf8(connection: Any) -> None:
-    """Whatever the Airflow connection says: keys are compared, and come back, as they are."""
+def _set_utf8(connection: Any) -> None:
+    """Set the character set, whatever the Airflow connection says, so that keys are compared and returned unchanged."""
     for name in ("set_charset_collation", "set_character_set"):
         if hasattr(connection, name):
             getattr(connection, name)("utf8mb4", "utf8mb4_bin")
@@ -169,7 +172,7 @@ def _cursor(connection: Any) -> Any:
     Texts that are too long are errors; of two syncs that write, none waits for the other's gaps between keys; a
     transaction in whose midst its client stopped ends, where the server can end it: in MariaDB, ``/*M!`` says.
     """
-    _speak_utf8(connection)
+    _set_utf8(connection)
     cursor = plain_cursor(connection)
     cursor.execute(
         "SET SESSION autocommit = 0, SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "
@@ -192,8 +195,9 @@ def _on_duplicate(table: str, values: Mapping[str, str], key: Sequence[str], sou
     )
 
 
-def _number(error: Exception) -> Any:
-    return getattr(error, "errno", None) or next(iter(error.args), None)
+def _reads_only(error: Exception) -> bool:
+    number = error_number(error)
+    return number in _READS_ONLY or (number == _PREVENTED and "read-only" in str(error))
 
 
 def _principal(role: str) -> str:
@@ -222,11 +226,10 @@ MYSQL = Dialect(
     prefixes={"ref": "ref(191)"},
     counts=False,
     # A statement that makes or alters a table ends the transaction: what is locked by it would not be any more.
-    making=("DO GET_LOCK('iterable_sync', 20)",),
-    made=("DO RELEASE_LOCK('iterable_sync')",),
-    denied=lambda error: _number(error) in _DENIED,
-    # Other options prevent other statements by the first of these numbers.
-    reads_only=lambda error: _number(error) in _READS_ONLY and "read" in str(error).lower(),
+    before_making=("DO GET_LOCK('iterable_sync', 20)",),
+    after_making=("DO RELEASE_LOCK('iterable_sync')",),
+    denied=lambda error: error_number(error) in _DENIED,
+    reads_only=_reads_only,
     unless_there="",
     grants=("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}",),
     principal=_principal,

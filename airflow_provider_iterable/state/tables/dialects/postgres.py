@@ -114,15 +114,15 @@ def _cursor(connection: Any) -> Any:
         from psycopg.rows import tuple_row
 
         connection.prepare_threshold = None
-        # Parameters travel beside the statement: quoting a batch's entries would cost as much as everything else.
+        # Parameters are sent apart from the statement: quoting them costs as much as all the rest.
         return Cursor(connection, row_factory=tuple_row)
     return plain_cursor(connection)
 
 
 def _refuse(encoding: str | None) -> None:
-    """Refuse a database that cannot hold every text, and would take back a whole commit for one.
+    """Refuse a database whose encoding cannot hold every text: one such text would fail a whole commit.
 
-    :raises ConfigurationError: the message names the way out
+    :raises ConfigurationError: the message says what to do
     """
     if encoding not in (None, _UTF8):
         raise ConfigurationError(
@@ -136,7 +136,7 @@ POSTGRES = Dialect(
     cursor=_cursor,
     indexed="SELECT 1 FROM pg_catalog.pg_indexes "
     "WHERE schemaname = coalesce(:schema, current_schema()) AND tablename = :table AND indexname = :index",
-    making=(
+    before_making=(
         "SET LOCAL lock_timeout = '5s'",
         "SET LOCAL idle_in_transaction_session_timeout = '60s'",
         "SELECT pg_advisory_xact_lock(hashtext('iterable_sync'))",
@@ -144,11 +144,11 @@ POSTGRES = Dialect(
     rows=parts(lambda number: f"e->>{number}", "jsonb_array_elements(:json::jsonb) AS t(e)"),
     keys="SELECT k FROM json_array_elements_text(:json::json) AS t(k)",
     now="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
-    # A request's doubts live for as long as its answer takes: compressing them costs more than anything else there.
+    # The rows of this table live for one request: compressing them would cost more than all the rest.
     tuned={"intents": ("ALTER TABLE {intents} ALTER COLUMN doubts SET STORAGE EXTERNAL",)},
     idle=" AND set_config('idle_in_transaction_session_timeout', :ms, true) <> ''",
-    taking=("SET LOCAL lock_timeout = '5s'",),
-    beating=("SET LOCAL lock_timeout = '5s'",),
+    before_taking=("SET LOCAL lock_timeout = '5s'",),
+    before_renewal=("SET LOCAL lock_timeout = '5s'",),
     limits=("SET LOCAL lock_timeout = '5s'", "SET LOCAL statement_timeout = '60s'"),
     time="TIMESTAMP WITH TIME ZONE",
     moment="CAST(CAST({value} AS TEXT) || '+00:00' AS TIMESTAMP WITH TIME ZONE)",

@@ -43,7 +43,7 @@ class Redshift(Typed):
     def describe(self, cursor: Any) -> None:
         """Take the types from the driver.
 
-        :raises NotInSql: a full join cannot have such columns, or the database takes keys for one that are two
+        :raises NotInSql: a full join cannot have such columns, or the database treats two different keys as equal
         """
         self.types = [_KINDS.get(column[1], f"number {column[1]}") for column in cursor.description]
         if "super" in self.types:
@@ -106,7 +106,7 @@ class Redshift(Typed):
         return _text(c)
 
     def quote(self, text: str) -> str:
-        """Return a literal without what may mean something in one, to the database or to its driver."""
+        """Return a literal without characters that are special to the database or its driver."""
         named = {"\\": "CHR(92)", "%": "CHR(37)"}
         pieces = [named.get(piece) or super(Redshift, self).quote(piece) for piece in _SPECIAL.split(text) if piece]
         return f"({' || '.join(pieces)})" if len(pieces) > 1 else "".join(pieces) or "''"
@@ -124,7 +124,7 @@ def _moment(c: str, kind: str) -> str:
 
 
 def _escaped(c: str) -> str:
-    """Return JSON of a text without its quotes; there is no text with a zero in it."""
+    """Return JSON of a text without its quotes; a text here holds no zero byte."""
     escaped = f"REPLACE(REPLACE({c}, CHR(92), CHR(92) || CHR(92)), CHR(34), CHR(92) || CHR(34))"
     for code in range(1, 32):
         written = msgspec.json.encode(chr(code)).decode()[2:-1]
@@ -133,7 +133,7 @@ def _escaped(c: str) -> str:
 
 
 def _decimal(c: str) -> str:
-    """Return the digits of a whole number, or a fraction's if a double has them; the driver does not tell the scale."""
+    """Return the digits of a whole number, or a fraction's if a double has them; the driver does not give the scale."""
     text = _text(c)
     short = f"RTRIM(RTRIM({text}, '0'), '.')"
     return (
@@ -160,12 +160,12 @@ def _insert(table: str, values: Mapping[str, str], key: Sequence[str], source: s
 
 
 def _sized(statement: str) -> str:
-    """Give each character the four bytes that it may take."""
+    """Make text columns four times as long, for a character takes up to four bytes."""
     return re.sub(r"VARCHAR\((\d+)\)", lambda found: f"VARCHAR({4 * int(found[1])})", statement)
 
 
 def _cursor(connection: Any) -> Any:
-    """Open a cursor on a connection of the state's own: its clock is UTC's, and it waits for nobody for ever."""
+    """Open a cursor on a connection of the state's own: its time zone is UTC, and its waiting for locks is limited."""
     connection.autocommit = False
     cursor = plain_cursor(connection)
     cursor.execute("SET timezone TO 'UTC'")
@@ -183,7 +183,7 @@ REDSHIFT = Dialect(
     clears=_clear,
     make=_sized,
     # A transaction sees what was there at its first query: it begins anew, and with the lock. The clock has seconds.
-    taking=("COMMIT", "LOCK TABLE {lease}"),
+    before_taking=("COMMIT", "LOCK TABLE {lease}"),
     takes=tuple(
         statement.replace("expires_at <= {now}", "expires_at <= {now} - 1000") for statement in TAKE_OVER_OR_BEGIN
     ),
@@ -199,7 +199,7 @@ REDSHIFT = Dialect(
     digests="SHA2({value}, 256)",
     limits=("SET statement_timeout TO 60000",),
     comparing=Redshift,
-    counts=False,  # nobody has seen it count
+    counts=False,  # not tried on a real cluster
     untested="No real Redshift cluster has kept a state yet: "
     "the statements were parsed as Redshift's, and executed on a "
     "Postgres without keys that has the functions of Redshift",

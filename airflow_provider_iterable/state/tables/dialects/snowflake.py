@@ -102,7 +102,7 @@ class Snowflake(Typed):
             case "binary":
                 return f"HEX_ENCODE({c})"
             case "real":
-                # The text may have fewer digits than the number: what it lacks is told, too.
+                # The text may have fewer digits than the number: what it lacks is digested, too.
                 return f"({c}::VARCHAR || '/' || ({c} - {c}::VARCHAR::FLOAT)::VARCHAR)"
             case "time":
                 return f"TO_VARCHAR({c}, 'HH24:MI:SS.FF9')"
@@ -148,7 +148,7 @@ SNOWFLAKE = Dialect(
     some="{where}",
     digests="SHA2({value}, 256)",
     comparing=Snowflake,
-    counts=False,  # nobody has seen it count
+    counts=False,  # not tried on a real account
     untested="No real Snowflake account has kept a state yet: "
     "the statements were parsed as Snowflake's, and executed on "
     "fakesnow, outside transactions",

@@ -21,7 +21,7 @@ _SQLITE_VALUES: Mapping[type, str] = {int: "i", float: "f", str: "s", bytes: "b"
 
 
 class Sqlite(Typed):
-    """It calls the worker's own functions, and no row becomes more than a tuple."""
+    """Keys and fingerprints are made by Python functions of the worker, called from SQL."""
 
     scheme = "d3"
     joins_fully = False
@@ -44,7 +44,7 @@ class Sqlite(Typed):
         return cursor
 
     def family(self, number: int, name: str) -> str:
-        """Each value brings its type along."""
+        """Return no kind: in SQLite each value has its own type."""
         return ""
 
     def key_part(self, number: int, name: str) -> str:
@@ -92,11 +92,11 @@ SQLITE = Dialect(
     keys="SELECT value AS k FROM json_each(:json)",
     schemas=False,
     now="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-    making=("BEGIN IMMEDIATE",),  # the driver begins no transaction for a statement that makes a table
+    before_making=("BEGIN IMMEDIATE",),  # the driver begins no transaction for a statement that makes a table
     reads_only=lambda error: str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_READONLY"),
     grants=(),
-    # Who waits to write keeps others from beginning to read.
-    beating=("PRAGMA busy_timeout = 0",),
+    # A connection that waits to write keeps others from starting to read.
+    before_renewal=("PRAGMA busy_timeout = 0",),
     time="TIMESTAMP",
     moment="{value}",
     some="rowid IN (SELECT rowid FROM {table} WHERE {where} LIMIT {limit})",

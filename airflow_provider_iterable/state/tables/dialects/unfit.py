@@ -1,4 +1,4 @@
-"""Databases that are known, and in which no state is kept: what they cannot promise."""
+"""Databases in which no state can be kept, and why."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the state asks of a database: how its tables are written to, how it tells the time, how it compares.
+"""What each database has to say: how to write its tables, read its clock, and compare rows in it.
 
-A database has a file of its own beside this one, which holds all that is said about it.
+Each database has a file of its own in this folder.
 """
 
 from __future__ import annotations
@@ -9,20 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from airflow_provider_iterable.sql.errors import READ_ONLY, sqlstate
+
 
 class NotInSql(Exception):  # a reason, not an error: the worker compares instead
     """The database cannot do it; the message says why, as a clause."""
 
 
-DENIED, READS_ONLY = "42501", "25006"
-"""SQLSTATEs: insufficient privilege, a transaction that may only read."""
-
-
-def sqlstate(error: Exception) -> str:
-    """Return the SQLSTATE of an error; empty if the driver does not tell."""
-    told = error.args[0] if error.args and isinstance(error.args[0], Mapping) else {}
-    found = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or told.get("C")
-    return str(found or "")
+DENIED = "42501"
+"""The SQLSTATE of an insufficient privilege."""
 
 
 def quoted(name: str, by: str) -> str:
@@ -97,7 +92,7 @@ class Comparing(Protocol):
     joins_fully: bool
     """Whether a full join is quick; otherwise the keys that no row has are looked for apart."""
     once: str
-    """What lets it compute a common table expression once."""
+    """The keyword with which a common table expression is computed once."""
 
     def describe(self, cursor: Any) -> None:
         """Take the types of the columns ``c0``, ``c1``, ... from a cursor that ran the model without fetching a row.
@@ -171,14 +166,14 @@ class Dialect:
         another one
     :param former_quote: what earlier versions quoted it by, where that is something else
     :param placeholder: stands for a parameter; empty: what the hook says
-    :param counts: whether a statement that stores rows tells how many; MySQL counts a row that is replaced twice, and
+    :param counts: whether a statement that stores rows returns how many; MySQL counts a row that is replaced twice, and
         one that stays as it is not at all
     :param seeds: statements after the tables are there
-    :param making: statements before tables are made or altered: one at a time does so, in one transaction where that
-        can be, and waits for nobody for long
-    :param made: statements after it
-    :param denied: tells the errors that mean a lack of rights
-    :param reads_only: tells the errors that mean that nothing may be written: a replica, a session, a file
+    :param before_making: statements before tables are made or altered: they let one run at a time do so, in one
+        transaction where that is possible, and limit how long it waits for others
+    :param after_making: statements after that
+    :param denied: returns whether an error means a lack of rights
+    :param reads_only: returns whether an error means that nothing may be written: a replica, a session, a file
     :param unless_there: what keeps an index from being made that is there, in the statement that makes it
     :param grants: what somebody is granted who is to use the tables: ``{role}``, once, for the ``{schema}`` or for each
         ``{table}``; none where the database knows nobody
@@ -186,18 +181,19 @@ class Dialect:
     :param whoami: a query for the name of who is connected
     :param begins: whether transactions are begun and ended by statements rather than by the driver
     :param indexes: whether a column with an index can be overwritten, and needs one to be searched
-    :param indexed: a query that tells whether ``:index`` of ``:table``, in ``:schema`` or none, is there; empty: making
-        it looks for it
+    :param indexed: a query that returns whether ``:index`` of ``:table``, in ``:schema`` or none, is there; empty:
+        ``CREATE INDEX`` checks that itself
     :param prefixes: columns of which an index holds the beginning
     :param text: the type of texts of any length
     :param storage: what follows the columns of a new table
     :param tuned: by table, statements after it is made
     :param cursor: opens a cursor on a new connection, and makes that fit
-    :param idle: a condition that is always met, and lets the database end a transaction in whose midst its client
-        stopped for ``:ms`` milliseconds, a text: such a client would lock out who takes over a lease
-    :param taking: statements before a lease is taken: not to wait long for somebody's transaction
-    :param beating: statements before it is renewed alone: not to be in anybody's way
-    :param limits: statements before the audit tables are written: nothing there is worth waiting long for
+    :param idle: a condition that is always true; as a side effect, the database ends this transaction if its client is
+        idle for ``:ms`` milliseconds, a text. Otherwise that client would lock the lease that another run takes over
+    :param before_taking: statements before a lease is taken: they limit waiting for locks or, where keys are not
+        checked, keep two runs from taking it at once
+    :param before_renewal: statements before it is renewed outside of a commit, which limit waiting for locks
+    :param limits: statements before the audit tables are written, which limit waiting for locks
     """
 
     rows: Callable[[Sequence[str]], str]
@@ -222,10 +218,10 @@ class Dialect:
     placeholder: str = ""
     counts: bool = True
     seeds: tuple[str, ...] = ()
-    making: tuple[str, ...] = ()
-    made: tuple[str, ...] = ()
+    before_making: tuple[str, ...] = ()
+    after_making: tuple[str, ...] = ()
     denied: Callable[[Exception], bool] = lambda error: sqlstate(error) == DENIED
-    reads_only: Callable[[Exception], bool] = lambda error: sqlstate(error) == READS_ONLY
+    reads_only: Callable[[Exception], bool] = lambda error: sqlstate(error) == READ_ONLY
     unless_there: str = "IF NOT EXISTS "
     grants: tuple[str, ...] = (
         "GRANT USAGE ON SCHEMA {schema} TO {role}",
@@ -242,8 +238,8 @@ class Dialect:
     tuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cursor: Callable[[Any], Any] = lambda connection: connection.cursor()
     idle: str = ""
-    taking: tuple[str, ...] = ()
-    beating: tuple[str, ...] = ()
+    before_taking: tuple[str, ...] = ()
+    before_renewal: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
 
 

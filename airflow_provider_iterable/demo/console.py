@@ -1,4 +1,4 @@
-"""Knows how to print for a reader with 100 columns; knows nothing of what it prints."""
+"""Prints for a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _LABEL = 11
 _STYLES = {"bold": "1", "good": "32", "bad": "31", "dim": "2"}
 
 
-class Paper:
-    """Prints plain text; with a little colour where somebody looks on.
+class Console:
+    """Prints plain text; with a little colour on a terminal.
 
     Colour is left out when standard output is no terminal, or when ``NO_COLOR`` is set.
     """
