@@ -172,8 +172,13 @@ class Audit:
     def _open(self) -> AuditTables:
         if self._tables is None:
             assert self._store_tables is not None
-            self._tables = AuditTables(self._hook(), self._store_tables.schema)
-            self._tables.create()
+            tables = AuditTables(self._hook(), self._store_tables.schema)
+            try:
+                tables.create()
+            except BaseException:
+                tables.close()
+                raise
+            self._tables = tables
         return self._tables
 
     def _close(self) -> None:
