@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
@@ -13,13 +14,16 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 
-from airflow_provider_iterable.api.values import BadValue, Renderer
+from airflow_provider_iterable.api.field_types import Seen, look
+from airflow_provider_iterable.api.values import BadValue, Renderer, Unreadable
+from airflow_provider_iterable.columns import ColumnType, Kind, json_text, loaded, type_of
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 
 Nulls = Literal["send", "skip"]
 MAX_KEY_TEXT = 500
 """Longest key text in characters; state tables index it."""
 
+Load = Callable[[Any], Any]
 Refuse = Callable[[int, str], None]
 """Called with a value that cannot be sent: the number of its row in the chunk, and a sentence."""
 
@@ -59,6 +63,13 @@ Source = str | Column | Constant | Json
 Fields = Mapping[str, Source]
 
 
+_UNNAMED = re.compile(
+    r"\?column\?|_col\d+|f\d+_|EXPR\$\d+|[\d.]+|'.*|\w+\(.*|CASE\s.*|.*(?:\|\||::|[*/+<>=]).*",
+    re.IGNORECASE | re.DOTALL,
+).fullmatch
+"""What databases call expressions without AS: ``?column?``, ``_col0``, ``f0_``, or the expression itself."""
+
+
 class FieldError(BadValue):
     """A value cannot be sent; the message names the field and the value's type and shape."""
 
@@ -87,14 +98,23 @@ class Mapper:
         self._fields, self._nulls, self._used = fields, nulls, used
         self._render = Renderer(zone, offset)
         self._zone, self._offset = str(zone), offset
-        self._described: list[tuple[str, str, bool, bool]] = []
+        self._described: list[tuple[Any, ...]] = []
         self.names: tuple[str, ...] = ()
         if fields is not None:
             self.names = tuple(check_fields("fields", fields))
-        self._columns: list[tuple[str, int, bool, bool]] = []
-        """Of each mapped column: the field, the column's position, whether it is JSON, whether nulls are skipped."""
+        self._columns: list[tuple[str, int, Load | None, bool]] = []
+        """Of each mapped column: the field, the column's position, what loads values, whether nulls are skipped."""
         self._constants: tuple[Any, ...] = ()
+        self._constant_fields: tuple[str, ...] = ()
+        self.seen: Seen = {}
+        """The types of the values of fields that are looked at, see :meth:`watch`."""
+        self._watched: frozenset[str] = frozenset()
         self._build: Callable[[list[Sequence[Any]], int], list[Any]] = lambda columns, rows: []
+
+    @property
+    def follows_columns(self) -> bool:
+        """Whether the fields are the model's columns, whatever these are called."""
+        return self._fields is None
 
     @property
     def nests(self) -> bool:
@@ -105,6 +125,12 @@ class Mapper:
     def positions(self) -> tuple[int, ...]:
         """Where the mapped columns stand; empty until bound."""
         return tuple(number for _, number, _, _ in self._columns)
+
+    @property
+    def json_positions(self) -> tuple[int, ...]:
+        """Where the columns stand that are mapped by :class:`Json`; empty until bound."""
+        described = zip(self._columns, self._described, strict=False)
+        return tuple(number for (_, number, _, _), (_, _, json, *_) in described if json)
 
     @property
     def sources(self) -> Mapping[str, int | None]:
@@ -128,6 +154,7 @@ class Mapper:
         if fields is None:
             used = {position(columns, name) for name in self._used}
             fields = {column: column for number, column in enumerate(columns) if number not in used}
+            _check_columns(columns, tuple(fields))
             _check_names(tuple(fields))
         for name in extra:
             if name in fields:
@@ -140,24 +167,28 @@ class Mapper:
             for field, source in fields.items()
             if not isinstance(source, Constant)
         }
-        self._columns = [
-            (
-                field,
-                position(columns, source.name),
-                isinstance(source, Json),
-                (source.nulls or self._nulls) == "skip",
-            )
-            for field, source in found.items()
-        ]
-        self._described = [(field, columns[number], json, skips) for field, number, json, skips in self._columns]
+        self._columns, self._described = [], []
+        for field, source in found.items():
+            number, json = position(columns, source.name), isinstance(source, Json)
+            skips, kind = (source.nulls or self._nulls) == "skip", type_of(columns, number)
+            self._columns.append((field, number, _load(kind, json), skips))
+            # What a type does to values belongs to what decides how they look; most types do nothing.
+            self._described.append((field, columns[number], json, skips, *([str(kind.kind)] if kind.load else [])))
         constants = {
             field: self._constant(field, source.value)
             for field, source in fields.items()
             if isinstance(source, Constant)
         }
-        self._constants = tuple(constants.values())
+        self._constants, self._constant_fields = tuple(constants.values()), tuple(constants)
         self._described += [(field, "", False, False) for field in constants]
         self._build = _builder([*found, *constants, *extra])
+
+    def watch(self, fields: Collection[str]) -> None:
+        """Note the types of the values of some fields from now on; constants have theirs at once."""
+        self._watched = frozenset(fields)
+        for field, value in zip(self._constant_fields, self._constants, strict=True):
+            if field in self._watched:
+                look(self.seen, field, [value])
 
     def payloads(
         self, columns: Sequence[Sequence[Any]], refuse: Refuse, extra: Sequence[Sequence[Any]] = ()
@@ -173,20 +204,23 @@ class Mapper:
         return self._build([*values, *([value] * rows for value in self._constants), *extra], rows)
 
     def _column(
-        self, field: str, number: int, is_json: bool, skips: bool, columns: Sequence[Sequence[Any]], refuse: Refuse
+        self, field: str, number: int, load: Load | None, skips: bool, columns: Sequence[Sequence[Any]], refuse: Refuse
     ) -> Sequence[Any]:
         values: Sequence[Any] = columns[number]
         try:
-            rendered = self._render.column(_parsed(values) if is_json else values)
+            rendered = self._render.column(loaded(values, load))
         except (BadValue, RecursionError):
-            rendered = [self._value_of(field, row, value, is_json, refuse) for row, value in enumerate(values)]
+            rendered = [self._value_of(field, row, value, load, refuse) for row, value in enumerate(values)]
+        if field in self._watched:
+            look(self.seen, field, rendered)
         if skips and type(None) in set(map(type, rendered)):
             return [UNSET if value is None else value for value in rendered]
         return rendered
 
-    def _value_of(self, field: str, row: int, value: Any, is_json: bool, refuse: Refuse) -> Any:
+    def _value_of(self, field: str, row: int, value: Any, load: Load | None, refuse: Refuse) -> Any:
         try:
-            return self._render(_parse(value) if is_json else value)
+            (found,) = loaded([value], load)
+            return self._render(found)
         except BadValue as error:
             refuse(row, f"field {field}: {error}")
         except RecursionError:
@@ -206,18 +240,12 @@ class Mapper:
             raise FieldError(f"field {field}: {error}") from None
 
 
-def _parsed(values: Sequence[Any]) -> list[Any]:
-    return [_parse(value) for value in values]
-
-
-def _parse(value: Any) -> Any:
-    """Parse JSON text; what a driver has parsed already stays as it is."""
-    if not isinstance(value, str | bytes):
-        return value
-    try:
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadValue("text that is not JSON") from None
+def _load(kind: ColumnType, json: bool) -> Load | None:
+    """Return what makes a value of what the driver returns: a column of JSON needs no ``Json()``, a text does."""
+    load = kind.load
+    if not json or kind.kind is Kind.JSON:
+        return load
+    return json_text if load is None else lambda value: json_text(load(value))
 
 
 def _builder(names: Sequence[str]) -> Callable[[list[Sequence[Any]], int], list[Any]]:
@@ -335,6 +363,19 @@ def _check_source(field: str, source: Any, pending: Callable[[Any], bool]) -> No
         raise ConfigurationError(f'The field {field!r}: nulls must be "send" or "skip", not {source.nulls!r}')
 
 
+def _check_columns(columns: Sequence[str], names: tuple[str, ...]) -> None:
+    """Refuse columns without a name of their own: what a database calls them would be fields for ever.
+
+    :raises ModelError: an expression has no name
+    """
+    for name in names:
+        if _UNNAMED(name):
+            raise ModelError(
+                f"Column {columns.index(name) + 1} of the model has no name; give it one with AS, or map it in "
+                f"fields. As it is, Iterable would have a field named {name!r} for ever. Nothing was sent."
+            )
+
+
 def _check_names(names: tuple[str, ...]) -> None:
     for name in names:
         if not name or not all(name.split(".")):
@@ -401,4 +442,6 @@ def _canonical(value: Any) -> Any:
             return value.isoformat()
         case UUID():
             return str(value)
+        case Unreadable():
+            raise FieldError(f"primary key: {value.why}")
     raise FieldError(f"primary key: a value of type {type(value).__name__}")

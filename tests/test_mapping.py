@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import IntEnum, StrEnum
@@ -14,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.api.values import Unreadable
+from airflow_provider_iterable.columns import Columns, ColumnType, Kind, json_text, refused
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 from airflow_provider_iterable.mapping import (
     Column,
@@ -401,3 +404,109 @@ def test_a_source_that_is_none_is_refused_when_the_dag_is_read(source: Any, word
     """A misspelt nulls policy or a source of another type is a mistake of the DAG's author, told at once."""
     with pytest.raises(ConfigurationError, match=words):
         Mapper({"field": source})
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A mapper of one column of a type, and what it refuses."""
+
+    kind: ColumnType
+    source: Any = "c"
+    refused: list[str] = field(default_factory=list)
+
+    def sent(self, *values: Any) -> list[Any]:
+        """Return what is sent for the values."""
+        mapper = Mapper({"f": self.source})
+        mapper.bind(Columns(["c"], [self.kind]))
+        found = mapper.payloads([values], lambda row, detail: self.refused.append(f"{row}: {detail}"))
+        return [one["f"] for one in msgspec.json.decode(msgspec.json.encode(found))]
+
+
+JSON = ColumnType(Kind.JSON, "json", json_text)
+
+
+@pytest.mark.parametrize("source", ["c", Column("c"), Json("c")])
+def test_a_column_of_json_is_what_its_text_means(source: Any) -> None:
+    """With and without ``Json()``; a text within it is a text, and is not parsed again."""
+    bound = Bound(JSON, source)
+    assert bound.sent('{"a": [1, 2]}', None, '"[1]"', "7") == [{"a": [1, 2]}, None, "[1]", 7]
+    assert bound.refused == []
+    assert bound.sent("{}", "{oops") == [{}, None]
+    assert bound.refused == ["1: field f: text that is not JSON"]
+
+
+def test_text_that_looks_like_json_stays_text() -> None:
+    """Unless ``Json()`` says that it is some."""
+    assert Bound(ColumnType(Kind.TEXT)).sent('{"a": 1}') == ['{"a": 1}']
+    assert Bound(ColumnType(Kind.TEXT), Json("c")).sent('{"a": 1}') == [{"a": 1}]
+
+
+def test_json_that_the_driver_has_parsed_is_not_parsed_again() -> None:
+    """A text in it would not be JSON."""
+    assert Bound(ColumnType(Kind.JSON), Json("c")).sent({"a": 1}, "a", None) == [{"a": 1}, "a", None]
+
+
+def test_what_a_type_does_to_values_is_part_of_the_mapping() -> None:
+    """A database that compares sees the column alone: what becomes of it must not change unnoticed."""
+
+    def text(kind: ColumnType) -> str:
+        mapper = Mapper({"f": "c"})
+        mapper.bind(Columns(["c"], [kind]))
+        return mapper.text
+
+    assert text(JSON) != text(ColumnType(Kind.JSON)) == text(ColumnType(Kind.TEXT))
+
+
+def test_a_cell_that_cannot_be_read_costs_its_row() -> None:
+    """Whatever its type makes of values that can."""
+    for kind in (ColumnType(Kind.DATE), JSON):
+        bound = Bound(kind)
+        assert bound.sent(None, Unreadable("a date beyond the years 1 to 9999")) == [None, None]
+        assert bound.refused == ["1: field f: a date beyond the years 1 to 9999"]
+    with pytest.raises(FieldError, match="primary key: a date beyond the years 1 to 9999"):
+        key_text(["a", Unreadable("a date beyond the years 1 to 9999")])
+
+
+def test_a_type_without_json_form_says_what_helps() -> None:
+    """Its rows are refused, and nulls are nulls."""
+    bound = Bound(ColumnType(Kind.UNKNOWN, "int4range", refused("int4range", "cast it, as in c::text")))
+    assert bound.sent(None, "[1,5)") == [None, None]
+    assert bound.refused == ["1: field f: a value of type int4range, which has no JSON form; cast it, as in c::text"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "?column?",
+        "f0_",
+        "_col3",
+        "count(*)",
+        "upper(name)",
+        "a || b",
+        "1",
+        "'x'",
+        "a::text",
+        "EXPR$0",
+        "CASE WHEN a",
+        "a+1",
+    ],
+)
+def test_an_expression_without_a_name_is_no_field(name: str) -> None:
+    """What a database calls it would be a field for ever; in a mapping it may be used."""
+    mapper = Mapper(None)
+    with pytest.raises(ModelError, match=r"^Column 2 of the model has no name; give it one with AS"):
+        mapper.bind(["id", name])
+    mapper = Mapper({"total": name})
+    mapper.bind(["id", name])
+    assert mapper.names == ("total",)
+    mapper = Mapper(None, used=frozenset({name}))
+    mapper.bind(["id", name])
+    assert mapper.names == ("id",)
+
+
+@pytest.mark.parametrize("name", ["First name", "größe", "a-b", "$spent", "_id", "f0", "Revenue (USD)", "column1", "№"])
+def test_names_that_somebody_chose_are_fields(name: str) -> None:
+    """However odd they are."""
+    mapper = Mapper(None)
+    mapper.bind([name])
+    assert mapper.names == (name,)

@@ -27,9 +27,6 @@ MAX_EMAIL_LOCAL = 64
 CATALOG_OFFSET = "+0000"
 """Iterable writes the offsets of dates in catalogs without a colon, those of dates in profiles with one."""
 
-CATALOG_TYPES: Mapping[str, str] = {"date": "catalog date", "geo_location": "lat and lon"}
-"""What :func:`fits` and :func:`coerce` call the types of a catalog whose values look otherwise than in profiles."""
-
 _LOCAL = r"""(?:(?:[^\s\x00-\x1f\x7f()<>@,;:\\".\[\]]|\\.)+|"(?:\\"|[^"])*")"""
 _DOTS = r"\u3002\uff0e\uff61"  # what else is a dot in a domain name
 _EDGE = rf"[^\x00-/:-`{{-\x7f\s{_DOTS}]"  # a-z, 0-9, and every character of other scripts, vowel signs included
@@ -46,7 +43,6 @@ _DATE = re.compile(
     rf"|T({_HOUR}:[0-5]\d:[0-5]\d)\.\d{{3}}(Z|[+-]{_HOUR}:[0-5]\d))?",
     re.ASCII,
 )
-_PLAIN_OFFSET = re.compile(r"([+-]\d\d)(\d\d)$", re.ASCII)
 _ITEM_ID = re.compile(r"[a-zA-Z0-9-]{1,255}", re.ASCII).fullmatch
 _LONG = 2**63
 _EXACT = 2.0**53
@@ -61,6 +57,18 @@ _SHAPE_LENGTH = 40
 
 class BadValue(ValueError):
     """A value has no JSON form that Iterable could store; the message holds its type and shape, never itself."""
+
+
+class Unreadable:
+    """What stands for a value that the driver cannot hold: its row is refused if the column is used.
+
+    :param why: what it is, without the value: ``"a date beyond the years 1 to 9999"``
+    """
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
 
 
 def email(value: object) -> str | None:
@@ -219,6 +227,9 @@ def _duration(value: timedelta) -> str:
     return f"{parts}.{fraction.microseconds:06d}" if fraction else parts
 
 
+_MISSING = frozenset({"NaTType", "NAType"})
+"""What pandas, by which some drivers read, has in place of nulls."""
+
 PLAIN = frozenset({str, bool, type(None)})
 """Types whose values are JSON as they stand."""
 
@@ -249,6 +260,7 @@ class Renderer:
             ipaddress.IPv6Network: str,
             ipaddress.IPv4Interface: str,
             ipaddress.IPv6Interface: str,
+            Unreadable: _unreadable,
         }
 
         self._at_once: dict[type, Callable[[Sequence[Any]], Sequence[Any]]] = {
@@ -296,8 +308,12 @@ class Renderer:
     def _learn(self, kind: type) -> Callable[[Any], Any]:
         """Find the renderer of a subclass (a driver's own datetime, a numeric enum) and keep it."""
         render: Callable[[Any], Any] = _refuse
-        if issubclass(kind, Enum):
+        if kind.__name__ in _MISSING:
+            render = lambda value: None  # noqa: E731
+        elif issubclass(kind, Enum):
             render = lambda value: self(value.value)  # noqa: E731
+        elif kind.__module__ == "numpy":  # its scalars and arrays know the Python values that they are
+            render = lambda value: self(value.tolist())  # noqa: E731
         elif issubclass(kind, str | int):
             render = str if issubclass(kind, str) else _integer
         else:
@@ -312,13 +328,25 @@ class Renderer:
         return render
 
     def _list(self, values: list[Any] | tuple[Any, ...]) -> list[Any]:
-        fields = getattr(values, "_fields", None)
+        fields = names_of(values)
         if fields:
             return self._dict(dict(zip(fields, values, strict=True)))  # type: ignore[return-value]
         return [self(value) for value in values]
 
     def _dict(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         return {str(key): self(value) for key, value in values.items()}
+
+
+def names_of(values: Sequence[Any]) -> Sequence[str]:
+    """Return the names of a row's values, where it is a tuple with names: Python's own, or Trino's."""
+    fields: Sequence[Any] = (
+        getattr(values, "_fields", None) or getattr(values, "__annotations__", {}).get("names") or ()
+    )
+    return fields if all(isinstance(name, str) for name in fields) else ()
+
+
+def _unreadable(value: Unreadable) -> Any:
+    raise BadValue(value.why)
 
 
 def _refuse(value: object) -> Any:
@@ -338,79 +366,6 @@ def is_date(text: str) -> bool:
     return True
 
 
-def fits(value: Any, expected: str) -> bool:
-    """Return whether a JSON value can go into a field of this Iterable type; lists are judged by their elements."""
-    if value is None:
-        return True
-    if isinstance(value, list):
-        return expected == "nested" or all(fits(element, expected) for element in value)
-    match expected:
-        case "string":
-            return isinstance(value, str)
-        case "boolean":
-            return isinstance(value, bool)
-        case "long":
-            return isinstance(value, int) and not isinstance(value, bool) and -_LONG <= value < _LONG
-        case "double":
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case "date":
-            return isinstance(value, str) and is_date(value)
-        case "catalog date":
-            return isinstance(value, str) and is_date(_PLAIN_OFFSET.sub(r"\1:\2", value))
-        case "lat and lon":
-            return isinstance(value, dict) and value.keys() == {"lat", "lon"} and fits(list(value.values()), "double")
-        case "object" | "nested" | "geo_location":
-            return isinstance(value, dict)
-    return True
-
-
-def coerce(value: Any, expected: str) -> Any:
-    """Return the value in the expected type where nothing is lost by it.
-
-    :raises BadValue: there is no such form; the message holds the value's type and shape
-    """
-    if fits(value, expected):
-        return value
-    if isinstance(value, list):
-        return [coerce(element, expected) for element in value]
-    found = _COERCIONS.get((type(value), expected), _no_form)(value)
-    if found is None:
-        raise BadValue(shape(value))
-    return found
-
-
-def _no_form(value: Any) -> Any:
-    return None
-
-
-def _text_to_long(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text) and text != "-0" else None
-
-
-def _text_to_double(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?", text) else None
-
-
-def _text_to_date(text: str, offset: str = "+00:00") -> str | None:
-    try:
-        return moment(datetime.fromisoformat(text), offset=offset)
-    except ValueError:
-        return None
-
-
-_COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
-    (float, "long"): lambda value: int(value) if value.is_integer() and abs(value) < 2**53 else None,
-    (str, "long"): _text_to_long,
-    (str, "double"): _text_to_double,
-    (str, "date"): _text_to_date,
-    (str, "catalog date"): lambda text: _text_to_date(text, CATALOG_OFFSET),
-    (str, "boolean"): {"true": True, "false": False}.get,
-    (int, "string"): str,
-    (float, "string"): repr,
-    (bool, "string"): lambda value: "true" if value else "false",
-}
-
-
 def shape(value: Any) -> str:
     """Describe the shape of a JSON value, without the value: ``string like 0000-00-00``, letters as x, digits as 0."""
     if isinstance(value, str):
@@ -420,5 +375,7 @@ def shape(value: Any) -> str:
         return f"string like {text}" + ("..." if len(value) > _SHAPE_LENGTH else "")
     if isinstance(value, list):
         return f"array of {len(value)}" + (f", first {shape(value[0])}" if value else "")
+    if isinstance(value, Unreadable):
+        return value.why
     names = {bool: "boolean", int: "integer", float: "decimal number", dict: "object", type(None): "null"}
     return names.get(type(value), type(value).__name__)

@@ -55,6 +55,8 @@ class Report:
     """Sentences for the log: what a reader might wonder about."""
     changed_fields: Counter[str] = field(default_factory=Counter)
     """Where most remembered rows changed: in how many of those that were noted each field differs."""
+    new_fields: dict[str, str] = field(default_factory=dict)
+    """Fields that no earlier run of the sync sent, and the types that Iterable gives those that it does not have."""
     sample: str = ""
     """What is to be noted of some rows that are sent; never shown."""
     partition: str | None = None
@@ -143,6 +145,7 @@ class Report:
             "partial": self.partial,
             "left_out": dict(sorted(self.left_out.items())),
             "collapsed": self.collapsed,
+            "new_fields": self.new_fields,
             "changed_fields": dict(self.changed_fields.most_common()),
             "reasons": {str(reason): n for reason, n in sorted(self.reasons.items())},
             "requests": self.requests,

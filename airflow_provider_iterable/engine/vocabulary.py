@@ -119,6 +119,8 @@ class Recipe(Struct, frozen=True):
     """Positions of the columns that the payload and the identifiers come from."""
     text: str
     """Everything else that decides how a payload looks: fields, constants, options."""
+    json: tuple[int, ...] = ()
+    """Positions of columns of whose text nothing counts but the JSON that it is."""
     again: tuple[int, ...] = ()
     """Positions of columns: where one of them has a value, an unchanged row is to be looked at as well."""
 

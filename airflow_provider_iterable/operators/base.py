@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import threading
 from abc import abstractmethod
@@ -26,8 +25,8 @@ from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, It
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.operators.failures import unforeseen
-from airflow_provider_iterable.operators.instances import about_plan, holder_of, part_of
+from airflow_provider_iterable.operators.failures import leave, unforeseen
+from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.parameters import (
     COMMON_FORMS,
@@ -40,7 +39,7 @@ from airflow_provider_iterable.operators.parameters import (
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
 from airflow_provider_iterable.operators.rendering import StrictOperator
 from airflow_provider_iterable.operators.signature import FullSignature
-from airflow_provider_iterable.operators.summary import CallCounts, summary
+from airflow_provider_iterable.operators.summary import CallCounts, log_summary
 from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.runner import Job, carry_out
@@ -271,11 +270,11 @@ class IterableModelOperator(StrictOperator):
                 kind = self.kind(hook)
                 self._check_state(kind.harm)
                 report.resync = checked_resync(self.resync, kind.harm)
-                with hook.get_conn(on_call=calls.note, share=1 / self._at_once(part), stopped=stop) as client:
+                with hook.get_conn(on_call=calls.note, share=1 / at_once(self, part), stopped=stop) as client:
                     carry_out(self._job(context, hook, report, kind), hook, client, report, audit, stop)
         except BaseException as error:
             report.requests = calls.counts
-            self._leave(context, report, error)
+            leave(context["ti"], REPORT_KEY, report, error)
             if isinstance(error, IterableSyncError):
                 raised = AirflowFailException if isinstance(error, CannotRetry) else AirflowException
                 raise raised(str(error)) from None
@@ -283,23 +282,13 @@ class IterableModelOperator(StrictOperator):
                 raise said from None
             raise
         report.requests = calls.counts
-        self._log_summary(report)
+        log_summary(report)
         account = report.to_dict()
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
         elif self.partition is None:
             context["outlet_events"][self.asset].extra = account
         return account
-
-    def _leave(self, context: Context, report: Report, error: BaseException) -> None:
-        """Say what became of a run that failed or was interrupted, in the log and in its report."""
-        if report.status in ("running", "succeeded", "planned"):  # before the plan, or after the last batch
-            report.status = "failed" if isinstance(error, Exception) else "stopped"
-        self._log_summary(report)
-        try:
-            context["ti"].xcom_push(key=REPORT_KEY, value=report.to_dict())
-        except Exception as failed:  # as when Airflow has ended the task already
-            log.warning("The report could not be left in XCom: %s", type(failed).__name__)
 
     def on_kill(self) -> None:
         """Let no request start any more; those under way have a few seconds, and what they did is committed."""
@@ -347,11 +336,6 @@ class IterableModelOperator(StrictOperator):
         partitions = self.partitions or ()
         return part_of(self.sync_id, self.partition, partitions, mapped, self.repartition, str(context["run_id"]), dry)
 
-    def _at_once(self, part: Part) -> int:
-        """Return how many partitions may run at the same time, and so share Iterable's rate limits."""
-        limits = (self.max_active_tis_per_dagrun, self.max_active_tis_per_dag) if part.name else ()
-        return max(1, min([len(part.names), *(limit for limit in limits if limit is not None)]))
-
     def _model(self) -> Model:
         sql = self.sql if self.table is None else select_all(self.table)
         return Model(self._sql_hook(None), sql or "", self.parameters)
@@ -374,10 +358,6 @@ class IterableModelOperator(StrictOperator):
             push=lambda text: task_instance.xcom_push(key=XCOM_KEY, value=text),
             holder=holder_of(task_instance, report.run_id, self.dag_id, self.task_id),
         )
-
-    def _log_summary(self, report: Report) -> None:
-        lines = summary(report)
-        log.log(logging.WARNING if report.reasons or report.left_out else logging.INFO, "%s", "\n".join(lines))
 
     def identifying(self) -> Collection[int]:
         """Return which parts of the key are identifiers of people, to be masked wherever rows are named."""

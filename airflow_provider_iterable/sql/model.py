@@ -8,21 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable.columns import Columns, ColumnType
 from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
-from airflow_provider_iterable.sql.drivers import (
-    closing_steps,
-    connect,
-    plain_cursor,
-    returns_rows,
-    streaming_cursor,
-)
-from airflow_provider_iterable.sql.errors import Asked, wrap_error
+from airflow_provider_iterable.sql.asked import Asked
+from airflow_provider_iterable.sql.databases import closing_steps, connect, driver_of
+from airflow_provider_iterable.sql.errors import wrap_error
 from airflow_provider_iterable.sql.statement import single_statement
 
 
@@ -56,8 +53,8 @@ class Model:
         """Blanks before the query, by which places in it are others than in its file; ``None``: it has no file."""
         self.parameters = parameters
         self.chunk_size = chunk_size
-        self.columns: tuple[str, ...] = ()
-        """Column names in the order of each row's values; empty until opened."""
+        self.columns = Columns()
+        """The columns in the order of each row's values; empty until opened."""
         self._described = False
         self._chunks: Iterator[Sequence[Row]] | None = None
         self._closing_steps: tuple[Callable[[], Any], ...] = ()
@@ -115,10 +112,12 @@ class Model:
         """
         connection = connect(self.hook)
         try:
-            cursor = plain_cursor(connection)
+            driver = driver_of(connection, self.hook)
+            driver.settle(connection)
+            cursor = driver.plain(connection)
             arguments = (self.parameters,) if self.parameters else ()
             cursor.execute(f"SELECT * FROM (\n{self.sql}\n) AS iterable_model LIMIT 0", *arguments)
-            columns = _column_names(cursor.description)
+            columns = _columns(cursor.description, driver.types(connection, cursor))
             learn(cursor)
             self.columns, self._described = columns, True
         finally:
@@ -136,19 +135,22 @@ class Model:
     def _run(self) -> Iterator[Sequence[Row]]:
         connection = connect(self.hook)
         self._closing_steps = (connection.close,)
-        cursor = streaming_cursor(connection)
-        self._closing_steps = closing_steps(connection, cursor)
+        driver = driver_of(connection, self.hook)
+        driver.settle(connection)
+        cursor = driver.streaming(connection)
+        self._closing_steps = closing_steps(driver, connection, cursor)
         self._prepare(connection, cursor)
         if self.parameters:
             cursor.execute(self.sql, self.parameters)
         else:  # Without parameters, a percent sign is not special.
             cursor.execute(self.sql)
-        # psycopg2 knows the columns of a named cursor only after the first fetch.
-        first = cursor.fetchmany(self.chunk_size) if returns_rows(cursor) else ()
-        self.columns = _column_names(cursor.description)
+        types = driver.types(connection, cursor)
+        self.columns = _columns(cursor.description, types)
+        fetch = partial(driver.fetch, cursor, self.chunk_size)
+        first = fetch()
         if first and isinstance(first[0], Mapping):
             raise ModelError("The connection's cursor returns dictionaries; remove its cursor setting.")
-        return _chunks(first, cursor, self.chunk_size)
+        return _chunks(first, fetch)
 
     def _prepare(self, connection: Any, cursor: Any) -> None:
         """Do what is to be done on the connection before the query runs: nothing here."""
@@ -159,15 +161,15 @@ class Model:
         return wrap_error(error, asked)
 
 
-def _chunks(first: Sequence[Row], cursor: Any, size: int) -> Iterator[Sequence[Row]]:
+def _chunks(first: Sequence[Row], fetch: Callable[[], Sequence[Row]]) -> Iterator[Sequence[Row]]:
     chunk = first
     lists = bool(first) and isinstance(first[0], list)  # so BigQuery's come from Airflow
     while chunk:
         yield list(map(tuple, chunk)) if lists else chunk
-        chunk = cursor.fetchmany(size)
+        chunk = fetch()
 
 
-def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...]:
+def _columns(description: Sequence[Sequence[Any]] | None, types: Sequence[ColumnType]) -> Columns:
     if not description:
         raise ModelError("The model's SQL returned no columns; a model is a query that returns rows.")
     names = tuple(str(column[0] or "").strip() for column in description)
@@ -176,4 +178,4 @@ def _column_names(description: Sequence[Sequence[Any]] | None) -> tuple[str, ...
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ModelError(f"The model has several columns named {', '.join(twice)}; rename them with AS.")
-    return names
+    return Columns(names, types)

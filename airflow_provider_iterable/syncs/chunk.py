@@ -21,7 +21,9 @@ from airflow_provider_iterable.syncs.identity import CHECKS, Match
 FINGERPRINT_BYTES = 12
 Namer = Callable[[Sequence[Row]], Sequence[str | Invalid]]
 
-encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder(order="deterministic").encode
+"""Members of an object have no order, so that one is as good as another: a JSON column that the database writes in
+another order is no change."""
 
 
 def namer(columns: Sequence[str], primary_key: Sequence[str]) -> Namer:

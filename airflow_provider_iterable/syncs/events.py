@@ -12,6 +12,7 @@ import msgspec
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.values import BadValue, Renderer
+from airflow_provider_iterable.columns import loaded, type_of
 from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import Call, Changed, Handle, Operation, Records, Removed, Row
 from airflow_provider_iterable.mapping import Mapper, position
@@ -47,6 +48,8 @@ class Events(FieldedSync):
         self._identifier = position(columns, options.identifier_column)
         mapper.bind(columns)
         user_mapper.bind(columns)
+        self.mappers = (mapper,) if options.event_type == "custom" else (mapper, user_mapper)
+        self.profile = None if options.event_type == "custom" else user_mapper
         self._seed = hashlib.sha256(f"{options.sync_id}\0".encode())
         self._fires_again = options.event_id_column is not None
         read = [position(columns, name) for name in options.columns]
@@ -59,6 +62,7 @@ class Events(FieldedSync):
                 *(options.match, columns[self._identifier], options.project_type, str(options.zone)),
                 *(mapper.text, user_mapper.text),
             ),
+            (*mapper.json_positions, *user_mapper.json_positions),
         )
         self._names = Names(mapper)
         self._makers, constants = self._parts()
@@ -113,15 +117,16 @@ class Events(FieldedSync):
     def _converted(self, column: str, convert: Callable[[Any], Any]) -> Callable[..., list[Any]]:
         """Return what converts the values of a column, and refuses the rows whose values cannot be."""
         number = position(self._columns, column)
+        load = type_of(self._columns, number).load
 
         def converted(chunk: Chunk, *_: Any) -> list[Any]:
             try:
-                return list(map(convert, chunk.columns[number]))
+                return list(map(convert, loaded(chunk.columns[number], load)))
             except BadValue:
-                found = []
+                found: list[Any] = []
                 for row, value in enumerate(chunk.columns[number]):
                     try:
-                        found.append(convert(value))
+                        found.extend(map(convert, loaded([value], load)))
                     except BadValue as error:
                         chunk.refuse(row, Reason.INVALID_EVENT, f"column {column}: {error}")
                         found.append(None)

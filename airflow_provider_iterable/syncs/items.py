@@ -13,18 +13,19 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
-from airflow_provider_iterable.api.values import BadValue, coerce, shape
+from airflow_provider_iterable.api.field_types import coerce
+from airflow_provider_iterable.api.values import BadValue, Unreadable, names_of, shape
 from airflow_provider_iterable.masking import masked_name
 
-FIRST_MILLISECONDS = 100_000_000_000
-"""The smallest number that is a time in milliseconds; a smaller one is in seconds."""
+FIRST_MILLISECONDS, FIRST_MICROSECONDS, FIRST_NANOSECONDS = 10**11, 10**14, 10**17
+"""The smallest numbers that are times in these units: within the years 1973 to 5138 there is no other reading."""
 _LAST_SECOND = 253_402_300_799
 _MAX_ID_BYTES = 512
 _EVENT_ID = re.compile(r"[A-Za-z0-9-]+", re.ASCII).fullmatch
 _LONG = 2**63
 _INT = 2**31
 _NUMBER = re.compile(r"-?\d{9,}(\.\d+)?", re.ASCII).fullmatch
-"""A number of seconds or milliseconds as text; eight digits are a date."""
+"""A number that is a time as text; eight digits are a date."""
 
 Render = Callable[[Any], Any]
 
@@ -92,13 +93,13 @@ def _one_by_one(value: Any, render: Render) -> list[Item]:
             value = msgspec.json.decode(value)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise BadValue("text that is not JSON") from None
-    if not isinstance(value, list | tuple) or hasattr(value, "_fields"):
+    if not isinstance(value, list | tuple) or names_of(value):
         raise BadValue(f"an array of objects expected, {shape(value)}")
     return [_item(number, _mapping(number, item), render) for number, item in enumerate(value, 1)]
 
 
 def _mapping(number: int, item: Any) -> Mapping[str, Any]:
-    fields = getattr(item, "_fields", None)
+    fields = names_of(item)
     if fields:
         return dict(zip(fields, item, strict=True))
     if not isinstance(item, Mapping):
@@ -198,7 +199,7 @@ def event_name(value: Any) -> str:
 def seconds(value: Any, zone: tzinfo = UTC) -> Any:
     """Return a time as whole seconds since 1970, ``UNSET`` when it is empty.
 
-    Takes date-times and dates, ISO text, and numbers of seconds or milliseconds.
+    Takes date-times and dates, ISO text, and numbers of seconds, milli-, micro- or nanoseconds.
 
     :param zone: the zone of what names none
     :raises BadValue: it is no time
@@ -214,6 +215,8 @@ def seconds(value: Any, zone: tzinfo = UTC) -> Any:
             return math.floor(datetime.combine(value, time(), zone).timestamp())
     except (OverflowError, ValueError):
         raise BadValue("a date beyond the years 1 to 9999") from None
+    if isinstance(value, Unreadable):
+        raise BadValue(value.why)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise BadValue(f"a time expected, {shape(value)}")
     return _epoch(value)
@@ -221,14 +224,28 @@ def seconds(value: Any, zone: tzinfo = UTC) -> Any:
 
 def _epoch(value: float | Decimal) -> int:
     try:
-        if value >= FIRST_MILLISECONDS or value <= -FIRST_MILLISECONDS:
-            value /= 1000
-        found = math.floor(value)
+        whole = math.floor(value)
+        steps = sum(abs(whole) >= first for first in (FIRST_MILLISECONDS, FIRST_MICROSECONDS, FIRST_NANOSECONDS))
+        found = whole // int(1000**steps)
     except (ArithmeticError, ValueError):
         raise BadValue("a number that is infinite or none") from None
+    if _is_day(whole):
+        raise BadValue(f"a number that looks like a day, {shape(str(whole))}: have the model make a date of it")
     if abs(found) > _LAST_SECOND:
         raise BadValue("a number beyond the year 9999")
     return found
+
+
+def _is_day(number: int) -> bool:
+    """Whether a number has the digits of a day, or of a day and a time, between 1900 and 2100: as seconds it would be
+    in 1970, as milliseconds in the 27th century."""
+    form = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}.get(len(text := str(number)))
+    if form is None or not "1900" <= text[:4] <= "2100":
+        return False
+    try:
+        return bool(datetime.strptime(text, form))
+    except ValueError:
+        return False
 
 
 def _read(text: str) -> Any:

@@ -21,21 +21,29 @@ from airflow_provider_iterable.engine.vocabulary import (
     Record,
     Row,
 )
-from airflow_provider_iterable.mapping import position
+from airflow_provider_iterable.mapping import Mapper, position
 from airflow_provider_iterable.syncs import types
 from airflow_provider_iterable.syncs.chunk import encode
 
 
-def recipe_of(columns: Sequence[str], primary_key: Sequence[str], read: Sequence[int], said: Sequence[Any]) -> Recipe:
+def recipe_of(
+    columns: Sequence[str],
+    primary_key: Sequence[str],
+    read: Sequence[int],
+    said: Sequence[Any],
+    json: Sequence[int] = (),
+) -> Recipe:
     """Return what a database needs to compare the rows of a model by itself.
 
     :param columns: the model's columns
-    :param read: positions of the columns that make the record
+    :param read: positions of the columns that make the record, each as often as it is read
     :param said: what else makes it; another text of it has every row sent again
+    :param json: positions of columns that are read as the JSON that their text is, as often as they are
     :raises ModelError: a column of the key is missing
     """
     key = tuple(position(columns, name) for name in primary_key)
-    return Recipe(key=key, columns=tuple(read), text=repr(said))
+    only_json = sorted(number for number in {*json} if read.count(number) == json.count(number))
+    return Recipe(key=key, columns=tuple(read), text=repr(said), json=tuple(only_json))
 
 
 class BaseSync:
@@ -56,6 +64,10 @@ class BaseSync:
     """How it gets to Iterable, in words."""
     salvages = False
     """Whether a record goes without the fields whose values have the wrong type."""
+    mappers: Sequence[Mapper] = ()
+    """The mappings of fields, of which Iterable may not have all yet."""
+    profile: Mapper | None = None
+    """That of them whose fields are a profile's."""
     typed: Collection[str] = ()
     """Top-level fields whose values are compared with Iterable's field types."""
     checked_fields: types.Checked = ()

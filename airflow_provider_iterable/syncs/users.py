@@ -62,6 +62,7 @@ class Users(FieldedSync):
             shared = options.allow_shared_user_id
             check_deletes('on_removed="delete"', options.match, options.project_type, shared)
         self._options, self._mapper = options, mapper
+        self.profile, self.mappers = mapper, (mapper,)
         self.keys = namer(columns, options.primary_key)
         mapped: dict[Match, str | None] = {"email": options.email_column, "user_id": options.user_id_column}
         self._kind = options.match
@@ -82,7 +83,7 @@ class Users(FieldedSync):
         )
         read = [self._identifier, *mapper.positions, *([] if self._other is None else [self._other[1]])]
         said = (self._kind, columns[self._identifier], other_column, self._flags, mapper.text)
-        self.recipe = recipe_of(columns, options.primary_key, read, said)
+        self.recipe = recipe_of(columns, options.primary_key, read, said, mapper.json_positions)
         self._names = Names(mapper)
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()

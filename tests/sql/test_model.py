@@ -6,7 +6,7 @@ import traceback
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
+from airflow_provider_iterable.sql.databases.driver import nothing, unknown_types
+from airflow_provider_iterable.sql.databases.mysql import MYSQL_CONNECTOR
 from airflow_provider_iterable.sql.model import Model
 from tests.services import mysql_uri, postgres_uri
 
@@ -361,6 +363,8 @@ def test_mysql_closes_the_connection_first(monkeypatch: pytest.MonkeyPatch) -> N
     """Closing an unbuffered MySQL cursor would read all the rows that nobody wants."""
     hook = FakeHook([(1,)])
     monkeypatch.setattr(FakeConnection, "__module__", "mysql.connector.connection")
+    bare = replace(MYSQL_CONNECTOR, settle=nothing, types=unknown_types)
+    monkeypatch.setattr("airflow_provider_iterable.sql.databases._BY_LIBRARY", {"mysql": bare})
     assert list(Model(hook, "SELECT id")) == [(1,)]
     assert hook.history[-2:] == ["connection.close", "cursor.close"]
     assert hook.opened.options == {"buffered": False, "dictionary": False}

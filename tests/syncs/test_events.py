@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from airflow_provider_iterable.api import endpoints
-from airflow_provider_iterable.api.values import BadValue, Renderer
+from airflow_provider_iterable.api.values import BadValue, Renderer, Unreadable
+from airflow_provider_iterable.columns import UNKNOWN, Columns, ColumnType
+from airflow_provider_iterable.columns import Kind as ColumnKind
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -508,6 +510,13 @@ BERLIN = ZoneInfo("Europe/Berlin")
         ("1710122512345", 1710122512),  # not a day of the year 1710
         (99_999_999_999, 99_999_999_999),
         (100_000_000_000, 100_000_000),
+        (1690366967048491, 1690366967),
+        (1690366967048491123, 1690366967),
+        (Decimal("1690366967048.491"), 1690366967),
+        ("1690366967048491", 1690366967),
+        (-1690366967048491, -1690366968),
+        (20261331, 20261331),
+        (99_999_999, 99_999_999),
         (-1.5, -2),
         (datetime(2026, 5, 31, 20, 20, 0, 999999), 1780251600),
         (datetime(2026, 5, 31, 18, 20, tzinfo=UTC), 1780251600),
@@ -528,6 +537,26 @@ def test_times_are_seconds(given: Any, found: Any) -> None:
     assert items.seconds(given, BERLIN) == found
 
 
+def test_an_instant_is_in_no_zone() -> None:
+    """Its type says so, whatever the driver returns; what the type refuses costs its row."""
+
+    def load(value: datetime) -> datetime:
+        if value.year == 1:
+            raise BadValue("a year of its own")
+        return value.replace(tzinfo=UTC)
+
+    types = [ColumnType(ColumnKind.INSTANT, load=load) if name == "at" else UNKNOWN for name in COLUMNS]
+    at = EventOptions(
+        event_type="custom", event_name="Signed Up", sync_id="s", primary_key=("id",), match="email",
+        identifier_column="mail", project_type="hybrid", timestamp_column="at", zone=BERLIN,
+    )  # fmt: skip
+    sync = Events(at, Mapper({}), Mapper({}), Columns(COLUMNS, types))
+    assert body(sync, at=datetime(2026, 5, 31, 18, 20))["createdAt"] == 1780251600
+    assert "createdAt" not in body(sync, at=None)
+    assert refused(sync, at=datetime(1, 5, 31)) == (Reason.INVALID_EVENT, "column at: a year of its own")
+    assert refused(sync, at=Unreadable("no day")) == (Reason.INVALID_EVENT, "column at: no day")
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -542,13 +571,24 @@ def test_times_are_seconds(given: Any, found: Any) -> None:
         math.inf,
         Decimal("sNaN"),
         10**400,
-        2**62,
+        10**22,
+        20240301,
+        20240301.0,
+        Decimal(20240301),
+        20240301123000,
+        Unreadable("a date beyond the years 1 to 9999"),
     ],
 )
 def test_what_is_no_time(given: Any) -> None:
     """It is refused, and not told."""
     with pytest.raises(BadValue):
         items.seconds(given)
+
+
+def test_a_number_with_the_digits_of_a_day_names_the_way_out() -> None:
+    """As seconds it would be in 1970, and Iterable would take it."""
+    with pytest.raises(BadValue, match=r"looks like a day, string like 00000000: have the model make a date of it"):
+        items.seconds(20240301)
 
 
 def test_a_cart_that_went_again_says_so() -> None:

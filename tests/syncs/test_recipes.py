@@ -174,3 +174,14 @@ def test_every_option_that_counts_is_in_the_recipe(name: str) -> None:
             found.setdefault((sync.recipe.text, sync.recipe.columns), set()).add(looks(sync, row))
     assert [] == [recipe for recipe, all_looks in found.items() if len(all_looks) > 1]
     assert len({one for all_looks in found.values() for one in all_looks}) > 2 or name == "moves"
+
+
+@pytest.mark.parametrize("name", ["users", "events", "purchases", "catalogs"])
+def test_the_recipe_names_the_columns_that_are_read_as_json_and_as_nothing_else(name: str) -> None:
+    """A database may compare their texts by value; one that is sent as it stands as well counts as text."""
+    number = COLUMNS.index("pets")
+    fields = MAPPED[name]
+    assert SYNCS[name](mapper(fields)).recipe.json == (number,)
+    assert SYNCS[name](mapper({**fields, "again": Json("pets")})).recipe.json == (number,)
+    assert SYNCS[name](mapper({**fields, "text": "pets"})).recipe.json == ()
+    assert SYNCS[name](mapper({**fields, "pets": "pets"})).recipe.json == ()

@@ -40,6 +40,7 @@ class Comparison:
         :raises NotInSql: the database cannot do it with such columns
         """
         columns = model.columns
+        comparing.json = recipe.json
         parts = [comparing.key_part(number, columns[number]) for number in recipe.key]
         digested = sorted(set(recipe.columns), key=lambda number: columns[number])
         families = [(columns[number], comparing.family(number, columns[number])) for number in digested]

@@ -10,9 +10,12 @@ import msgspec
 
 from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
 
+_LEVELS = 4
+"""How deep JSON is looked into: objects and arrays within objects and arrays. What is deeper is compared as text."""
+
 
 class DuckDB(Typed):
-    """Each value is digested as text with its length before it."""
+    """Each value is digested as text with its length before it, and JSON with sorted members."""
 
     scheme = "d2"
     joins_fully = True
@@ -40,10 +43,16 @@ class DuckDB(Typed):
         if self._WHOLE(kind):
             return "BIGINT"
         if self._NESTED(kind) and not self._NOT_INSIDE(kind):
-            return kind
+            return f"{kind}, JSON sorted" if self._holds_json(number) else kind
         if not self._PLAIN(kind) or self._NESTED(kind):
             raise refused(name, kind, "compared")
-        return kind
+        return f"{kind}, JSON sorted" if self._holds_json(number) else kind
+
+    def _holds_json(self, number: int) -> bool:
+        kind = self.types[number]
+        if kind == "VARCHAR":
+            return number in self.json
+        return re.search(r"\bJSON\b", re.sub(r"'[^']*'|\"[^\"]*\"", "", kind)) is not None
 
     def key_part(self, number: int, name: str) -> str:
         """Return the part by the type."""
@@ -90,9 +99,33 @@ class DuckDB(Typed):
             return f"hex({c})"
         if kind == "TIMESTAMP WITH TIME ZONE":
             return f"CAST(epoch_us({c}) AS VARCHAR)"
+        if kind == "VARCHAR" and self._holds_json(number):
+            return f"coalesce({_sorted(f'TRY_CAST({c} AS JSON)')}, 't' || {c})"
+        if self._holds_json(number):
+            return _sorted(c if kind == "JSON" else f"to_json({c})")
         if self._NESTED(kind):
             return f"CAST(to_json({c}) AS VARCHAR)"
         return f"CAST({c} AS VARCHAR)"
+
+
+def _sorted(json: str, levels: int = _LEVELS) -> str:
+    """Return the expression of a text that JSON has whatever the order of members and the blanks in it.
+
+    A map is made of an object, for its entries can be sorted.
+    """
+    text = f"'s' || CAST(json({json}) AS VARCHAR)"
+    if not levels:
+        return text
+    m, e = f"m{levels}", f"e{levels}"
+    members = (
+        f"[{{'k': {m}.key, 'v': {_sorted(f'{m}.value', levels - 1)}}} "
+        f"FOR {m} IN map_entries(TRY_CAST({json} AS MAP(VARCHAR, JSON)))]"
+    )
+    elements = f"[{_sorted(e, levels - 1)} FOR {e} IN TRY_CAST({json} AS JSON[])]"
+    return (
+        f"coalesce('o' || md5(CAST(to_json(list_sort({members})) AS VARCHAR)), "
+        f"'a' || md5(CAST(to_json({elements}) AS VARCHAR)), {text})"
+    )
 
 
 DUCKDB = Dialect(

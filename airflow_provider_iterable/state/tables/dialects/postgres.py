@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.sql.drivers import plain_cursor
+from airflow_provider_iterable.sql.databases import plain_cursor
 from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
 
 _UTF8 = "UTF8"
+_ONLY_TEXT = r"\\u|[0-9][eE]|-0"
+"""In JSON that is compared as text: ``jsonb`` refuses some escapes and exponents, and does not know ``1e2`` from
+``100``, which become a double and a long, nor ``-0.0`` from ``0.0``."""
 
 
 class Postgres(Typed):
-    """A row is digested in its binary form, which has types, lengths and nulls."""
+    """A row is digested in its binary form, which has types, lengths and nulls, and JSON as ``jsonb``.
+
+    JSON that is mapped by ``Json()`` from text is compared as that: before Postgres 16 no cast of what may be none
+    fails softly, and a digest that depends on the version has every row sent again with an upgrade of the server.
+    """
 
     scheme = "d1"
     joins_fully = True
@@ -42,7 +49,7 @@ class Postgres(Typed):
         kind = self.types[number]
         if not self._sends[number]:
             raise refused(name, kind, "compared")
-        return {"int2": "int8", "int4": "int8", "varchar": "text"}.get(kind, kind)
+        return {"json": "json by value", "int2": "int8", "int4": "int8", "varchar": "text"}.get(kind, kind)
 
     def key_part(self, number: int, name: str) -> str:
         """Return the part by the type."""
@@ -82,13 +89,17 @@ class Postgres(Typed):
 
     def fingerprint(self, digest: str, columns: Sequence[int]) -> str:
         """Digest the record that the columns make."""
-        cast = {"int2": "int8", "int4": "int8", "varchar": "text"}
-        values = [
-            f"c{number}::{cast[self.types[number]]}" if self.types[number] in cast else f"c{number}"
-            for number in columns
-        ]
+        values = [self._value(number) for number in columns]
         record = f"record_send(ROW('{digest}'::text, {', '.join(values)}))" if values else f"'{digest}'::bytea"
         return f"'{self.scheme}' || substr(encode(sha256({record}), 'hex'), 1, 32)"
+
+    def _value(self, number: int) -> str:
+        c, kind = f"c{number}", self.types[number]
+        if kind == "json":
+            text = f"{c}::text ~ {self.quote(_ONLY_TEXT)}"
+            return f"CASE WHEN {text} THEN NULL ELSE {c}::jsonb END, CASE WHEN {text} THEN {c}::text END"
+        cast = {"int2": "int8", "int4": "int8", "varchar": "text"}.get(kind)
+        return f"{c}::{cast}" if cast else c
 
     def quote(self, text: str) -> str:
         """Return a literal that means the same whatever ``standard_conforming_strings`` says."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.sql.drivers import plain_cursor
+from airflow_provider_iterable.sql.databases import plain_cursor
 from airflow_provider_iterable.state.tables.dialects.vocabulary import (
     TAKE_OVER_OR_BEGIN,
     Dialect,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -14,10 +14,11 @@ from airflow_provider_iterable.mapping import MAX_KEY_TEXT, FieldError, key_text
 from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, NotInSql, Typed, parts
 
 _encode = msgspec.json.Encoder().encode
+_sorted = msgspec.json.Encoder(order="deterministic").encode
 _pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
 MOST = 127
 """Arguments that a function takes, unless SQLite was built to take more (SQLITE_MAX_FUNCTION_ARG)."""
-_SQLITE_VALUES: Mapping[type, str] = {int: "i", float: "f", str: "s", bytes: "b", type(None): "n"}
+_SQLITE_VALUES: Mapping[type, str] = {int: "i", float: "f", str: "s", bytes: "b", type(None): "n", tuple: "x"}
 
 
 class Sqlite(Typed):
@@ -38,18 +39,19 @@ class Sqlite(Typed):
         """Give the connection the functions; a statement that reads begins a transaction."""
         connection.create_function("iterable_key", -1, _key, deterministic=True)
         connection.create_function("iterable_fingerprint", -1, _fingerprint, deterministic=True)
+        connection.create_function("iterable_json", 1, _json, deterministic=True)
         connection.create_function("iterable_packed", -1, _packed, deterministic=True)
         connection.create_function("iterable_fingerprint_of", -1, _fingerprint_of, deterministic=True)
         cursor.execute("BEGIN")
         return cursor
 
     def family(self, number: int, name: str) -> str:
-        """Return no kind: in SQLite each value has its own type."""
-        return ""
+        """Return no kind, but for what is JSON: in SQLite each value has its own type."""
+        return "JSON" if number in self.json else ""
 
     def key_part(self, number: int, name: str) -> str:
-        """Return the column itself."""
-        return f"c{number}"
+        """Return the column, in a form that every value of it has."""
+        return _given(number)
 
     def key(self, parts: Sequence[str], longest: int) -> str:
         """Return a call of the worker's function."""
@@ -57,25 +59,60 @@ class Sqlite(Typed):
 
     def fingerprint(self, digest: str, columns: Sequence[int]) -> str:
         """Return a call of the worker's function; of columns that are more than it takes, parts are packed before."""
-        names = [f"c{number}" for number in columns]
+        names = [f"iterable_json({_given(n)})" if n in self.json else _given(n) for n in columns]
         if len(names) < MOST:
             return f"iterable_fingerprint({', '.join([self.quote(digest), *names])})"
         packed = [f"iterable_packed({', '.join(names[at : at + MOST])})" for at in range(0, len(names), MOST)]
         return f"iterable_fingerprint_of({', '.join([self.quote(digest), *packed])})"
 
 
-def _key(*values: Any) -> str | None:
+def _given(number: int) -> str:
+    """Return the expression by which functions get a value.
+
+    Text goes as bytes, for what is not valid UTF-8 reaches no function of Python's, and bytes go as text, in
+    hexadecimal digits.
+    """
+    c = f"c{number}"
+    return f"CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) WHEN 'blob' THEN hex({c}) ELSE {c} END"
+
+
+def _values(given: Iterable[Any]) -> list[Any]:
+    """Return the values that were given; text that is not valid UTF-8 as what equals no other."""
+    values = list(given)
+    for number, value in enumerate(values):
+        if type(value) is bytes:
+            try:
+                values[number] = value.decode()
+            except UnicodeDecodeError:
+                values[number] = (value,)
+        elif type(value) is str:
+            values[number] = bytes.fromhex(value)
+    return values
+
+
+def _json(given: Any) -> Any:
+    """Return JSON text as it is written with sorted members and no blanks; what is none stays as it is."""
+    if type(given) is not bytes:
+        return given
     try:
-        text = key_text(values)
+        return _sorted(msgspec.json.decode(given))
+    except (msgspec.DecodeError, UnicodeError, OverflowError, RecursionError):
+        return given
+
+
+def _key(*given: Any) -> str | None:
+    try:
+        text = key_text(_values(given))
     except (FieldError, OverflowError, UnicodeEncodeError):
         return None
     return text if text is not None and len(text) <= MAX_KEY_TEXT else None
 
 
-def _fingerprint(*values: Any) -> str:
+def _fingerprint(digest: str, *given: Any) -> str:
+    values = [digest, *_values(given)]
     kinds = "".join(map(_SQLITE_VALUES.__getitem__, map(type, values)))
     if "f" in kinds:  # an infinity has no JSON
-        values = tuple(repr(value) if type(value) is float else value for value in values)
+        values = [repr(value) if type(value) is float else value for value in values]
     return Sqlite.scheme + blake2b(_encode([kinds, *values]), digest_size=16).hexdigest()
 
 

@@ -5,7 +5,7 @@ Each database has a file of its own in this folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -93,6 +93,8 @@ class Comparing(Protocol):
     """Whether a full join is quick; otherwise the keys that no row has are looked for apart."""
     once: str
     """The keyword with which a common table expression is computed once."""
+    json: Collection[int]
+    """Positions of columns of whose text nothing counts but the JSON that it is, as long as the digest can tell."""
 
     def describe(self, cursor: Any) -> None:
         """Take the types of the columns ``c0``, ``c1``, ... from a cursor that ran the model without fetching a row.
@@ -260,6 +262,7 @@ class Typed:
 
     def __init__(self) -> None:
         self.types: list[str] = []
+        self.json: Collection[int] = ()
         self.short: set[str] = set()
         """Expressions of parts that are never long."""
 
