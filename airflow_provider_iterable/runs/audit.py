@@ -31,6 +31,7 @@ from airflow_provider_iterable.state.tables.audit import (
     RequestRow,
     RunRow,
 )
+from airflow_provider_iterable.state.tables.connection import cause
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -145,8 +146,8 @@ class Audit:
         except Exception as error:
             self._off = True
             self._lines, self._requests = [], []
-            # Of other errors only the class: what drivers say holds parameters, and parameters are people.
-            why = str(error) if isinstance(error, IterableSyncError) else type(error).__name__
+            # Of other errors only the class, unless it is about connecting: drivers tell parameters, which are people.
+            why = str(error) if isinstance(error, IterableSyncError) else cause(error)
             log.warning(
                 "The audit tables of sync %s could not be written (%s), and are not in the rest of this run. The sync "
                 "goes on.",
@@ -165,14 +166,19 @@ class Audit:
         except IterableSyncError:
             raise
         except Exception as error:
-            log.info("Sync %s: the audit tables are tried once more (%s).", self._sync_id, type(error).__name__)
+            log.info("Sync %s: the audit tables are tried once more (%s).", self._sync_id, cause(error))
             work()
 
     def _open(self) -> AuditTables:
         if self._tables is None:
             assert self._store_tables is not None
-            self._tables = AuditTables(self._hook(), self._store_tables.schema)
-            self._tables.create()
+            tables = AuditTables(self._hook(), self._store_tables.schema)
+            try:
+                tables.create()
+            except BaseException:
+                tables.close()
+                raise
+            self._tables = tables
         return self._tables
 
     def _close(self) -> None:
@@ -195,6 +201,7 @@ class Audit:
         self._write_run("running", None, None)
         if not self._all:
             self._failing = tables.keys_not_accepted(self._sync_id)
+        tables.close()  # until there is something to write: databases have few connections, and a model may take long
 
     def _observe(self, observed: Observed) -> None:
         self._attempt(lambda: self._take(observed))

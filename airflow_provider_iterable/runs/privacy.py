@@ -45,16 +45,13 @@ class PrivacyRun(SyncKind):
         """Open the state and the ledger of the quota."""
         tables = store.tables
         assert tables is not None
-        assert scope.hook is not None
-        action, hook = self._options.action, scope.hook
-        unforgets = action == "unforget"
-        self._erasing = ErasingSession(
-            scope, hook(tables.conn_id), tables.schema, tables.lease_seconds, unforgets=unforgets
-        )
+        action = self._options.action
+        hook, unforgets = tables.connect(scope), action == "unforget"
+        self._erasing = ErasingSession(scope, hook, tables.schema, tables.lease_seconds, unforgets=unforgets)
         if action != "delete":
             try:
                 project = project_of(self._hook.host, self._hook.api_key)
-                self._ledger = Ledger(hook(tables.conn_id), tables.schema, project, action, DAILY, clock)
+                self._ledger = Ledger(tables.connect(scope), tables.schema, project, action, DAILY, clock)
             except BaseException:
                 self._erasing.close()
                 raise

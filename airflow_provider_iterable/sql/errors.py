@@ -36,7 +36,7 @@ _TOLD = _AWAY - {"P0", "XX"}
 _WRONG = frozenset({"0A", "21", "22", "42"})
 """Classes of what is not supported, of values, and of the statement."""
 _CONNECTION = frozenset({"08", "28", "3D"})
-_TOO_MANY, _READ_ONLY = "53300", "25006"
+_TOO_MANY, READ_ONLY = "53300", "25006"
 _NO_TABLE_STATES = frozenset({"42P01", "42S02"})
 
 # By the server's own number.
@@ -60,9 +60,8 @@ _MYSQL_AWAY = _MYSQL_CONNECTION | {
     *(1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1317, 1927, 3169, 4031),  # stopped, cut off
     *(1205, 1213, 1969, 3024),  # lock, deadlock, time of the statement, in MariaDB and in MySQL
 }
-_MYSQL_READ_ONLY = frozenset({1792, 1836})
-_MYSQL_OPTION = 1290
-"""The server has an option that forbids it; ``--read-only`` is one."""
+MYSQL_READ_ONLY = frozenset({1792, 1836})
+"""A transaction that is to read, a server that was told to be read."""
 _MYSQL_VALUES = frozenset({1242, 1365, 1525, 1690})
 """MySQL's errors about values that mysqlclient calls operational: several rows for one, division by 0, no date, out
 of range."""
@@ -117,6 +116,10 @@ _TRINO_TELLS = re.compile(
 _STATE_IN_WORDS = re.compile(r"SQLSTATE: (\w{5})\b")
 """So Databricks says it."""
 _USER = re.compile(r"'([^'\n]*)'@'([^'\n]*)'")
+_SECRET = re.compile(
+    r"((?:password|passwd|pwd|token|secret|key)\w*\s*[=:]\s*|://[^\s/@]*:)(?!YES\b|NO\b)[^\s@]+", re.IGNORECASE
+)
+"""A password or token, as it stands in addresses and settings of connections."""
 _LINE = re.compile(r"\bat line (\d+)")
 
 
@@ -147,25 +150,43 @@ def is_driver_error(error: BaseException) -> bool:
     return not isinstance(error, IterableSyncError) and not _lineage(error).isdisjoint(_ERROR_BASES)
 
 
-def only_reads(error: BaseException) -> bool:
-    """Whether a database says that nothing can be written on this connection: a replica, a role that may only read."""
-    number = _number(error)
-    return (
-        _state(error) == _READ_ONLY
-        or number in _MYSQL_READ_ONLY
-        or (number == _MYSQL_OPTION and "read-only" in str(error))
-        or str(getattr(error, "sqlite_errorname", "")).startswith(_SQLITE_READ_ONLY)
-        or ("read-only mode" in str(error) and type(error).__module__.endswith("duckdb"))
-    )
+def sqlstate(error: BaseException) -> str:
+    """Return the SQLSTATE of an error; empty: it has none."""
+    found = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if found is None and error.args and isinstance(error.args[0], Mapping):  # redshift_connector
+        found = error.args[0].get("C")
+    if found is None and type(error).__module__.startswith("databricks"):
+        in_words = _STATE_IN_WORDS.search(str(error))
+        found = in_words and in_words[1]
+    return found if isinstance(found, str) and len(found) == 5 else ""
 
 
-def connection_failure(error: BaseException) -> str:
+def error_number(error: BaseException) -> int | None:
+    """Return the number that a server or a driver gives an error; ``None``: none."""
+    if isinstance(error, OSError):
+        return None
+    for found in (getattr(error, "errno", None), next(iter(error.args), None)):
+        if isinstance(found, int) and found > 0:
+            return int(found)
+    return None
+
+
+def _connection_failure(error: BaseException) -> str:
     """Return what the database or its driver says of the connection, which holds nothing of rows; empty: nothing."""
-    state = _state(error)
-    if _number(error) in _MYSQL_CONNECTION:
-        return _mysql_words(error)
+    state = sqlstate(error)
+    if error_number(error) in _MYSQL_CONNECTION:
+        return without_secrets(_mysql_words(error))
     refused = state[:2] in _CONNECTION or state == _TOO_MANY or (not state and _of_libpq(error))
-    return _words(error) if refused else ""
+    return without_secrets(_words(error)) if refused else ""
+
+
+def without_secrets(words: str, password: str | None = None) -> str:
+    """Return what a driver says about a connection, without what gives access to it.
+
+    :param password: the connection's; others are known by what stands before them
+    """
+    words = words.replace(password, "***") if password else words
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1 from \2", words))  # 'user'@'host' would be taken for an address
 
 
 def _of_libpq(error: BaseException) -> bool:
@@ -214,27 +235,6 @@ def _lineage(error: BaseException) -> set[str]:
     return {kind.__name__ for kind in type(error).__mro__}
 
 
-def _state(error: BaseException) -> str:
-    """Return the SQLSTATE of an error; empty: it has none."""
-    found = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    if found is None and error.args and isinstance(error.args[0], Mapping):  # redshift_connector
-        found = error.args[0].get("C")
-    if found is None and type(error).__module__.startswith("databricks"):
-        in_words = _STATE_IN_WORDS.search(str(error))
-        found = in_words and in_words[1]
-    return found if isinstance(found, str) and len(found) == 5 else ""
-
-
-def _number(error: BaseException) -> int | None:
-    """Return the number that a server or a driver gives an error; ``None``: none."""
-    if isinstance(error, OSError):
-        return None
-    for found in (getattr(error, "errno", None), next(iter(error.args), None)):
-        if isinstance(found, int) and found > 0:
-            return int(found)
-    return None
-
-
 def _words(error: BaseException) -> str:
     """Return the first line of what an error says."""
     text = str(error)
@@ -261,7 +261,7 @@ def _said(error: Exception, asked: Asked | None) -> _Said:
 def _snowflake(error: Exception, asked: Asked | None) -> _Said | None:
     if not hasattr(error, "sfqid"):
         return None
-    state, number = _state(error), _number(error)
+    state, number = sqlstate(error), error_number(error)
     kind, code = type(error).__name__, f"SQLSTATE {state}" if state else f"error {number}" if number else ""
     if number in _SNOWFLAKE_NO_TABLE or state in _NO_TABLE_STATES:
         told = _told(_SNOWFLAKE_TELLS, error) or "an object that the query names does not exist, or may not be read"
@@ -303,15 +303,15 @@ def _trino(error: Exception, asked: Asked | None) -> _Said | None:
 
 
 def _mysql(error: Exception, asked: Asked | None) -> _Said | None:
-    number = _number(error)
+    number = error_number(error)
     if number is None or _lineage(error).isdisjoint(_ERROR_BASES):
         return None
-    state = _state(error)
+    state = sqlstate(error)
     kind, code = type(error).__name__, f"SQLSTATE {state}" if state else f"error {number}"
     words = _mysql_words(error)
     if number == _MYSQL_NO_TABLE:
         return _Said(kind, True, words, code, no_table=True)
-    if number in _MYSQL_READ_ONLY:
+    if number in MYSQL_READ_ONLY:
         return _Said(kind, False, _WRITES, code)
     if number in _MYSQL_AWAY:
         return _Said(kind, True, words, code)
@@ -348,7 +348,7 @@ def _duckdb(error: Exception, asked: Asked | None) -> _Said | None:
 
 
 def _by_state(error: Exception, asked: Asked | None) -> _Said | None:
-    state, kind = _state(error), type(error).__name__
+    state, kind = sqlstate(error), type(error).__name__
     words, code = _words(error), f"SQLSTATE {state}"
     if not state:
         return _Said(kind, True, words) if _of_libpq(error) else None
@@ -356,11 +356,11 @@ def _by_state(error: Exception, asked: Asked | None) -> _Said | None:
         words = re.sub(r'"[^"]*"?', "...", words)
     if state in _NO_TABLE_STATES:
         return _Said(kind, True, _VALUE.sub("...", words), code, no_table=True)
-    if state == _READ_ONLY:
+    if state == READ_ONLY:
         return _Said(kind, False, _WRITES, code)
     if state[:2] in _AWAY:
         told = _VALUE.sub("...", words) if state[:2] in _TOLD else ""
-        return _Said(kind, True, connection_failure(error) or told, code)
+        return _Said(kind, True, _connection_failure(error) or told, code)
     if state[:2] not in _WRONG:
         return _Said(kind, None, "", code)
     if state[:2] != "42":

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.protocols import State
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.state.scope import Scope
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,13 @@ class InTables(Protocol):
     @property
     def schema(self) -> str | None:
         """The schema of the tables; ``None``: the connection's default."""
+        ...
+
+    def connect(self, scope: Scope) -> DbApiHook:
+        """Return a SQL hook of the connection, for one of those that write to the tables.
+
+        :raises ConfigurationError: the state cannot be kept there, or only if that is asked for
+        """
         ...
 
     @property

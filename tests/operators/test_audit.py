@@ -310,7 +310,7 @@ BROKEN = {
 @pytest.mark.parametrize("audit", [True, "failures"])
 @pytest.mark.parametrize("broken", BROKEN)
 def test_an_audit_that_fails(desk: Desk, broken: str, audit: Auditing, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said once, by the error's class; the run does what it does without an audit."""
+    """It is tried once more and said, by the error's class; the run does what it does without an audit."""
     world = desk.world
     desk.world.people(*range(50))
     desk.run(False, batch_size=10)
@@ -320,8 +320,8 @@ def test_an_audit_that_fails(desk: Desk, broken: str, audit: Auditing, caplog: p
     assert (report["status"], report["accepted"], report["rejected"]) == ("succeeded", 50, 1)
     assert len(world.profiles) == 30
     said = [record for record in caplog.records if "audit" in record.getMessage()]
-    assert [record.levelname for record in said] == ["WARNING"]
-    assert "example.com" not in said[0].getMessage()
+    assert [record.levelname for record in said] == ["INFO", "WARNING"]
+    assert not [record for record in said if "example.com" in record.getMessage()]
     assert desk.run(False)["unchanged"] == 30
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,11 +36,16 @@ def role(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.parametrize("audit", [False, True])
 @pytest.mark.parametrize("compare", ["database", "worker"])
 def test_how_many_connections_a_task_needs(
-    world: World, role: str, monkeypatch: pytest.MonkeyPatch, compare: str, audit: bool
+    world: World,
+    role: str,
+    monkeypatch: pytest.MonkeyPatch,
+    heard: Callable[[], str],
+    compare: str,
+    audit: bool,
 ) -> None:
-    """As the documentation says, beside the one that renews the lease."""
+    """As the documentation says, beside the one that renews the lease: the audit has none while the model is read."""
     state = TableState(schema=role, compare=compare, audit=audit)  # type: ignore[arg-type]  # parametrized
-    needed = 2 + (compare == "worker") + audit
+    needed = 2 + (compare == "worker")
     monkeypatch.setattr(Tables, "patience", property(lambda self: 0.1, lambda self, seconds: None), raising=False)
     PostgresHook("owner").run(f"ALTER ROLE {role} CONNECTION LIMIT {needed - 1}", autocommit=True)
     with pytest.raises(AirflowException, match=f'too many connections for role "{role}"'):
@@ -52,3 +57,4 @@ def test_how_many_connections_a_task_needs(
     again = world.run(sql=later, sql_conn_id="few", state=state, **parameters)
     assert (again["accepted"], again["reasons"]) == (11, {"duplicate_key": 2})
     assert world.profiles.keys() == {f"person{n}@example.com" for n in range(2, 31)}
+    assert "audit tables" not in heard()

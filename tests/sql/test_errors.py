@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
-from airflow_provider_iterable.sql.errors import only_reads, wrap_error
+from airflow_provider_iterable.sql.errors import wrap_error
 from airflow_provider_iterable.sql.model import Model
 from tests.services import mysql_uri, postgres_uri
 
@@ -614,30 +614,3 @@ def test_a_driver_that_is_not_installed_is_named() -> None:
     found = wrap_error(ModuleNotFoundError("No module named 'psycopg2'"))
     assert isinstance(found, ModelUnavailable)
     assert "No module named 'psycopg2'" in str(found)
-
-
-class SqliteError(Error):
-    sqlite_errorname = "SQLITE_READONLY_DIRECTORY"
-
-
-class DatabaseError(Error):
-    def __init__(self, number: int, words: str, sqlstate: str = "HY000") -> None:
-        super().__init__(number, words)
-        self.sqlstate = sqlstate
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (DatabaseError(1792, "READ ONLY", "25006"), True),
-        (DatabaseError(1836, "Running in read-only mode"), True),
-        (DatabaseError(1290, "The server is running with the --read-only option"), True),
-        (DatabaseError(1290, "The server is running with the --secure-file-priv option"), False),
-        (DatabaseError(1213, "Deadlock"), False),
-        (SqliteError("attempt to write a readonly database"), True),
-        (RuntimeError("read-only mode"), False),
-    ],
-)
-def test_what_says_that_nothing_can_be_written(error: Exception, expected: bool) -> None:
-    """Each database has its own way to say it."""
-    assert only_reads(error) is expected

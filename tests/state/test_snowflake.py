@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.state.tables.session import TableSession
 from tests.state import test_warehouse
 from tests.state.contract import StoreContract, entry, fresh, keep, kept, key_of
@@ -147,3 +148,57 @@ def test_batches_are_committed_together(snowflake: SnowflakeHook) -> None:
     assert isinstance(session, TableSession)
     assert session.commit_batches == 10
     session.close()
+
+
+class FormerHook(SnowflakeHook):
+    """An account that tells names in quotes from others, as ``fakesnow`` does not: here one of them is renamed."""
+
+    said: ClassVar[list[str]] = []
+
+    def get_conn(self) -> Any:
+        """Connect."""
+        connection = super().get_conn()
+        cursor = connection.cursor
+
+        class Telling(Cursor):
+            def execute(self, statement: str, *parameters: Any) -> None:
+                FormerHook.said.append(statement)
+                super().execute(statement.replace('"iterable_sync".', "in_small_letters."), *parameters)
+
+        connection.cursor = lambda *arguments: Telling(cursor(*arguments))
+        return connection
+
+
+def test_a_schema_is_not_quoted(snowflake: SnowflakeHook) -> None:
+    """It is the one that whoever writes CREATE SCHEMA iterable_sync makes: all tables are there, and it is made so."""
+    FormerHook.said.clear()
+    for _ in range(2):
+        keep(Tables(FormerHook("state"), "iterable_sync"), "dag.sync", {"[1]": entry(1)})
+    looks = [said for said in FormerHook.said if '"' in said]
+    assert looks == ['SELECT count(*) FROM "iterable_sync".sync_header WHERE sync_id = %s'], (
+        "only by a sync that is new"
+    )
+    assert "CREATE SCHEMA IF NOT EXISTS iterable_sync" in FormerHook.said
+    assert kept(Tables(snowflake, "ITERABLE_SYNC"), "dag.sync") == {"[1]": entry(1)}
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_state_in_the_former_schema_is_not_begun_anew(snowflake: SnowflakeHook, made: bool) -> None:
+    """Neither where the schema that is meant is not there, nor where somebody has made the tables in it."""
+    keep(Tables(snowflake, "in_small_letters"), "dag.sync", {"[1]": entry(1)})
+    hook = FormerHook("state")
+    if made:
+        keep(Tables(snowflake, "iterable_sync"), "dag.other", {"[1]": entry(1)})
+        Tables(hook, "iterable_sync").open("dag.other").close()
+        Tables(hook, "iterable_sync").open("dag.third").close()
+    rename = r'Nothing was read or sent\. Run this: ALTER SCHEMA "iterable_sync" RENAME TO iterable_sync;'
+    FormerHook.said.clear()
+    with pytest.raises(ConfigurationError, match=rename) as refused:
+        Tables(hook, "iterable_sync").open("dag.sync")
+    told = "does not know sync 'dag.sync'" if made else "does not have the tables"
+    assert f"iterable_sync is ITERABLE_SYNC there, which {told}" in str(refused.value)
+    assert {said.split()[0] for said in FormerHook.said} == {"BEGIN", "SELECT", "COMMIT"}
+    if not made:
+        with pytest.raises(ConfigurationError, match=rename):
+            Tables(hook, "iterable_sync").open("dag.new")
+    assert kept(Tables(hook, "IN_SMALL_LETTERS"), "dag.sync") == {"[1]": entry(1)}

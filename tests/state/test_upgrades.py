@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sqlite3
 import threading
 import uuid
 from base64 import b85decode
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -32,7 +30,7 @@ from airflow_provider_iterable.state.tables.audit import AUDIT
 from airflow_provider_iterable.state.tables.entries import STATE
 from airflow_provider_iterable.state.tables.erasure import ERASURE, ErasingSession
 from airflow_provider_iterable.state.tables.layout import Addition, Layout, Step
-from airflow_provider_iterable.state.tables.ledger import LEDGER, Ledger, project_of
+from airflow_provider_iterable.state.tables.ledger import LEDGER, project_of
 from airflow_provider_iterable.state.tables.session import TableSession
 from tests.services import mysql_uri, postgres_uri
 from tests.state.contract import memories
@@ -43,7 +41,6 @@ from tests.written import FOLDER, HOST, KEY, MAPPING, SEEN, SYNC_ID, TABLES, Dat
 VERSIONS = sorted(path.name for path in FOLDER.glob("v*"))
 DATABASES = ["postgres", "mysql", "sqlite", pytest.param("duckdb", marks=[needs_duckdb, pytest.mark.slow])]
 HERE = Scope(SYNC_ID, SEEN, MAPPING)
-PAGE = (Path(__file__).parents[2] / "docs" / "state.md").read_text("utf-8")
 PARTS = {layout.part: layout.version for layout in (STATE, LEDGER, AUDIT, ERASURE)}
 
 
@@ -357,38 +354,6 @@ def test_newer_tables_are_told_to_who_may_not_make_tables(old: Old, monkeypatch:
 
 
 @pytest.mark.parametrize("old", ["postgres"], indirect=True)
-def test_the_statements_of_the_page_make_what_runs_need(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables and indexes are those that runs make, and who may read and write them needs no other right."""
-    found = re.search(r"```sql\n(CREATE SCHEMA iterable_sync;.*?);\n```", PAGE, re.DOTALL)
-    assert found
-    hook, role = limited_postgres(old, monkeypatch)
-    ((schema,),) = execute(old.hook, "SELECT current_schema()")
-    told, made = f"{schema}_told", f"{schema}_made"
-    try:
-        script = found[1].replace("iterable_sync", told).replace(" TO airflow", f" TO {role}")
-        execute(old.hook, *script.split(";\n"))
-        for name, by in ((made, old.hook), (told, hook)):
-            store = TableState("state", name)
-            ErasingSession(HERE, by, store.schema, unforgets=False).close()
-            Ledger(by, store.schema, "one", "forget", 1, lambda: 1e9).close()
-        shapes = [
-            execute(old.hook, statement.format(name))
-            for statement in (
-                "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable "
-                "FROM information_schema.columns WHERE table_schema = '{0}' ORDER BY table_name, ordinal_position",
-                "SELECT tablename, replace(indexdef, '{0}', '') FROM pg_indexes WHERE schemaname = '{0}' ORDER BY 1, 2",
-                "SELECT part, version FROM {0}.sync_version ORDER BY part",
-            )
-            for name in (told, made)
-        ]
-        assert shapes[::2] == shapes[1::2]
-        assert len({shape[0] for shape in shapes[0]}) == 10
-    finally:
-        execute(old.hook, f"DROP SCHEMA IF EXISTS {told} CASCADE", f"DROP SCHEMA IF EXISTS {made} CASCADE")
-        drop_role(old, role)
-
-
-@pytest.mark.parametrize("old", ["postgres"], indirect=True)
 def test_a_schema_that_somebody_made_is_not_made_again(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
     """Making one is a right on the whole database, also where it is there."""
     rights = ("CREATE SCHEMA {schema}_own", "GRANT USAGE, CREATE ON SCHEMA {schema}_own TO {role}")
@@ -424,17 +389,6 @@ def test_who_may_not_make_tables_in_mysql_is_told_what_to_run(old: Old, monkeypa
         old.session(MySqlHook("limited")).close()
     finally:
         execute(old.hook, f"DROP USER {user}")
-
-
-@pytest.mark.parametrize("old", ["sqlite"], indirect=True)
-def test_a_file_that_may_only_be_read_is_told_at_once(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of SQLite."""
-    old.load(VERSIONS[-1])
-    path = urlsplit(execute(old.hook, "PRAGMA database_list")[0][2]).path
-    reading = copy(old.hook)
-    reading.get_conn = lambda: sqlite3.connect(f"file:{path}?mode=ro", uri=True)  # type: ignore[method-assign]
-    with pytest.raises(ConfigurationError, match=SCRIPT):
-        old.session(reading)
 
 
 def stored(version: str) -> dict[str, Any]:

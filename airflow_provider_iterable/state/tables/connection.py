@@ -17,10 +17,11 @@ import msgspec
 import tenacity
 
 from airflow_provider_iterable.engine.vocabulary import Row
-from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
-from airflow_provider_iterable.sql.errors import connection_failure, only_reads
+from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
+from airflow_provider_iterable.sql.errors import is_driver_error, without_secrets
 from airflow_provider_iterable.sql.model import Model
-from airflow_provider_iterable.state.tables.dialects import DIALECTS, UNFIT, Dialect
+from airflow_provider_iterable.state.tables.dialects import DIALECTS
+from airflow_provider_iterable.state.tables.notation import Notation
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -28,42 +29,49 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 COMMIT_PATIENCE = 30.0
 """Seconds for which a failed commit is tried again."""
-TABLES = (
-    *("state", "header", "intents", "lease", "version", "ledger"),
-    *("runs", "changelog", "snapshot", "requests"),
-)
-"""Names of all tables; the layout of each is in the file that writes it."""
+LONGEST_LINE = 300
+"""Most characters that are repeated of what a database said."""
 
 _VALUE = re.compile(r"(?<![:\w]):([a-z]\w*)")
 """A placeholder of a value in a statement; it does not match ``::text``, or ``:MI`` in ``HH24:MI``."""
+
+
+class Refused(IterableSyncError):
+    """The database will not do it, whoever tries again: a right is missing, or it may only be read.
+
+    :param why: what the database said, which names rights and tables and holds no values
+    :param reads: whether nothing at all may be written
+    """
+
+    def __init__(self, why: str, reads: bool) -> None:
+        super().__init__(why)
+        self.reads = reads
+
+
+class Unreached(Exception):
+    """No connection could be opened; what was said about that holds no values of rows, for none were sent yet.
+
+    :param denied: whether it is a right that is missing, so that waiting is of no use
+    """
+
+    def __init__(self, what: str, denied: bool = False) -> None:
+        super().__init__(what)
+        self.denied = denied
 
 
 class Miscounted(Exception):
     """The number of rows that the database changed is not the number that were written."""
 
 
-class Tables:
+class Tables(Notation):
     """A connection to the state tables: transactions, one at a time; used from one thread."""
 
     def __init__(self, hook: DbApiHook, schema: str | None = None, patience: float = COMMIT_PATIENCE) -> None:
-        self._hook, self.schema, self.patience = hook, schema, patience
+        super().__init__(str(hook.conn_type), schema)
+        self._hook, self.patience = hook, patience
         hook.log_sql = False
-        kind = hook.conn_type
-        if kind not in DIALECTS:
-            name, why = UNFIT.get(kind, ("", ""))
-            raise ConfigurationError(
-                f"TableState runs on {', '.join(sorted(DIALECTS))}; the connection is of type {kind!r}"
-                f"{f', and {name} cannot keep the state: {why}' if name else ''}. Name another connection for the "
-                "state with TableState(conn_id=...)."
-            )
-        self.kind, self.dialect = kind, DIALECTS[kind]
-        self.names = _names(schema, self.dialect)
-        self.reached = False
-        """Whether a connection was ever opened."""
         self.committing = False
         """Whether the last transaction that failed did so in its commit, and so may have been stored."""
-        self._wrote = self._changes = False
-        """Whether something was written that is committed; whether the transaction writes."""
         self._placeholder = self.dialect.placeholder or hook.placeholder
         self._connection: Any = None
         self._cursor: Any = None
@@ -71,9 +79,7 @@ class Tables:
     def apart(self) -> Tables:
         """Return the same tables, on a connection of its own."""
         # With a hook of its own: some keep the connection that they opened last.
-        found = Tables(copy(self._hook), self.schema)
-        found._wrote = True  # it is used when the other one has written
-        return found
+        return Tables(copy(self._hook), self.schema)
 
     def close(self) -> None:
         """Close the connection, also a broken one; what is not committed is rolled back."""
@@ -93,17 +99,12 @@ class Tables:
         return result
 
     def transact(self, work: Callable[[], T]) -> T:
-        """Do the work in one transaction; a connection that failed is not used again.
-
-        :raises ConfigurationError: nothing can be written on the connection, and nothing has been yet
-        """
+        """Do the work in one transaction; a connection that failed is not used again."""
         self.committing = False
         try:
             if self._connection is None:
-                # A hook of its own: some hand out the connection that they opened first, closed or not.
-                self._connection = copy(self._hook).get_conn()
+                self._connection = self._connected()
                 self._cursor = self.dialect.cursor(self._connection)
-                self.reached = True
             if self.dialect.begins:
                 self._cursor.execute("BEGIN TRANSACTION")
             result = work()
@@ -112,20 +113,43 @@ class Tables:
                 self._cursor.execute("COMMIT")
             else:
                 self._connection.commit()
-            self._wrote, self._changes = self._wrote or self._changes, False
-        except BaseException as error:
-            self._changes = False
+        except BaseException:
             connection, self._connection, self._cursor = self._connection, None, None
             _close_quietly(connection)
-            # Later it may be a server that has just taken over from another one, and is waited for.
-            if not self._wrote and only_reads(error):
-                raise ConfigurationError(
-                    "The connection of the state may only read: it is a replica, or its role may not write. Nothing "
-                    "was sent. Name another one with TableState(conn_id=...), or keep the state in files with "
-                    "ObjectState."
-                ) from None
             raise
         return result
+
+    def _connected(self) -> Any:
+        """Open a connection.
+
+        :raises Unreached: the driver could not
+        """
+        try:
+            # A hook of its own: some hand out the connection that they opened first, closed or not.
+            return copy(self._hook).get_conn()
+        except Exception as error:
+            raise _unreached(self._hook, error) from None
+
+    def refusing(self, work: Callable[[], T]) -> Callable[[], T]:
+        """Return the work, which then tells what no further try would mend.
+
+        Only before anything is sent: a database that is just moving to another server may only be read for a moment.
+
+        :raises Refused: a right is missing, or the database may only be read
+        """
+
+        def refused() -> T:
+            try:
+                return work()
+            except IterableSyncError:
+                raise
+            except Exception as error:
+                reads = self.dialect.reads_only(error)
+                if reads or self.dialect.denied(error):
+                    raise Refused(said(error), reads) from None
+                raise
+
+        return refused
 
     @contextmanager
     def explaining_failure(self, failure: str, outcome: str) -> Iterator[None]:
@@ -138,11 +162,7 @@ class Tables:
         except IterableSyncError:
             raise
         except Exception as error:
-            said = connection_failure(error)
-            raise StateUnavailable(
-                f"{failure} for {self.patience:.0f} s ({type(error).__name__}). {outcome}"
-                f"{f' The last words of the database: {said}.' if said else ''}"
-            ) from None
+            raise StateUnavailable(f"{failure} for {self.patience:.0f} s ({cause(error)}). {outcome}") from None
 
     def find(self, statement: str, /, **values: Any) -> list[tuple[Any, ...]]:
         """Run a query in the transaction; one value may be a list of keys, of any length."""
@@ -168,7 +188,6 @@ class Tables:
         :raises Miscounted: it changed another number, where the database can be trusted to count
         """
         self._execute(*self._bound(statement, values))
-        self._changes = True
         count = int(self._cursor.rowcount)
         if count < 0 and self._cursor.description:  # some versions of DuckDB return it as a row
             ((count,),) = self._cursor.fetchall()
@@ -202,13 +221,6 @@ class Tables:
     def execute(self, statement: str) -> None:
         """Run a statement in the transaction, and ignore its result."""
         self._execute(self.written(statement))
-
-    def written(self, statement: str) -> str:
-        """Return a statement with table names, types and the database's own words filled in."""
-        dialect = self.dialect
-        rows, doubts = dialect.rows(("k", "f", "r")), dialect.rows(("k", "d", "r", "f"))
-        types = {"text": dialect.text, "time": dialect.time}
-        return statement.format(now=dialect.now, rows=rows, doubts=doubts, **types, **self.names)
 
     def columns(self, table: str) -> set[str]:
         """Return the names of a table's columns, in the transaction."""
@@ -249,11 +261,37 @@ class Tables:
 class _Stored(Model):
     """A query on the state's own tables, whose errors are the driver's."""
 
+    _reached = False
+
     def _prepare(self, connection: Any, cursor: Any) -> None:
+        self._reached = True
         DIALECTS[str(self.hook.conn_type)].cursor(connection).close()
 
     def _wrap_error(self, error: Exception) -> Exception:
-        return error
+        return error if self._reached or isinstance(error, Unreached) else _unreached(self.hook, error)
+
+
+def cause(error: Exception) -> str:
+    """Return what may be told of an error: its name, and of those at connecting what the server said."""
+    return str(error) if isinstance(error, Unreached) else type(error).__name__
+
+
+def _unreached(hook: DbApiHook, error: Exception) -> Unreached:
+    """Return what is told of an error at connecting: without the password, should a driver ever repeat it."""
+    if not is_driver_error(error):
+        return Unreached(type(error).__name__)
+    password = None
+    with suppress(Exception):  # hooks that are no ordinary ones
+        password = hook.get_connection(getattr(hook, hook.conn_name_attr)).password
+    line = without_secrets(" ".join(str(error).split()), password)
+    denied = DIALECTS[str(hook.conn_type)].denied(error)
+    return Unreached(f"{type(error).__name__}: {line[:LONGEST_LINE]}".rstrip(": ."), denied)
+
+
+def said(error: Exception) -> str:
+    """Return the name of a driver's error and the first line of what it says: only where that holds no values."""
+    line = without_secrets(next(iter(str(error).strip().splitlines()), ""))
+    return f"{type(error).__name__}: {line[:LONGEST_LINE]}".rstrip(": .")
 
 
 def encode(parameter: Sequence[Any]) -> str:
@@ -284,20 +322,6 @@ def pieces(items: list[T], most: int) -> Iterator[list[T]]:
             yield items[start:end]
             start, size = end, len(encode([item]))
     yield items[start:]
-
-
-def _names(schema: str | None, dialect: Dialect) -> dict[str, str]:
-    """Return the replacements for ``{name}`` in a statement."""
-    if schema is None:
-        tables = {name: f"iterable_sync_{name}" for name in TABLES}
-        return {**tables, "index": "iterable_sync_state_ref", "prefix": "iterable_sync_"}
-    if not dialect.schemas:
-        raise ConfigurationError("SQLite has no schemas: leave schema out of TableState")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", schema):
-        raise ConfigurationError(f"{schema!r} is not the name of a schema: letters, digits and underscores")
-    quoted = f"{dialect.quote}{schema}{dialect.quote}"
-    tables = {name: f"{quoted}.sync_{name}" for name in TABLES}
-    return {**tables, "schema": quoted, "index": "sync_state_ref", "prefix": "sync_"}
 
 
 def _close_quietly(connection: Any) -> None:

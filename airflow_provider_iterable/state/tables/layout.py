@@ -10,17 +10,22 @@ written last.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
-from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.state.tables.connection import Tables
+from airflow_provider_iterable.masking import logger, masked
+from airflow_provider_iterable.state.tables.connection import Refused, Tables, Unreached
+from airflow_provider_iterable.state.tables.notation import Notation
 
 log = logger(__name__)
 
 VERSIONS = "CREATE TABLE IF NOT EXISTS {version} (part VARCHAR(20) NOT NULL PRIMARY KEY, version INTEGER NOT NULL)"
+ROLE = "airflow"
+"""Who is granted something, where nobody says who."""
 _LOOK = "SELECT part, version FROM {version}"
 
 
@@ -62,20 +67,18 @@ class Layout:
 
 
 def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
-    """Make or upgrade tables, unless they are as these layouts say.
+    """Make or upgrade tables, unless they are as these layouts say, and see that they may be used.
+
+    Where they are, the rights to read and write them are enough. That these are there is found out here, and not once
+    something was sent that cannot be remembered.
 
     :param whose: what the tables hold, for messages
     :param outcome: what a failure means for the run, as a sentence
-    :raises ConfigurationError: they are of a later version; or something is to be made that the connection may not make
+    :raises ConfigurationError: they are of a later version; something is to be made that the connection may not make;
+        it may not use them; or it may write nothing at all
     """
     try:
-        if tables.transact(lambda: _is_up_to_date(tables, layouts)):
-            return
-    except Exception:  # drivers differ in the error of a missing table
-        if not tables.reached:
-            tables.patiently(lambda: None)
-    try:
-        _make_as_far_as_allowed(tables, layouts, whose, outcome)
+        _establish(tables, layouts, whose, outcome)
     except _LaterVersion as later:
         raise ConfigurationError(
             f"The tables of {whose} are of version {later.found} (part {later.layout.part!r} in "
@@ -85,19 +88,73 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
         ) from None
 
 
-def _make_as_far_as_allowed(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
-    """Make what is missing, or show the SQL for somebody who may.
-
-    :raises ConfigurationError: the connection may not make it
-    """
+def _establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
     try:
-        _make_patiently(tables, layouts)
-    except _Denied as denied:
-        raise ConfigurationError(
-            f"The tables of {whose} are not there, or not as this version of the provider needs them, and the "
-            f"connection may not make them ({denied.why}). {outcome} Somebody who may is to run this, and to grant "
-            f"SELECT, INSERT, UPDATE and DELETE on the tables:\n{_script(tables, layouts)}"
-        ) from None
+        if not _is_up_to_date(tables, layouts):
+            _make_patiently(tables, layouts)
+        _try_rights(tables, layouts)
+    except Refused as refused:
+        raise _told(refused, tables, layouts, whose, outcome) from None
+
+
+def _whoami(tables: Tables) -> str:
+    """Return who is connected; a name for anybody, if that is not told or would be masked."""
+    with suppress(Exception):  # whatever keeps it from telling
+        ((name,),) = tables.transact(lambda: tables.find(tables.dialect.whoami))
+        if name and masked(name) == name:
+            return str(name)
+    return ROLE
+
+
+def script(tables: Tables | Nowhere, layouts: Collection[Layout], role: str, there: Collection[str] = ()) -> str:
+    """Return what somebody is to execute who may, so that somebody else can use the tables.
+
+    :param role: who is to use them, as the database names them
+    :param there: tables that are there
+    """
+    schema = bool(tables.schema) and not there
+    return "\n".join(
+        f"{tables.written(statement)};"
+        for statement in chain(_statements(tables, layouts, schema, there), _grants(tables, layouts, role))
+    )
+
+
+class Nowhere(Notation):
+    """A database without any of the tables, which is asked nothing."""
+
+    def find(self, statement: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Return no rows."""
+        return []
+
+    def columns(self, table: str) -> set[str]:
+        """Return no columns."""
+        return set()
+
+
+def _told(
+    refused: Refused, tables: Tables, layouts: Collection[Layout], whose: str, outcome: str
+) -> ConfigurationError:
+    """Say what is missing and what somebody else is to run, or that there is no use in that."""
+    if refused.reads:
+        return ConfigurationError(
+            f"The connection of {whose} may only read ({refused}): it leads to a replica, or to a role, session or "
+            f"file that may write nothing. {outcome} There are two ways out: the connection of a database that may be "
+            "written, TableState(conn_id=...); or object storage, ObjectState(path)."
+        )
+    look = "SELECT 1 FROM {{{0}}} WHERE 1 = 0"
+    there = [name for name in _tables(layouts) if _goes(tables, partial(tables.find, look.format(name)))]
+    lacking = ", ".join(_lacking(tables, layouts, there))
+    what = (
+        f"may not use the tables of {whose}: it lacks {lacking}"
+        if lacking
+        else f"may not make or read the tables of {whose}, which are not there, or not as this version of the "
+        "provider needs them"
+    )
+    return ConfigurationError(
+        f"The connection {what} ({refused}). {outcome} SELECT, INSERT, UPDATE and DELETE on the tables are all it "
+        f"takes once they are there. Somebody who may is to run this; `python -m airflow_provider_iterable.state --ddl "
+        f"{tables.kind}` prints what all kinds of syncs take:\n{script(tables, layouts, _whoami(tables), there)}"
+    )
 
 
 class _LaterVersion(IterableSyncError):
@@ -108,33 +165,89 @@ class _LaterVersion(IterableSyncError):
         self.layout, self.found = layout, found
 
 
-class _Denied(IterableSyncError):
-    """The connection may not do it."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
 def _is_up_to_date(tables: Tables, layouts: Collection[Layout]) -> bool:
-    """Return, by one query, whether everything is there and of these versions; it fails where a table is missing."""
+    """Return, by one query, whether everything is there and of these versions.
+
+    :raises Refused: it is there, and may not be read
+    """
     there = (f"EXISTS (SELECT 1 FROM {{{name}}} WHERE 1 = 0)" for layout in layouts for name in layout.tables)
-    found = dict(tables.find(" AND NOT ".join([f"{_LOOK} WHERE 1 = 1", *there])))
+    query = " AND NOT ".join([f"{_LOOK} WHERE 1 = 1", *there])
+    try:
+        found = dict(tables.transact(tables.refusing(lambda: tables.find(query))))
+    except IterableSyncError:
+        raise
+    except Unreached as unreached:
+        if unreached.denied:
+            raise Refused(str(unreached), False) from None
+        tables.patiently(lambda: None)
+        return _is_up_to_date(tables, layouts)  # on this connection; to make what is there takes rights of its own
+    except Exception:  # drivers differ in the error of a missing table
+        return False
     return all(found.get(layout.part) == layout.version for layout in layouts)
 
 
 def _make_patiently(tables: Tables, layouts: Collection[Layout]) -> None:
-    """Make what is missing; if that fails, also the schema, which needs a right of its own."""
+    """Make what is missing; if that fails, also the schema, which needs a right of its own.
+
+    :raises Refused: that is not allowed
+    """
     for schema in (False, True) if tables.schema else (False,):
+        tables.patiently(lambda: None)  # connects first: what fails then is no reason to make the schema, too
         try:
-            tables.transact(partial(_make, tables, layouts, schema))
+            tables.transact(tables.refusing(partial(_make, tables, layouts, schema)))
             return
         except IterableSyncError:
             raise
-        except Exception as error:
-            if tables.dialect.denied(error):
-                raise _Denied(type(error).__name__) from None
-    tables.patiently(partial(_make, tables, layouts, bool(tables.schema)))
+        except Exception:  # a schema that is not there; somebody else who makes them
+            continue
+    tables.patiently(tables.refusing(partial(_make, tables, layouts, bool(tables.schema))))
+
+
+def _try_rights(tables: Tables, layouts: Collection[Layout]) -> None:
+    """Do to each table what a run does, in a way that changes nothing.
+
+    :raises Refused: a right is missing, or nothing may be written
+    """
+    if tables.dialect.untested:  # where each of these statements may take a second
+        return
+
+    def work() -> None:
+        for statement in chain(tables.dialect.before_renewal, _uses(layouts).values()):
+            tables.execute(statement)
+
+    try:
+        tables.transact(tables.refusing(work))
+    except IterableSyncError:
+        raise
+    except Exception:  # somebody is in the way, or the table has a column more: what matters will fail for itself
+        return
+
+
+def _uses(layouts: Collection[Layout]) -> dict[tuple[str, str], str]:
+    """Return statements that change nothing, by the right that each takes and its table."""
+    found = {}
+    for name, made in ((name, made) for layout in layouts for name, made in layout.tables.items()):
+        column = made.partition("(")[2].partition(" ")[0]
+        found["INSERT", name] = f"INSERT INTO {{{name}}} SELECT * FROM {{{name}}} WHERE 1 = 0"
+        found["UPDATE", name] = f"UPDATE {{{name}}} SET {column} = {column} WHERE 1 = 0"
+        found["DELETE", name] = f"DELETE FROM {{{name}}} WHERE 1 = 0"
+    return found
+
+
+def _lacking(tables: Tables, layouts: Collection[Layout], there: Collection[str]) -> Iterator[str]:
+    """Name the rights on tables that are there which are missing, each on its own."""
+    for (right, name), statement in _uses(layouts).items():
+        if name in there and not _goes(tables, partial(tables.execute, statement)):
+            yield tables.written(f"{right} on {{{name}}}")
+
+
+def _goes(tables: Tables, work: Callable[[], Any]) -> bool:
+    """Tell whether the database does something."""
+    try:
+        tables.transact(work)
+    except Exception:  # drivers differ in this error
+        return False
+    return True
 
 
 def _make(tables: Tables, layouts: Collection[Layout], schema: bool) -> None:
@@ -144,7 +257,7 @@ def _make(tables: Tables, layouts: Collection[Layout], schema: bool) -> None:
 
 
 def _statements(
-    tables: Tables, layouts: Collection[Layout], schema: bool, there: Collection[str] | None = None
+    tables: Tables | Nowhere, layouts: Collection[Layout], schema: bool, there: Collection[str] | None = None
 ) -> Iterator[str]:
     """Return the statements to execute.
 
@@ -179,7 +292,7 @@ def _tables(layouts: Collection[Layout]) -> dict[str, str]:
     return {"version": VERSIONS, **made}
 
 
-def _changes(tables: Tables, step: Step, is_there: Callable[[str], bool]) -> Iterator[str]:
+def _changes(tables: Tables | Nowhere, step: Step, is_there: Callable[[str], bool]) -> Iterator[str]:
     for change in step:
         if isinstance(change, str):
             yield change
@@ -188,7 +301,7 @@ def _changes(tables: Tables, step: Step, is_there: Callable[[str], bool]) -> Ite
             yield tables.dialect.make(alter)
 
 
-def _index(tables: Tables, name: str, table: str, *columns: str) -> Iterator[str]:
+def _index(tables: Tables | Nowhere, name: str, table: str, *columns: str) -> Iterator[str]:
     """Return the statement that makes an index, if it is missing and the database uses indexes.
 
     It is looked for first where that is possible: Postgres locks the table even if the index exists.
@@ -199,22 +312,16 @@ def _index(tables: Tables, name: str, table: str, *columns: str) -> Iterator[str
     whole = {"table": tables.written(f"{{{table}}}").rpartition(".")[2], "index": tables.written(name)}
     if dialect.indexed and tables.find(dialect.indexed, schema=tables.schema, **whole):
         return
-    there = "" if dialect.indexed else "IF NOT EXISTS "
     indexed = ", ".join(dialect.prefixes.get(column, column) for column in columns)
-    yield f"CREATE INDEX {there}{name} ON {{{table}}} ({indexed})"
+    yield f"CREATE INDEX {dialect.unless_there}{name} ON {{{table}}} ({indexed})"
 
 
-def _script(tables: Tables, layouts: Collection[Layout]) -> str:
-    """Return the statements for somebody with the rights to execute."""
-
-    def is_there(name: str) -> bool:
-        try:
-            tables.transact(lambda: tables.find(f"SELECT 1 FROM {{{name}}} WHERE 1 = 0"))
-        except Exception:  # drivers differ in this error
-            return False
-        return True
-
-    there = list(filter(is_there, _tables(layouts)))
-    schema = bool(tables.schema) and not there
-    wanted = tables.transact(lambda: list(_statements(tables, layouts, schema, there)))
-    return "\n".join(f"{tables.written(statement)};" for statement in wanted)
+def _grants(tables: Tables | Nowhere, layouts: Collection[Layout], role: str) -> Iterator[str]:
+    """Write what somebody is granted who is to use the tables."""
+    dialect = tables.dialect
+    names = {"role": dialect.principal(role), "schema": "{schema}"}
+    for grant in dialect.grants:
+        if "{table}" in grant:
+            yield from (grant.format(table=f"{{{name}}}", **names) for name in _tables(layouts))
+        elif tables.schema:
+            yield grant.format(**names)

@@ -14,10 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_iterable.errors import IterableSyncError, LeaseHeld, LeaseLost, StateUnavailable
+from airflow_provider_iterable.errors import (
+    ConfigurationError,
+    IterableSyncError,
+    LeaseHeld,
+    LeaseLost,
+    StateUnavailable,
+)
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.scope import Holder
-from airflow_provider_iterable.state.tables.connection import Tables
+from airflow_provider_iterable.state.tables.connection import Refused, Tables, cause
 
 log = logger(__name__)
 
@@ -97,15 +103,21 @@ class Lease:
 
         :raises LeaseHeld: somebody else has it; the message says who
         :raises StateUnavailable: the table could not be written
-        :raises ConfigurationError: the connection may only read
+        :raises ConfigurationError: the connection may not write it
         """
         try:
-            held = self._tables.patiently(self._take)
+            held = self._tables.patiently(self._tables.refusing(self._take))
+        except Refused as refused:
+            raise ConfigurationError(
+                f"The lease of sync {self._sync_id!r} could not be taken: the connection may not write it ({refused}). "
+                "Nothing was read or sent. `python -m airflow_provider_iterable.state --ddl "
+                f"{self._tables.kind}` prints the rights that it takes."
+            ) from None
         except IterableSyncError:
             raise
         except Exception as error:
             raise StateUnavailable(
-                f"The lease of sync {self._sync_id!r} could not be taken ({type(error).__name__}). Nothing was read or "
+                f"The lease of sync {self._sync_id!r} could not be taken ({cause(error)}). Nothing was read or "
                 "sent. The next try begins anew."
             ) from None
         if held is not None:
@@ -239,7 +251,7 @@ class Lease:
                 log.info(
                     "The lease of sync %s could not be renewed (%s); it is tried again.",
                     self._sync_id,
-                    type(error).__name__,
+                    cause(error),
                 )
             self._missed = True
         finally:
@@ -269,7 +281,7 @@ class Lease:
             log.warning(
                 "The lease of sync %s could not be released (%s); another run has to wait up to %.0f s for its end.",
                 self._sync_id,
-                type(error).__name__,
+                cause(error),
                 self._seconds,
             )
         finally:

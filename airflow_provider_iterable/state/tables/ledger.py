@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
-from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE, Tables
+from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE, Tables, cause
 from airflow_provider_iterable.state.tables.layout import Layout, establish
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Ledger:
         try:
             self._do(self._tables.prepare)
             self._do(lambda: self._tables.forget(self._milliseconds(-KEPT_DAYS * DAY)))
+            self._do(self._tables.close)  # until the model is read, which may take long
         except BaseException:
             self.close()
             raise
@@ -129,7 +130,7 @@ class Ledger:
             raise
         except Exception as error:
             raise StateUnavailable(
-                f"The ledger of Iterable's daily quota could not be read or written ({type(error).__name__}). Nothing "
+                f"The ledger of Iterable's daily quota could not be read or written ({cause(error)}). Nothing "
                 "is sent without it; what was accepted is remembered, and the next try goes on."
             ) from None
 

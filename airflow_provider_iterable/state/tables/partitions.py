@@ -28,6 +28,7 @@ from airflow_provider_iterable.errors import (
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import LEFT_OUT_NOTE, RESYNC_NOTE, Part, Scope
+from airflow_provider_iterable.state.tables.connection import cause
 from airflow_provider_iterable.state.tables.entries import Entries, StoredHeader, written
 from airflow_provider_iterable.state.tables.intents import settle
 from airflow_provider_iterable.state.tables.lease import Lease
@@ -304,7 +305,7 @@ class Partitions:
         except Exception as error:
             raise StateUnavailable(
                 f"The partitions of sync {self._part.sync_id!r} could not be read or written for long "
-                f"({type(error).__name__}). Nothing was sent, and nothing is forgotten. The next try goes on."
+                f"({cause(error)}). Nothing was sent, and nothing is forgotten. The next try goes on."
             ) from None
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.store import Store
+from airflow_provider_iterable.state.tables.dialects import DIALECTS
 from airflow_provider_iterable.state.tables.lease import MIN_SECONDS, SECONDS
 from airflow_provider_iterable.state.tables.warehouse import Compare, WarehouseSession
 
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+ASKING = "TableState(untested_database=True) keeps it there all the same"
 Auditing = bool | Literal["failures"]
 
 
@@ -18,9 +23,9 @@ Auditing = bool | Literal["failures"]
 class TableState(Store):
     """State in tables of an Airflow SQL connection, committed batch by batch; the recommended store.
 
-    ``docs/state.md`` says on which databases it runs, and how far each of them was tried. The tables (``sync_state``,
-    ``sync_header``, ``sync_intents``, ``sync_lease``) and the schema are created when missing; without a schema their
-    names begin with ``iterable_``. A sync is one run's at a time.
+    ``docs/state.md`` says on which databases it runs, how far each of them was tried, and which have to be asked for.
+    The tables (``sync_state``, ``sync_header``, ``sync_intents``, ``sync_lease``) and the schema are created when
+    missing; without a schema their names begin with ``iterable_``. A sync is one run's at a time.
 
     :param conn_id: the connection; by default the model's own
     :param schema: the schema of the tables; ``None``: the connection's default
@@ -31,6 +36,7 @@ class TableState(Store):
     :param audit_retention_days: days for which it is kept; ``None``: for ever
     :param audit_fields: whether rows are written with what was sent, which is about people
     :param lease_seconds: seconds after which another run may start if this one is killed; renewed while it runs
+    :param untested_database: whether the state may be kept in a Snowflake, Databricks or Redshift
     """
 
     conn_id: str | None = None
@@ -40,6 +46,7 @@ class TableState(Store):
     audit_retention_days: int | None = 30
     audit_fields: bool = False
     lease_seconds: float = SECONDS
+    untested_database: bool = False
 
     @property
     def keeps_partitions(self) -> bool:
@@ -57,10 +64,9 @@ class TableState(Store):
         :raises LeaseHeld: another run of the sync is under way
         :raises StateUnavailable: the database is not there, or refuses
         :raises DestinationChanged: the state belongs to another destination
-        :raises ConfigurationError: the database is not supported, or the name of the schema is not valid
+        :raises ConfigurationError: the database is not supported, or was tried by nobody; the name of the schema is not
+            valid; the connection may not do what it takes
         """
-        if scope.hook is None:
-            raise ConfigurationError("TableState needs a SQL connection")
         if self.compare not in get_args(Compare):
             raise ConfigurationError(f'compare must be "auto", "database" or "worker", not {self.compare!r}')
         if self.audit not in (True, False, "failures"):
@@ -70,5 +76,18 @@ class TableState(Store):
         if self.lease_seconds < MIN_SECONDS:
             raise ConfigurationError(f"lease_seconds must be at least {MIN_SECONDS:.0f}, not {self.lease_seconds}")
         return WarehouseSession(
-            scope, scope.hook(self.conn_id), self.schema, self.lease_seconds, compare=self.compare, conn_id=self.conn_id
+            scope, self.connect(scope), self.schema, self.lease_seconds, compare=self.compare, conn_id=self.conn_id
         )
+
+    def connect(self, scope: Scope) -> DbApiHook:
+        """Return a SQL hook of the connection.
+
+        :raises ConfigurationError: there is none; or no such database was tried, and it is not asked for
+        """
+        if scope.hook is None:
+            raise ConfigurationError("TableState needs a SQL connection")
+        hook = scope.hook(self.conn_id)
+        dialect = DIALECTS.get(hook.conn_type)
+        if dialect is not None and dialect.untested and not self.untested_database:
+            raise ConfigurationError(f"{dialect.untested}; {ASKING}.")
+        return hook

@@ -86,7 +86,7 @@ class WarehouseSession(TableSession):
             own = str(getattr(model.hook, model.hook.conn_name_attr))
             if conn_id not in (None, own):
                 raise NotInSql(f"the state is in connection {conn_id}, the model in {own}")
-            if not dialect.tried and self._compare == "auto":
+            if dialect.untested and self._compare == "auto":
                 raise NotInSql(
                     f'comparing in {self.tables.kind} was run on no real server yet; compare="database" asks for it'
                 )

@@ -8,23 +8,29 @@ only added never conflict, so a run that takes a lease also changes a row that i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from airflow_provider_iterable.sql.errors import sqlstate
 from airflow_provider_iterable.state.tables.dialects.vocabulary import (
+    DENIED,
     MERGE_LEASE,
     Dialect,
     Typed,
     merge,
     parts,
+    quoted,
     refused,
 )
 
 _WHOLE = frozenset({"tinyint", "smallint", "int", "bigint"})
 _TEXT = frozenset({"string", "varchar", "char"})
 _DIGESTED = _WHOLE | _TEXT | {"boolean", "float", "double", "decimal", "date", "timestamp", "binary"}
+_NO_RIGHT = re.compile(r"\bINSUFFICIENT_PERMISSIONS\b|\bPERMISSION_DENIED\b")
+"""How an error begins that means a missing right, where the driver does not tell the SQLSTATE."""
 _SPECIAL = "r'[\\x00-\\x1f\"\\\\]'"
 """A pattern of the characters that JSON escapes."""
 
@@ -163,6 +169,13 @@ DATABRICKS = Dialect(
     most=250_000,
     batches=10,
     begins=True,
+    grants=(
+        "GRANT USE SCHEMA ON SCHEMA {schema} TO {role}",
+        "GRANT SELECT, MODIFY ON TABLE {table} TO {role}",
+    ),
+    make=lambda statement: statement.replace("DOUBLE PRECISION", "DOUBLE"),
+    principal=lambda role: quoted(role, "`"),
+    denied=lambda error: sqlstate(error) == DENIED or _NO_RIGHT.search(str(error)) is not None,
     indexes=False,
     now="UNIX_MILLIS(CURRENT_TIMESTAMP())",
     time="TIMESTAMP_NTZ",
@@ -171,5 +184,7 @@ DATABRICKS = Dialect(
     digests="SHA2({value}, 256)",
     comparing=Databricks,
     counts=False,  # not tried on a real warehouse
-    tried=False,
+    untested="No real Databricks warehouse has kept a state yet: "
+    "the statements were parsed as Databricks', and executed "
+    "on DuckDB, whose transactions are alike",
 )

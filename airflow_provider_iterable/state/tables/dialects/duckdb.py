@@ -138,6 +138,7 @@ DUCKDB = Dialect(
     moment="CAST({value} AS TIMESTAMP)",
     some="rowid IN (SELECT rowid FROM {table} WHERE {where} LIMIT {limit})",
     digests="sha256({value})",
-    denied=lambda error: "read-only mode" in str(error),
+    reads_only=lambda error: "read-only mode" in str(error),
+    grants=(),
     comparing=DuckDB,
 )

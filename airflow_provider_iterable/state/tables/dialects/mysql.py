@@ -9,7 +9,14 @@ import msgspec
 
 from airflow_provider_iterable.sql.databases import plain_cursor
 from airflow_provider_iterable.sql.databases.mysql import set_utf8
-from airflow_provider_iterable.state.tables.dialects.vocabulary import TAKE_OVER_OR_BEGIN, Dialect, Typed, refused
+from airflow_provider_iterable.sql.errors import MYSQL_READ_ONLY, error_number
+from airflow_provider_iterable.state.tables.dialects.vocabulary import (
+    TAKE_OVER_OR_BEGIN,
+    Dialect,
+    Typed,
+    quoted,
+    refused,
+)
 
 _TEXT = "text"
 _KINDS = {
@@ -23,8 +30,10 @@ _KINDS = {
 _SET = 2048
 """The flag of a column that holds sets: joined with others, it would be text."""
 
-_DENIED = (1044, 1142, 1227, 1290, 1792)
-"""Errors: no rights on the database, the table or in general; a server or a transaction that may only read."""
+_DENIED = (1044, 1142, 1143, 1227)
+"""Errors: no rights on the database, the table, a column or in general."""
+_PREVENTED = 1290
+"""The server has an option that prevents the statement; ``--read-only`` is one."""
 
 _MEMORY = 256 * 1024 * 1024
 """Most bytes in which the server keeps the keys that it compares; what is beyond goes to disk, and takes its time."""
@@ -178,8 +187,15 @@ def _on_duplicate(table: str, values: Mapping[str, str], key: Sequence[str], sou
     )
 
 
-def _denied(error: Exception) -> bool:
-    return (getattr(error, "errno", None) or next(iter(error.args), None)) in _DENIED
+def _reads_only(error: Exception) -> bool:
+    number = error_number(error)
+    return number in MYSQL_READ_ONLY or (number == _PREVENTED and "read-only" in str(error))
+
+
+def _principal(role: str) -> str:
+    """Return a user with the host that is behind the last ``@``; without one, any."""
+    name, at, host = role.rpartition("@")
+    return f"{quoted(name, '`')}@{quoted(host, '`')}" if at else quoted(role, "`")
 
 
 def _rows(names: Sequence[str]) -> str:
@@ -204,7 +220,13 @@ MYSQL = Dialect(
     # A statement that makes or alters a table ends the transaction: what is locked by it would not be any more.
     before_making=("DO GET_LOCK('iterable_sync', 20)",),
     after_making=("DO RELEASE_LOCK('iterable_sync')",),
-    denied=_denied,
+    denied=lambda error: error_number(error) in _DENIED,
+    reads_only=_reads_only,
+    unless_there="",
+    grants=("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}",),
+    principal=_principal,
+    whoami="SELECT IF(SUBSTRING_INDEX(CURRENT_USER(), '@', -1) = '%', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), "
+    "CURRENT_USER())",
     now="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",
     time="DATETIME(6)",
     moment="CAST({value} AS DATETIME(6))",

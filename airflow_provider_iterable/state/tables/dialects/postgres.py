@@ -10,8 +10,6 @@ from airflow_provider_iterable.sql.databases import plain_cursor
 from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
 
 _UTF8 = "UTF8"
-_DENIED = ("42501", "25006")
-"""Errors: insufficient privilege, a transaction that may only read."""
 _ONLY_TEXT = r"\\u|[0-9][eE]|-0"
 """In JSON that is compared as text: ``jsonb`` refuses some escapes and exponents, and does not know ``1e2`` from
 ``100``, which become a double and a long, nor ``-0.0`` from ``0.0``."""
@@ -145,10 +143,6 @@ def _refuse(encoding: str | None) -> None:
         )
 
 
-def _denied(error: Exception) -> bool:
-    return (getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)) in _DENIED
-
-
 POSTGRES = Dialect(
     cursor=_cursor,
     indexed="SELECT 1 FROM pg_catalog.pg_indexes "
@@ -158,7 +152,6 @@ POSTGRES = Dialect(
         "SET LOCAL idle_in_transaction_session_timeout = '60s'",
         "SELECT pg_advisory_xact_lock(hashtext('iterable_sync'))",
     ),
-    denied=_denied,
     rows=parts(lambda number: f"e->>{number}", "jsonb_array_elements(:json::jsonb) AS t(e)"),
     keys="SELECT k FROM json_array_elements_text(:json::json) AS t(k)",
     now="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",

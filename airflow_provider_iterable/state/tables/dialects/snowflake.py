@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow_provider_iterable.state.tables.dialects.vocabulary import (
     Typed,
     merge,
     parts,
+    quoted,
     refused,
 )
 
@@ -131,6 +133,14 @@ SNOWFLAKE = Dialect(
     most=250_000,  # a statement has at most a megabyte
     batches=10,
     begins=True,
+    quote="",  # a name without quotes is in capitals, as everybody writes it
+    former_quote='"',
+    principal=lambda role: role if re.fullmatch(r"[A-Za-z_]\w*", role) else quoted(role, '"'),
+    grants=(
+        "GRANT USAGE ON SCHEMA {schema} TO ROLE {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {table} TO ROLE {role}",
+    ),
+    whoami="SELECT CURRENT_ROLE()",
     indexes=False,
     now="DATE_PART(EPOCH_MILLISECOND, CURRENT_TIMESTAMP())",
     time="TIMESTAMP_NTZ",
@@ -139,5 +149,7 @@ SNOWFLAKE = Dialect(
     digests="SHA2({value}, 256)",
     comparing=Snowflake,
     counts=False,  # not tried on a real account
-    tried=False,
+    untested="No real Snowflake account has kept a state yet: "
+    "the statements were parsed as Snowflake's, and executed on "
+    "fakesnow, outside transactions",
 )

@@ -130,7 +130,8 @@ SQLITE = Dialect(
     schemas=False,
     now="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     before_making=("BEGIN IMMEDIATE",),  # the driver begins no transaction for a statement that makes a table
-    denied=lambda error: str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_READONLY"),
+    reads_only=lambda error: str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_READONLY"),
+    grants=(),
     # A connection that waits to write keeps others from starting to read.
     before_renewal=("PRAGMA busy_timeout = 0",),
     time="TIMESTAMP",

@@ -9,9 +9,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from airflow_provider_iterable.sql.errors import READ_ONLY, sqlstate
+
 
 class NotInSql(Exception):  # a reason, not an error: the worker compares instead
     """The database cannot do it; the message says why, as a clause."""
+
+
+DENIED = "42501"
+"""The SQLSTATE of an insufficient privilege."""
+
+
+def quoted(name: str, by: str) -> str:
+    """Return a name in quotes."""
+    return f"{by}{name.replace(by, by * 2)}{by}"
 
 
 def on_conflict(table: str, values: Mapping[str, str], key: Sequence[str], source: str) -> str:
@@ -150,9 +161,12 @@ class Dialect:
     :param most: most characters of a JSON array; more entries are several statements
     :param cast: turns a text ``{value}`` into a ``{type}`` that it is stored as
     :param batches: how many batches are committed together: more where a transaction takes long
-    :param tried: whether it was really run; otherwise it compares only if it is asked to
+    :param untested: what stands for runs on a real server where there were none, as the beginning of a sentence; such
+        a database keeps a state only if it is asked to, and compares only if it is asked to; empty: it was really run
     :param schemas: whether tables can live in a schema of their own
-    :param quote: what names are quoted by
+    :param quote: what the schema's name is quoted by; nothing where the database folds names, and a name in quotes is
+        another one
+    :param former_quote: what earlier versions quoted it by, where that is something else
     :param placeholder: stands for a parameter; empty: what the hook says
     :param counts: whether a statement that stores rows returns how many; MySQL counts a row that is replaced twice, and
         one that stays as it is not at all
@@ -161,6 +175,12 @@ class Dialect:
         transaction where that is possible, and limit how long it waits for others
     :param after_making: statements after that
     :param denied: returns whether an error means a lack of rights
+    :param reads_only: returns whether an error means that nothing may be written: a replica, a session, a file
+    :param unless_there: what keeps an index from being made that is there, in the statement that makes it
+    :param grants: what somebody is granted who is to use the tables: ``{role}``, once, for the ``{schema}`` or for each
+        ``{table}``; none where the database knows nobody
+    :param principal: writes the name of who is granted something
+    :param whoami: a query for the name of who is connected
     :param begins: whether transactions are begun and ended by statements rather than by the driver
     :param indexes: whether a column with an index can be overwritten, and needs one to be searched
     :param indexed: a query that returns whether ``:index`` of ``:table``, in ``:schema`` or none, is there; empty:
@@ -192,16 +212,25 @@ class Dialect:
     digests: str = ""
     most: int = 4_000_000
     batches: int = 1
-    tried: bool = True
+    untested: str = ""
     cast: str = "CAST({value} AS {type})"
     schemas: bool = True
     quote: str = '"'
+    former_quote: str = ""
     placeholder: str = ""
     counts: bool = True
     seeds: tuple[str, ...] = ()
     before_making: tuple[str, ...] = ()
     after_making: tuple[str, ...] = ()
-    denied: Callable[[Exception], bool] = lambda error: False
+    denied: Callable[[Exception], bool] = lambda error: sqlstate(error) == DENIED
+    reads_only: Callable[[Exception], bool] = lambda error: sqlstate(error) == READ_ONLY
+    unless_there: str = "IF NOT EXISTS "
+    grants: tuple[str, ...] = (
+        "GRANT USAGE ON SCHEMA {schema} TO {role}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {table} TO {role}",
+    )
+    principal: Callable[[str], str] = lambda role: quoted(role, '"')
+    whoami: str = "SELECT current_user"
     begins: bool = False
     indexes: bool = True
     indexed: str = ""
