@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 
+from airflow_provider_iterable.api.field_types import Seen, look
 from airflow_provider_iterable.api.values import BadValue, Renderer, Unreadable
 from airflow_provider_iterable.columns import ColumnType, Kind, json_text, loaded, type_of
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
@@ -104,7 +105,16 @@ class Mapper:
         self._columns: list[tuple[str, int, Load | None, bool]] = []
         """Of each mapped column: the field, the column's position, what loads values, whether nulls are skipped."""
         self._constants: tuple[Any, ...] = ()
+        self._constant_fields: tuple[str, ...] = ()
+        self.seen: Seen = {}
+        """The types of the values of fields that are looked at, see :meth:`watch`."""
+        self._watched: frozenset[str] = frozenset()
         self._build: Callable[[list[Sequence[Any]], int], list[Any]] = lambda columns, rows: []
+
+    @property
+    def follows_columns(self) -> bool:
+        """Whether the fields are the model's columns, whatever these are called."""
+        return self._fields is None
 
     @property
     def nests(self) -> bool:
@@ -169,9 +179,16 @@ class Mapper:
             for field, source in fields.items()
             if isinstance(source, Constant)
         }
-        self._constants = tuple(constants.values())
+        self._constants, self._constant_fields = tuple(constants.values()), tuple(constants)
         self._described += [(field, "", False, False) for field in constants]
         self._build = _builder([*found, *constants, *extra])
+
+    def watch(self, fields: Collection[str]) -> None:
+        """Note the types of the values of some fields from now on; constants have theirs at once."""
+        self._watched = frozenset(fields)
+        for field, value in zip(self._constant_fields, self._constants, strict=True):
+            if field in self._watched:
+                look(self.seen, field, [value])
 
     def payloads(
         self, columns: Sequence[Sequence[Any]], refuse: Refuse, extra: Sequence[Sequence[Any]] = ()
@@ -194,6 +211,8 @@ class Mapper:
             rendered = self._render.column(loaded(values, load))
         except (BadValue, RecursionError):
             rendered = [self._value_of(field, row, value, load, refuse) for row, value in enumerate(values)]
+        if field in self._watched:
+            look(self.seen, field, rendered)
         if skips and type(None) in set(map(type, rendered)):
             return [UNSET if value is None else value for value in rendered]
         return rendered

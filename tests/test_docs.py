@@ -136,6 +136,8 @@ def test_the_index_lists_every_page() -> None:
     index = (DOCS / "index.md").read_text("utf-8")
     linked = re.findall(r"\]\(([\w/.-]+\.md)\)", index)
     assert {path for path in linked if "/" not in path} == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+    databases = {f"databases/{page.name}" for page in (DOCS / "databases").glob("*.md")}
+    assert {path for path in linked if path.startswith("databases/")} == databases
     assert "decisions/0001-record-decisions.md" in linked
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.api.answers import code_of, not_enabled, parsed, status_of, values_at
-from airflow_provider_iterable.api.values import fits, shape
+from airflow_provider_iterable.api.field_types import fits
+from airflow_provider_iterable.api.values import shape
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Again,

@@ -27,9 +27,6 @@ MAX_EMAIL_LOCAL = 64
 CATALOG_OFFSET = "+0000"
 """Iterable writes the offsets of dates in catalogs without a colon, those of dates in profiles with one."""
 
-CATALOG_TYPES: Mapping[str, str] = {"date": "catalog date", "geo_location": "lat and lon"}
-"""What :func:`fits` and :func:`coerce` call the types of a catalog whose values look otherwise than in profiles."""
-
 _LOCAL = r"""(?:(?:[^\s\x00-\x1f\x7f()<>@,;:\\".\[\]]|\\.)+|"(?:\\"|[^"])*")"""
 _DOTS = r"\u3002\uff0e\uff61"  # what else is a dot in a domain name
 _EDGE = rf"[^\x00-/:-`{{-\x7f\s{_DOTS}]"  # a-z, 0-9, and every character of other scripts, vowel signs included
@@ -46,7 +43,6 @@ _DATE = re.compile(
     rf"|T({_HOUR}:[0-5]\d:[0-5]\d)\.\d{{3}}(Z|[+-]{_HOUR}:[0-5]\d))?",
     re.ASCII,
 )
-_PLAIN_OFFSET = re.compile(r"([+-]\d\d)(\d\d)$", re.ASCII)
 _ITEM_ID = re.compile(r"[a-zA-Z0-9-]{1,255}", re.ASCII).fullmatch
 _LONG = 2**63
 _EXACT = 2.0**53
@@ -149,10 +145,13 @@ def moment(value: datetime, zone: tzinfo = UTC, offset: str = "+00:00") -> str:
 
     :param offset: how UTC is written
 
-    :raises BadValue: in UTC it is before the year 1 or after the year 9999
+    :raises BadValue: in UTC it is before the year 1 or after the year 9999; or it is a date-time in name only
     """
-    if type(value) is not datetime:
-        value = datetime.combine(value.date(), value.timetz())  # a driver's own subclass
+    if type(value) is not datetime:  # a driver's own subclass
+        try:
+            value = datetime.combine(value.date(), value.timetz())
+        except (ValueError, TypeError):  # NaT of pandas
+            raise BadValue("a date-time that is none") from None
     if value.tzinfo is None and zone is not UTC:
         value = value.replace(tzinfo=zone)
     text: str = msgspec.to_builtins(value)  # RFC 3339, at a tenth of the price of isoformat
@@ -365,80 +364,6 @@ def is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def fits(value: Any, expected: str) -> bool:
-    """Return whether a JSON value can go into a field of this Iterable type; lists are judged by their elements."""
-    if value is None:
-        return True
-    if isinstance(value, list):
-        return expected == "nested" or all(fits(element, expected) for element in value)
-    match expected:
-        case "string":
-            return isinstance(value, str)
-        case "boolean":
-            return isinstance(value, bool)
-        case "long":
-            return isinstance(value, int) and not isinstance(value, bool) and -_LONG <= value < _LONG
-        case "double":
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case "date":
-            return isinstance(value, str) and is_date(value)
-        case "catalog date":
-            return isinstance(value, str) and is_date(_PLAIN_OFFSET.sub(r"\1:\2", value))
-        case "lat and lon":
-            return isinstance(value, dict) and value.keys() == {"lat", "lon"} and fits(list(value.values()), "double")
-        case "object" | "nested" | "geo_location":
-            return isinstance(value, dict)
-    return True
-
-
-def coerce(value: Any, expected: str) -> Any:
-    """Return the value in the expected type where nothing is lost by it.
-
-    :raises BadValue: there is no such form; the message holds the value's type and shape
-    """
-    if fits(value, expected):
-        return value
-    if isinstance(value, list):
-        return [coerce(element, expected) for element in value]
-    found = _COERCIONS.get((type(value), expected), _no_form)(value)
-    if found is None:
-        raise BadValue(shape(value))
-    return found
-
-
-def _no_form(value: Any) -> Any:
-    return None
-
-
-def _text_to_long(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text) and text != "-0" else None
-
-
-def _text_to_double(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?", text) else None
-
-
-def _text_to_date(text: str, offset: str = "+00:00") -> str | None:
-    try:
-        return moment(datetime.fromisoformat(text), offset=offset)
-    except ValueError:
-        return None
-
-
-_COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
-    (float, "long"): lambda value: int(value) if value.is_integer() and abs(value) < 2**53 else None,
-    (str, "long"): _text_to_long,
-    (str, "double"): _text_to_double,
-    (str, "date"): _text_to_date,
-    (str, "catalog date"): lambda text: _text_to_date(text, CATALOG_OFFSET),
-    (str, "boolean"): {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}.get,
-    (int, "boolean"): {0: False, 1: True}.get,
-    (int, "string"): str,
-    (float, "string"): repr,
-    (bool, "string"): lambda value: "true" if value else "false",
-}
 
 
 def shape(value: Any) -> str:

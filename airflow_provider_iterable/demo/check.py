@@ -122,5 +122,10 @@ def _differences(key: int, wanted: Profile, found: Profile | None) -> list[str]:
     return [
         f"customer {key}, field {name}: {wanted.get(name)!r} in the warehouse, {found.get(name)!r} at Iterable"
         for name in sorted({*wanted, *found})
-        if repr(wanted.get(name)) != repr(found.get(name))  # 5 and 5.0 differ
+        if _as_json(wanted.get(name)) != _as_json(found.get(name))
     ]
+
+
+def _as_json(value: Any) -> str:
+    """Return a value's JSON, in which 5 and 5.0 differ and the order of members does not count."""
+    return json.dumps(value, sort_keys=True)

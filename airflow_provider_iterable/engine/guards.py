@@ -8,8 +8,8 @@ from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.errors import GuardTripped
 
-FIRST_GUARDED_REMOVAL = 20
-"""``max_removed`` looks at 20 removals and more: below that a share means little."""
+FIRST_GUARDED = 20
+"""``max_removed`` and ``max_changed`` look at 20 rows and more: below that a share means little."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Guards:
 
     :param allow_empty: whether a model may have no rows
     :param max_removed: most removals; a float is a share of the remembered rows, an int a number of rows
+    :param max_changed: most remembered rows that may have changed, likewise; ``None``: any number
     :param max_deletes: most profiles deleted in one run; ``None`` when the sync deletes no profiles
     """
 
     allow_empty: bool = False
     max_removed: float | int | None = 0.3
+    max_changed: float | int | None = None
     max_deletes: int | None = None
 
 
@@ -37,17 +39,37 @@ def guard(plan: Plan, guards: Guards, remembered: int) -> None:
             "If an empty model is right, set allow_empty=True."
         )
     removed = plan.counts[Kind.REMOVED]
-    if guards.max_removed is not None and removed >= FIRST_GUARDED_REMOVAL:
-        limit = guards.max_removed
-        most = limit * remembered if isinstance(limit, float) else limit
-        if removed > most:
-            raise GuardTripped(
-                f"{removed} of {remembered} remembered rows have left the model; max_removed={limit!r} allows "
-                f"{int(most)}. Nothing was sent and nothing is forgotten. If the rows really left, raise "
-                "max_removed (a float is a share of the remembered rows, an int a number of rows) for this run."
-            )
+    if (most := _exceeded(removed, guards.max_removed, remembered)) is not None:
+        raise GuardTripped(
+            f"{removed} of {remembered} remembered rows have left the model; max_removed={guards.max_removed!r} allows "
+            f"{most}. Nothing was sent and nothing is forgotten. If the rows really left, raise max_removed (a float "
+            "is a share of the remembered rows, an int a number of rows) for this run."
+        )
     if guards.max_deletes is not None and plan.deletes > guards.max_deletes:
         raise GuardTripped(
             f"The run would delete {plan.deletes} users or items; max_deletes allows {guards.max_deletes}. Nothing was "
             "sent. If they should go, raise max_deletes for this run."
         )
+
+
+def guard_changes(plan: Plan, guards: Guards, remembered: int, why: str) -> None:
+    """Refuse a plan in which more rows changed than was allowed.
+
+    :param why: what is known about it, as sentences
+    :raises GuardTripped: nothing was sent
+    """
+    changed = plan.counts[Kind.CHANGED]
+    if (most := _exceeded(changed, guards.max_changed, remembered)) is not None:
+        raise GuardTripped(
+            f"{changed} of {remembered} remembered rows changed; max_changed={guards.max_changed!r} allows {most}. "
+            f"Nothing was sent. {why} If the rows really changed, raise max_changed (a float is a share of the "
+            "remembered rows, an int a number of rows) for this run."
+        )
+
+
+def _exceeded(rows: int, limit: float | int | None, remembered: int) -> int | None:
+    """Return what a limit allows, if there are more rows."""
+    if limit is None or rows < FIRST_GUARDED:
+        return None
+    most = int(limit * remembered if isinstance(limit, float) else limit)
+    return most if rows > most else None

@@ -119,6 +119,11 @@ class State(Protocol):
         """Entries there were before this run; known once the pairs are drawn."""
         ...
 
+    @property
+    def resend_reason(self) -> str | None:
+        """Why rows go again that did not change; known once the pairs are drawn."""
+        ...
+
     def pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Put each row of each chunk beside what is remembered under its key."""
         ...

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from airflow_provider_iterable.engine import churn
 from airflow_provider_iterable.engine.left_out import LeftOut
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
@@ -52,6 +53,12 @@ class Report:
     remembered: int = 0
     notes: list[str] = field(default_factory=list)
     """Sentences for the log: what a reader might wonder about."""
+    changed_fields: Counter[str] = field(default_factory=Counter)
+    """Where most remembered rows changed: in how many of those that were noted each field differs."""
+    new_fields: dict[str, str] = field(default_factory=dict)
+    """Fields that no earlier run of the sync sent, and the types that Iterable gives those that it does not have."""
+    sample: str = ""
+    """What is to be noted of some rows that are sent; never shown."""
     partition: str | None = None
     identifying: Collection[int] = ()
     """Which parts of the key are identifiers of people."""
@@ -138,6 +145,8 @@ class Report:
             "partial": self.partial,
             "left_out": dict(sorted(self.left_out.items())),
             "collapsed": self.collapsed,
+            "new_fields": self.new_fields,
+            "changed_fields": dict(self.changed_fields.most_common()),
             "reasons": {str(reason): n for reason, n in sorted(self.reasons.items())},
             "requests": self.requests,
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
@@ -189,6 +198,15 @@ def report_plan(report: Report, plan: Plan, remembered: int, resync: Resync) -> 
         report.notes.append(
             f"{len(plan.borne)} identities left with one row and are still borne by another: nothing was removed."
         )
+
+
+def report_churn(report: Report, plan: Plan, remembered: int, sample: churn.Sample) -> str:
+    """Enter which fields differ, if most remembered rows changed and nothing else says why; return the sentences."""
+    if report.resync != "changes" or report.resend_reason or not churn.is_churn(plan, remembered):
+        return ""
+    compared, report.changed_fields = churn.differing(plan, sample)
+    report.notes.append(churn.explanation(plan, remembered, compared, report.changed_fields))
+    return report.notes[-1]
 
 
 def report_fields(report: Report, plan: Plan, left_out: LeftOut) -> None:

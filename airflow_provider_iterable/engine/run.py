@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from airflow_provider_iterable.engine import churn
+from airflow_provider_iterable.engine.churn import Sample
 from airflow_provider_iterable.engine.compare import GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.deliver import Delivery
 from airflow_provider_iterable.engine.doubt import doubts_of
 from airflow_provider_iterable.engine.forecast import forecast
 from airflow_provider_iterable.engine.garbage import collect_per_chunk, gc_disabled, gc_frozen
-from airflow_provider_iterable.engine.guards import Guards, guard
+from airflow_provider_iterable.engine.guards import Guards, guard, guard_changes
 from airflow_provider_iterable.engine.left_out import LeftOut
 from airflow_provider_iterable.engine.overwritten import overwritten
 from airflow_provider_iterable.engine.pack import waves
@@ -23,7 +25,14 @@ from airflow_provider_iterable.engine.progress import Progress
 from airflow_provider_iterable.engine.protocols import State, Sync
 from airflow_provider_iterable.engine.reasons import Fate, Reason
 from airflow_provider_iterable.engine.remember import Remembering, prepare_state
-from airflow_provider_iterable.engine.report import Report, conclude, report_delivery, report_fields, report_plan
+from airflow_provider_iterable.engine.report import (
+    Report,
+    conclude,
+    report_churn,
+    report_delivery,
+    report_fields,
+    report_plan,
+)
 from airflow_provider_iterable.engine.resync import Resync, for_resync
 from airflow_provider_iterable.engine.second_reading import (
     greatest_rows,
@@ -65,6 +74,7 @@ class Options:
         raises
     :param distrust: of a full resync that begins: voids every entry, before the first call; without it, the resync
         goes on where an earlier try stopped
+    :param sample: what earlier runs noted of some rows, to say which fields differ if most rows change
     :param left_out: of a sync whose records have fields: what is known about those that were left out of some
     """
 
@@ -83,6 +93,7 @@ class Options:
     observe: Callable[[Plan | Accepted | Outcome], None] | None = None
     distrust: Callable[[], None] | None = None
     left_out: LeftOut | None = None
+    sample: Sample = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
 
     @property
@@ -113,14 +124,18 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
         with gc_disabled(), _phase(report, "plan", options.clock):
             planner = Planner(sync, rows, removals, options.goes_again, baseline=options.resync == "baseline")
             plan = make_plan(planner, read, state, options)
+            report.resend_reason = report.resend_reason or state.resend_reason
             report_plan(report, plan, state.remembered, options.resync)
             if options.left_out is not None:
                 report_fields(report, plan, options.left_out)
+            why = report_churn(report, plan, state.remembered, options.sample)
             about = with_resync(options.about, options.resync)
             if options.dry_run or options.approved_plan is not None:
                 report.plan_hash = plan_hash(plan, about, state.remembered)
         if not sync.keeps_leavers:  # otherwise rows that are not there cost nothing
             guard(plan, options.guards, state.remembered)
+        if options.resync == "changes":
+            guard_changes(plan, options.guards, state.remembered, why)
         if options.approved_plan is not None:
             check_approved(options.approved_plan, report.plan_hash or "", about)
         if options.check is not None:
@@ -134,6 +149,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             report.status = "planned"
             report.notes.extend(forecast(plan, options.batch_size))
             return report
+        report.sample = churn.note(plan, options.sample)
         with gc_frozen(), _phase(report, "deliver", options.clock):
             halted = _deliver(sync, plan, state, send, report, options)
         conclude(report, halted, options.stopped, options.max_rejected, options.resync)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import threading
 from abc import abstractmethod
@@ -26,8 +25,8 @@ from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, It
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.operators.failures import unforeseen
-from airflow_provider_iterable.operators.instances import about_plan, holder_of, part_of
+from airflow_provider_iterable.operators.failures import leave, unforeseen
+from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.parameters import (
     COMMON_FORMS,
@@ -40,12 +39,13 @@ from airflow_provider_iterable.operators.parameters import (
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
 from airflow_provider_iterable.operators.rendering import StrictOperator
 from airflow_provider_iterable.operators.signature import FullSignature
-from airflow_provider_iterable.operators.summary import CallCounts, summary
+from airflow_provider_iterable.operators.summary import CallCounts, log_summary
 from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.runner import Job, carry_out
 from airflow_provider_iterable.sql.hook import sql_hook
-from airflow_provider_iterable.sql.model import Model, select_all
+from airflow_provider_iterable.sql.model import Model
+from airflow_provider_iterable.sql.statement import select_all
 from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.state.scope import Part, Scope
 from airflow_provider_iterable.state.store import Store
@@ -91,6 +91,8 @@ class IterableModelOperator(StrictOperator):
     :param allow_empty: whether a model without rows is believed (templated)
     :param max_removed: most rows that may leave in one run, from 20 on; a float is a share of the remembered rows
         (templated)
+    :param max_changed: most remembered rows that may have changed in one run, from 20 on, likewise; default: any number
+        (templated)
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read (templated)
     :param check_types: compare values with Iterable's field types before sending
     :param batch_size: most records per request, at most 1000
@@ -116,6 +118,7 @@ class IterableModelOperator(StrictOperator):
         "approved_plan",
         "allow_empty",
         "max_removed",
+        "max_changed",
         "max_rejected",
         "iterable_conn_id",
     )
@@ -132,6 +135,7 @@ class IterableModelOperator(StrictOperator):
     fields: Any
     max_rejected: Any
     max_removed: Any
+    max_changed: Any
     repartition: Any
     resync: Any
     # Of sync types that have these parameters; the others delete nothing.
@@ -160,6 +164,7 @@ class IterableModelOperator(StrictOperator):
         approved_plan: str | None = None,
         allow_empty: bool | str = False,
         max_removed: float | int | str | None = 0.3,
+        max_changed: float | int | str | None = None,
         max_rejected: float | int | str = 0.1,
         check_types: bool = True,
         batch_size: int = 1000,
@@ -180,7 +185,8 @@ class IterableModelOperator(StrictOperator):
         self.partition, self.partitions, self.repartition = partition, partitions, repartition
         self.resync = resync
         self.dry_run, self.approved_plan = dry_run, approved_plan
-        self.allow_empty, self.max_removed, self.max_rejected = allow_empty, max_removed, max_rejected
+        self.allow_empty, self.max_removed, self.max_changed = allow_empty, max_removed, max_changed
+        self.max_rejected = max_rejected
         self.check_types, self.batch_size, self.commit_batches = check_types, batch_size, commit_batches
         self.spool_dir = spool_dir
         self.iterable_conn_id = iterable_conn_id
@@ -264,11 +270,11 @@ class IterableModelOperator(StrictOperator):
                 kind = self.kind(hook)
                 self._check_state(kind.harm)
                 report.resync = checked_resync(self.resync, kind.harm)
-                with hook.get_conn(on_call=calls.note, share=1 / self._at_once(part), stopped=stop) as client:
+                with hook.get_conn(on_call=calls.note, share=1 / at_once(self, part), stopped=stop) as client:
                     carry_out(self._job(context, hook, report, kind), hook, client, report, audit, stop)
         except BaseException as error:
             report.requests = calls.counts
-            self._leave(context, report, error)
+            leave(context["ti"], REPORT_KEY, report, error)
             if isinstance(error, IterableSyncError):
                 raised = AirflowFailException if isinstance(error, CannotRetry) else AirflowException
                 raise raised(str(error)) from None
@@ -276,23 +282,13 @@ class IterableModelOperator(StrictOperator):
                 raise said from None
             raise
         report.requests = calls.counts
-        self._log_summary(report)
+        log_summary(report)
         account = report.to_dict()
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
         elif self.partition is None:
             context["outlet_events"][self.asset].extra = account
         return account
-
-    def _leave(self, context: Context, report: Report, error: BaseException) -> None:
-        """Say what became of a run that failed or was interrupted, in the log and in its report."""
-        if report.status in ("running", "succeeded", "planned"):  # before the plan, or after the last batch
-            report.status = "failed" if isinstance(error, Exception) else "stopped"
-        self._log_summary(report)
-        try:
-            context["ti"].xcom_push(key=REPORT_KEY, value=report.to_dict())
-        except Exception as failed:  # as when Airflow has ended the task already
-            log.warning("The report could not be left in XCom: %s", type(failed).__name__)
 
     def on_kill(self) -> None:
         """Let no request start any more; those under way have a few seconds, and what they did is committed."""
@@ -307,6 +303,7 @@ class IterableModelOperator(StrictOperator):
             guards=Guards(
                 allow_empty=self.allow_empty,
                 max_removed=self.max_removed,
+                max_changed=self.max_changed,
                 max_deletes=self.max_deletes if self.on_removed == "delete" else None,
             ),
             batch_size=self.batch_size,
@@ -339,11 +336,6 @@ class IterableModelOperator(StrictOperator):
         partitions = self.partitions or ()
         return part_of(self.sync_id, self.partition, partitions, mapped, self.repartition, str(context["run_id"]), dry)
 
-    def _at_once(self, part: Part) -> int:
-        """Return how many partitions may run at the same time, and so share Iterable's rate limits."""
-        limits = (self.max_active_tis_per_dagrun, self.max_active_tis_per_dag) if part.name else ()
-        return max(1, min([len(part.names), *(limit for limit in limits if limit is not None)]))
-
     def _model(self) -> Model:
         sql = self.sql if self.table is None else select_all(self.table)
         return Model(self._sql_hook(None), sql or "", self.parameters)
@@ -366,10 +358,6 @@ class IterableModelOperator(StrictOperator):
             push=lambda text: task_instance.xcom_push(key=XCOM_KEY, value=text),
             holder=holder_of(task_instance, report.run_id, self.dag_id, self.task_id),
         )
-
-    def _log_summary(self, report: Report) -> None:
-        lines = summary(report)
-        log.log(logging.WARNING if report.reasons or report.left_out else logging.INFO, "%s", "\n".join(lines))
 
     def identifying(self) -> Collection[int]:
         """Return which parts of the key are identifiers of people, to be masked wherever rows are named."""

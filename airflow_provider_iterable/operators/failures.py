@@ -1,13 +1,32 @@
-"""Errors that nobody foresaw, on their way to Airflow: its log, and whoever is called on failure, get to see them."""
+"""Failed runs: what is left of them for whoever looks, and errors that nobody foresaw, on their way to Airflow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_iterable.masking import masked
-from airflow_provider_iterable.sql.drivers import is_driver_error
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.masking import logger, masked
+from airflow_provider_iterable.operators.summary import log_summary
+from airflow_provider_iterable.sql.errors import is_driver_error
+
+log = logger(__name__)
+
+
+def leave(task_instance: Any, key: str, report: Report, error: BaseException) -> None:
+    """Say what became of a run that failed or was interrupted, in the log and in its report.
+
+    :param key: the XCom key of the report
+    """
+    if report.status in ("running", "succeeded", "planned"):  # before the plan, or after the last batch
+        report.status = "failed" if isinstance(error, Exception) else "stopped"
+    log_summary(report)
+    try:
+        task_instance.xcom_push(key=key, value=report.to_dict())
+    except Exception as failed:  # as when Airflow has ended the task already
+        log.warning("The report could not be left in XCom: %s", type(failed).__name__)
 
 
 def unforeseen(error: Exception) -> Exception:

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow.providers.common.compat.sdk import BaseOperator
+
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, name_of, names_of
@@ -39,6 +41,12 @@ def part_of(
             "sent. Leave partitions out where .expand(partition=[...]) names them, or name all of them."
         )
     return Part(sync_id, name, names, repartition, run_id, dry_run)
+
+
+def at_once(task: BaseOperator, part: Part) -> int:
+    """Return how many partitions may run at the same time, and so share Iterable's rate limits."""
+    limits = (task.max_active_tis_per_dagrun, task.max_active_tis_per_dag) if part.name else ()
+    return max(1, min([len(part.names), *(limit for limit in limits if limit is not None)]))
 
 
 def holder_of(task_instance: Any, run_id: str, dag_id: str, task_id: str) -> Holder:

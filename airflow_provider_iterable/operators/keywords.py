@@ -92,6 +92,7 @@ class RowKeywords(TaskKeywords, total=False):
     approved_plan: str | None
     allow_empty: bool | str
     max_removed: float | int | str | None
+    max_changed: float | int | str | None
     max_rejected: float | int | str
     check_types: bool
     batch_size: int

@@ -249,6 +249,7 @@ COMMON_FORMS: Mapping[str, Form] = {
     "approved_plan": PLAN_HASH,
     "allow_empty": FLAG,
     "max_removed": LIMIT_OR_NONE,
+    "max_changed": LIMIT_OR_NONE,
     "max_rejected": LIMIT,
     "check_types": FLAG,
     "batch_size": BATCH_SIZE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -47,6 +48,12 @@ class CallCounts:
             by_status[status] = by_status.get(status, 0) + 1
         if self._also is not None:
             self._also(call)
+
+
+def log_summary(report: Report) -> None:
+    """Log the report, as a warning where something is to be looked at."""
+    level = logging.WARNING if report.reasons or report.left_out else logging.INFO
+    log.log(level, "%s", "\n".join(summary(report)))
 
 
 def summary(report: Report) -> list[str]:

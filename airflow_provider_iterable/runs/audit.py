@@ -109,7 +109,7 @@ class Audit:
         :param anonymous: whether nothing is kept about whom rows are about, for they are requests to erase somebody
         """
         self._recall, self._anonymous, self._begun = recall, anonymous, True
-        self._attempt(self._begin)
+        self._attempt(lambda: self._twice(self._begin))
 
     def note(self, call: CallLog) -> None:
         """Keep one request, from whichever thread, until the task's thread writes it."""
@@ -131,9 +131,9 @@ class Audit:
             with suppress(Exception):
                 self._end(error)
         else:
-            self._attempt(lambda: self._end(error))
+            self._attempt(lambda: self._twice(lambda: self._end(error)))
             if error is None or isinstance(error, IterableSyncError):
-                self._attempt(self._forget)
+                self._attempt(lambda: self._twice(self._forget))
         self._close()
 
     def _attempt(self, work: Callable[[], None]) -> None:
@@ -154,6 +154,19 @@ class Audit:
                 why,
             )
             self._close()
+
+    def _twice(self, work: Callable[[], None]) -> None:
+        """Do work that may be repeated, once more in another session where it fails in this one.
+
+        Servers and poolers end sessions that were idle between two commits.
+        """
+        try:
+            work()
+        except IterableSyncError:
+            raise
+        except Exception as error:
+            log.info("Sync %s: the audit tables are tried once more (%s).", self._sync_id, type(error).__name__)
+            work()
 
     def _open(self) -> AuditTables:
         if self._tables is None:
@@ -262,6 +275,10 @@ class Audit:
         self._lines.append(line)
 
     def _flush(self) -> None:
+        self._twice(self._write_rows)
+
+    def _write_rows(self) -> None:
+        """Write the rows and requests in hand; those that may be stored already are not written again."""
         with self._lock:
             requests, self._requests = self._requests, []
         lines, self._lines, self._bytes = self._lines, [], 0
@@ -271,7 +288,8 @@ class Audit:
         try:
             self._open().add(self._sync_id, self._run_id, self._flushed, lines, requests)
         except BaseException as error:
-            if not isinstance(error, Exception):  # interrupted, and there is still the end of the run
+            # Interrupted, there is still the end of the run; with a session lost before its commit, another one.
+            if not isinstance(error, Exception) or self._tables is None or not self._tables.committing:
                 self._lines[:0] = lines
                 with self._lock:
                     self._requests[:0] = requests

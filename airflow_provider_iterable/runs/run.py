@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.project import get_fields
@@ -17,9 +16,10 @@ from airflow_provider_iterable.engine.vocabulary import Send
 from airflow_provider_iterable.errors import CannotRetry, IterableSyncError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.runs import left_out
+from airflow_provider_iterable.runs import fields, left_out
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.store import Session, Store
+from airflow_provider_iterable.syncs.sync import BaseSync
 
 log = logger(__name__)
 
@@ -49,15 +49,17 @@ class Run:
         """
         return get_fields(self.client)
 
-    def learn_profile_types(self, sync: LearnsTypes) -> None:
+    def learn_profile_types(self, sync: BaseSync) -> None:
         """Have values compared with the types of Iterable's profile fields; without an answer they are sent as is.
 
         :raises CannotRetry: Iterable refused the key
         """
         try:
-            sync.learn_types(self.profile_fields)
+            found = self.profile_fields
         except WorthRetrying as error:
             log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
+            return
+        sync.learn_types({**fields.created(sync, found), **found})
 
     def existing_profile_fields(self, fields: Collection[str]) -> Collection[str]:
         """Return those of some profile fields that Iterable has by now; none where it does not say so.
@@ -71,14 +73,6 @@ class Run:
         except IterableSyncError as error:
             log.warning("It is not known whether Iterable has the fields that it left out by now: %s", error)
             return ()
-
-
-class LearnsTypes(Protocol):
-    """A sync whose values are compared with Iterable's field types."""
-
-    def learn_types(self, found: Mapping[str, str]) -> None:
-        """Take Iterable's field types, by dotted name."""
-        ...
 
 
 class SyncKind(ABC):

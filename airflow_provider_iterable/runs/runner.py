@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine import churn
 from airflow_provider_iterable.engine import run as engine
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
@@ -17,6 +18,7 @@ from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.runs import fields
 from airflow_provider_iterable.runs import left_out as fields_left_out
 from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.project import note_channels, recognise
@@ -25,6 +27,7 @@ from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import RESYNC_NOTE, Scope
 from airflow_provider_iterable.state.store import Hold, Session, Store
+from airflow_provider_iterable.syncs.sync import BaseSync
 
 log = logger(__name__)
 
@@ -78,6 +81,8 @@ def _carry_out(
             log.info("Sync %s: %s.", report.sync_id, report.resend_reason)
         with job.model as model:
             sync = kind.build(run, model.columns)
+            if isinstance(sync, BaseSync):
+                fields.look(sync, session, report)
             distrust = distrusting(session, report)
             left_out = fields_left_out.left_out_of(sync, session, report.resync == "baseline" or bool(distrust))
             if left_out is not None and report.resync == "changes":
@@ -99,12 +104,18 @@ def _carry_out(
                 stop=stop,
                 resync=report.resync,
                 distrust=distrust,
+                sample=churn.noted(session.notes.get(churn.NOTE)),
                 left_out=left_out,
             )
             engine.run(sync, model.chunks, session, kind.sender(run), report, options)
+            if isinstance(sync, BaseSync):
+                fields.forecast(sync, report)
         if not options.dry_run:
+            if isinstance(sync, BaseSync):
+                fields.note(sync, session)
             if report.resync == "full":
                 session.note(RESYNC_NOTE, "")
+            session.notes[churn.NOTE] = report.sample
             session.finish(delivered=True)
         elif lease is not None and lease.failure is not None:
             raise lease.failure  # the plan would be beside another run
@@ -155,5 +166,9 @@ def _batches(job: Job, session: Session) -> int:
 
 def _about(scope: Scope, session: Session, project: Project) -> dict[str, str]:
     """Return what the hash of a plan covers of the project and of the state."""
-    notes = {name: note for name, note in session.notes.items() if note and name != PROJECT_NOTE}
+    notes = {
+        name: note
+        for name, note in session.notes.items()
+        if note and name not in (PROJECT_NOTE, churn.NOTE, fields.NOTE)
+    }
     return {"project": project.identity, "state": json.dumps([scope.sync_id, sorted(notes.items())])}

@@ -5,7 +5,6 @@ Rows are handed on as the driver made them, a chunk at a time, so that a model o
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,50 +17,10 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow_provider_iterable.columns import Columns, ColumnType
 from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
+from airflow_provider_iterable.sql.asked import Asked
 from airflow_provider_iterable.sql.databases import closing_steps, connect, driver_of
-from airflow_provider_iterable.sql.drivers import wrap_error
-
-_TABLE = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*)*")
-
-
-def select_all(table: str) -> str:
-    """Return the query that reads a whole table; nothing is quoted.
-
-    :param table: a name such as ``users`` or ``analytics.users``.
-    :raises ConfigurationError: for anything but identifiers joined by dots.
-    """
-    if not _TABLE.fullmatch(table):
-        raise ConfigurationError(
-            f"{table!r} is not a plain table name such as analytics.users. Names that need quotes go into sql=, "
-            "quoted as the database wants them."
-        )
-    return f"SELECT * FROM {table}"
-
-
-def single_statement(sql: str) -> str:
-    """Return the one statement in ``sql`` without its closing semicolons and the comments after them.
-
-    A comment without a semicolon before it stays: what looks like one can be an operator of the database's own. So a
-    query that embeds the statement puts it on lines of its own.
-
-    :param sql: SQL text; comments and blanks may surround the statement.
-    :raises ConfigurationError: when there is no statement, or more than one.
-    """
-    # Imported here because DAG files import this module, and lexing happens in a task. common-sql depends on it.
-    from sqlparse import lexer, tokens
-
-    position, begun, end = 0, False, len(sql)
-    for kind, text in lexer.tokenize(sql):  # type: ignore[no-untyped-call]  # sqlparse has no types
-        if kind is tokens.Punctuation and text == ";":
-            end = min(end, position)
-        elif kind not in tokens.Whitespace and kind not in tokens.Comment:
-            if position > end:
-                raise ConfigurationError("The model's SQL holds several statements; a model is one query.")
-            begun = True
-        position += len(text)
-    if not begun:
-        raise ConfigurationError("The model's SQL holds no statement.")
-    return sql[:end].strip()
+from airflow_provider_iterable.sql.errors import wrap_error
+from airflow_provider_iterable.sql.statement import single_statement
 
 
 class Model:
@@ -90,6 +49,8 @@ class Model:
             raise ConfigurationError(f"chunk_size must be at least 1, not {chunk_size}.")
         self.hook = hook
         self.sql = single_statement(sql)
+        self._above: str | None = sql[: len(sql) - len(sql.lstrip())]
+        """Blanks before the query, by which places in it are others than in its file; ``None``: it has no file."""
         self.parameters = parameters
         self.chunk_size = chunk_size
         self.columns = Columns()
@@ -195,8 +156,9 @@ class Model:
         """Do what is to be done on the connection before the query runs: nothing here."""
 
     def _wrap_error(self, error: Exception) -> Exception:
-        """Return what is raised instead of a driver's error."""
-        return wrap_error(error)
+        """Return what is raised instead of an error that came while the query ran or its rows were read."""
+        asked = None if self._chunks is not None else Asked(self.sql, self.parameters, self._above)
+        return wrap_error(error, asked)
 
 
 def _chunks(first: Sequence[Row], fetch: Callable[[], Sequence[Row]]) -> Iterator[Sequence[Row]]:

@@ -44,8 +44,8 @@ class Session(State, Protocol):
     """Why unchanged rows go again; ``None``: they do not."""
 
     @property
-    def notes(self) -> Mapping[str, str]:
-        """What runs of the sync noted about it, such as the ID of a list they made."""
+    def notes(self) -> dict[str, str]:
+        """What runs of the sync noted about it, such as the ID of a list they made; stored when the run finishes."""
         ...
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from airflow_provider_iterable.api import endpoints, values
+from airflow_provider_iterable.api import endpoints, field_types, values
 from airflow_provider_iterable.engine.reasons import Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Changed,
@@ -88,6 +88,7 @@ class Catalogs(BaseSync):
         self.keys = namer(columns, options.primary_key)
         self._item_id = position(columns, options.id_column)
         mapper.bind(columns)
+        self.mappers = (mapper,)
         self.typed = {name.partition(".")[0] for name in mapper.names}
         unknown = sorted(options.field_types.keys() - self.typed)
         if unknown:
@@ -141,7 +142,7 @@ class Catalogs(BaseSync):
 
         :param found: field to type, as the catalog's mappings have it
         """
-        super().learn_types({name: values.CATALOG_TYPES.get(kind, kind) for name, kind in found.items()})
+        super().learn_types({name: field_types.CATALOG_TYPES.get(kind, kind) for name, kind in found.items()})
 
     def screen(self, operation: Operation) -> Operation | Outcome:
         """Look at each item: Iterable takes a value of the wrong type, and never finds it again."""

@@ -48,6 +48,8 @@ class Events(FieldedSync):
         self._identifier = position(columns, options.identifier_column)
         mapper.bind(columns)
         user_mapper.bind(columns)
+        self.mappers = (mapper,) if options.event_type == "custom" else (mapper, user_mapper)
+        self.profile = None if options.event_type == "custom" else user_mapper
         self._seed = hashlib.sha256(f"{options.sync_id}\0".encode())
         self._fires_again = options.event_id_column is not None
         read = [position(columns, name) for name in options.columns]

@@ -13,7 +13,8 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
-from airflow_provider_iterable.api.values import BadValue, Unreadable, coerce, names_of, shape
+from airflow_provider_iterable.api.field_types import coerce
+from airflow_provider_iterable.api.values import BadValue, Unreadable, names_of, shape
 from airflow_provider_iterable.masking import masked_name
 
 FIRST_MILLISECONDS, FIRST_MICROSECONDS, FIRST_NANOSECONDS = 10**11, 10**14, 10**17

@@ -17,6 +17,8 @@ from typing import Any, Literal
 import msgspec
 
 from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.columns import UNKNOWN, loaded, type_of
+from airflow_provider_iterable.columns import Kind as ColumnKind
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -90,6 +92,8 @@ class Privacy(BaseSync):
         self._identifier = position(columns, options.identifier_column)
         requested_at = options.requested_at_column
         self._requested_at = None if requested_at is None else position(columns, requested_at)
+        kind = UNKNOWN if self._requested_at is None else type_of(columns, self._requested_at)
+        self._load = kind.load if kind.kind is ColumnKind.INSTANT else None
         self._call = _call(options)
         self._body: Any = msgspec.defstruct("Person", [FIELD_NAMES[options.match]], gc=False)
         self._asked: dict[str, Rank] = {}
@@ -117,10 +121,8 @@ class Privacy(BaseSync):
         chunk = Chunk(keys, rows, fingerprints)
         people = chunk.identify(self._options.match, self._identifier)
         if self._requested_at is not None:
-            zone = self._options.zone
-            self._asked = {
-                key: rank(value, zone) for key, value in zip(keys, chunk.columns[self._requested_at], strict=True)
-            }
+            asked = loaded(chunk.columns[self._requested_at], self._load)
+            self._asked = {key: rank(value, self._options.zone) for key, value in zip(keys, asked, strict=True)}
         return chunk.records(map(self._body, people))
 
     def added(self, change: Added) -> Operation:

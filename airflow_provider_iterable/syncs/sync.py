@@ -21,7 +21,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Record,
     Row,
 )
-from airflow_provider_iterable.mapping import position
+from airflow_provider_iterable.mapping import Mapper, position
 from airflow_provider_iterable.syncs import types
 from airflow_provider_iterable.syncs.chunk import encode
 
@@ -64,6 +64,10 @@ class BaseSync:
     """How it gets to Iterable, in words."""
     salvages = False
     """Whether a record goes without the fields whose values have the wrong type."""
+    mappers: Sequence[Mapper] = ()
+    """The mappings of fields, of which Iterable may not have all yet."""
+    profile: Mapper | None = None
+    """That of them whose fields are a profile's."""
     typed: Collection[str] = ()
     """Top-level fields whose values are compared with Iterable's field types."""
     checked_fields: types.Checked = ()

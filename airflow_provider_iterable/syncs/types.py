@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_iterable.api import values
+from airflow_provider_iterable.api import field_types
 from airflow_provider_iterable.api.answers import values_at
+from airflow_provider_iterable.api.values import BadValue
 from airflow_provider_iterable.masking import masked_name
 
 Checked = Sequence[tuple[str, Sequence[str], str]]
@@ -25,12 +26,12 @@ def check(fields: dict[str, Any], checked: Checked) -> tuple[dict[str, str], boo
             found = fields.get(name)
             if found is None or type(found) is _NATIVE.get(expected):
                 continue
-        if all(values.fits(value, expected) for value in values_at(fields, path)):
+        if all(field_types.fits(value, expected) for value in values_at(fields, path)):
             continue
         try:
             _coerce_at(fields, path, expected)
             coerced = True
-        except values.BadValue as error:
+        except BadValue as error:
             wrong[name] = f"field {masked_name(name, mapped=path[:1])}: {expected} expected, {error}"
     return wrong, coerced
 
@@ -47,7 +48,7 @@ def _coerce_at(payload: Any, path: Sequence[str], expected: str) -> None:
             _coerce_at(element, path, expected)
     elif isinstance(payload, dict) and path[0] in payload:
         if len(path) == 1:
-            payload[path[0]] = values.coerce(payload[path[0]], expected)
+            payload[path[0]] = field_types.coerce(payload[path[0]], expected)
         else:
             _coerce_at(payload[path[0]], path[1:], expected)
 

@@ -62,6 +62,7 @@ class Users(FieldedSync):
             shared = options.allow_shared_user_id
             check_deletes('on_removed="delete"', options.match, options.project_type, shared)
         self._options, self._mapper = options, mapper
+        self.profile, self.mappers = mapper, (mapper,)
         self.keys = namer(columns, options.primary_key)
         mapped: dict[Match, str | None] = {"email": options.email_column, "user_id": options.user_id_column}
         self._kind = options.match

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.api import values
-from airflow_provider_iterable.api.values import BadValue, Renderer, coerce, fits, is_date, moment, shape
+from airflow_provider_iterable.api import field_types, values
+from airflow_provider_iterable.api.field_types import coerce, fits
+from airflow_provider_iterable.api.values import BadValue, Renderer, is_date, moment, shape
 from airflow_provider_iterable.sandbox.project.schema import Schema
 from airflow_provider_iterable.sandbox.shapes import values as iterable
 
@@ -746,7 +747,7 @@ def test_offsets_of_catalogs_have_no_colon(column: list[datetime], zone: tzinfo)
     plain = Renderer(zone, values.CATALOG_OFFSET).column(column)
     assert list(plain) == [text.replace("+00:00", "+0000") for text in usual]
     assert [Renderer(zone, values.CATALOG_OFFSET)(value) for value in column] == list(plain)
-    assert all(fits(text, values.CATALOG_TYPES["date"]) for text in plain)
+    assert all(fits(text, field_types.CATALOG_TYPES["date"]) for text in plain)
 
 
 def test_iso_text_becomes_a_date_of_a_catalog() -> None:

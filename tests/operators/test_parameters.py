@@ -43,6 +43,7 @@ COMMON = {
     "approved_plan",
     "allow_empty",
     "max_removed",
+    "max_changed",
     "max_rejected",
     "iterable_conn_id",
 }
@@ -76,6 +77,7 @@ GOOD_AND_BAD: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
     "approved_plan": ([("0a1b", "0a1b"), ("", "")], []),
     "allow_empty": FLAG,
     "max_removed": ([*LIMIT[0], (None, None)], LIMIT[1]),
+    "max_changed": ([*LIMIT[0], (None, None)], LIMIT[1]),
     "max_rejected": (LIMIT[0], [*LIMIT[1], "None"]),
     "iterable_conn_id": TEXT,
     "max_deletes": COUNT,
@@ -303,7 +305,7 @@ def test_what_is_misread_is_refused(dag: DAG, operator: type[IterableModelOperat
 @pytest.mark.parametrize(("operator", "name"), TEMPLATES)
 def test_nothing_is_not_taken_for_left_out(dag: DAG, operator: type[IterableModelOperator], name: str) -> None:
     """A template that becomes None says nothing, unless None means something."""
-    if name in ("max_removed", "max_deletes", "max_actions", "partitions") or (
+    if name in ("max_removed", "max_changed", "max_deletes", "max_actions", "partitions") or (
         name == "fields" and operator is IterablePrivacyOperator
     ):
         return

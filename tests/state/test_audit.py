@@ -543,7 +543,7 @@ def test_what_breaks_is_said_once(book: Book, what: str, caplog: pytest.LogCaptu
     book.run(refused(1))
     book.clock.pass_by(days=40)
     names = {name: book.table(name) for name in ("runs", "changelog", "snapshot", "requests")}
-    book.hook = Unsteady(book.tables.hook, deque([what.format(**names)] * (30 if what == "connect" else 1)))
+    book.hook = Unsteady(book.tables.hook, deque([what.format(**names)] * (30 if what == "connect" else 2)))
     caplog.set_level(logging.DEBUG)
     with caplog.at_level(logging.DEBUG), pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit_tables, "CREATION_PATIENCE", 0.01)
@@ -565,6 +565,28 @@ def test_what_breaks_is_said_once(book: Book, what: str, caplog: pytest.LogCaptu
         assert ("run-2", "succeeded") in book.read("runs", "sync_run_id, status")
     if what not in ("SELECT count", "DELETE"):
         assert len(book.read("changelog", "1")) == 1  # all that there was
+
+
+@pytest.mark.parametrize("what", [*BREAKS, "COMMIT", "after COMMIT"])
+def test_a_lost_session_costs_the_rows_in_hand_at_most(book: Book, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Another one goes on, without a warning; a row that may be stored already is not written twice."""
+    book.run(refused(1))
+    book.clock.pass_by(days=40)
+    names = {name: book.table(name) for name in ("runs", "changelog", "snapshot", "requests")}
+    book.hook = Unsteady(book.tables.hook)
+    with book.open("failures") as account:
+        book.tell(account)
+        book.hook.breaks.append(what.format(**names))
+        for number in range(2, 6):
+            book.clock.pass_by(seconds=11)
+            account.note(call(number))
+            assert account.observe is not None
+            account.observe(refused(number))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert ("run-2", "succeeded") in book.read("runs", "sync_run_id, status")
+    lost = 1 if what == "COMMIT" else 0
+    assert book.read("changelog", "row_id") == [(f"[{number}]",) for number in range(2 + lost, 6)]
+    assert len(book.read("requests", "1")) == 4 - lost
 
 
 def test_tables_that_cannot_be_made(
@@ -594,7 +616,7 @@ def test_tables_that_are_there_are_not_made_again(book: Book) -> None:
 
 def test_a_transaction_is_whole(book: Book) -> None:
     """Rows are in both tables or in none."""
-    book.hook = Unsteady(book.tables.hook, deque([f"INSERT INTO {book.table('snapshot')}"]))
+    book.hook = Unsteady(book.tables.hook, deque([f"INSERT INTO {book.table('snapshot')}"] * 2))
     book.run(accepted(1), calls=[call(1)])
     assert [book.read(name, "1") for name in ("changelog", "snapshot", "requests")] == [[], [], []]
 

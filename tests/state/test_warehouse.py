@@ -365,7 +365,6 @@ def agree(warehouse: Warehouse, data: st.DataObject) -> None:
                 )
             ]
         warehouse.fill(rows)
-        columns = tuple(warehouse.types)
         with warehouse.opened(sync_id) as (session, model), model:
             here = planned(users(model.columns, key), model, session)
             there = planned(users(model.columns, key), warehouse.model(), memory)
@@ -383,7 +382,7 @@ def agree(warehouse: Warehouse, data: st.DataObject) -> None:
             assert not said(quiet)
             assert told(planned(users(model.columns, key), warehouse.model(), memory)) == told(quiet)
             assert session.resend_reason is None
-        carried = data.draw(st.sampled_from(columns[3:]))
+        carried = data.draw(st.sampled_from(tuple(warehouse.types)[3:]))
         with warehouse.opened(sync_id) as (session, model), model:
             here = planned(users(model.columns, key), model, session, carried)
             there = planned(users(model.columns, key), warehouse.model(), memory, carried)

@@ -18,6 +18,8 @@ from msgspec import UNSET
 
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.values import BadValue, Renderer, Unreadable
+from airflow_provider_iterable.columns import UNKNOWN, Columns, ColumnType
+from airflow_provider_iterable.columns import Kind as ColumnKind
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -533,6 +535,26 @@ BERLIN = ZoneInfo("Europe/Berlin")
 def test_times_are_seconds(given: Any, found: Any) -> None:
     """Whatever a warehouse calls a time; what names no zone is in the sync's."""
     assert items.seconds(given, BERLIN) == found
+
+
+def test_an_instant_is_in_no_zone() -> None:
+    """Its type says so, whatever the driver returns; what the type refuses costs its row."""
+
+    def load(value: datetime) -> datetime:
+        if value.year == 1:
+            raise BadValue("a year of its own")
+        return value.replace(tzinfo=UTC)
+
+    types = [ColumnType(ColumnKind.INSTANT, load=load) if name == "at" else UNKNOWN for name in COLUMNS]
+    at = EventOptions(
+        event_type="custom", event_name="Signed Up", sync_id="s", primary_key=("id",), match="email",
+        identifier_column="mail", project_type="hybrid", timestamp_column="at", zone=BERLIN,
+    )  # fmt: skip
+    sync = Events(at, Mapper({}), Mapper({}), Columns(COLUMNS, types))
+    assert body(sync, at=datetime(2026, 5, 31, 18, 20))["createdAt"] == 1780251600
+    assert "createdAt" not in body(sync, at=None)
+    assert refused(sync, at=datetime(1, 5, 31)) == (Reason.INVALID_EVENT, "column at: a year of its own")
+    assert refused(sync, at=Unreadable("no day")) == (Reason.INVALID_EVENT, "column at: no day")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from airflow_provider_iterable.columns import Columns, ColumnType
+from airflow_provider_iterable.columns import Kind as ColumnKind
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -84,6 +86,19 @@ def turns(sync: Privacy, operations: Sequence[Operation], allowance: int | None)
             assert screened is operation
             found.append(None)
     return found
+
+
+def test_instants_are_in_no_zone() -> None:
+    """Their type says so; in a zone of the model an hour in spring would come after the next one."""
+    options = PrivacyOptions(("id",), "forget", "email", "email", "asked_at", 1, ZoneInfo("Europe/Berlin"), "email")
+    instant = ColumnType(ColumnKind.INSTANT, "timestamp", lambda value: value.replace(tzinfo=UTC))
+    columns = Columns(COLUMNS, [*(ColumnType(ColumnKind.UNKNOWN) for _ in range(3)), instant])
+    rows = [row(1, asked_at=datetime(2024, 3, 31, 2, 30)), row(2, "eve@example.com", asked_at=None)]
+    rows.append(row(3, "bob@example.com", asked_at=datetime(2024, 3, 31, 3, 10)))
+    sync = Privacy(options, columns)
+    assert turns(sync, taken(sync, rows), 1)[0] is None
+    plain = Privacy(options, COLUMNS)
+    assert turns(plain, taken(plain, rows), 1)[2] is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The databases that a model is read from: a file each, with its cursors, the settings of its sessions and its types.
 
-Drivers buffer whole results unless asked not to: Postgres needs a named cursor inside a transaction, MySQL an
-unbuffered one, most others are lazy or page by themselves.
+Drivers buffer whole results unless asked not to: Postgres and Redshift need a cursor that is named inside a
+transaction, MySQL an unbuffered one, most others are lazy or page by themselves.
 """
 
 from __future__ import annotations
@@ -12,24 +12,39 @@ from typing import Any
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable.sql.databases.bigquery import BIGQUERY
+from airflow_provider_iterable.sql.databases.databricks import DATABRICKS
 from airflow_provider_iterable.sql.databases.driver import Driver
 from airflow_provider_iterable.sql.databases.duckdb import DUCKDB
-from airflow_provider_iterable.sql.databases.mysql import MYSQL, MYSQL_CONNECTOR
+from airflow_provider_iterable.sql.databases.mysql import MYSQL_CONNECTOR, MYSQLCLIENT, PYMYSQL
 from airflow_provider_iterable.sql.databases.postgres import PSYCOPG, PSYCOPG2
+from airflow_provider_iterable.sql.databases.redshift import REDSHIFT
+from airflow_provider_iterable.sql.databases.snowflake import SNOWFLAKE
 from airflow_provider_iterable.sql.databases.sqlite import SQLITE
+from airflow_provider_iterable.sql.databases.trino import TRINO
 
 _BY_LIBRARY: Mapping[str, Driver] = {
     "psycopg": PSYCOPG,
     "psycopg2": PSYCOPG2,
-    "MySQLdb": MYSQL,
-    "pymysql": MYSQL,
+    "MySQLdb": MYSQLCLIENT,
+    "pymysql": PYMYSQL,
     "mysql": MYSQL_CONNECTOR,
     "duckdb": DUCKDB,
     "_duckdb": DUCKDB,
     "sqlite3": SQLITE,
+    "snowflake": SNOWFLAKE,
+    "trino": TRINO,
+    "databricks": DATABRICKS,
+    "redshift_connector": REDSHIFT,
 }
 """By the package that a connection comes from."""
-_BY_CONNECTION: Mapping[str, Driver] = {}
+_BY_CONNECTION: Mapping[str, Driver] = {
+    "snowflake": SNOWFLAKE,
+    "gcpbigquery": BIGQUERY,
+    "trino": TRINO,
+    "databricks": DATABRICKS,
+    "redshift": REDSHIFT,
+}
 """By Airflow's type of connection, where the package has no driver here."""
 _OTHER = Driver()
 

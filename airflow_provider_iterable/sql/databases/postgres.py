@@ -20,6 +20,9 @@ _SESSION = (
 )
 """What the reading relies on, for one transaction: behind a pooler the session is somebody else's afterwards."""
 
+_FIRST_VERSION = 9_00_00
+"""The first version that knows all of it; Redshift, which is reached by the same drivers, says that it is 8.0."""
+
 _KINDS: Mapping[int, tuple[str, Kind]] = {
     16: ("boolean", Kind.BOOLEAN),
     17: ("bytea", Kind.BYTES),
@@ -157,7 +160,8 @@ def _struct(names: Sequence[str]) -> Callable[..., dict[str, Any]]:
 def _settle(connection: Any) -> None:
     connection.autocommit = False
     connection.prepare_threshold = None  # behind a pooler a prepared statement may be another client's
-    connection.execute(_SESSION)
+    if connection.info.server_version >= _FIRST_VERSION:
+        connection.execute(_SESSION)
 
 
 def _streaming(connection: Any) -> Any:
@@ -280,8 +284,9 @@ def _read_again(cursor: Any) -> Sequence[Row]:
 
 def _settle2(connection: Any) -> None:
     connection.autocommit = False
-    with _plain2(connection) as cursor:
-        cursor.execute(_SESSION)
+    if connection.server_version >= _FIRST_VERSION:
+        with _plain2(connection) as cursor:
+            cursor.execute(_SESSION)
     if connection.encoding != "UTF8":
         connection.set_client_encoding("UTF8")
 

@@ -124,7 +124,7 @@ class Statement(Model):
         """Rows that the model has; known once the first chunk is drawn."""
         self._counted = f"SELECT count(*) FROM (\n{self.sql}\n) AS iterable_model" if count else ""
         self._comparing = comparison.comparing
-        self.sql = sql
+        self.sql, self._above = sql, None
 
     def _prepare(self, connection: Any, cursor: Any) -> None:
         plain = self._comparing.begin(connection, cursor)

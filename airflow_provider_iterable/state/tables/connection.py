@@ -18,6 +18,7 @@ import tenacity
 
 from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
+from airflow_provider_iterable.sql.errors import connection_failure, only_reads
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.tables.dialects import DIALECTS, UNFIT, Dialect
 
@@ -59,6 +60,10 @@ class Tables:
         self.names = _names(schema, self.dialect)
         self.reached = False
         """Whether a connection was ever opened."""
+        self.committing = False
+        """Whether the last transaction that failed did so in its commit, and so may have been stored."""
+        self._wrote = self._changes = False
+        """Whether something was written that is committed; whether the transaction writes."""
         self._placeholder = self.dialect.placeholder or hook.placeholder
         self._connection: Any = None
         self._cursor: Any = None
@@ -66,7 +71,9 @@ class Tables:
     def apart(self) -> Tables:
         """Return the same tables, on a connection of its own."""
         # With a hook of its own: some keep the connection that they opened last.
-        return Tables(copy(self._hook), self.schema)
+        found = Tables(copy(self._hook), self.schema)
+        found._wrote = True  # it is used when the other one has written
+        return found
 
     def close(self) -> None:
         """Close the connection, also a broken one; what is not committed is rolled back."""
@@ -86,7 +93,11 @@ class Tables:
         return result
 
     def transact(self, work: Callable[[], T]) -> T:
-        """Do the work in one transaction; a connection that failed is not used again."""
+        """Do the work in one transaction; a connection that failed is not used again.
+
+        :raises ConfigurationError: nothing can be written on the connection, and nothing has been yet
+        """
+        self.committing = False
         try:
             if self._connection is None:
                 # A hook of its own: some hand out the connection that they opened first, closed or not.
@@ -96,13 +107,23 @@ class Tables:
             if self.dialect.begins:
                 self._cursor.execute("BEGIN TRANSACTION")
             result = work()
+            self.committing = True
             if self.dialect.begins:
                 self._cursor.execute("COMMIT")
             else:
                 self._connection.commit()
-        except BaseException:
+            self._wrote, self._changes = self._wrote or self._changes, False
+        except BaseException as error:
+            self._changes = False
             connection, self._connection, self._cursor = self._connection, None, None
             _close_quietly(connection)
+            # Later it may be a server that has just taken over from another one, and is waited for.
+            if not self._wrote and only_reads(error):
+                raise ConfigurationError(
+                    "The connection of the state may only read: it is a replica, or its role may not write. Nothing "
+                    "was sent. Name another one with TableState(conn_id=...), or keep the state in files with "
+                    "ObjectState."
+                ) from None
             raise
         return result
 
@@ -117,7 +138,11 @@ class Tables:
         except IterableSyncError:
             raise
         except Exception as error:
-            raise StateUnavailable(f"{failure} for {self.patience:.0f} s ({type(error).__name__}). {outcome}") from None
+            said = connection_failure(error)
+            raise StateUnavailable(
+                f"{failure} for {self.patience:.0f} s ({type(error).__name__}). {outcome}"
+                f"{f' The last words of the database: {said}.' if said else ''}"
+            ) from None
 
     def find(self, statement: str, /, **values: Any) -> list[tuple[Any, ...]]:
         """Run a query in the transaction; one value may be a list of keys, of any length."""
@@ -143,6 +168,7 @@ class Tables:
         :raises Miscounted: it changed another number, where the database can be trusted to count
         """
         self._execute(*self._bound(statement, values))
+        self._changes = True
         count = int(self._cursor.rowcount)
         if count < 0 and self._cursor.description:  # some versions of DuckDB return it as a row
             ((count,),) = self._cursor.fetchall()

@@ -97,9 +97,12 @@ class Lease:
 
         :raises LeaseHeld: somebody else has it; the message says who
         :raises StateUnavailable: the table could not be written
+        :raises ConfigurationError: the connection may only read
         """
         try:
             held = self._tables.patiently(self._take)
+        except IterableSyncError:
+            raise
         except Exception as error:
             raise StateUnavailable(
                 f"The lease of sync {self._sync_id!r} could not be taken ({type(error).__name__}). Nothing was read or "

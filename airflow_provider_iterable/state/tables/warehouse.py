@@ -27,7 +27,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 )
 from airflow_provider_iterable.errors import ConfigurationError, ModelError, ModelUnavailable
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.sql.drivers import wrap_error
+from airflow_provider_iterable.sql.errors import is_driver_error, wrap_error
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope
@@ -98,7 +98,7 @@ class WarehouseSession(TableSession):
         except ModelError:
             raise
         except Exception as error:
-            if isinstance(away := wrap_error(error), ModelUnavailable):
+            if is_driver_error(error) and isinstance(away := wrap_error(error), ModelUnavailable):
                 raise away from None
             # What is wrong with the model itself is reported when it is read.
             self._why_not = f"the query cannot stand inside another one ({type(error).__name__})"

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.sql.databases import plain_cursor
+from airflow_provider_iterable.sql.databases.mysql import set_utf8
 from airflow_provider_iterable.state.tables.dialects.vocabulary import TAKE_OVER_OR_BEGIN, Dialect, Typed, refused
 
 _TEXT = "text"
@@ -44,7 +45,7 @@ class MySQL(Typed):
 
     def begin(self, connection: Any, cursor: Any) -> Any:
         """Let all statements of the transaction see one snapshot."""
-        _set_utf8(connection)
+        set_utf8(connection, "utf8mb4_bin")
         plain = plain_cursor(connection)
         plain.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         plain.execute(f"SET SESSION tmp_table_size = {_MEMORY}, SESSION max_heap_table_size = {_MEMORY}")
@@ -144,15 +145,8 @@ def _utf8(text: str) -> str:
 
 
 def _is_whole_date(c: str) -> str:
-    """Return the condition that a date has a year, a month and a day; drivers return null for others."""
-    return f"YEAR({c}) > 0 AND MONTH({c}) > 0 AND DAYOFMONTH({c}) > 0"
-
-
-def _set_utf8(connection: Any) -> None:
-    """Set the character set, whatever the Airflow connection says, so that keys are compared and returned unchanged."""
-    for name in ("set_charset_collation", "set_character_set"):
-        if hasattr(connection, name):
-            getattr(connection, name)("utf8mb4", "utf8mb4_bin")
+    """Return the condition that a date has a year, and a day that its month has; others are no part of a key."""
+    return f"YEAR({c}) > 0 AND MONTH({c}) > 0 AND DAYOFMONTH({c}) BETWEEN 1 AND DAYOFMONTH(LAST_DAY({c}))"
 
 
 def _cursor(connection: Any) -> Any:
@@ -161,7 +155,7 @@ def _cursor(connection: Any) -> Any:
     Texts that are too long are errors; of two syncs that write, none waits for the other's gaps between keys; a
     transaction in whose midst its client stopped ends, where the server can end it: in MariaDB, ``/*M!`` says.
     """
-    _set_utf8(connection)
+    set_utf8(connection, "utf8mb4_bin")
     cursor = plain_cursor(connection)
     cursor.execute(
         "SET SESSION autocommit = 0, SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "

@@ -1,0 +1,112 @@
+"""Which fields a sync sends for the first time, and the types that Iterable gives them for ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import msgspec
+
+from airflow_provider_iterable.api import field_types
+from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.errors import ModelError
+from airflow_provider_iterable.masking import logger, masked_name
+from airflow_provider_iterable.state.store import Session
+from airflow_provider_iterable.syncs.sync import BaseSync
+
+log = logger(__name__)
+
+NOTE = "fields"
+"""The note beside the state that holds the names of the fields that earlier runs sent."""
+
+
+def look(sync: BaseSync, session: Session, report: Report) -> None:
+    """Compare the fields with those of earlier runs, and have the types of new ones noted.
+
+    :raises ModelError: columns differ only in case from those of the last run, and nothing says what is meant
+    """
+    known = _known(session.notes.get(NOTE))
+    names = {name for mapper in sync.mappers for name in mapper.names}
+    new = names - known if known is not None else names
+    for mapper in sync.mappers:
+        mapper.watch(new)
+    if known is None or report.resync == "full":
+        return
+    gone = known - names
+    if not new and not gone:
+        return
+    lower = {name.lower(): name for name in gone}
+    renamed = {name: lower[name.lower()] for name in sorted(new) if name.lower() in lower}
+    if renamed and any(mapper.follows_columns for mapper in sync.mappers):
+        raise ModelError(
+            f"The model's columns {', '.join(map(_shown, renamed))} were {', '.join(map(_shown, renamed.values()))} in "
+            "the last run. As fields these are others, which Iterable would have for ever beside the former ones. "
+            "Nothing was sent. Name the columns as before (AS), or map them in fields."
+        )
+    parts = [f"new: {', '.join(map(_shown, sorted(new)))}"] * bool(new)
+    parts += [f"no longer sent: {', '.join(map(_shown, sorted(gone)))}"] * bool(gone)
+    reason = f"the fields are others than in the last run ({'; '.join(parts)})"
+    report.resend_reason = report.resend_reason or reason
+    log.info("Sync %s: %s.", report.name, reason)
+
+
+def note(sync: BaseSync, session: Session) -> None:
+    """Note the fields that the run has sent; they are stored when it finishes."""
+    known = _known(session.notes.get(NOTE)) or set()
+    session.notes[NOTE] = json.dumps(sorted(known | {name for mapper in sync.mappers for name in mapper.names}))
+
+
+def forecast(sync: BaseSync, report: Report) -> None:
+    """Enter the types of the fields that the sync has not sent yet, and say which ones disagree among themselves."""
+    seen = {path: counts for mapper in sync.mappers for path, counts in mapper.seen.items()}
+    types = {path: kind for path, counts in seen.items() if (kind := field_types.chosen(counts))}
+    report.new_fields = types
+    if report.dry_run and types:
+        report.notes.append(
+            f"Fields that this sync has not sent yet, with the types that Iterable gives those that it does not have: "
+            f"{_listed(types)}."
+        )
+        report.notes.extend(_disagreements(seen))
+
+
+def created(sync: BaseSync, existing: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what values have to be for the fields that Iterable does not have, and say which types they get.
+
+    :param existing: the types of Iterable's fields
+    """
+    if sync.profile is None:
+        return {}
+    seen = {path: counts for path, counts in sync.profile.seen.items() if path not in existing}
+    types = {path: kind for path, counts in seen.items() if (kind := field_types.chosen(counts))}
+    if types:
+        log.info("Iterable has no such fields yet, and types them for ever by this run: %s.", _listed(types))
+    for sentence in _disagreements(seen):
+        log.warning("%s", sentence)
+    return {path: kind for path, counts in seen.items() if (kind := field_types.required(counts))}
+
+
+def _disagreements(seen: field_types.Seen) -> list[str]:
+    return [
+        f"The values of {_shown(path)} disagree: "
+        f"{', '.join(f'{count} {kind}' for kind, count in counts.most_common())}. If Iterable does not have the field "
+        f"yet, it becomes a {field_types.chosen(counts)}; other values are converted where nothing is lost by it, and "
+        "their rows are rejected otherwise."
+        for path, counts in seen.items()
+        if field_types.differing(counts)
+    ]
+
+
+def _known(text: str | None) -> set[str] | None:
+    try:
+        return None if text is None else set(msgspec.json.decode(text, type=list[str]))
+    except msgspec.MsgspecError:
+        return None
+
+
+def _listed(types: Mapping[str, str]) -> str:
+    return ", ".join(f"{_shown(path)} ({kind})" for path, kind in sorted(types.items()))
+
+
+def _shown(path: str) -> str:
+    first = path.partition(".")[0]
+    return masked_name(path, mapped=[first])
