@@ -10,7 +10,7 @@ from airflow_provider_iterable.sql.databases import plain_cursor
 from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
 
 _UTF8 = "UTF8"
-_ONLY_TEXT = r"\\u|[0-9][eE]|-0"
+_ONLY_TEXT = r"\\u(0000|[dD][89a-fA-F])|(^|\[|:|,|\s)(-0|-?[0-9.]+[eE])"
 """In JSON that is compared as text: ``jsonb`` refuses some escapes and exponents, and does not know ``1e2`` from
 ``100``, which become a double and a long, nor ``-0.0`` from ``0.0``."""
 
@@ -96,8 +96,7 @@ class Postgres(Typed):
     def _value(self, number: int) -> str:
         c, kind = f"c{number}", self.types[number]
         if kind == "json":
-            text = f"{c}::text ~ {self.quote(_ONLY_TEXT)}"
-            return f"CASE WHEN {text} THEN NULL ELSE {c}::jsonb END, CASE WHEN {text} THEN {c}::text END"
+            return f"CASE WHEN {c}::text ~ {self.quote(_ONLY_TEXT)} THEN '=' || {c}::text ELSE {c}::jsonb::text END"
         cast = {"int2": "int8", "int4": "int8", "varchar": "text"}.get(kind)
         return f"{c}::{cast}" if cast else c
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -19,6 +19,9 @@ _pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().dec
 MOST = 127
 """Arguments that a function takes, unless SQLite was built to take more (SQLITE_MAX_FUNCTION_ARG)."""
 _SQLITE_VALUES: Mapping[type, str] = {int: "i", float: "f", str: "s", bytes: "b", type(None): "n", tuple: "x"}
+
+_GIVEN: Mapping[type, Callable[[Any], Any]] = {bytes: bytes.decode, str: bytes.fromhex}
+"""What makes values of what functions are given, see :func:`_given`."""
 
 
 class Sqlite(Typed):
@@ -78,16 +81,17 @@ def _given(number: int) -> str:
 
 def _values(given: Iterable[Any]) -> list[Any]:
     """Return the values that were given; text that is not valid UTF-8 as what equals no other."""
-    values = list(given)
-    for number, value in enumerate(values):
-        if type(value) is bytes:
-            try:
-                values[number] = value.decode()
-            except UnicodeDecodeError:
-                values[number] = (value,)
-        elif type(value) is str:
-            values[number] = bytes.fromhex(value)
-    return values
+    try:
+        return [value if type(value) not in _GIVEN else _GIVEN[type(value)](value) for value in given]
+    except UnicodeDecodeError:
+        return [value if type(value) not in _GIVEN else _decoded(value) for value in given]
+
+
+def _decoded(value: Any) -> Any:
+    try:
+        return _GIVEN[type(value)](value)
+    except UnicodeDecodeError:
+        return (value,)
 
 
 def _json(given: Any) -> Any:
