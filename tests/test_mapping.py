@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.api.objects import nest
 from airflow_provider_iterable.api.values import Unreadable
 from airflow_provider_iterable.columns import Columns, ColumnType, Kind, json_text, refused
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
@@ -28,7 +29,6 @@ from airflow_provider_iterable.mapping import (
     Nulls,
     key_text,
     key_texts,
-    nest,
 )
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "key_text.json").read_text("utf-8"))

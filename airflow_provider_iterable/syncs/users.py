@@ -9,10 +9,11 @@ from typing import Any, Literal
 import msgspec
 
 from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.api.objects import nest
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import Call, Changed, Operation, Outcome, Records, Removed, Row
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.mapping import Mapper, nest, position
+from airflow_provider_iterable.mapping import Mapper, position
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match, check_deletes, shares_ids
 from airflow_provider_iterable.syncs.names import FieldedSync, Names, check_depth

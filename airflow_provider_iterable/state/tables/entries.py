@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_iterable.engine.resync import VOID
+from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables.connection import Tables, encoded, pieces
 from airflow_provider_iterable.state.tables.layout import Layout
 from airflow_provider_iterable.state.tables.lease import CREATE as _CREATE_LEASE
@@ -33,6 +35,20 @@ STATE = Layout(
     # Version 2 has intents: with version 1, nothing shows what a killed run left in doubt.
     steps=((),),
 )
+
+
+def check_length(scope: Scope) -> None:
+    """Refuse a sync whose name, or that of one of its partitions, the tables cannot hold.
+
+    :raises ConfigurationError: it is too long
+    """
+    longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
+    if len(longest) > MAX_SYNC_ID:
+        raise ConfigurationError(
+            f"The sync_id {longest!r} has {len(longest)} characters; a state table holds {MAX_SYNC_ID}. Set a shorter "
+            "sync_id."
+        )
+
 
 ENTRY: Mapping[str, str] = {"sync_id": ":sync_id", "record_key": "k", "fingerprint": "f", "ref": "r"}
 """The columns of an entry, and what they are in a list of entries."""

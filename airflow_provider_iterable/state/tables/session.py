@@ -18,7 +18,7 @@ from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_d
 from airflow_provider_iterable.state.store import Header
 from airflow_provider_iterable.state.tables.claims import Claims
 from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE, Tables
-from airflow_provider_iterable.state.tables.entries import MAX_SYNC_ID, STATE, Entries
+from airflow_provider_iterable.state.tables.entries import STATE, Entries, check_length
 from airflow_provider_iterable.state.tables.intents import Announced, settle
 from airflow_provider_iterable.state.tables.layout import Layout, establish
 from airflow_provider_iterable.state.tables.lease import SECONDS, Lease
@@ -61,12 +61,7 @@ class TableSession:
         """Whether the stored header is about another destination or project; false once this run's is stored."""
         self._tombstones_without_row: list[str] = []
         """Tombstones of people who have left the model."""
-        longest = max(map(scope.part.state_id, scope.part.names), key=len) if scope.part else scope.sync_id
-        if len(longest) > MAX_SYNC_ID:
-            raise ConfigurationError(
-                f"The sync_id {longest!r} has {len(longest)} characters; a state table holds {MAX_SYNC_ID}. Set a "
-                "shorter sync_id."
-            )
+        check_length(scope)
 
         def hold(sync_id: str, seconds: float) -> Lease:
             return Lease(self.tables, self.tables.apart(), sync_id, scope.holder, min(seconds, lease_seconds))
