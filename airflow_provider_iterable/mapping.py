@@ -184,8 +184,10 @@ class Mapper:
             skips, kind = (source.nulls or self._nulls) == "skip", type_of(columns, number)
             self._columns.append((field, number, _load(kind, json), skips))
             self._kinds[field] = kind.kind
-            # What a type does to values belongs to what decides how they look; most types do nothing.
-            self._described.append((field, columns[number], json, skips, *([str(kind.kind)] if kind.load else [])))
+            # What a type does to values belongs to what decides how they look. Most types do nothing, and instants
+            # without a zone are in UTC, as they were before they were known to be instants.
+            changes = kind.load is not None and (kind.kind is not Kind.INSTANT or self._zone != "UTC")
+            self._described.append((field, columns[number], json, skips, *([str(kind.kind)] if changes else [])))
         constants = {
             field: self._constant(field, source.value)
             for field, source in fields.items()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_iterable.engine.resync import VOID
-from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables.connection import Tables, encoded, pieces
 from airflow_provider_iterable.state.tables.layout import Layout
@@ -48,6 +49,39 @@ def check_length(scope: Scope) -> None:
             f"The sync_id {longest!r} has {len(longest)} characters; a state table holds {MAX_SYNC_ID}. Set a shorter "
             "sync_id."
         )
+
+
+def refuse_former_schema(tables: Tables, sync_id: str) -> None:
+    """Refuse to begin anew beside a state in a schema whose name earlier versions wrote in quotes.
+
+    :raises ConfigurationError: the message says how to rename the schema
+    """
+    schema, quote = tables.schema, tables.dialect.former_quote
+    if not quote or schema is None or schema.isupper():  # then quotes make no other name of it
+        return
+    here = _headers_in(tables, "{header}", sync_id)
+    former = None if here else _headers_in(tables, f"{quote}{schema}{quote}.sync_header", sync_id)
+    if former is None or (not former and here is not None):
+        return
+    raise ConfigurationError(
+        f"There is a state in the schema {quote}{schema}{quote}, as earlier versions of the provider called it. "
+        f"Schemas are written without quotes now: {schema} is {schema.upper()} there, which "
+        f"{'does not have the tables' if here is None else f'does not know sync {sync_id!r}'}. Nothing was read or "
+        f"sent. Run this: ALTER SCHEMA {quote}{schema}{quote} RENAME TO {schema}; a schema {schema.upper()} that is "
+        "there already, and holds nothing else, is to be dropped before."
+    )
+
+
+def _headers_in(tables: Tables, table: str, sync_id: str) -> int | None:
+    """Return how many headers of the sync a table has; ``None``: no such table is there, or to be seen."""
+    query = f"SELECT count(*) FROM {table} WHERE sync_id = :sync_id"
+    try:
+        ((count,),) = tables.transact(partial(tables.find, query, sync_id=sync_id))
+    except IterableSyncError:
+        raise
+    except Exception:  # whatever a driver calls it
+        return None
+    return int(count)
 
 
 ENTRY: Mapping[str, str] = {"sync_id": ":sync_id", "record_key": "k", "fingerprint": "f", "ref": "r"}

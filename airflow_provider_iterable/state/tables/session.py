@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row
-from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
 from airflow_provider_iterable.state.pairing import pair_with
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
 from airflow_provider_iterable.state.store import Header
 from airflow_provider_iterable.state.tables.claims import Claims
 from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE, Tables
-from airflow_provider_iterable.state.tables.entries import STATE, Entries, check_length
+from airflow_provider_iterable.state.tables.entries import STATE, Entries, check_length, refuse_former_schema
 from airflow_provider_iterable.state.tables.intents import Announced, settle
 from airflow_provider_iterable.state.tables.layout import Layout, establish
 from airflow_provider_iterable.state.tables.lease import SECONDS, Lease
@@ -282,41 +281,10 @@ class TableSession:
             "Nothing was read or sent. The next try begins anew; look at the connection and what it may do, if it "
             "stays so.",
         ):
-            self._look_for_a_former_state()
+            refuse_former_schema(tables, sync_id)
             establish(tables, self.layouts, f"the state of sync {sync_id!r}", "Nothing was read or sent.")
             for seed in tables.dialect.seeds:
                 tables.patiently(partial(tables.execute, seed))
-
-    def _look_for_a_former_state(self) -> None:
-        """Refuse to begin anew beside a state in a schema whose name earlier versions wrote in quotes.
-
-        :raises ConfigurationError: the message says how to rename the schema
-        """
-        schema, quote = self.tables.schema, self.tables.dialect.former_quote
-        if not quote or schema is None or schema.isupper():  # then quotes make no other name of it
-            return
-        here = self._headers_in("{header}")
-        former = None if here else self._headers_in(f"{quote}{schema}{quote}.sync_header")
-        if former is None or (not former and here is not None):
-            return
-        raise ConfigurationError(
-            f"There is a state in the schema {quote}{schema}{quote}, as earlier versions of the provider called it. "
-            f"Schemas are written without quotes now: {schema} is {schema.upper()} there, which "
-            f"{'does not have the tables' if here is None else f'does not know sync {self._scope.sync_id!r}'}. Nothing "
-            f"was read or sent. Run this: ALTER SCHEMA {quote}{schema}{quote} RENAME TO {schema}; a schema "
-            f"{schema.upper()} that is there already, and holds nothing else, is to be dropped before."
-        )
-
-    def _headers_in(self, table: str) -> int | None:
-        """Return how many headers of the sync a table has; ``None``: no such table is there, or to be seen."""
-        tables, query = self.tables, f"SELECT count(*) FROM {table} WHERE sync_id = :sync_id"
-        try:
-            ((count,),) = tables.transact(partial(tables.find, query, sync_id=self._scope.sync_id))
-        except IterableSyncError:
-            raise
-        except Exception:  # whatever a driver calls it
-            return None
-        return int(count)
 
     def _read_header(self) -> None:
         header = self._entries.read(lambda: self._entries.header(self._scope.sync_id))
