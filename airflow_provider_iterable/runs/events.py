@@ -41,7 +41,7 @@ class EventRun(SyncKind):
     def prepare(self, run: Run, sync: Sync) -> None:
         """Learn the types of Iterable's profile fields."""
         if self._check_types and isinstance(sync, Events):
-            run.learn_profile_types(sync)
+            run.learn_profile_types(sync, self._options.create_new_fields is not False)
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
         """Return all fields, if Iterable is to create them: of events it shows none."""

@@ -92,8 +92,8 @@ def _disagreements(seen: field_types.Seen) -> list[str]:
     return [
         f"The values of {_shown(path)} disagree: "
         f"{', '.join(f'{count} {kind}' for kind, count in counts.most_common())}. If Iterable does not have the field "
-        f"yet, it becomes a {field_types.chosen(counts)}; other values are converted where nothing is lost by it, and "
-        "their rows are rejected otherwise."
+        f"yet, it becomes a {field_types.chosen(counts)}; other values are converted where nothing is lost by it, "
+        "their rows are rejected otherwise, and texts that look like dates go with the next run."
         for path, counts in seen.items()
         if field_types.differing(counts)
     ]

@@ -49,9 +49,10 @@ class Run:
         """
         return get_fields(self.client)
 
-    def learn_profile_types(self, sync: BaseSync) -> None:
+    def learn_profile_types(self, sync: BaseSync, creates: bool = True) -> None:
         """Have values compared with the types of Iterable's profile fields; without an answer they are sent as is.
 
+        :param creates: whether Iterable may create fields that it does not have
         :raises CannotRetry: Iterable refused the key
         """
         try:
@@ -59,7 +60,7 @@ class Run:
         except WorthRetrying as error:
             log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
             return
-        sync.learn_types({**fields.created(sync, found), **found})
+        sync.learn_types({**(fields.created(sync, found) if creates else {}), **found})
 
     def existing_profile_fields(self, fields: Collection[str]) -> Collection[str]:
         """Return those of some profile fields that Iterable has by now; none where it does not say so.

@@ -44,7 +44,7 @@ class UserRun(SyncKind):
     def prepare(self, run: Run, sync: Sync) -> None:
         """Learn the types of Iterable's profile fields."""
         if self._check_types and isinstance(sync, Users):
-            run.learn_profile_types(sync)
+            run.learn_profile_types(sync, self._options.create_new_fields is not False)
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now, or is to create."""

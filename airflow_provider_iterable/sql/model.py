@@ -5,6 +5,7 @@ Rows are handed on as the driver made them, a chunk at a time, so that a model o
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,8 +20,11 @@ from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 from airflow_provider_iterable.sql.asked import Asked
 from airflow_provider_iterable.sql.databases import closing_steps, connect, driver_of
+from airflow_provider_iterable.sql.databases.driver import Driver
 from airflow_provider_iterable.sql.errors import wrap_error
 from airflow_provider_iterable.sql.statement import single_statement
+
+_TWO_PERCENT = re.compile(r"%%(?![s(])")
 
 
 class Model:
@@ -116,7 +120,8 @@ class Model:
             driver.settle(connection)
             cursor = driver.plain(connection)
             arguments = (self.parameters,) if self.parameters else ()
-            cursor.execute(f"SELECT * FROM (\n{self.sql}\n) AS iterable_model LIMIT 0", *arguments)
+            sql = f"SELECT * FROM (\n{self.sql}\n) AS iterable_model LIMIT 0"
+            cursor.execute(self._bound(driver, sql), *arguments)
             columns = _columns(cursor.description, driver.types(connection, cursor))
             learn(cursor)
             self.columns, self._described = columns, True
@@ -141,7 +146,7 @@ class Model:
         self._closing_steps = closing_steps(driver, connection, cursor)
         self._prepare(connection, cursor)
         if self.parameters:
-            cursor.execute(self.sql, self.parameters)
+            cursor.execute(self._bound(driver, self.sql), self.parameters)
         else:  # Without parameters, a percent sign is not special.
             cursor.execute(self.sql)
         types = driver.types(connection, cursor)
@@ -151,6 +156,10 @@ class Model:
         if first and isinstance(first[0], Mapping):
             raise ModelError("The connection's cursor returns dictionaries; remove its cursor setting.")
         return _chunks(first, fetch)
+
+    def _bound(self, driver: Driver, sql: str) -> str:
+        """Return a statement as the driver is to get it: where parameters are bound, ``%%`` is one percent sign."""
+        return sql if driver.halves_percent or not self.parameters else _TWO_PERCENT.sub("%", sql)
 
     def _prepare(self, connection: Any, cursor: Any) -> None:
         """Do what is to be done on the connection before the query runs: nothing here."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_iterable.api.field_types import NO_DATE
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -70,6 +71,9 @@ class BaseSync:
     """That of them whose fields are a profile's."""
     typed: Collection[str] = ()
     """Top-level fields whose values are compared with Iterable's field types."""
+    awaited: frozenset[str] = frozenset()
+    """New fields for texts of which some look like dates: were one of these the first that Iterable sees, no text would
+    ever fit."""
     checked_fields: types.Checked = ()
     """Mapped fields with their path and Iterable's type; learned before the first operation is screened."""
 
@@ -113,6 +117,7 @@ class BaseSync:
 
         :param found: dotted name to type, as Iterable answers
         """
+        self.awaited = frozenset(name for name, kind in found.items() if kind == NO_DATE)
         self.checked_fields = [
             (name, name.split("."), kind) for name, kind in found.items() if name.partition(".")[0] in self.typed
         ]
@@ -139,6 +144,9 @@ class BaseSync:
         if not wrong:
             return operation
         detail = "; ".join(wrong.values())
+        if self.awaited and self.awaited.issuperset(wrong):
+            said = f"{detail}: the row goes with the next run, when the field has its type"
+            return Outcome(operation.key, operation.kind, Fate.SKIPPED, reason, said, operation)
         return self.salvage(operation, wrong, detail) or Outcome(
             operation.key, operation.kind, Fate.REJECTED, reason, detail, operation
         )

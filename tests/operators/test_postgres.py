@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.mapping import Json
@@ -117,3 +119,16 @@ def test_sessions_that_are_ended_when_idle_lose_nothing(place: Place, caplog: py
         ("succeeded", 45),
     ]
     assert place.read("SELECT status FROM {schema}.sync_runs") == [("succeeded",)]
+
+
+def test_a_role_whose_path_leads_nowhere_is_told_at_once(place: Place) -> None:
+    """Nothing can be made there, however often it is tried."""
+    execute(place.owner, f"ALTER ROLE {place.role} SET search_path = nowhere")
+    place.table(PEOPLE.format(more=""))
+    started = time.monotonic()
+    sql = f"SELECT * FROM {place.role}.people"
+    message, _ = place.world.failure(
+        AirflowFailException, sql=sql, sql_conn_id="role", fields=None, state=TableState(), email_column="email"
+    )
+    assert time.monotonic() - started < 20
+    assert "no schema has been selected to create in" in message

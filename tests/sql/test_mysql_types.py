@@ -412,3 +412,14 @@ def test_json_of_mariadb_is_text_that_json_reads(place: Place) -> None:
     place.table([Type("JSON", "'{\"a\": [1, 2]}'", "", "")])
     payload, _ = sent(Model(place.hook, "SELECT c0 FROM every_type"), {"text": "c0", "json": Json("c0")})
     assert payload == {"text": '{"a": [1, 2]}', "json": {"a": [1, 2]}}
+
+
+def test_two_percent_signs_beside_parameters_are_one(place: Place) -> None:
+    """By every driver; without parameters a sign is a sign."""
+    hook = place.having()
+    sql = "SELECT %(a)s AS a, '50%%' AS b, date_format('2020-01-02', '%%Y') AS c"
+    assert list(Model(hook, sql, {"a": "x"})) == [("x", "50%", "2020")]
+    model = Model(hook, sql, {"a": "x"})
+    model.describe(lambda cursor: None)
+    assert model.columns == ("a", "b", "c")
+    assert list(Model(hook, "SELECT '50%' AS b, '50%%' AS c")) == [("50%", "50%%")]

@@ -60,6 +60,9 @@ EXAMPLES = [
     Example("text[]", "array['a', null]", '["a", null]', "string", "array['b']"),
     Example("integer[]", "array[[1, 2], [3, 4]]", "[[1, 2], [3, 4]]", "long", "array[1]"),
     Example("date[]", "array['2026-05-31'::date]", '["2026-05-31"]', "date", "array['2026-06-01'::date]"),
+    Example("uuid[]", "array['00000000-0000-0000-0000-00000000000a'::uuid, null]",
+            '["00000000-0000-0000-0000-00000000000a", null]', "string", "'{}'"),
+    Example("bit(3)[]", "array[b'101', null]", '["101", null]', "string", "array[b'111']"),
     Example("jsonb[]", """array['{"a": 1}'::jsonb]""", '[{"a": 1}]', "object", "'{}'"),
     Example("mood", "'very happy'", '"very happy"', "string", "'sad'"),
     Example("mood[]", "array['sad', 'very happy']::mood[]", '["sad", "very happy"]', "string", "array['sad']::mood[]"),
@@ -171,6 +174,16 @@ def test_what_cannot_be_read_costs_its_row_alone(place: Place) -> None:
     assert len({value for _, value in rows if not isinstance(value, Unreadable)}) == 1
     with pytest.raises(Exception, match="22012"):
         list(Model(place.hook, "SELECT 1 / (4000 - i) FROM generate_series(1, 5000) AS i"))
+
+
+@pytest.mark.parametrize("deep", ["(repeat('[', 2000) || repeat(']', 2000))", "repeat('9', 5000)"])
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_json_that_python_cannot_hold_costs_its_row(place: Place, deep: str, kind: str) -> None:
+    """Not the run."""
+    model = Model(place.hook, f"SELECT 1 AS id, '{{}}'::{kind} AS v UNION ALL SELECT 2, {deep}::{kind}")
+    first, second = model
+    assert outcome(model.columns, first, "v") == "{}"
+    assert outcome(model.columns, second, "v").startswith(f"{REFUSED}JSON that is nested too deeply, or has a number")
 
 
 @pytest.mark.parametrize("style", ["German, DMY", "SQL, MDY", "Postgres, YMD"])

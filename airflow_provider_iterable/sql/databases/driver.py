@@ -43,6 +43,8 @@ class Driver:
         makes it return the values that these types promise
     :param fetch: fetches rows from a streaming cursor, with
         :class:`~airflow_provider_iterable.api.values.Unreadable` in place of what Python has no room for
+    :param halves_percent: whether it makes one percent sign of two where parameters are bound, as drivers do that take
+        ``%`` for the beginning of a placeholder
     :param connection_first: whether the connection is closed before the cursor
     """
 
@@ -51,4 +53,5 @@ class Driver:
     plain: Callable[[Any], Any] = default_cursor
     types: Callable[[Any, Any], Sequence[ColumnType]] = unknown_types
     fetch: Callable[[Any, int], Sequence[Row]] = fetch_many
+    halves_percent: bool = True
     connection_first: bool = False

@@ -264,5 +264,6 @@ MYSQL_CONNECTOR = Driver(
     settle=_settle_connector,
     streaming=_connector_streaming,
     types=_types_connector,
+    halves_percent=False,
     connection_first=True,
 )

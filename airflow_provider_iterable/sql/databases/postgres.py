@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from airflow_provider_iterable.api.values import Unreadable
 from airflow_provider_iterable.columns import ColumnType, Kind, refused
@@ -153,6 +156,14 @@ def _column_type(oid: int, types: Mapping[int, _Type]) -> ColumnType:
     return ColumnType(Kind.MAP if found.name == "hstore" else Kind.TEXT, found.name)
 
 
+def _json(data: Any) -> Any:
+    """Return what JSON means; the drivers' own way of reading it fails for a document that is very deep or long."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return Unreadable("JSON that is nested too deeply, or has a number or text that Python has no room for")
+
+
 def _struct(names: Sequence[str]) -> Callable[..., dict[str, Any]]:
     return lambda *values: dict(zip(names, values, strict=True))
 
@@ -179,6 +190,9 @@ def _plain(connection: Any) -> Any:
 
 
 def _types(connection: Any, cursor: Any) -> Sequence[ColumnType]:
+    from psycopg.types.json import set_json_loads
+
+    set_json_loads(_json, cursor)
     if connection.info.parameter_status("server_encoding") == _SQL_ASCII:
         _plain(connection).execute(_UNCHECKED)
         _decode(cursor)
@@ -304,6 +318,8 @@ def _plain2(connection: Any) -> Any:
 
 
 def _types2(connection: Any, cursor: Any) -> Sequence[ColumnType]:
+    from psycopg2.extras import register_json
+
     if cursor.name is not None:
         cursor.fetchmany(0)  # a named cursor of this driver describes its columns no earlier
 
@@ -316,7 +332,10 @@ def _types2(connection: Any, cursor: Any) -> Sequence[ColumnType]:
     oids = [int(column[1]) for column in cursor.description or ()]
     types = _looked_up(find, oids)
     _forgive2(connection, cursor)
-    for kind in types.values():
+    set_json = partial(register_json, cursor, loads=_json)
+    set_json(oid=114, array_oid=199)
+    set_json(oid=3802, array_oid=3807, name="JSONB")
+    for kind in sorted(types.values(), key=lambda kind: kind.is_array):  # arrays need what loads their elements
         _register2(kind, types, cursor)
     return [_column_type(oid, types) for oid in oids]
 
@@ -375,6 +394,10 @@ def _register2(kind: _Type, types: Mapping[int, _Type], cursor: Any) -> None:
         def make(self, values: Sequence[Any]) -> Any:
             return dict(zip(self.attnames, values, strict=True))
 
+    registered = {**extensions.string_types, **(cursor.string_types or {})}
+    if kind.is_array and kind.oid not in registered:  # one of the database's own that the driver does not know
+        load = registered.get(kind.element, extensions.UNICODE)
+        extensions.register_type(extensions.new_array_type((kind.oid,), f"OF_{kind.oid}", load), cursor)
     if kind.is_array or kind.shape not in ("b", "c", "d", "e"):
         return
     if kind.shape == "c":

@@ -7,7 +7,8 @@ from typing import Any
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.sql.databases import plain_cursor
-from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
+from airflow_provider_iterable.sql.errors import sqlstate
+from airflow_provider_iterable.state.tables.dialects.vocabulary import DENIED, Dialect, Typed, parts, refused
 
 _UTF8 = "UTF8"
 _ONLY_TEXT = r"\\u(0000|[dD][89a-fA-F])|(^|\[|:|,|\s)(-0|-?[0-9.]+[eE])"
@@ -142,7 +143,14 @@ def _refuse(encoding: str | None) -> None:
         )
 
 
+def _denied(error: Exception) -> bool:
+    """Whether a right is missing, or the role's search path leads to no schema in which tables could be made."""
+    state = sqlstate(error)
+    return state == DENIED or (state == "3F000" and "no schema has been selected" in str(error))
+
+
 POSTGRES = Dialect(
+    denied=_denied,
     cursor=_cursor,
     indexed="SELECT 1 FROM pg_catalog.pg_indexes "
     "WHERE schemaname = coalesce(:schema, current_schema()) AND tablename = :table AND indexname = :index",
