@@ -19,7 +19,7 @@ CURSOR = "airflow_provider_iterable"
 
 _SESSION = (
     "SET TRANSACTION READ ONLY; SET LOCAL datestyle = 'ISO'; SET LOCAL intervalstyle = 'postgres'; "
-    f"SET LOCAL client_encoding = 'UTF8'; SET LOCAL application_name = '{CURSOR}'"
+    "SET LOCAL client_encoding = 'UTF8'"
 )
 """What the reading relies on, for one transaction: behind a pooler the session is somebody else's afterwards."""
 
@@ -168,11 +168,16 @@ def _struct(names: Sequence[str]) -> Callable[..., dict[str, Any]]:
     return lambda *values: dict(zip(names, values, strict=True))
 
 
+def _session(name: str | None) -> str:
+    """Return what settles a session; one that the connection gives no name has ours in ``pg_stat_activity``."""
+    return _SESSION if name else f"{_SESSION}; SET LOCAL application_name = '{CURSOR}'"
+
+
 def _settle(connection: Any) -> None:
     connection.autocommit = False
     connection.prepare_threshold = None  # behind a pooler a prepared statement may be another client's
     if connection.info.server_version >= _FIRST_VERSION:
-        connection.execute(_SESSION)
+        connection.execute(_session(connection.info.parameter_status("application_name")))
 
 
 def _streaming(connection: Any) -> Any:
@@ -300,7 +305,7 @@ def _settle2(connection: Any) -> None:
     connection.autocommit = False
     if connection.server_version >= _FIRST_VERSION:
         with _plain2(connection) as cursor:
-            cursor.execute(_SESSION)
+            cursor.execute(_session(connection.get_parameter_status("application_name")))
     if connection.encoding != "UTF8":
         connection.set_client_encoding("UTF8")
 
