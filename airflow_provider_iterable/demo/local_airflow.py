@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 DAG_ID = "example_iterable_users"
-LOGGER = "airflow_provider_iterable.operators.base"
+LOGGER = "airflow_provider_iterable.operators.summary"
 """Where the operator logs what it did."""
 OUTPUT = "output.log"
 """The file, in Airflow's home, that gets what Airflow prints."""

@@ -185,11 +185,14 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     """Return the reports of all partitions as one, in the form of each."""
     first: Mapping[str, Any] = reports[0] if reports else {}
     statuses = {report["status"] for report in reports}
-    reasons, left_out, seconds = Counter[str](), Counter[str](), Counter[str]()
+    reasons, left_out, changed, seconds = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    new: dict[str, str] = {}
     requests: dict[str, Counter[str]] = {}
     for report in reports:
         reasons.update(report["reasons"])
         left_out.update(report.get("left_out", {}))  # none of a version that did not know it
+        changed.update(report.get("changed_fields", {}))
+        new |= report.get("new_fields", {})
         seconds.update(report["seconds"])
         for name, answers in report["requests"].items():
             requests.setdefault(name, Counter()).update(answers)
@@ -205,6 +208,8 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "resend_reason": "; ".join(sorted({str(report["resend_reason"]) for report in reports} - {"None"})) or None,
         **{name: sum(report[name] for report in reports) for name in COUNTS},
         "left_out": dict(sorted(left_out.items())),
+        "new_fields": new,
+        "changed_fields": dict(changed.most_common()),
         "reasons": dict(sorted(reasons.items())),
         "requests": {name: dict(answers) for name, answers in sorted(requests.items())},
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
 from airflow_provider_iterable.api import field_types
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.errors import ModelError
+from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger, masked_name
 from airflow_provider_iterable.state.store import Session
 from airflow_provider_iterable.syncs.sync import BaseSync
@@ -43,6 +44,8 @@ def look(sync: BaseSync, session: Session, report: Report) -> None:
             "the last run. As fields these are others, which Iterable would have for ever beside the former ones. "
             "Nothing was sent. Name the columns as before (AS), or map them in fields."
         )
+    if not any(mapper.follows_columns for mapper in sync.mappers):  # otherwise the mapping itself has changed
+        return
     parts = [f"new: {', '.join(map(_shown, sorted(new)))}"] * bool(new)
     parts += [f"no longer sent: {', '.join(map(_shown, sorted(gone)))}"] * bool(gone)
     reason = f"the fields are others than in the last run ({'; '.join(parts)})"
@@ -59,14 +62,14 @@ def note(sync: BaseSync, session: Session) -> None:
 def forecast(sync: BaseSync, report: Report) -> None:
     """Enter the types of the fields that the sync has not sent yet, and say which ones disagree among themselves."""
     seen = {path: counts for mapper in sync.mappers for path, counts in mapper.seen.items()}
-    types = {path: kind for path, counts in seen.items() if (kind := field_types.chosen(counts))}
+    types = _types(sync.mappers, seen)
     report.new_fields = types
     if report.dry_run and types:
         report.notes.append(
             f"Fields that this sync has not sent yet, with the types that Iterable gives those that it does not have: "
             f"{_listed(types)}."
         )
-        report.notes.extend(_disagreements(seen))
+        report.notes.extend(_disagreements([name for mapper in sync.mappers for name in mapper.names], seen))
 
 
 def created(sync: BaseSync, existing: Mapping[str, str]) -> Mapping[str, str]:
@@ -79,23 +82,29 @@ def created(sync: BaseSync, existing: Mapping[str, str]) -> Mapping[str, str]:
     if sync.profile is None:
         return {}
     seen = {path: counts for path, counts in sync.profile.seen.items() if path not in existing}
-    types = {path: kind for path, counts in seen.items() if (kind := field_types.chosen(counts))}
+    types = _types([sync.profile], seen)
     if types:
         log.info("Iterable has no such fields yet, and types them for ever by this run: %s.", _listed(types))
-    for sentence in _disagreements(seen):
+    for sentence in _disagreements(sync.profile.names, seen):
         log.warning("%s", sentence)
     # Where all values have one type there is nothing to be looked at again.
     return {path: kind for path, counts in seen.items() if len(counts) > 1 and (kind := field_types.required(counts))}
 
 
-def _disagreements(seen: field_types.Seen) -> list[str]:
+def _types(mappers: Collection[Mapper], seen: field_types.Seen) -> dict[str, str]:
+    """Return the types of mapped fields; members of objects are left out, for what names them may be data."""
+    names = {name for mapper in mappers for name in mapper.names}
+    return {path: kind for path, counts in seen.items() if path in names and (kind := field_types.chosen(counts))}
+
+
+def _disagreements(names: Collection[str], seen: field_types.Seen) -> list[str]:
     return [
         f"The values of {_shown(path)} disagree: "
         f"{', '.join(f'{count} {kind}' for kind, count in counts.most_common())}. If Iterable does not have the field "
         f"yet, it becomes a {field_types.chosen(counts)}; other values are converted where nothing is lost by it, "
         "their rows are rejected otherwise, and texts that look like dates go with the next run."
         for path, counts in seen.items()
-        if field_types.differing(counts)
+        if path in names and field_types.differing(counts)
     ]
 
 

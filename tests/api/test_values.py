@@ -509,7 +509,7 @@ def test_fitting_values(value: Any, expected: str, does: bool) -> None:
         ("true", "boolean", True),
         ("false", "boolean", False),
         ("t", "boolean", True),
-        ("0", "boolean", False),
+        ("f", "boolean", False),
         (1, "boolean", True),
         (0, "boolean", False),
         (5, "string", "5"),

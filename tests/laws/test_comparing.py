@@ -179,10 +179,9 @@ AS_TEXT = ['{"a": "\\u0000"}', '{"a": "\\ud800"}', "1e2", "-0", "-0.0", "[1e4000
 """JSON that Postgres does not take for ``jsonb``, or takes for a value that is another one to the worker."""
 
 
+@pytest.mark.parametrize("documents", ["postgres"], indirect=True)
 def test_json_that_jsonb_does_not_take_is_compared_all_the_same(documents: Documents) -> None:
     """It ends no run, and equals nothing else."""
-    if documents.kind != "postgres":
-        pytest.skip("jsonb is Postgres'")
     comparing, blank = Postgres(), dict.fromkeys(documents.types)
     comparing.types = ["json"]
     documents.fill([tuple({**blank, "id": n, "doc": text}.values()) for n, text in enumerate([*AS_TEXT, "100", "0"])])

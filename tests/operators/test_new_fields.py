@@ -43,10 +43,8 @@ def test_a_dry_run_shows_the_types_that_new_fields_get(make_world: Make, state: 
     fill(world, "id, email, tier, age, spent, since, more", row)
     names = ("tier", "age", "spent", "since")
     fields = {**{name: name for name in names}, "more": Json("more")}
-    types = {
-        "tier": "string", "age": "long", "spent": "double", "since": "date",
-        "more": "object", "more.zip": "string", "more.tags": "boolean",
-    }  # fmt: skip
+    # What names the members of an object may be data, and is not shown.
+    types = {"tier": "string", "age": "long", "spent": "double", "since": "date", "more": "object"}
     planned = world.run(fields=fields, state=state, dry_run=True)
     assert planned["new_fields"] == types
     assert world.run(fields=fields, state=state)["new_fields"] == types

@@ -82,8 +82,11 @@ def failure(hook: DbApiHook, sql: str, parameters: Any = None) -> tuple[type[Exc
 )
 def test_what_a_driver_cannot_bind_is_told(hooks: Hooks, driver: str, sql: str, parameters: Any, expected: str) -> None:
     """No server was asked: the drivers say it in ways of their own, some with Python's errors, and name values."""
-    if driver in MYSQL and "%%" in expected and "given" not in expected:
+    if driver == "mysql-connector-python" and "%%" in expected and "given" not in expected:
         assert list(Model(hooks(driver), sql, parameters)) == [], "it replaces what it knows"
+        return
+    if driver == "mysqlclient" and "object" in expected:
+        assert len(list(Model(hooks(driver), sql, parameters))) == 1, "it binds the text of anything"
         return
     kind, message = failure(hooks(driver), sql, parameters)
     assert kind is ModelError
@@ -304,7 +307,8 @@ def test_mysql_is_away_or_busy(signal: Callable[..., Any], number: int) -> None:
     """Its numbers decide: mysqlclient and MySQL's own driver call the same number different classes."""
     kind, message = signal(number, "the server is in no mood")
     assert kind is ModelUnavailable
-    assert "the server is in no mood. Nothing was sent" in message
+    # mysqlclient does not believe that a server sends the numbers of clients.
+    assert "the server is in no mood. Nothing was sent" in message or (number >= 2000 and "error 2027" in message)
 
 
 @pytest.mark.parametrize("number", [1242, 1365, 1525, 1690])

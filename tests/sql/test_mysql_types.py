@@ -216,10 +216,9 @@ def test_the_page_shows_these_types() -> None:
     assert rows == shown, "\n".join(shown)
 
 
+@pytest.mark.parametrize("place", [name for name in DRIVERS if name != "pymysql"], indirect=True)
 def test_the_database_compares_each_type(place: Place) -> None:
     """A row is unchanged at the second look, and changed by another value; sets are left to the worker."""
-    if place.driver == "pymysql":
-        pytest.skip("Airflow has no hook that keeps a state by this driver")
     types = [kind for kind in place.types() if not kind.sent.startswith(REFUSED)]
     names = place.table(types)
     for name, kind in zip(names, types, strict=True):
@@ -366,10 +365,9 @@ def test_types_that_only_mysql_has() -> None:
     assert _column_type(200, 0, 63).kind is Kind.UNKNOWN
 
 
+@pytest.mark.parametrize("place", [name for name in DRIVERS if name != "pymysql"], indirect=True)
 def test_what_iterable_makes_of_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the operator: new fields get the types that the page says, and a boolean one takes 0 and 1."""
-    if place.driver == "pymysql":
-        pytest.skip("Airflow has no hook that uses this driver")
     types = [kind for kind in place.types() if not kind.sent.startswith(REFUSED)]
     names = place.table(types)
     with Sandbox(rates=False) as iterable:
