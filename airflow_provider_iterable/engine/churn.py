@@ -45,7 +45,7 @@ def noted(text: str | None) -> Sample:
 def note(plan: Plan, before: Sample) -> str:
     """Return the note of a plan: the first rows that it sends, and earlier ones as long as there is room."""
     rows = (operation for _, operation in plan.present() if operation.body)
-    sample = {_digest(row.key.encode(), 8): _fields(row.body) for row in islice(rows, SAMPLED)}
+    sample = {_digest(row.key.encode(), 8): _fields(row) for row in islice(rows, SAMPLED)}
     if len(sample) < SAMPLED:
         for key, fields in before.items():
             if len(sample) < SAMPLED:
@@ -65,7 +65,7 @@ def differing(plan: Plan, sample: Sample) -> tuple[int, Counter[str]]:
     for operation in islice(_changed(plan.present()), SEARCHED):
         before = sample.get(_digest(operation.key.encode(), 8))
         if before is not None:
-            now = _fields(operation.body)
+            now = _fields(operation)
             compared += 1
             fields.update(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
             if compared == len(sample):
@@ -101,19 +101,21 @@ def _changed(present: Iterable[tuple[int, Operation]]) -> Iterator[Operation]:
     return (operation for _, operation in present if operation.kind is Kind.CHANGED and operation.body)
 
 
-def _fields(body: bytes) -> dict[str, str]:
-    return {name: _digest(msgspec.json.encode(value, order="sorted"), 1) for name, value in _members(body)}
+def _fields(operation: Operation) -> dict[str, str]:
+    return {name: _digest(msgspec.json.encode(value, order="sorted"), 1) for name, value in _members(operation)}
 
 
-def _members(body: bytes) -> Iterator[tuple[str, Any]]:
+def _members(operation: Operation) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a body; what stands under the record's own name, as items of catalogs do, are fields too."""
+    around = {*_FIELDS, *(name for _, name in operation.handles[:1])}
     try:
-        values = [("", msgspec.json.decode(body, type=dict[str, Any]))]
+        values = [("", msgspec.json.decode(operation.body, type=dict[str, Any]))]
     except msgspec.MsgspecError:  # a body that is no object has no fields
         return
     while values:
         prefix, value = values.pop()
         for name, member in value.items():
-            if name in _FIELDS and isinstance(member, dict):
+            if name in around and isinstance(member, dict):
                 values.append((f"{name}." if name == "user" else "", member))
             else:
                 yield prefix + name, member

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_iterable.engine import churn
+from airflow_provider_iterable.operators import IterableCatalogOperator
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.store import Store
-from tests.operators.conftest import Make, World
+from tests.operators.conftest import Make, TaskInstance, World
 
 ROWS = 40
 MODEL = "SELECT i AS id, 'p' || i || '@example.com' AS email, 'n' || i AS name, '{load}' AS loaded FROM ({numbers})"
@@ -83,3 +85,26 @@ def test_a_note_that_is_none_is_no_sample() -> None:
     """Another version may have written it."""
     assert churn.noted('{"00": {"name": "3f"}}') == {"00": {"name": "3f"}}
     assert churn.noted(None) == churn.noted("nonsense") == churn.noted("[1]") == {}
+
+
+def test_fields_of_items_are_named_and_items_are_not(make_world: Make) -> None:
+    """A body of a catalog has the item under its ID, which is nobody's field."""
+    world = make_world("email")
+
+    def run(load: str) -> Any:
+        fields = {"name": "name", "loaded": "loaded"}
+        sql = MODEL.format(load=load, numbers=NUMBERS)
+        operator = IterableCatalogOperator(
+            task_id="items", sql=sql, sql_conn_id="warehouse", primary_key="id", fields=fields,
+            catalog_name="shop", state=TableState(),
+        )  # fmt: skip
+        context: dict[str, Any] = {
+            "run_id": load,
+            "ti": TaskInstance(load, world.xcoms, 1),
+            "inlet_events": {operator.asset: []},
+            "outlet_events": {operator.asset: SimpleNamespace(extra=None)},
+        }
+        return operator.execute(context)  # type: ignore[arg-type]  # a context of dicts is enough
+
+    assert run("monday")["changed_fields"] == {}
+    assert run("tuesday")["changed_fields"] == {"loaded": churn.SAMPLED}
