@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -18,7 +18,7 @@ from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables.warehouse import Compare
 from airflow_provider_iterable.syncs.users import UserOptions, Users
-from tests.services import postgres_uri
+from tests.services import pooler, postgres_uri
 from tests.sql.examples import REFUSED, Example, documented, lines, outcome
 from tests.sql.test_model import execute, postgres_hook
 from tests.state.contract import HERE, MAPPING, fresh
@@ -132,6 +132,39 @@ def test_each_type_is_sent_as_the_json_that_it_means(place: Place) -> None:
         assert outcome(model.columns, row, f"c{number}") == example.sent, example.type
 
 
+@contextmanager
+def database(monkeypatch: pytest.MonkeyPatch, encoding: str) -> Iterator[None]:
+    """Give tests a database of this encoding for a while."""
+    name = f"iterable_{uuid.uuid4().hex[:12]}"
+    connection = postgres_hook(monkeypatch, "psycopg").get_conn()
+    connection.autocommit = True
+    connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    try:
+        with monkeypatch.context() as patched:
+            patched.setenv("ITERABLE_TEST_POSTGRES", postgres_uri().rpartition("/")[0] + f"/{name}")
+            yield
+    finally:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["SQL_ASCII", "LATIN1", "pgbouncer"])
+def test_each_type_is_the_same_elsewhere(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """In databases of other encodings, and behind a pooler in transaction mode."""
+    values = ", ".join(f"({example.value})::{example.type} AS c{n}" for n, example in enumerate(EXAMPLES))
+    with database(monkeypatch, "UTF8" if where == "pgbouncer" else where):
+        execute(postgres_hook(monkeypatch, "psycopg"), "CREATE EXTENSION hstore", "CREATE EXTENSION citext", *TYPES)
+        with pooler() if where == "pgbouncer" else nullcontext(postgres_uri()) as uri:
+            for driver in DRIVERS:
+                hook = postgres_hook(monkeypatch, driver)
+                monkeypatch.setenv("AIRFLOW_CONN_MODEL_POSTGRES", uri)
+                model = Model(hook, f"SELECT {values}")
+                ((row,),) = model.chunks()
+                for number, example in enumerate(EXAMPLES):
+                    assert outcome(model.columns, row, f"c{number}") == example.sent, (driver, example.type)
+
+
 def test_the_page_lists_the_types() -> None:
     """One table is what the tests read and what is documented."""
     assert list(documented("postgres.md")) == lines(EXAMPLES)
@@ -201,23 +234,14 @@ def test_a_style_of_dates_changes_nothing(monkeypatch: pytest.MonkeyPatch, style
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_texts_are_utf8_whatever_the_database_is_in(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     """A database that checks nothing may hold text that is none, which costs its row."""
-    name = f"iterable_{uuid.uuid4().hex[:12]}"
-    owner = postgres_hook(monkeypatch, "psycopg")
-    connection = owner.get_conn()
-    connection.autocommit = True
-    connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
-    try:
-        monkeypatch.setenv("ITERABLE_TEST_POSTGRES", postgres_uri().rpartition("/")[0] + f"/{name}")
-        texts = {"LATIN1": ["'stra' || chr(223) || 'e'"], "SQL_ASCII": [r"E'stra\xc3\x9fe'", r"E'\xff'"]}[encoding]
-        sql = " UNION ALL ".join(f"SELECT {number} AS id, {text} AS t" for number, text in enumerate(texts))
+    texts = {"LATIN1": ["'stra' || chr(223) || 'e'"], "SQL_ASCII": [r"E'stra\xc3\x9fe'", r"E'\xff'"]}[encoding]
+    sql = " UNION ALL ".join(f"SELECT {number} AS id, {text} AS t" for number, text in enumerate(texts))
+    with database(monkeypatch, encoding):
         for driver in DRIVERS:
             rows: dict[int, Any] = dict(map(tuple, Model(postgres_hook(monkeypatch, driver), sql)))
             assert rows.pop(0) == "straße"
             assert [value.why for value in rows.values()] == ["text that is not valid UTF-8"] * len(rows)
             assert len(rows) == len(texts) - 1
-    finally:
-        connection.execute(f"DROP DATABASE {name}")
-        connection.close()
 
 
 def test_a_model_may_only_read(place: Place) -> None:

@@ -197,12 +197,12 @@ def _plain(connection: Any) -> Any:
 def _types(connection: Any, cursor: Any) -> Sequence[ColumnType]:
     from psycopg.types.json import set_json_loads
 
-    set_json_loads(_json, cursor)
-    if connection.info.parameter_status("server_encoding") == _SQL_ASCII:
-        _plain(connection).execute(_UNCHECKED)
-        _decode(cursor)
     oids = [int(column.type_code) for column in cursor.description or ()]
     types = _looked_up(lambda query: _plain(connection).execute(query).fetchall(), oids)
+    set_json_loads(_json, cursor)
+    if connection.info.parameter_status("server_encoding") == _SQL_ASCII:
+        _plain(connection).execute(_UNCHECKED)  # from now on other cursors return texts as bytes
+        _decode(cursor)
     for kind in types.values():
         _register(kind, types, cursor)
     return [_column_type(oid, types) for oid in oids]
@@ -380,10 +380,15 @@ def _unchecked2(cursor: Any) -> bool:
     return bool(cursor.connection.get_parameter_status("server_encoding") == _SQL_ASCII)
 
 
+def _text2(value: Any) -> Any:
+    """Return the text of bytes; values of binary columns are none in this driver."""
+    return _utf8(value) if type(value) is bytes else value
+
+
 def _fetch2(cursor: Any, size: int) -> Sequence[Row]:
     rows: Sequence[Row] = cursor.fetchmany(size)
-    if _unchecked2(cursor):  # binary columns are no bytes in this driver
-        return [tuple(_utf8(value) if type(value) is bytes else value for value in row) for row in rows]
+    if _unchecked2(cursor):
+        return [tuple(map(_text2, row)) for row in rows]
     return rows
 
 
@@ -397,7 +402,7 @@ def _register2(kind: _Type, types: Mapping[int, _Type], cursor: Any) -> None:
             """Make no named tuple, for which not every name would do."""
 
         def make(self, values: Sequence[Any]) -> Any:
-            return dict(zip(self.attnames, values, strict=True))
+            return dict(zip(self.attnames, map(_text2, values), strict=True))
 
     registered = {**extensions.string_types, **(cursor.string_types or {})}
     if kind.is_array and kind.oid not in registered:  # one of the database's own that the driver does not know
