@@ -124,11 +124,15 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     execute(hook, "SET lock_timeout = '5s'", f"DROP SCHEMA {schema} CASCADE")
 
 
-def test_each_type_is_sent_as_the_json_that_it_means(place: Place) -> None:
-    """A list, an object, a number, a date; never a notation of the database's or of Python's."""
-    values = ", ".join(f"({example.value})::{example.type} AS c{n}" for n, example in enumerate(EXAMPLES))
+@pytest.mark.parametrize("examples", [EXAMPLES, SENT], ids=["with values that cannot be read", "without"])
+def test_each_type_is_sent_as_the_json_that_it_means(place: Place, examples: list[Example]) -> None:
+    """A list, an object, a number, a date; never a notation of the database's or of Python's.
+
+    A row in which something cannot be read is read in another way than one in which all can.
+    """
+    values = ", ".join(f"({example.value})::{example.type} AS c{n}" for n, example in enumerate(examples))
     model, row = place.row(f"SELECT {values}")
-    for number, example in enumerate(EXAMPLES):
+    for number, example in enumerate(examples):
         assert outcome(model.columns, row, f"c{number}") == example.sent, example.type
 
 
