@@ -56,7 +56,7 @@ class Report:
     changed_fields: Counter[str] = field(default_factory=Counter)
     """Where most remembered rows changed: in how many of those that were noted each field differs."""
     new_fields: dict[str, str] = field(default_factory=dict)
-    """Fields that no earlier run of the sync sent, and the types that Iterable gives those that it does not have."""
+    """Fields that the last run did not send, and the types that Iterable gives those that it does not have."""
     sample: str = ""
     """What is to be noted of some rows that are sent; never shown."""
     partition: str | None = None

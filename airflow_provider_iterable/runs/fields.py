@@ -18,11 +18,11 @@ from airflow_provider_iterable.syncs.sync import BaseSync
 log = logger(__name__)
 
 NOTE = "fields"
-"""The note beside the state that holds the names of the fields that earlier runs sent."""
+"""The note beside the state that holds the names of the fields of the last run."""
 
 
 def look(sync: BaseSync, session: Session, report: Report) -> None:
-    """Compare the fields with those of earlier runs, and have the types of new ones noted.
+    """Compare the fields with those of the last run, and have the types of new ones noted.
 
     :raises ModelError: columns differ only in case from those of the last run, and nothing says what is meant
     """
@@ -54,9 +54,8 @@ def look(sync: BaseSync, session: Session, report: Report) -> None:
 
 
 def note(sync: BaseSync, session: Session) -> None:
-    """Note the fields that the run has sent; they are stored when it finishes."""
-    known = _known(session.notes.get(NOTE)) or set()
-    session.notes[NOTE] = json.dumps(sorted(known | {name for mapper in sync.mappers for name in mapper.names}))
+    """Note the fields of the run in place of those of the last one; they are stored when it finishes."""
+    session.notes[NOTE] = json.dumps(sorted({name for mapper in sync.mappers for name in mapper.names}))
 
 
 def forecast(sync: BaseSync, report: Report) -> None:

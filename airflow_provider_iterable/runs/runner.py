@@ -115,7 +115,8 @@ def _carry_out(
                 fields.note(sync, session)
             if report.resync == "full":
                 session.note(RESYNC_NOTE, "")
-            session.notes[churn.NOTE] = report.sample
+            if not kind.anonymous:
+                session.notes[churn.NOTE] = report.sample
             session.finish(delivered=True)
         elif lease is not None and lease.failure is not None:
             raise lease.failure  # the plan would be beside another run

@@ -135,6 +135,8 @@ def test_other_columns_are_named(make_world: Make, state: Any, caplog: pytest.Lo
         report = world.run(fields=None, state=state)
     assert "the fields are others than in the last run (new: level; no longer sent: tier)" in caplog.text
     assert report["resend_reason"] is not None
+    again = world.run(fields=None, state=state)
+    assert (again["unchanged"], again["resend_reason"]) == (1, None), "which is the last run by then"
 
 
 def test_unnamed_expressions_are_refused_before_anything_is_sent(make_world: Make) -> None:

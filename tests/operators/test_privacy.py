@@ -372,6 +372,16 @@ def test_another_key_of_the_project_shares_its_quota(make_desk: Make, monkeypatc
     assert len({project for project, _, _ in attempts(world)}) == 1
 
 
+def test_no_sample_is_kept_of_who_asked(make_desk: Make) -> None:
+    """Of other syncs some rows are noted field by field; of these nothing that is about somebody."""
+    world = make_desk()
+    people_ask(world, 1, 2)
+    assert act(world)["accepted"] == 2
+    with closing(sqlite3.connect(world.warehouse)) as connection:
+        ((notes,),) = connection.execute("SELECT notes FROM iterable_sync_header").fetchall()
+    assert "sample" not in json.loads(notes)
+
+
 def test_a_count_that_began_under_the_key_goes_on(make_desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Earlier versions named projects by host and key: these attempts still count, and outlive the key."""
     monkeypatch.setattr(privacy, "DAILY", 3)
