@@ -15,6 +15,7 @@ from traceback import extract_tb
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_iterable.columns import Columns, Kind
 from airflow_provider_iterable.errors import IterableSyncError, ModelError, ModelUnavailable
 from airflow_provider_iterable.sql.asked import DECLARED, Asked, cast, place, unbound
 
@@ -49,6 +50,8 @@ _SNOWFLAKE_AWAY = frozenset(
     }
 )
 _SNOWFLAKE_NO_TABLE = frozenset({2003, 2043})
+_SNOWFLAKE_NO_VALUE = 252005
+"""The connector could not make a row of Python's values."""
 _MYSQL_CONNECTION = frozenset(
     {
         *(1040, 1044, 1045, 1049, 1129, 1130, 1203, 1226, 1251, 1698),  # refused: too many, user, database, host
@@ -113,6 +116,7 @@ _TRINO_TELLS = re.compile(
     r"line \d+:\d+|Column '[^'\n]*' cannot be resolved|(?:Table|Schema|Catalog) '[^'\n]*' does not exist"
     r"|Function '[^'\n]*' not registered"
 )
+_OF_DATES = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.INSTANT})
 _STATE_IN_WORDS = re.compile(r"SQLSTATE: (\w{5})\b")
 """So Databricks says it."""
 _USER = re.compile(r"'([^'\n]*)'@'([^'\n]*)'")
@@ -198,15 +202,47 @@ def _mysql_words(error: BaseException) -> str:
     return _USER.sub(r"\1 from \2", str(getattr(error, "msg", None) or error.args[-1])).rstrip(". ")
 
 
-def wrap_error(error: Exception, asked: Asked | None = None) -> Exception:
+def has_no_value(error: Exception) -> bool:
+    """Whether a driver met a value that Python has none for, such as a date beyond the year 9999.
+
+    Python's own errors say so of dates only: so a response that could not be read is not taken for one.
+    """
+    return (
+        error_number(error) == _SNOWFLAKE_NO_VALUE
+        or type(error).__name__ == "TrinoDataError"
+        or (isinstance(error, (ValueError, OverflowError)) and "out of range" in str(error))
+    )
+
+
+def _no_value(error: Exception, columns: Columns) -> ModelError:
+    dates = [
+        (name, column.native)
+        for name, column in zip(columns, columns.types, strict=True)
+        if column.kind in _OF_DATES and column.native
+    ]
+    name = dates[0][0] if dates else "c"
+    which = "one of its columns of dates" if len(dates) > 1 else "its only column of dates" if dates else "a column"
+    return ModelError(
+        f"The model could not be read: the driver has no value for a cell ({type(error).__name__}), most likely a date "
+        f"beyond the years 1 to 9999, in {which}{': ' if dates else ''}"
+        f"{', '.join(f'{column} ({native})' for column, native in dates)}. Whether the column is mapped does not "
+        f"matter. Nothing was sent. Select CASE WHEN year({name}) BETWEEN 1 AND 9999 THEN {name} END, by which such a "
+        f"cell is null, or CAST({name} AS varchar)."
+    )
+
+
+def wrap_error(error: Exception, asked: Asked | None = None, columns: Columns | None = None) -> Exception:
     """Return what is raised for an error while a model is read; it holds no value of a row and of no parameter.
 
     :param asked: the statement, if it had not returned rows yet
+    :param columns: the columns, if they were known
     :return: ``ModelUnavailable`` where another try may not meet it, otherwise ``ModelError``; errors of this package
         and of Airflow as they are
     """
     if isinstance(error, (IterableSyncError, AirflowException)):
         return error
+    if columns is not None and has_no_value(error):
+        return _no_value(error, columns)
     inner = error
     if type(error).__module__.startswith("google.") and error.args and isinstance(error.args[0], Exception):
         inner = error.args[0]  # BigQuery's DB-API has it in an error of its own

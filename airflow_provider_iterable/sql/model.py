@@ -21,7 +21,7 @@ from airflow_provider_iterable.errors import ConfigurationError, ModelError
 from airflow_provider_iterable.sql.asked import Asked
 from airflow_provider_iterable.sql.databases import closing_steps, connect, driver_of
 from airflow_provider_iterable.sql.databases.driver import Driver
-from airflow_provider_iterable.sql.errors import wrap_error
+from airflow_provider_iterable.sql.errors import has_no_value, wrap_error
 from airflow_provider_iterable.sql.statement import single_statement
 
 _TWO_PERCENT = re.compile(r"%%(?![s(])")
@@ -145,10 +145,15 @@ class Model:
         cursor = driver.streaming(connection)
         self._closing_steps = closing_steps(driver, connection, cursor)
         self._prepare(connection, cursor)
-        if self.parameters:
-            cursor.execute(self._bound(driver, self.sql), self.parameters)
-        else:  # Without parameters, a percent sign is not special.
-            cursor.execute(self.sql)
+        # Without parameters, a percent sign is not special.
+        arguments = (self._bound(driver, self.sql), self.parameters) if self.parameters else (self.sql,)
+        try:
+            cursor.execute(*arguments)
+        except Exception as error:
+            if has_no_value(error):  # Trino's client reads the first rows at once.
+                with suppress(Exception):
+                    self.columns = _columns(cursor.description, driver.types(connection, cursor))
+            raise
         types = driver.types(connection, cursor)
         self.columns = _columns(cursor.description, types)
         fetch = partial(driver.fetch, cursor, self.chunk_size)
@@ -167,7 +172,7 @@ class Model:
     def _wrap_error(self, error: Exception) -> Exception:
         """Return what is raised instead of an error that came while the query ran or its rows were read."""
         asked = None if self._chunks is not None else Asked(self.sql, self.parameters, self._above)
-        return wrap_error(error, asked)
+        return wrap_error(error, asked, self.columns or None)
 
 
 def _chunks(first: Sequence[Row], fetch: Callable[[], Sequence[Row]]) -> Iterator[Sequence[Row]]:

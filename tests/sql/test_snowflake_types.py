@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_iterable.columns import Kind
+from airflow_provider_iterable.errors import ModelError
 from airflow_provider_iterable.sql.databases import snowflake
 from airflow_provider_iterable.sql.model import Model
+from tests.sql.test_model import FakeCursor
 from tests.sql.typed import Returned, compare, description_of, hook_of, judge, mapped
 
 PLACE = "ST_ASGEOJSON(c)"
@@ -123,3 +125,38 @@ def test_a_variant_is_no_text() -> None:
     with fakesnow.patch():
         found = mapped(Model(hook, sql))
     assert found == {"N": "7", "V": '{"a": [1, {"b": null}]}', "O": '{"k": 1}', "T": '"text"', "D": "1.5"}
+
+
+@pytest.mark.skipif(not find_spec("fakesnow"), reason="fakesnow, which has pyarrow, comes with the dev extra")
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (2, "its only column of dates: C (DATE). Whether"),
+        (3, "one of its columns of dates: C (DATE), OTHER (DATE). Whether"),
+    ],
+)
+def test_a_date_beyond_the_years_of_python_tells_its_column(other: int, told: str) -> None:
+    """The connector's own reader of rows fails on it, and says neither which row nor which column."""
+    import io
+
+    import pyarrow as pa
+    from snowflake.connector.arrow_context import ArrowConverterContext
+    from snowflake.connector.nanoarrow_arrow_iterator import PyArrowRowIterator
+
+    field = pa.field("C", pa.date32(), metadata={"logicalType": "DATE"})
+    sent = io.BytesIO()
+    with pa.ipc.new_stream(sent, pa.schema([field])) as stream:
+        stream.write_batch(
+            pa.record_batch([pa.array([0, 2932897], pa.int32()).cast(pa.date32())], schema=pa.schema([field]))
+        )
+    rows = PyArrowRowIterator(None, sent.getvalue(), ArrowConverterContext({}), False, False, False, True)
+
+    class Cursor(FakeCursor):
+        def fetchmany(self, size: int) -> Any:
+            return [next(rows)]
+
+    hook = hook_of("snowflake", description=())
+    hook.opened.only = Cursor([], [], [description_of("C", 3), description_of("OTHER", other)])
+    with pytest.raises(ModelError, match=r"CASE WHEN year\(C\) BETWEEN 1 AND 9999 THEN C END") as caught:
+        list(Model(hook, "SELECT 1"))
+    assert told in str(caught.value)

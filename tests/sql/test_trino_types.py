@@ -7,8 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from airflow_provider_iterable.errors import ModelError, ModelUnavailable
 from airflow_provider_iterable.sql.databases import trino
 from airflow_provider_iterable.sql.model import Model
+from tests.sql.test_model import FakeCursor
 from tests.sql.typed import Returned, compare, description_of, hook_of, judge
 
 
@@ -165,3 +167,32 @@ def test_the_page_tells_what_each_type_becomes() -> None:
     assert {kind.native for kind in trino.TYPES.values()} <= {
         example.name.partition("(")[0] for example in EXAMPLES if " with " not in example.name
     } | {example.name for example in EXAMPLES}
+
+
+class TrinoDataError(Exception):
+    """What the client raises for a value that Python has none for, which it quotes."""
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["while the query runs", "later"])
+def test_a_date_beyond_the_years_of_python_tells_its_column(first: bool) -> None:
+    """The client reads the first rows while it runs the query; the value is not told."""
+    error = TrinoDataError("Could not convert '+10000-01-01' into the associated python type")
+    hook = hook_of("trino", [(1, "a")], error, description=[("id", "bigint"), ("born", "date")])
+
+    class Cursor(FakeCursor):
+        def execute(self, sql: str, *parameters: object) -> None:
+            if first:
+                raise error
+
+    hook.opened.only = Cursor(list(hook.opened.only.chunks), [], hook.opened.only.description)
+    with pytest.raises(ModelError, match=r"its only column of dates: born \(date\)") as caught:
+        list(Model(hook, "SELECT 1"))
+    assert "CASE WHEN year(born) BETWEEN" in str(caught.value)
+    assert "10000-01" not in str(caught.value)
+
+
+def test_a_response_that_cannot_be_read_is_no_value() -> None:
+    """Another try may read it."""
+    hook = hook_of("trino", ValueError("Unexpected type"), description=[("born", "date")])
+    with pytest.raises(ModelUnavailable):
+        list(Model(hook, "SELECT 1"))
