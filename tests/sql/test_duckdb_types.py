@@ -10,17 +10,12 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.api.values import Unreadable
 from airflow_provider_iterable.columns import Kind
-from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.sql.model import Model
-from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables.warehouse import Compare
-from airflow_provider_iterable.syncs.users import UserOptions, Users
+from tests.sql.changes import each_is_unchanged_until_it_changes
 from tests.sql.examples import REFUSED, Example, documented, lines, outcome
 from tests.sql.test_model import execute
-from tests.state.contract import HERE, MAPPING, fresh
 from tests.state.test_table import duckdb_hook, needs_duckdb
-from tests.state.test_warehouse import planned, remember, told
 
 pytestmark = needs_duckdb
 
@@ -144,30 +139,8 @@ def test_the_page_lists_the_types() -> None:
 @pytest.mark.parametrize("compare", ["worker", "database"])
 def test_a_value_of_each_type_is_unchanged_until_it_changes(hook: DbApiHook, compare: Compare) -> None:
     """Whoever compares; a null is no value of it."""
-    columns = ", ".join(f"c{n} {example.type}" for n, example in enumerate(SENT))
-    values = ", ".join(example.value for example in SENT)
-    execute(hook, MOOD, f"CREATE TABLE all_types (id INTEGER, email VARCHAR, {columns})")
-    execute(hook, f"INSERT INTO all_types VALUES (1, 'a@example.com', {values})")
-    sync_id = fresh()
-
-    def changed() -> int:
-        model = Model(hook, "SELECT * FROM all_types")
-        whole = Scope(sync_id, HERE, MAPPING, model=model, hook=lambda conn_id: hook)
-        with closing(TableState(None, None, compare).open(whole)) as session, model:
-            mapper = Mapper(None, used=frozenset({"id", "email"}))
-            plan = planned(Users(UserOptions(("id",), "email", "email"), mapper, model.columns), model, session)
-            assert not told(plan)[3], "no value is refused"
-            remember(plan, session)
-            session.finish(True)
-            return plan.sends
-
-    assert [changed(), changed()] == [1, 0]
-    for number, example in enumerate(SENT):
-        execute(hook, f"UPDATE all_types SET c{number} = {example.other}")
-        assert [changed(), changed()] == [1, 0], example.type
-    for number, example in enumerate(SENT):
-        execute(hook, f"UPDATE all_types SET c{number} = NULL")
-        assert [changed(), changed()] == [1, 0], example.type
+    execute(hook, MOOD)
+    each_is_unchanged_until_it_changes(hook, compare, SENT)
 
 
 @pytest.mark.parametrize("value", ["'infinity'", "'-infinity'", "'10000-01-01'", "'0044-03-15 (BC)'"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -12,17 +12,12 @@ import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.api.values import Unreadable
-from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.sql.model import Model
-from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables.warehouse import Compare
-from airflow_provider_iterable.syncs.users import UserOptions, Users
 from tests.services import pooler, postgres_uri
+from tests.sql.changes import each_is_unchanged_until_it_changes
 from tests.sql.examples import REFUSED, Example, documented, lines, outcome
 from tests.sql.test_model import execute, postgres_hook
-from tests.state.contract import HERE, MAPPING, fresh
-from tests.state.test_warehouse import planned, remember, told
 
 CAST = "cast it to text or JSON in the model's SQL, as in c::text or to_jsonb(c)"
 RANGE = f"{REFUSED}a value of type int4range, which has no JSON form; {CAST}"
@@ -176,28 +171,8 @@ def test_the_page_lists_the_types() -> None:
 
 @pytest.mark.parametrize("compare", ["worker", "database"])
 def test_a_value_of_each_type_is_unchanged_until_it_changes(place: Place, compare: Compare) -> None:
-    """Whoever compares."""
-    columns = ", ".join(f"c{n} {example.type}" for n, example in enumerate(SENT))
-    values = ", ".join(example.value for example in SENT)
-    execute(place.hook, f"CREATE TABLE all_types (id integer, email text, {columns})")
-    execute(place.hook, f"INSERT INTO all_types VALUES (1, 'a@example.com', {values})")
-    sync_id = fresh()
-
-    def changed() -> int:
-        model = Model(place.hook, "SELECT * FROM all_types")
-        whole = Scope(sync_id, HERE, MAPPING, model=model, hook=lambda conn_id: place.hook)
-        with closing(TableState(None, place.schema, compare).open(whole)) as session, model:
-            mapper = Mapper(None, used=frozenset({"id", "email"}))
-            plan = planned(Users(UserOptions(("id",), "email", "email"), mapper, model.columns), model, session)
-            assert not told(plan)[3], "no value is refused"
-            remember(plan, session)
-            session.finish(True)
-            return plan.sends
-
-    assert [changed(), changed()] == [1, 0]
-    for number, example in enumerate(SENT):
-        execute(place.hook, f"UPDATE all_types SET c{number} = {example.other}")
-        assert [changed(), changed()] == [1, 0], example.type
+    """Whoever compares; a null is no value of it."""
+    each_is_unchanged_until_it_changes(place.hook, compare, SENT, place.schema)
 
 
 def test_what_cannot_be_read_costs_its_row_alone(place: Place) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,13 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow_provider_iterable.api.values import Unreadable
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.errors import ModelError, ModelUnavailable
-from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.sql.model import Model
-from airflow_provider_iterable.state import TableState
-from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables.warehouse import Compare
-from airflow_provider_iterable.syncs.users import UserOptions, Users
+from tests.sql.changes import each_is_unchanged_until_it_changes, run
 from tests.sql.examples import REFUSED, Example, documented, lines, outcome
 from tests.sql.test_model import execute
-from tests.state.contract import HERE, MAPPING, fresh
+from tests.state.contract import fresh
 from tests.state.test_table import sqlite_hook
-from tests.state.test_warehouse import planned, remember, told
 
 NOT_UTF8 = "text that is not valid UTF-8"
 EXAMPLES = [
@@ -64,37 +59,10 @@ def test_the_page_lists_the_types() -> None:
     assert list(documented("sqlite.md")) == lines(EXAMPLES)
 
 
-def run(hook: DbApiHook, sync_id: str, compare: Compare, fields: Any = None) -> Any:
-    """Plan a run, let everything be accepted, and return the plan."""
-    model = Model(hook, "SELECT * FROM all_types", chunk_size=3)
-    whole = Scope(sync_id, HERE, MAPPING, model=model, hook=lambda conn_id: hook)
-    with closing(TableState(None, None, compare).open(whole)) as session, model:
-        mapper = Mapper(fields, used=frozenset({"id", "email"}))
-        plan = planned(Users(UserOptions(("id",), "email", "email"), mapper, model.columns), model, session)
-        remember(plan, session)
-        session.finish(True)
-        return plan
-
-
 @pytest.mark.parametrize("compare", ["worker", "database"])
 def test_a_value_of_each_type_is_unchanged_until_it_changes(hook: DbApiHook, compare: Compare) -> None:
-    """Whoever compares."""
-    columns = ", ".join(f"c{n} {example.type}" for n, example in enumerate(SENT))
-    values = ", ".join(example.value for example in SENT)
-    execute(hook, f"CREATE TABLE all_types (id INTEGER, email TEXT, {columns})")
-    execute(hook, f"INSERT INTO all_types VALUES (1, 'a@example.com', {values})")
-    sync_id = fresh()
-
-    def changed() -> int:
-        plan = run(hook, sync_id, compare)
-        assert not told(plan)[3], "no value is refused"
-        return int(plan.sends)
-
-    assert [changed(), changed()] == [1, 0]
-    for number, example in enumerate(SENT):
-        for value in (example.other, "NULL"):
-            execute(hook, f"UPDATE all_types SET c{number} = {value}")
-            assert [changed(), changed()] == [1, 0], (example.type, value)
+    """Whoever compares; a null is no value of it."""
+    each_is_unchanged_until_it_changes(hook, compare, SENT)
 
 
 @pytest.mark.parametrize("compare", ["worker", "database"])
