@@ -49,6 +49,18 @@ def get_provider_info() -> dict[str, object]:
                         "at most 1. Empty: all of it.",
                         "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
                     },
+                    "rates": {
+                        "label": "Rates",
+                        "description": "Requests per second by endpoint, as JSON, where Iterable grants others than it "
+                        'documents: {"POST /api/commerce/trackPurchase": 100}.',
+                        "schema": {"type": ["string", "object", "null"]},
+                    },
+                    "max_in_flight": {
+                        "label": "Requests in flight",
+                        "description": "How many requests of a task may be under way at once, from 1 to 1000. Empty: "
+                        "64. No more are than the rates need.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000},
+                    },
                     "update_only": {
                         "label": "Update-only switch",
                         "description": "Iterable has switched on updateOnly for the project: bulk updates that never "

@@ -27,18 +27,13 @@ from urllib3.util.retry import Retry
 
 from airflow_provider_iterable import __version__
 from airflow_provider_iterable.api.deadlines import POOLS, Deadlines
-from airflow_provider_iterable.api.pacing import Bucket
-from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Request
+from airflow_provider_iterable.api.turns import Turns
+from airflow_provider_iterable.engine.vocabulary import Batch, Call, Reply, Request
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger, masked, word
 
 log = logger(__name__)
 
-UNSAID_HOLD = 1.0
-"""Seconds for which an endpoint is not called after a 429 that does not say how long."""
-BURST_SECONDS = 0.75
-"""Seconds' worth of requests that may start at once: not a whole second's, for Iterable counts arrivals, and requests
-that travel faster than the first one did would come too early for a bucket that is used to the last token."""
 LONGEST_HOLD = 86_400.0
 """No documented limit counts over more than a day; a longer wait is not a number of seconds."""
 LONGEST_TURN = 10.0
@@ -48,6 +43,8 @@ LONGEST_WAIT = 600.0
 LARGEST_ANSWER = 50_000_000
 """Bytes; nothing that Iterable is asked here takes a hundredth of it."""
 CHUNK = 65_536
+MAX_IN_FLIGHT = 64
+"""Requests of a task that may be under way at once, unless something else is said."""
 
 
 class CallLog(Struct, frozen=True):
@@ -87,10 +84,12 @@ class Client:
 
     :param base_url: scheme, host, and port or path prefix if any, such as ``https://api.iterable.com``.
     :param api_key: a server-side key of the project.
-    :param rate_share: the share of each endpoint's documented rate that this client may use, above 0 and at most 1.
+    :param rate_share: the share of each endpoint's rate that this client may use, above 0 and at most 1.
+    :param rates: requests per second by ``"METHOD /template"``, where they are others than those that Iterable
+        documents, or than the 300 up to which an endpoint is tried that has no documented rate.
     :param timeout: seconds to wait for a connection, and for each read (default 5 and 60).
     :param total: seconds that one request may take, from connecting to the last byte of its answer (default 120).
-    :param connections: connections kept open, and so requests under way at once (default 8).
+    :param max_in_flight: most requests under way at once, each on a connection of its own (default 64).
     :param clock: seconds that never run backwards.
     :param sleep: waits for some seconds; by default :meth:`stop` cuts it short.
     :param on_call: called with each request that was sent; an error it raises is logged and swallowed.
@@ -105,9 +104,10 @@ class Client:
         api_key: str,
         *,
         rate_share: float = 1.0,
+        rates: Mapping[str, float] | None = None,
         timeout: tuple[float, float] = (5, 60),
         total: float = 120,
-        connections: int = 8,
+        max_in_flight: int = MAX_IN_FLIGHT,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
         on_call: OnCall | None = None,
@@ -122,21 +122,20 @@ class Client:
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": f"airflow-provider-iterable/{__version__}",
         }
-        self._rate_share = rate_share
+        self.max_in_flight = max_in_flight
         self._timeout = timeout
         # The adapter without a session: no cookies, redirects or environment look-ups for each request, and nothing
         # that threads could write to. It opens no more connections than it may keep.
-        self._adapter = _Adapter(pool_connections=1, pool_maxsize=connections, max_retries=0, pool_block=True)
+        self._adapter = _Adapter(pool_connections=1, pool_maxsize=max_in_flight, max_retries=0, pool_block=True)
         self._proxies, self._verify = _environment(self._base_url)
         self._clock = clock
         self._stopped = stopped or threading.Event()
         self._deadlines = Deadlines(total, self._stopped)
         self._permitted: Callable[[], bool] = lambda: True
-        self._room = threading.BoundedSemaphore(connections)
+        self._room = threading.BoundedSemaphore(max_in_flight)
         self._sleep = sleep or self._stopped.wait
         self._on_call = on_call
-        self._lock = threading.Lock()
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._turns = Turns(rate_share, rates or {}, self._clock, self._sleep, self._stopped)
         silence_urllib3(self._base_url)
 
     def __repr__(self) -> str:
@@ -170,6 +169,10 @@ class Client:
         """
         return self._pass(request, rate, 1, LONGEST_WAIT)
 
+    def window(self, call: Call) -> int:
+        """Return how many requests of a call are to be in flight so that its rate is reached."""
+        return self._turns.window((call.method, call.template, call.rate), self.max_in_flight)
+
     def pause(self, seconds: float) -> None:
         """Wait between tries; :meth:`stop` cuts it short."""
         self._sleep(seconds)
@@ -189,8 +192,8 @@ class Client:
         self._adapter.close()
 
     def _pass(self, request: Request, rate: float, rows: int, longest: float) -> Reply:
-        bucket = self._bucket((request.method, request.template), rate)
-        held = self._wait_for_turn(bucket, longest)
+        endpoint = (request.method, request.template, rate)
+        held = self._turns.wait(endpoint, longest)
         if held:
             return Reply(status=429, retry_after=held, error="Held", sent=False)
         with self._room:  # here, and not where the adapter has no connection left: a permission is soon stale
@@ -200,37 +203,10 @@ class Client:
                 return Reply(status=0, error="Stopped", sent=False)
             started = self._clock()
             reply = self._exchange(request, started)
-        if reply.status == 429:
-            with self._lock:
-                bucket.hold(self._clock() + (UNSAID_HOLD if reply.retry_after is None else reply.retry_after))
+        self._turns.note(endpoint, started, reply)
         if self._on_call is not None:
             self._record_call(self._on_call, request, reply, rows)
         return reply
-
-    def _bucket(self, endpoint: tuple[str, str], rate: float) -> Bucket:
-        with self._lock:
-            bucket = self._buckets.get(endpoint)
-            if bucket is None:
-                own = rate * self._rate_share
-                bucket = self._buckets[endpoint] = Bucket(own, max(1.0, own * BURST_SECONDS))
-            return bucket
-
-    def _wait_for_turn(self, bucket: Bucket, longest: float) -> float:
-        """Wait for the next token; return for how long the endpoint is held, without waiting, if that is too long."""
-        while not self._stopped.is_set():
-            with self._lock:
-                now = self._clock()
-                held = bucket.held_until - now
-                if held > longest:
-                    return held
-                wait = bucket.reserve(now)
-            if wait <= 0:
-                break
-            self._sleep(wait)
-            if bucket.held_until <= now + wait:
-                break
-            # A 429 came in meanwhile and holds the endpoint beyond this turn: queue again.
-        return 0.0
 
     def _exchange(self, request: Request, started: float) -> Reply:
         error: Exception | None = None

@@ -55,6 +55,11 @@ class Endpoint:
     template: str
     rate: float
 
+    @property
+    def name(self) -> str:
+        """Method and template, as settings name the endpoint."""
+        return f"{self.method} {self.template}"
+
 
 @dataclass(frozen=True)
 class BatchEndpoint(Endpoint):
@@ -94,6 +99,9 @@ LISTS_CREATE = Endpoint("POST", "/api/lists", 0)
 CATALOG_CREATE = Endpoint("POST", "/api/catalogs/{name}", 0)
 CATALOG_GET_FIELDS = Endpoint("GET", "/api/catalogs/{name}/fieldMappings", 0)
 CATALOG_SET_FIELDS = Endpoint("PUT", "/api/catalogs/{name}/fieldMappings", 0)
+
+NAMES = tuple(sorted({row.name for row in list(vars().values()) if isinstance(row, Endpoint)}))
+"""All endpoints, each as its method and template."""
 
 
 def bulk_update_users(*, create_new_fields: bool | None = None, update_only: bool = False) -> Call:

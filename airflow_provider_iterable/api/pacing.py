@@ -1,32 +1,64 @@
-"""Token buckets by arithmetic alone: callers pass the time, lock and sleep.
+"""How fast endpoints are called, by arithmetic alone: callers pass the time, lock and sleep.
 
 A bucket is kept as one number, the moment at which it would be full again. Taking a token moves that moment by one
-interval; how far it lies ahead of now says how long to wait. Whoever shares a bucket between threads locks it.
+interval; how far it lies ahead of now says how long to wait. A pace is a bucket whose rate follows the answers.
+Whoever shares one of them between threads locks it.
 """
 
 from __future__ import annotations
 
+import math
+
+BURST_SECONDS = 0.75
+"""Seconds' worth of requests that may start at once: not a whole second's, for Iterable counts arrivals, and requests
+that travel faster than the first one did would come too early for a bucket that is used to the last token."""
+FIRST_RATE = 50.0
+"""Requests per second at which an endpoint without a documented rate is called first."""
+HIGHEST_RATE = 300.0
+"""Requests per second up to which such an endpoint is tried."""
+GROWTH = 1.5
+"""By what the rate is multiplied in each step, up to where it was refused before."""
+NEAR = 0.9
+"""The share of a rate that was refused up to which the rate grows by steps; from there on it is raised slowly."""
+SLOW_GROWTH = 0.01
+"""The share of the highest rate that is added each second there, and more the longer nothing is refused."""
+PATIENCE_SECONDS = 5.0
+"""After so many seconds without a refusal the slow growth is twice as fast, and so on."""
+SHORTEST_STEP = 0.1
+"""Seconds; a step takes two answers' time, for what it leads to has to be seen."""
+LOWEST_SHARE = 1 / 32
+"""The share of the highest rate below which refusals do not lower it."""
+ASSUMED_SECONDS = 0.2
+"""The time of an answer before the first has come."""
+MARGIN, SPARE = 1.5, 2
+"""Requests in flight are so many times what the rate needs, and some on top, so that the rate is what decides."""
+
 
 class Bucket:
-    """The rate limit of one endpoint; it starts full.
+    """A token bucket; it starts full.
 
-    :param rate: tokens (requests) per second; 0 means no limit.
+    :param rate: tokens (requests) per second, above 0.
     :param burst: tokens the full bucket holds, so requests that may start at once (default: one second's worth, at
         least 1).
-    :raises ValueError: for a negative rate, or a burst below 1.
+    :raises ValueError: for a rate that is not above 0, or a burst below 1.
     """
 
-    __slots__ = ("_full_at", "_interval", "_span", "held_until")
+    __slots__ = ("_full_at", "_interval", "_span", "held_until", "holds")
 
     def __init__(self, rate: float, burst: float | None = None) -> None:
-        burst = max(1.0, rate) if burst is None else burst
-        if rate < 0 or burst < 1:
-            raise ValueError(f"A bucket needs a rate of at least 0 and a burst of at least 1, not {rate} and {burst}.")
-        self._interval = 1 / rate if rate else 0.0
-        self._span = (burst - 1) * self._interval
         self._full_at = float("-inf")
+        self.holds = 0
+        """How often it was held. A turn that was reserved before is void: its token has to be taken anew."""
         self.held_until = float("-inf")
         """No token is handed out for a moment before this one; in seconds of the caller's clock."""
+        self._set(rate, burst)
+
+    def _set(self, rate: float, burst: float | None) -> None:
+        burst = max(1.0, rate) if burst is None else burst
+        if rate <= 0 or burst < 1:
+            raise ValueError(f"A bucket needs a rate above 0 and a burst of at least 1, not {rate} and {burst}.")
+        self._interval = 1 / rate
+        self._span = (burst - 1) * self._interval
 
     def reserve(self, now: float) -> float:
         """Take the next token, however late it comes, and return the seconds to wait for it (0: go now).
@@ -42,5 +74,123 @@ class Bucket:
 
         :param until: seconds of the caller's clock; an earlier moment than one already held changes nothing.
         """
-        self.held_until = max(self.held_until, until)
-        self._full_at = max(self._full_at, until + self._span)
+        if until > self.held_until:
+            self.held_until, self._full_at = until, until + self._span
+            self.holds += 1
+
+    def change(self, rate: float, burst: float, now: float) -> None:
+        """Go on at another rate, with as many tokens left, or owed, as there are."""
+        left = self._span / self._interval - max(self._full_at - now, 0.0) / self._interval
+        self._set(rate, burst)
+        self._full_at = now + self._span - min(left * self._interval, self._span)
+
+
+class Pace:
+    """How fast one endpoint is called.
+
+    It is called at its documented rate. One without a documented rate is called faster step by step, as long as
+    answers stay quick, up to :data:`HIGHEST_RATE`. A refusal (429) halves the rate; it grows back quickly to just below
+    what was refused, and slowly beyond.
+
+    :param most: requests per second that are never exceeded.
+    :param first: those it begins with (default: ``most``).
+    """
+
+    __slots__ = (
+        "_answers",
+        "_bucket",
+        "_look_at",
+        "_lowered_at",
+        "_quickest",
+        "_taken",
+        "_wanted",
+        "most",
+        "rate",
+        "seconds",
+    )
+
+    def __init__(self, most: float, first: float | None = None) -> None:
+        self.most = most
+        self.rate = min(most, most if first is None else first)
+        """Requests per second, as of now."""
+        self.seconds: float | None = None
+        """What an answer takes, as a moving mean; ``None``: none has come."""
+        self._bucket = Bucket(self.rate, self._burst)
+        self._quickest = math.inf
+        self._answers = 0
+        """Those since the last refusal."""
+        self._taken = 0.0
+        """Requests per second that Iterable took before it refused one; 0: it has refused none."""
+        self._lowered_at = self._look_at = float("-inf")
+        self._wanted = False
+        """Whether somebody had to wait for the rate since it was looked at."""
+
+    @property
+    def _burst(self) -> float:
+        return max(1.0, self.rate * BURST_SECONDS)
+
+    @property
+    def held_until(self) -> float:
+        """The moment before which no request starts."""
+        return self._bucket.held_until
+
+    @property
+    def holds(self) -> int:
+        """How often it was held; a turn that was reserved before is void."""
+        return self._bucket.holds
+
+    def reserve(self, now: float) -> float:
+        """Take the next turn, however late it comes, and return the seconds to wait for it (0: go now)."""
+        wait = self._bucket.reserve(now)
+        self._wanted = self._wanted or wait > 0
+        return wait
+
+    def answered(self, now: float, seconds: float) -> None:
+        """Take notice of an answer that is no refusal, and of how long it took."""
+        mean = seconds if self.seconds is None else self.seconds + (seconds - self.seconds) / 10
+        self.seconds, self._quickest = mean, min(self._quickest, mean)
+        self._answers += 1
+        if self.rate < self.most and now >= self._look_at:
+            if self._wanted and mean <= 2 * self._quickest + SHORTEST_STEP:
+                self._change(self._higher(now), now)
+            self._wanted, self._look_at = False, now + self._step
+
+    def refused(self, now: float, sent_at: float, until: float, told: float | None = None) -> None:
+        """Take notice of a 429.
+
+        :param sent_at: when its request was sent: those of before the last refusal say nothing about the rate of now
+        :param until: the moment before which Iterable wants no request
+        :param told: the rate that it names
+        """
+        if sent_at >= self._lowered_at:
+            most = self.rate if told is None else min(self.rate, told)
+            # Between two refusals Iterable took as much as its limit is, or as others left of that.
+            taken = self._answers / (now - self._lowered_at) if self._taken else most
+            self._taken = max(min(taken, most, self.rate * NEAR), self.rate / 4)
+            self._change(min(most, max(self.rate / 2, self.most * LOWEST_SHARE)), now)
+            self._answers, self._lowered_at, self._wanted, self._look_at = 0, now, False, until
+        self._bucket.hold(until)
+
+    def window(self, most: int) -> int:
+        """Return how many requests are to be in flight, so that the rate is reached: by Little's law, and some more.
+
+        :param most: the most that may be
+        """
+        seconds = ASSUMED_SECONDS if self.seconds is None else self.seconds
+        return max(1, min(most, math.ceil(self.rate * seconds * MARGIN) + SPARE))
+
+    @property
+    def _step(self) -> float:
+        return max(SHORTEST_STEP, 2 * (self.seconds or ASSUMED_SECONDS))
+
+    def _higher(self, now: float) -> float:
+        if not self._taken:
+            return min(self.rate * GROWTH, self.most)
+        if self.rate < self._taken:
+            return min(self.rate * GROWTH, self._taken)
+        speed = 1 + (now - self._lowered_at) / PATIENCE_SECONDS
+        return min(self.rate + self.most * SLOW_GROWTH * speed * self._step, self.most)
+
+    def _change(self, rate: float, now: float) -> None:
+        self.rate = rate
+        self._bucket.change(rate, self._burst, now)

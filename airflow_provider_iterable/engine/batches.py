@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 
 from airflow_provider_iterable.engine.pack import Packer
 from airflow_provider_iterable.engine.parcels import Parcel
@@ -21,13 +22,23 @@ class Queue:
 
     :param batch_size: most records per request
     :param stop: set from outside to end the delivery
+    :param window: returns how many requests of a call are to be in flight
     """
 
-    def __init__(self, pending: Pending, patience: Patience, batch_size: int, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        pending: Pending,
+        patience: Patience,
+        batch_size: int,
+        stop: threading.Event,
+        window: Callable[[Call], int] | None = None,
+    ) -> None:
         self._pending, self._patience, self._stop = pending, patience, stop
+        self._window = window or patience.window
         self._packer = Packer(batch_size)
         self.ready: deque[Parcel] = deque()
         self.flying: dict[Parcel, None] = {}
+        self._flying: Counter[Call] = Counter()
         self.stopped_by: Reason | None = None
         """Why nothing more is sent."""
         self.closed: dict[Call, tuple[Reason, str]] = {}
@@ -71,12 +82,22 @@ class Queue:
         return True
 
     def most(self, call: Call) -> int:
-        """Return how many requests may be in flight."""
-        return self._patience.in_flight * (4 if call.max_items == 1 else 1)
+        """Return how many requests of a call may be in flight."""
+        return self._window(call)
 
     def in_flight(self, call: Call) -> int:
-        """Return how many requests are."""
-        return sum(1 for parcel in self.flying if parcel.batch.call is call)
+        """Return how many requests of a call are."""
+        return self._flying[call]
+
+    def take_off(self, parcel: Parcel) -> None:
+        """Count a batch among those in flight."""
+        self.flying[parcel] = None
+        self._flying[parcel.batch.call] += 1
+
+    def land(self, parcel: Parcel) -> None:
+        """Count a batch among those in flight no longer."""
+        del self.flying[parcel]
+        self._flying[parcel.batch.call] -= 1
 
     def announced_together(self, call: Call) -> int:
         """Return how many batches are announced by one commit; those of one record would make one commit for each."""

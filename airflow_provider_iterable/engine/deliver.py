@@ -20,7 +20,7 @@ from airflow_provider_iterable.engine.pending import Part, Pending
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.engine.settle import Salvage, Settler
 from airflow_provider_iterable.engine.tries import Attempted, Patience, attempt
-from airflow_provider_iterable.engine.vocabulary import Accepted, Again, Commit, Operation, Outcome, Send
+from airflow_provider_iterable.engine.vocabulary import Accepted, Again, Call, Commit, Operation, Outcome, Send
 from airflow_provider_iterable.engine.workers import Workers
 
 Screen = Callable[[Operation], Operation | Outcome]
@@ -46,6 +46,7 @@ class Delivery:
     :param part: parts operations that were accepted, if without some fields, into those that were taken whole, and
         outcomes for the others
     :param doubts: returns what a request leaves behind that is never answered; announced to the state before it is sent
+    :param window: returns how many requests of a call are to be in flight; by default as ``patience`` says
     :param stop: set from outside to end the delivery: what is in flight is finished and committed
     :param sleep: waits between tries; by default on ``stop``, so that stopping interrupts it
     """
@@ -61,6 +62,7 @@ class Delivery:
         doubts: Doubts | None = None,
         patience: Patience | None = None,
         batch_size: int = 1000,
+        window: Callable[[Call], int] | None = None,
         stop: threading.Event | None = None,
         sleep: Callable[[float], Any] | None = None,
     ) -> None:
@@ -69,10 +71,10 @@ class Delivery:
         self._stop = stop or threading.Event()
         self._sleep: Callable[[float], Any] = sleep or self._stop.wait
         self._pending = Pending(commit, doubts or (lambda call, operations: ()), part)
-        self._queue = Queue(self._pending, self._patience, batch_size, self._stop)
+        self._queue = Queue(self._pending, self._patience, batch_size, self._stop, window)
         self._broken = Broken(self._queue, self._pending, self._patience)
         self._settler = Settler(self._queue, self._pending, self._broken, salvage, self._stop)
-        self._workers = Workers(self._attempt, self._patience.in_flight * 4)
+        self._workers = Workers(self._attempt, self._patience.most_in_flight)
         self._stopped_at: float | None = None
 
     @property
@@ -164,7 +166,7 @@ class Delivery:
                 self._announce()
             queue.ready.popleft()
             broken.sent(parcel)
-            queue.flying[parcel] = None
+            queue.take_off(parcel)
             self._workers.give(parcel)
 
     def _announce(self) -> None:
@@ -223,7 +225,7 @@ class Delivery:
         """Settle what came back, unless it was given up meanwhile."""
         if parcel not in self._queue.flying:
             return
-        del self._queue.flying[parcel]
+        self._queue.land(parcel)
         if isinstance(attempted, BaseException):
             self._settler.settle(parcel, _abandoned(parcel))
             raise attempted
@@ -232,7 +234,7 @@ class Delivery:
     def _abandon_flying(self) -> None:
         """Take what is in flight for unanswered."""
         for parcel in list(self._queue.flying):
-            del self._queue.flying[parcel]
+            self._queue.land(parcel)
             self._settler.settle(parcel, _abandoned(parcel))
 
     def _rescue(self) -> None:

@@ -45,7 +45,7 @@ from airflow_provider_iterable.engine.second_reading import (
 )
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.tries import Patience
-from airflow_provider_iterable.engine.vocabulary import Accepted, News, Operation, Outcome, Pair, Row, Send
+from airflow_provider_iterable.engine.vocabulary import Accepted, Call, News, Operation, Outcome, Pair, Row, Send
 from airflow_provider_iterable.errors import IterableSyncError, Stopped
 from airflow_provider_iterable.masking import logger
 
@@ -60,6 +60,7 @@ class Options:
 
     :param guards: limits beyond which nothing is sent
     :param patience: how long delivery tries
+    :param window: returns how many requests of a call are to be in flight; by default as ``patience`` says
     :param batch_size: most records per request
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
     :param dry_run: plan only, call nothing, commit nothing
@@ -80,6 +81,7 @@ class Options:
 
     guards: Guards = field(default_factory=Guards)
     patience: Patience = field(default_factory=Patience)
+    window: Callable[[Call], int] | None = None
     batch_size: int = 1000
     max_rejected: float | int = 0.1
     dry_run: bool = False
@@ -243,6 +245,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         doubts=doubts_of(sync, receipts=not plan.shared and not plan.former),
         patience=options.patience,
         batch_size=options.batch_size,
+        window=options.window,
         stop=options.stop,
     )
     progress = Progress(plan.sends, options.clock)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tenacity
 
-from airflow_provider_iterable.engine.vocabulary import Again, Batch, Reply, Send, Verdict
+from airflow_provider_iterable.engine.vocabulary import Again, Batch, Call, Reply, Send, Verdict
 
 REQUEST_TIMEOUT = 408
 RATE_LIMITED = 429
@@ -24,7 +24,9 @@ class Patience:
     :param seconds: longest time spent on one batch
     :param first_wait: first back-off in seconds; it doubles, with jitter
     :param longest_wait: longest back-off in seconds
-    :param in_flight: bulk requests in flight; single-record calls have four times as many
+    :param in_flight: bulk requests in flight, and a quarter of the single ones, where nothing measures how many are
+        needed
+    :param most_in_flight: most requests in flight, of all calls together
     :param unanswered: batches in a row without a usable answer after which the rest is deferred
     :param splits: requests a run may spend on taking refused batches apart
     :param commit_batches: batches whose outcomes are committed together
@@ -35,9 +37,14 @@ class Patience:
     first_wait: float = 1.0
     longest_wait: float = 60.0
     in_flight: int = 4
+    most_in_flight: int = 64
     unanswered: int = 3
     splits: int = 500
     commit_batches: int = 1
+
+    def window(self, call: Call) -> int:
+        """Return how many requests of a call are in flight where nothing measures how many are needed."""
+        return self.in_flight * (4 if call.max_items == 1 else 1)
 
 
 @dataclass(frozen=True)

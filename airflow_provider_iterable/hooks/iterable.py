@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
@@ -11,8 +13,8 @@ from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_iterable.api.client import Client, OnCall, is_loopback
-from airflow_provider_iterable.api.endpoints import HOSTS
+from airflow_provider_iterable.api.client import MAX_IN_FLIGHT, Client, OnCall, is_loopback
+from airflow_provider_iterable.api.endpoints import HOSTS, NAMES
 from airflow_provider_iterable.api.project import trouble
 from airflow_provider_iterable.errors import ConfigurationError
 
@@ -33,8 +35,10 @@ class IterableHook(BaseHook):
     is the API key (a server-side key). Its host, when given, replaces the data centre's: a whole URL, or a name with
     the connection's schema (default ``https``, on this machine ``http``) and port. Extra:
     ``data_center`` (``us``, ``eu``; default ``us``), ``project_type`` (``email``, ``user_id``, ``hybrid``; default
-    unset), ``rate_share`` (above 0, at most 1; default 1), ``update_only`` (default false), ``project`` (a name for the
-    project, by which states know it whatever the key; default unset) and ``allow_http``.
+    unset), ``rate_share`` (above 0, at most 1; default 1), ``rates`` (requests per second by endpoint, such as
+    ``{"POST /api/commerce/trackPurchase": 100}``, where they are others than Iterable documents), ``max_in_flight``
+    (requests of a task that may be under way at once; default 64), ``update_only`` (default false), ``project`` (a name
+    for the project, by which states know it whatever the key; default unset) and ``allow_http``.
 
     :param iterable_conn_id: the connection's ID (default ``iterable_default``).
     """
@@ -155,20 +159,71 @@ class IterableHook(BaseHook):
             )
         return url
 
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """Requests per second by endpoint, such as ``POST /api/users/bulkUpdate``, where they are set (default: none).
+
+        :raises ConfigurationError: when they are no such thing, or name no endpoint that is called.
+        """
+        value = self._setting("rates", {})
+        with suppress(ValueError):  # a form has a text for it
+            value = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(value, dict):
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: rates must be an object of requests per second by endpoint, such "
+                'as {"POST /api/commerce/trackPurchase": 100}.'
+            )
+        for name, rate in value.items():
+            if name not in NAMES:
+                raise ConfigurationError(
+                    f"Connection {self.iterable_conn_id}: rates names {name!r}, which is none of the endpoints "
+                    f"that are called: {', '.join(NAMES)}."
+                )
+            if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
+                raise ConfigurationError(
+                    f"Connection {self.iterable_conn_id}: the rate of {name} must be a number above 0, not {rate!r}."
+                )
+        return value
+
+    @property
+    def max_in_flight(self) -> int:
+        """How many requests of a task may be under way at once (default 64).
+
+        :raises ConfigurationError: when it is no whole number from 1 to 1000.
+        """
+        value = self._setting("max_in_flight", MAX_IN_FLIGHT)
+        if isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(value) <= 1000:
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: max_in_flight must be a number from 1 to 1000, not {value!r}."
+            )
+        return int(value)
+
     def get_conn(
-        self, on_call: OnCall | None = None, share: float = 1.0, stopped: threading.Event | None = None
+        self,
+        on_call: OnCall | None = None,
+        share: float = 1.0,
+        stopped: threading.Event | None = None,
+        max_in_flight: int | None = None,
     ) -> Client:
         """Return a new client for the connection; nothing is called yet.
 
         :param on_call: called with each request that was sent, for a log; default: none.
         :param share: of the connection's ``rate_share``, for one of several clients at the same time.
         :param stopped: stops the client from outside, when it is set.
+        :param max_in_flight: most requests under way at once; default: the connection's.
         :raises ConfigurationError: when a setting of the connection makes no sense.
         """
         # Nonsense is refused before the first call, not half way.
         _ = self.project_type, self.update_only, self.project
-        share *= self.rate_share
-        return Client(self.host, self.api_key, rate_share=share, on_call=on_call, stopped=stopped)
+        return Client(
+            self.host,
+            self.api_key,
+            rate_share=share * self.rate_share,
+            rates=self.rates,
+            max_in_flight=max_in_flight or self.max_in_flight,
+            on_call=on_call,
+            stopped=stopped,
+        )
 
     def test_connection(self) -> tuple[bool, str]:
         """Call ``GET /api/channels`` and say what came of it, in words a person can act on."""
@@ -237,6 +292,8 @@ class IterableHook(BaseHook):
             "data_center": text("Data center (us or eu)"),
             "project_type": text("Project type (email, user_id or hybrid)"),
             "rate_share": text("Rate share (above 0, at most 1)"),
+            "rates": text("Rates (requests per second by endpoint, as JSON)"),
+            "max_in_flight": text("Requests in flight (1 to 1000)"),
             "update_only": wtforms.BooleanField(lazy_gettext("Update-only switch")),
             "project": text("Project (any name for it)"),
         }

@@ -98,6 +98,8 @@ class IterableModelOperator(StrictOperator):
     :param batch_size: most records per request, at most 1000
     :param commit_batches: batches whose outcomes are committed together; ``None``: 1, or more where the state is in a
         database whose transactions take long, which the log says
+    :param max_in_flight: most requests under way at once; default: the connection's, which is 64 if it does not say. No
+        more are than Iterable's rates need
     :param spool_dir: where the temporary file with the planned operations is made; default: the system's
     :param iterable_conn_id: the connection of type ``iterable`` (templated)
     :raises AirflowFailException: a retry could not help; the message says why, and what is remembered
@@ -169,6 +171,7 @@ class IterableModelOperator(StrictOperator):
         check_types: bool = True,
         batch_size: int = 1000,
         commit_batches: int | None = None,
+        max_in_flight: int | None = None,
         spool_dir: str | None = None,
         iterable_conn_id: str = IterableHook.default_conn_name,
         **kwargs: Unpack[TaskKeywords],
@@ -188,7 +191,7 @@ class IterableModelOperator(StrictOperator):
         self.allow_empty, self.max_removed, self.max_changed = allow_empty, max_removed, max_changed
         self.max_rejected = max_rejected
         self.check_types, self.batch_size, self.commit_batches = check_types, batch_size, commit_batches
-        self.spool_dir = spool_dir
+        self.max_in_flight, self.spool_dir = max_in_flight, spool_dir
         self.iterable_conn_id = iterable_conn_id
         self._check_literals()
         self._check_parameters()
@@ -270,7 +273,8 @@ class IterableModelOperator(StrictOperator):
                 kind = self.kind(hook)
                 self._check_state(kind.harm)
                 report.resync = checked_resync(self.resync, kind.harm)
-                with hook.get_conn(on_call=calls.note, share=1 / at_once(self, part), stopped=stop) as client:
+                share, most = 1 / at_once(self, part), self.max_in_flight
+                with hook.get_conn(on_call=calls.note, share=share, stopped=stop, max_in_flight=most) as client:
                     carry_out(self._job(context, hook, report, kind), hook, client, report, audit, stop)
         except BaseException as error:
             report.requests = calls.counts

@@ -97,6 +97,7 @@ class RowKeywords(TaskKeywords, total=False):
     check_types: bool
     batch_size: int
     commit_batches: int | None
+    max_in_flight: int | None
     spool_dir: str | None
     iterable_conn_id: str
 

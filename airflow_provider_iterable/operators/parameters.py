@@ -221,6 +221,7 @@ FIELD_TYPES = Form("a dict of field to type", _mapping, optional=True)
 STATE = Form("a store such as TableState()", _store)
 ZONE = Form('the name of a time zone, such as "UTC"', _zone)
 BATCH_SIZE = Form("from 1 to 1000", _within(1, 1000))
+IN_FLIGHT = Form("from 1 to 1000", _within(1, 1000), optional=True)
 COMMIT_BATCHES = Form("at least 1", _within(1, None), optional=True)
 PATH = Form("a path", os.fspath, optional=True)
 LIST_ID = Form("a number", _within(1, None), optional=True)
@@ -254,6 +255,7 @@ COMMON_FORMS: Mapping[str, Form] = {
     "check_types": FLAG,
     "batch_size": BATCH_SIZE,
     "commit_batches": COMMIT_BATCHES,
+    "max_in_flight": IN_FLIGHT,
     "spool_dir": PATH,
     "iterable_conn_id": TEXT,
 }

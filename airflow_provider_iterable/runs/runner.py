@@ -96,7 +96,8 @@ def _carry_out(
 
             options = replace(
                 options,
-                patience=Patience(commit_batches=_batches(job, session)),
+                patience=Patience(commit_batches=_batches(job, session), most_in_flight=client.max_in_flight),
+                window=client.window,
                 about={**options.about, **_about(job.scope, session, project)},
                 check=session.check,
                 observe=audit.observe,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import json
 import logging
 import socket
 import threading
@@ -140,7 +141,7 @@ def test_a_port_where_nothing_listens_is_a_reply() -> None:
 def test_a_broken_answer_is_a_reply_and_frees_its_connection(server: Answering, answer: Answer, error: str) -> None:
     """A connection that drops or an answer that cannot be read is status 0, and the only connection is free again."""
     server.answers.append(answer)
-    with Client(server.url, KEY, connections=1) as client:
+    with Client(server.url, KEY, max_in_flight=1) as client:
         assert [client.request(DELETE, 0).error, client.request(DELETE, 0).status] == [error, 200]
 
 
@@ -165,7 +166,7 @@ def test_only_the_class_of_an_exception_gets_out(monkeypatch: pytest.MonkeyPatch
 def test_a_request_has_an_end(server: Answering, drips: Any) -> None:
     """However slowly an answer comes, byte by byte, it is given up after a while; the next one has a new connection."""
     server.answers.append(Answer(drips=drips))
-    with Client(server.url, KEY, total=0.5, connections=1) as client:
+    with Client(server.url, KEY, total=0.5, max_in_flight=1) as client:
         started = real.monotonic()
         reply = client.request(UPDATE, 0)
         assert real.monotonic() - started < 20
@@ -193,7 +194,7 @@ def test_an_answer_has_a_largest_size(server: Answering, monkeypatch: pytest.Mon
     large = b" " * 1_000_000
     zipped = Answer(headers={"Content-Encoding": "gzip"}, body=gzip.compress(large + b" "))
     server.answers.extend([Answer(body=large), Answer(body=large + b" "), zipped, Answer()])
-    with Client(server.url, KEY, connections=1) as client:
+    with Client(server.url, KEY, max_in_flight=1) as client:
         replies = [client.request(UPDATE, 0) for _ in range(4)]
     assert [(reply.status, reply.error) for reply in replies] == [
         (200, ""),
@@ -269,6 +270,48 @@ def test_a_share_of_the_rate_is_kept(server: Answering, time: Time) -> None:
         for _ in range(4):
             client.request(UPDATE, 4)
     assert time.sleeps == [0.25, 0.5, 0.5]
+
+
+def test_rates_may_be_others_than_documented(server: Answering, time: Time) -> None:
+    """The share counts for them, too; other endpoints are paced as before."""
+    rates = {f"{UPDATE.method} {UPDATE.template}": 1.0}
+    with Client(server.url, KEY, rate_share=0.5, rates=rates, clock=time.clock, sleep=time.sleep) as client:
+        for _ in range(3):
+            client.request(UPDATE, 4)
+    assert time.sleeps == [2, 2]
+
+
+def test_an_endpoint_without_a_documented_rate_is_paced(client: Client, time: Time) -> None:
+    """It begins slowly."""
+    for _ in range(60):
+        client.request(UPDATE, 0)
+    assert len(time.sleeps) > 15
+
+
+@pytest.mark.parametrize(
+    ("words", "rate"),
+    [
+        ("Exceeded rate limit of 4.0 per minute for endpoint: /api/x, project: 1 ", 4 / 60),
+        ("Exceeded rate limit of 2 per second for endpoint: /api/x, project: 1 ", 2),
+        ("Too Many Requests", 5),
+    ],
+)
+def test_a_429_may_name_the_rate(server: Answering, client: Client, time: Time, words: str, rate: float) -> None:
+    """Which is as good as one that is documented; otherwise it is half of what it was."""
+    server.answers.extend([Answer(), Answer(429, json.dumps({"msg": words, "params": {}}).encode())])
+    for _ in range(4):
+        client.request(UPDATE, 10)
+    assert time.sleeps[-1] == pytest.approx(1 / rate, rel=0.6)
+
+
+def test_a_window_follows_the_time_of_an_answer(server: Answering) -> None:
+    """The client measures, and says how many requests of a call are to be in flight."""
+    call = Call("POST", UPDATE.template, 1, 1000, lambda operations: UPDATE, lambda batch, reply: Settled({}), 100)
+    with Client(server.url, KEY, max_in_flight=50) as client:
+        assert client.window(call) == 32
+        for _ in range(30):
+            client.send(Batch(call, []))
+        assert client.window(call) < 32
 
 
 def test_endpoints_are_paced_apart(client: Client, time: Time) -> None:
@@ -428,7 +471,7 @@ def test_a_request_is_permitted_when_there_is_a_connection_for_it(
         return answer
 
     monkeypatch.setattr(HTTPAdapter, "send", slowly)
-    with Client(server.url, KEY, connections=1) as opened:
+    with Client(server.url, KEY, max_in_flight=1) as opened:
         opened.require(permitted)
         opened.request(DELETE, 0)
         threads[0].join()
@@ -448,7 +491,7 @@ def test_a_stop_ends_a_pause(server: Answering, time: Time) -> None:
 
 def test_many_threads_share_one_client(server: Answering, time: Time) -> None:
     """Threads keep the common pace and the number of connections."""
-    with Client(server.url, KEY, connections=2, clock=time.clock) as client:
+    with Client(server.url, KEY, max_in_flight=2, clock=time.clock) as client:
         threads = [threading.Thread(target=client.request, args=(DELETE, 0)) for _ in range(12)]
         for thread in threads:
             thread.start()

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import heapq
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.api.pacing import Bucket
+from airflow_provider_iterable.api.pacing import FIRST_RATE, HIGHEST_RATE, Bucket, Pace
+from airflow_provider_iterable.sandbox.limits import Bucket as Limit
 
 SLACK = 1e-6
 
@@ -31,15 +38,9 @@ def test_an_idle_bucket_fills_up_and_no_further() -> None:
     assert granted(bucket, [1000.0] * 3) == [1000, 1000, 1000.5]
 
 
-def test_no_rate_means_no_wait() -> None:
-    """An endpoint without a documented rate is never waited for."""
-    assert granted(Bucket(0), [1.0] * 1000) == [1.0] * 1000
-
-
-@pytest.mark.parametrize("rate", [0.0, 2.0])
-def test_a_hold_reaches_every_later_request(rate: float) -> None:
-    """Nothing goes before the hold ends, whatever the rate, and other buckets do not notice."""
-    bucket = Bucket(rate)
+def test_a_hold_reaches_every_later_request() -> None:
+    """Nothing goes before the hold ends."""
+    bucket = Bucket(2)
     bucket.hold(5.0)
     assert min(granted(bucket, [1.0, 2.0, 3.0])) == 5
     assert bucket.held_until == 5
@@ -60,9 +61,9 @@ def test_the_longer_hold_wins() -> None:
     assert granted(bucket, [0.0]) == [9]
 
 
-@pytest.mark.parametrize(("rate", "burst"), [(-1, None), (5, 0.5)])
+@pytest.mark.parametrize(("rate", "burst"), [(-1, None), (0, None), (5, 0.5)])
 def test_an_impossible_bucket_is_refused(rate: float, burst: float | None) -> None:
-    """A negative rate, or a bucket that cannot hold one token, is an error."""
+    """A rate of nothing, or a bucket that cannot hold one token, is an error."""
     with pytest.raises(ValueError, match="at least"):
         Bucket(rate, burst)
 
@@ -83,3 +84,189 @@ def test_no_window_holds_more_than_the_burst_and_its_share(rate: float, burst: f
     for first in range(len(times)):
         for last in range(first, len(times)):
             assert last - first + 1 <= burst + rate * (times[last] - times[first]) + SLACK * rate + SLACK
+
+
+def test_a_hold_voids_turns_that_were_reserved() -> None:
+    """Who waits takes another turn then: the tokens of before do not count any more."""
+    bucket = Bucket(2)
+    assert granted(bucket, [0.0] * 5)[-1] == 1.5
+    assert bucket.holds == 0
+    bucket.hold(1.0)
+    assert bucket.holds == 1
+    assert granted(bucket, [0.5, 0.5]) == [1, 1.5]
+
+
+@pytest.mark.parametrize(("before", "burst"), [(4, 2), (1, 4), (3, 3)])
+def test_at_another_rate_as_many_tokens_are_left(before: int, burst: float) -> None:
+    """Those who have a turn keep it, those who come later wait as the rate of now says, and nothing is given away."""
+    bucket = Bucket(2, 2)
+    granted(bucket, [0.0] * before)
+    bucket.change(4, burst, 0.0)
+    left = 2 - before
+    expected = [0.25 * max(0, number - left + 1) for number in range(3)]
+    assert granted(bucket, [0.0] * 3) == pytest.approx(expected)
+
+
+@dataclass
+class Traffic:
+    """A client that always has something to send, to an endpoint that has a limit, in a time of their own.
+
+    :param seconds: what an answer takes
+    :param limit: requests per second that the endpoint takes, from which moment on; ``None``: any number
+    """
+
+    pace: Pace
+    seconds: float = 0.2
+    limit: dict[float, float] | None = None
+    taken: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    flying: int = 0
+
+    def run(self, end: float, most: int = 64) -> Traffic:
+        """Send requests until a moment."""
+        events: list[tuple[float, int, Callable[..., None], tuple[float, ...]]] = []
+        number, limits = count(), dict(self.limit or {})
+        at = Limit(1e9, 1e9, 0.0)
+
+        def later(when: float, what: Callable[..., None], *arguments: float) -> None:
+            heapq.heappush(events, (when, next(number), what, arguments))
+
+        def feed(now: float) -> None:
+            while self.flying < self.pace.window(most):
+                self.flying += 1
+                turn(now)
+
+        def turn(now: float) -> None:
+            later(now + self.pace.reserve(now), go, self.pace.holds)
+
+        def go(now: float, holds: float) -> None:
+            if self.pace.holds == holds:
+                later(now + self.seconds / 2, arrive, now)
+            else:
+                turn(now)
+
+        def arrive(now: float, sent: float) -> None:
+            wait = 0 if at.take(now) else math.ceil(at.reset)
+            later(now + self.seconds / 2, answer, sent, wait)
+
+        def answer(now: float, sent: float, wait: float) -> None:
+            if wait:
+                self.refused.append(now)
+                self.pace.refused(now, sent, now + wait)
+                turn(now)
+            else:
+                self.taken.append(now)
+                self.pace.answered(now, now - sent)
+                self.flying -= 1
+                feed(now)
+
+        later(0.0, feed)
+        while events[0][0] <= end:
+            now, _, what, arguments = heapq.heappop(events)
+            for since in [since for since in limits if since <= now]:
+                at = Limit(limits[since], max(1.0, limits.pop(since)), now)
+            what(now, *arguments)
+        return self
+
+    def rate(self, start: float, end: float) -> float:
+        """Return the requests per second that were taken between two moments."""
+        return sum(start < moment <= end for moment in self.taken) / (end - start)
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(3, 0.2), (5, 0.2), (10, 1), (100, 0.2), (100, 0.05), (5, 2)])
+def test_a_documented_rate_is_reached_whatever_an_answer_takes(rate: float, seconds: float) -> None:
+    """As many requests are in flight as that needs, and none is refused."""
+    traffic = Traffic(Pace(rate), seconds, {0.0: rate}).run(60)
+    assert traffic.rate(10, 60) > 0.98 * rate
+    assert not traffic.refused
+
+
+def test_slow_answers_need_no_more_than_may_be_in_flight() -> None:
+    """At two seconds an answer, 64 in flight are 32 a second."""
+    traffic = Traffic(Pace(100), 2.0, {0.0: 100}).run(60)
+    assert traffic.flying == 64
+    assert 30 < traffic.rate(10, 60) <= 32
+
+
+def test_few_are_in_flight_where_few_are_needed() -> None:
+    """What a kill would have sent again is no more than the rate needs."""
+    assert Traffic(Pace(5), 0.2, {0.0: 5}).run(20).flying <= 4
+    assert Traffic(Pace(100), 0.02, {0.0: 100}).run(20).flying <= 6
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(0.05, 295), (0.2, 280), (1.0, 58)])
+def test_a_rate_that_is_not_documented_is_found_out(seconds: float, least: float) -> None:
+    """It is raised while answers stay quick, up to what is tried at most."""
+    traffic = Traffic(Pace(HIGHEST_RATE, FIRST_RATE), seconds).run(60)
+    assert traffic.rate(0, 2) < HIGHEST_RATE
+    assert traffic.rate(0, 60) > least
+    assert traffic.rate(10, 60) < 1.01 * HIGHEST_RATE
+    assert not traffic.refused
+
+
+def test_a_rate_is_not_raised_while_answers_become_slower() -> None:
+    """An endpoint that takes longer for more requests has enough of them."""
+    pace, now = Pace(HIGHEST_RATE, FIRST_RATE), 0.0
+    for seconds in (*[0.1] * 30, *[1.0] * 100):
+        for _ in range(40):
+            pace.reserve(now)
+        pace.answered(now, seconds)
+        now += 0.3
+    assert FIRST_RATE < pace.rate < HIGHEST_RATE or pace.seconds is None
+    before = pace.rate
+    for _ in range(40):
+        pace.reserve(now)
+    pace.answered(now, 1.0)
+    assert pace.rate == before
+
+
+def test_a_rate_that_nobody_waits_for_is_not_raised() -> None:
+    """A slow model says nothing about what Iterable takes."""
+    pace = Pace(HIGHEST_RATE, FIRST_RATE)
+    for second in range(60):
+        assert pace.reserve(float(second)) == 0
+        pace.answered(float(second), 0.1)
+    assert pace.rate == FIRST_RATE
+
+
+@pytest.mark.parametrize(("rate", "least"), [(5, 0.85), (10, 0.9), (100, 0.95), (300, 0.95)])
+def test_a_limit_that_is_halved_is_found_within_ten_seconds(rate: float, least: float) -> None:
+    """Hardly anything goes twice for it, and hardly anything of the limit is lost."""
+    traffic = Traffic(Pace(rate), 0.2, {0.0: rate, 20.0: rate / 2}).run(120)
+    assert least * rate / 2 < traffic.rate(30, 120) <= rate / 2 + 0.1
+    assert traffic.rate(20, 30) > 0.7 * rate / 2
+    assert len(traffic.taken) + len(traffic.refused) < 1.05 * len(traffic.taken)
+
+
+def test_a_limit_that_is_lifted_again_is_found() -> None:
+    """The longer nothing is refused, the faster it is tried."""
+    traffic = Traffic(Pace(100), 0.2, {0.0: 100, 10.0: 25, 40.0: 100}).run(120)
+    assert traffic.rate(25, 40) < 25.5
+    assert traffic.rate(80, 120) > 95
+
+
+def test_a_limit_that_iterable_names_is_believed() -> None:
+    """It need not be found out."""
+    pace = Pace(100)
+    pace.refused(10.0, 9.8, 11.0, 30.0)
+    assert pace.rate == 30
+    pace.refused(12.0, 11.8, 13.0, 30.0)
+    assert pace.rate == 15
+
+
+def test_refusals_of_requests_that_were_sent_before_the_last_one_lower_nothing() -> None:
+    """They say what is known: that the rate of before was too high."""
+    pace = Pace(100)
+    for moment in (10.0, 10.1, 10.2):
+        pace.refused(moment, 9.95, moment + 1)
+    assert (pace.rate, pace.held_until) == (50, 11.2)
+    pace.refused(11.5, 11.3, 12.5)
+    assert pace.rate == 25
+
+
+def test_refusals_without_end_leave_a_rate() -> None:
+    """The endpoint is asked again now and then."""
+    pace = Pace(100)
+    for moment in range(1, 50):
+        pace.refused(float(moment), float(moment), moment + 1.0)
+    assert pace.rate > 1

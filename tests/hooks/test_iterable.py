@@ -16,6 +16,7 @@ from tests.api.test_project import NOT_ENABLED
 from tests.services import Answer, Answering, answering
 
 KEY = "0123456789abcdef0123456789abcdef"
+PURCHASE = "POST /api/commerce/trackPurchase"
 Connect = Callable[..., IterableHook]
 
 
@@ -52,6 +53,15 @@ def test_settings_are_read_from_extra(connect: Connect) -> None:
     assert hook.host == "https://api.eu.iterable.com"
     assert (hook.project_type, hook.update_only, hook.rate_share) == ("hybrid", True, 0.25)
     assert (hook.project, connect({"project": " production "}).project) == ("", "production")
+
+
+@pytest.mark.parametrize("form", [dict, json.dumps])
+def test_rates_are_an_object_or_the_text_of_one(connect: Connect, form: Callable[[Any], Any]) -> None:
+    """As an environment or a form has it; requests in flight likewise."""
+    hook = connect({"rates": form({PURCHASE: 12.5}), "max_in_flight": "9"})
+    assert (hook.rates, hook.max_in_flight) == ({PURCHASE: 12.5}, 9)
+    assert (connect().rates, connect().max_in_flight) == ({}, 64)
+    assert (hook.get_conn().max_in_flight, hook.get_conn(max_in_flight=3).max_in_flight) == (9, 3)
 
 
 def test_forms_and_environments_write_text(connect: Connect) -> None:
@@ -94,6 +104,14 @@ def test_the_connections_host_replaces_the_data_centres(connect: Connect, fields
         ({"extra": {"rate_share": 1.5}}, "rate_share must be a number above 0 and at most 1, not 1.5"),
         ({"extra": {"rate_share": "half"}}, "rate_share must be a number above 0 and at most 1, not 'half'"),
         ({"extra": {"rate_share": True}}, "rate_share must be a number above 0 and at most 1, not True"),
+        ({"extra": {"rates": [5]}}, "rates must be an object of requests per second by endpoint"),
+        ({"extra": {"rates": "5"}}, "rates must be an object of requests per second by endpoint"),
+        ({"extra": {"rates": {"POST /api/users/update": 5}}}, "rates names 'POST /api/users/update', which is none of"),
+        ({"extra": {"rates": {PURCHASE: 0}}}, f"the rate of {PURCHASE} must be a number above 0, not 0"),
+        ({"extra": {"rates": {PURCHASE: "5"}}}, f"the rate of {PURCHASE} must be a number above 0, not '5'"),
+        ({"extra": {"max_in_flight": 0}}, "max_in_flight must be a number from 1 to 1000, not 0"),
+        ({"extra": {"max_in_flight": 2.5}}, "max_in_flight must be a number from 1 to 1000, not 2.5"),
+        ({"extra": {"max_in_flight": True}}, "max_in_flight must be a number from 1 to 1000, not True"),
         ({"extra": {"project": 7}}, "project must be a text of at most 100 characters"),
         ({"extra": {"project": "x" * 101}}, "project must be a text of at most 100 characters"),
         ({"extra": {"update_only": "maybe"}}, "update_only must be true or false, not 'maybe'"),
@@ -232,6 +250,8 @@ if find_spec("flask_appbuilder"):  # Airflow 2 brings it
             "data_center",
             "project_type",
             "rate_share",
+            "rates",
+            "max_in_flight",
             "update_only",
             "project",
         ]

@@ -1,0 +1,89 @@
+"""Whose turn it is: the paces of all endpoints, shared by the threads of a client."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+
+from airflow_provider_iterable.api.pacing import FIRST_RATE, HIGHEST_RATE, Pace
+from airflow_provider_iterable.engine.vocabulary import Reply
+
+UNSAID_HOLD = 1.0
+"""Seconds for which an endpoint is not called after a 429 that does not say how long."""
+
+_RATE_IN_WORDS = re.compile(rb"rate limit of (\d+(?:\.\d+)?) per (second|minute|hour|day)\b")
+"""What Iterable says in a 429: "Exceeded rate limit of 4.0 per minute for endpoint: ..."."""
+_UNITS = {b"second": 1, b"minute": 60, b"hour": 3600, b"day": 86_400}
+
+Endpoint = tuple[str, str, float]
+"""Method, template, and requests per second that Iterable documents; 0 where it documents none."""
+
+
+class Turns:
+    """The turns of a client's requests.
+
+    :param share: the share of each endpoint's rate that is the client's
+    :param rates: requests per second by ``"METHOD /template"``, where they are others
+    :param clock: seconds that never run backwards
+    :param sleep: waits for some seconds
+    :param stopped: once it is set, nobody waits
+    """
+
+    def __init__(
+        self,
+        share: float,
+        rates: Mapping[str, float],
+        clock: Callable[[], float],
+        sleep: Callable[[float], object],
+        stopped: threading.Event,
+    ) -> None:
+        self._share, self._rates = share, rates
+        self._clock, self._sleep, self._stopped = clock, sleep, stopped
+        self._lock = threading.Lock()
+        self._paces: dict[Endpoint, Pace] = {}
+
+    def wait(self, endpoint: Endpoint, longest: float) -> float:
+        """Wait for the next turn; return for how long the endpoint is held, without waiting, if that is too long."""
+        while not self._stopped.is_set():
+            with self._lock:
+                pace, now = self._pace(endpoint), self._clock()
+                held = pace.held_until - now
+                if held > longest:
+                    return held
+                wait, holds = pace.reserve(now), pace.holds
+            if wait <= 0:
+                break
+            self._sleep(wait)
+            if pace.holds == holds:
+                break
+            # A 429 came in meanwhile, and the turns of before are void: queue again.
+        return 0.0
+
+    def note(self, endpoint: Endpoint, sent_at: float, reply: Reply) -> None:
+        """Have the pace follow an answer."""
+        with self._lock:
+            pace, now = self._pace(endpoint), self._clock()
+            if reply.status == 429:
+                until = now + (UNSAID_HOLD if reply.retry_after is None else reply.retry_after)
+                pace.refused(now, sent_at, until, self._told(reply.body))
+            elif reply.status:
+                pace.answered(now, now - sent_at)
+
+    def window(self, endpoint: Endpoint, most: int) -> int:
+        """Return how many requests are to be in flight so that the rate is reached, up to ``most``."""
+        with self._lock:
+            return self._pace(endpoint).window(most)
+
+    def _pace(self, endpoint: Endpoint) -> Pace:
+        pace = self._paces.get(endpoint)
+        if pace is None:
+            method, template, rate = endpoint
+            most = (self._rates.get(f"{method} {template}") or rate or HIGHEST_RATE) * self._share
+            pace = self._paces[endpoint] = Pace(most, most if rate else FIRST_RATE * self._share)
+        return pace
+
+    def _told(self, body: bytes) -> float | None:
+        """Return the rate that an answer names, as far as it is this client's."""
+        found = _RATE_IN_WORDS.search(body)
+        return float(found[1]) / _UNITS[found[2]] * self._share if found else None
