@@ -1,0 +1,101 @@
+"""What the benchmarks share: a sandbox in a process of its own, a phase in another, and what a process has used."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import requests
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class SandboxProcess:
+    """A sandbox that runs elsewhere, and its inspections."""
+
+    url: str
+    pid: int
+
+    def inspect(self, method: str, path: str, body: Any = None) -> Any:
+        """Call an inspection and return what it answers."""
+        answer = requests.request(method, f"{self.url}/sandbox/{path}", json=body, timeout=60)
+        answer.raise_for_status()
+        return answer.json()
+
+    def post(self, path: str, body: Any) -> None:
+        """Make a call of Iterable's API, as somebody else than the client that is measured."""
+        answer = requests.post(f"{self.url}/api/{path}", json=body, headers={"Api-Key": "benchmark"}, timeout=60)
+        answer.raise_for_status()
+
+    def cpu(self) -> float:
+        """Return the CPU seconds that the process has used."""
+        return cpu_of(self.pid)
+
+
+@contextmanager
+def sandbox(*arguments: str) -> Iterator[SandboxProcess]:
+    """Run a sandbox on a free port, with further arguments of its command line."""
+    command = [sys.executable, "-m", "airflow_provider_iterable.sandbox", "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        try:
+            yield SandboxProcess(next(word.rstrip("/.,") for word in line.split() if "http" in word), process.pid)
+        finally:
+            process.terminate()
+
+
+def cpu_of(pid: int) -> float:
+    """Return the CPU seconds that a process of this machine has used."""
+    with open(f"/proc/{pid}/stat") as file:
+        times = file.read().rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / CLOCK_TICKS
+
+
+def environment(uri: str, url: str, home: str) -> dict[str, str]:
+    """Return the environment of a phase: an Airflow of its own, with connections to the warehouse and to Iterable."""
+    iterable = {"conn_type": "iterable", "host": url, "password": "benchmark", "extra": {"project_type": "email"}}
+    return {
+        **os.environ,
+        "AIRFLOW_HOME": home,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_CONN_WAREHOUSE": uri.replace("postgresql://", "postgres://"),
+        "AIRFLOW_CONN_ITERABLE_DEFAULT": json.dumps(iterable),
+    }
+
+
+def context() -> Any:
+    """Return as much of a task's context as an operator asks for."""
+    return {
+        "ti": SimpleNamespace(xcom_push=lambda key, value: None),
+        "run_id": "bench",
+        "outlet_events": defaultdict(lambda: SimpleNamespace(extra=None)),
+    }
+
+
+def used(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do some work in this process, and return what it tells, with its seconds, CPU seconds and peak of memory."""
+    before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    told = work()
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall": wall, "cpu": cpu, "peak": after.ru_maxrss * 1024, **told}
+
+
+def phase(module: str, arguments: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """Run a phase of a benchmark in a process of its own and return the figures in its last line."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}", "--phase", *arguments]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
