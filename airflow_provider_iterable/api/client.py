@@ -16,14 +16,22 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import requests
 from msgspec import Struct
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError, NewConnectionError
-from urllib3.util.retry import Retry
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
+from urllib3.util import Retry, Timeout
 
 from airflow_provider_iterable import __version__
 from airflow_provider_iterable.api.deadlines import POOLS, Deadlines
@@ -123,11 +131,11 @@ class Client:
             "User-Agent": f"airflow-provider-iterable/{__version__}",
         }
         self.max_in_flight = max_in_flight
-        self._timeout = timeout
-        # The adapter without a session: no cookies, redirects or environment look-ups for each request, and nothing
-        # that threads could write to. It opens no more connections than it may keep.
-        self._adapter = _Adapter(pool_connections=1, pool_maxsize=max_in_flight, max_retries=0, pool_block=True)
-        self._proxies, self._verify = _environment(self._base_url)
+        self._timeout = Timeout(connect=timeout[0], read=timeout[1])
+        # What requests knows of proxies and certificates, once; then its connections alone, for what it does besides
+        # for each request costs twice as much as they do. No more are opened than are kept.
+        self._adapter = _Adapter(pool_connections=1, pool_maxsize=max_in_flight, pool_block=True)
+        self._pool, self._prefix = _connections(self._adapter, self._base_url)
         self._clock = clock
         self._stopped = stopped or threading.Event()
         self._deadlines = Deadlines(total, self._stopped)
@@ -212,17 +220,18 @@ class Client:
         error: Exception | None = None
         exchange = self._deadlines.begin()
         try:
-            prepared = requests.Request(
+            response = self._pool.urlopen(
                 request.method,
-                self._base_url + request.path,
-                headers=self._headers,
-                params=dict(request.query) or None,
-                data=request.body,
-            ).prepare()
-            with self._adapter.send(
-                prepared, stream=True, timeout=self._timeout, verify=self._verify, proxies=self._proxies
-            ) as response:
-                body = _read(response)
+                self._prefix + request.path + (f"?{urlencode(request.query)}" if request.query else ""),
+                request.body,
+                self._headers,
+                _ONCE,
+                redirect=False,
+                assert_same_host=False,
+                timeout=self._timeout,
+                preload_content=False,
+            )
+            body = _read(response)
         except Exception as caught:
             if not exchange.ended and not isinstance(caught, _UNANSWERED):
                 raise
@@ -234,13 +243,13 @@ class Client:
             return Reply(
                 status=0,
                 milliseconds=self._since(started),
-                error=exchange.ended or type(error).__name__,
+                error=exchange.ended or _name_of(error),
                 sent=error is None or not _never_connected(error),
             )
         return Reply(
-            status=response.status_code,
+            status=response.status,
             body=body,
-            retry_after=_retry_after(response.status_code, response.headers, body),
+            retry_after=_retry_after(response.status, response.headers, body),
             milliseconds=self._since(started),
             request_id=response.headers.get("Iterable-Request-Id", ""),
         )
@@ -269,7 +278,17 @@ class AnswerTooLarge(OSError):
     """An answer is larger than ``LARGEST_ANSWER``."""
 
 
-_UNANSWERED = (requests.RequestException, HTTPError, OSError)
+_UNANSWERED = (HTTPError, OSError)
+_NAMES: Mapping[type[Exception], str] = {
+    NewConnectionError: "ConnectionError",  # first, for in urllib3 1 it is a ConnectTimeoutError
+    ConnectTimeoutError: "ConnectTimeout",
+    ReadTimeoutError: "ReadTimeout",
+    ProtocolError: "ConnectionError",
+    DecodeError: "ContentDecodingError",
+}
+"""What errors are called in reports, logs and the audit: as requests calls them."""
+_ONCE = Retry(False)
+"""No retries, and the error itself."""
 
 
 class _Adapter(HTTPAdapter):
@@ -284,16 +303,38 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = POOLS
         return manager
 
+    def pool(self, url: str, proxies: Mapping[str, str], verify: Any) -> tuple[HTTPConnectionPool, str]:
+        """Return the connections that lead to a URL, and what paths begin with there.
 
-def _read(response: requests.Response) -> bytes:
-    """Read an answer of up to ``LARGEST_ANSWER`` bytes."""
+        :raises requests.RequestException: the proxy's address is no URL
+        :raises OSError: the file of certificates is not there
+        """
+        prepared, known = requests.Request("GET", url).prepare(), dict(proxies)
+        pool: Any = self.get_connection_with_tls_context(prepared, verify, known)
+        self.cert_verify(pool, url, verify, None)  # type: ignore[no-untyped-call]  # types-requests has none for it
+        whole = self.request_url(prepared, known).startswith("http")  # a proxy that reads what goes by
+        return pool, url if whole else urlsplit(url).path
+
+
+def _read(response: BaseHTTPResponse) -> bytes:
+    """Read an answer of up to ``LARGEST_ANSWER`` bytes, and give its connection back."""
     parts, size = [], 0
-    for part in response.iter_content(CHUNK):
-        size += len(part)
-        if size > LARGEST_ANSWER:
-            raise AnswerTooLarge
-        parts.append(part)
+    try:
+        for part in response.stream(CHUNK, decode_content=True):
+            size += len(part)
+            if size > LARGEST_ANSWER:
+                raise AnswerTooLarge
+            parts.append(part)
+    except BaseException:
+        response.close()
+        raise
+    finally:
+        response.release_conn()
     return b"".join(parts)
+
+
+def _name_of(error: Exception | None) -> str:
+    return next((name for kind, name in _NAMES.items() if isinstance(error, kind)), type(error).__name__)
 
 
 def _check(base_url: str, api_key: str, rate_share: float) -> None:
@@ -317,10 +358,17 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def _environment(base_url: str) -> tuple[dict[str, str], Any]:
-    """Read the environment's proxies and certificates once; per request it would cost as much as the request."""
+def _connections(adapter: _Adapter, base_url: str) -> tuple[HTTPConnectionPool, str]:
+    """Return the connections to a host, through the environment's proxy and with its certificates."""
     settings = requests.Session().merge_environment_settings(base_url, {}, None, None, None)
-    return ({} if is_loopback(base_url) else dict(settings["proxies"])), settings["verify"]
+    proxies = {} if is_loopback(base_url) else settings["proxies"]
+    try:
+        return adapter.pool(base_url, proxies, settings["verify"])
+    except (requests.RequestException, OSError) as error:
+        raise ConfigurationError(
+            f"{urlsplit(base_url).netloc} cannot be reached ({type(error).__name__}): check the proxy that the "
+            "environment names (HTTPS_PROXY) and its file of certificates (REQUESTS_CA_BUNDLE)."
+        ) from None
 
 
 def _retry_after(status: int, headers: Mapping[str, str], body: bytes) -> float | None:
@@ -356,8 +404,7 @@ _DATES.retry_after_max = sys.maxsize  # else urllib3 makes six hours of a whole 
 
 def _never_connected(error: Exception) -> bool:
     """Whether a request failed before there was a connection it could have left by."""
-    cause = error.args[0] if error.args else None  # requests wraps what urllib3 raised
-    return isinstance(error, requests.ConnectTimeout) or isinstance(getattr(cause, "reason", cause), NewConnectionError)
+    return isinstance(error, (NewConnectionError, ConnectTimeoutError))
 
 
 def _code(body: bytes) -> str:

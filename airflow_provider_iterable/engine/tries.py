@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,7 @@ def attempt(
 
     :param errors: most tries that end with an error of the server; by default as many as any
     """
-    course = _Course()
+    course, started = _Course(), time.monotonic()
     most = patience.tries if errors is None else errors
 
     def once() -> Verdict:
@@ -97,6 +98,13 @@ def attempt(
         course.status = reply.status
         return verdict
 
+    def open_still(verdict: Verdict) -> bool:
+        return isinstance(verdict, Again) and (batch.call.repeatable or not course.unanswered)
+
+    first = once()
+    if not open_still(first):  # as most are; what tries again costs as much as a quick request
+        return Attempted(first, course.unanswered)
+    before, seconds = [first], patience.seconds - (time.monotonic() - started)
     backoff = tenacity.wait_random_exponential(patience.first_wait, patience.longest_wait)
 
     def pause(state: tenacity.RetryCallState) -> float:
@@ -106,7 +114,7 @@ def attempt(
     def last(state: tenacity.RetryCallState) -> Attempted:
         assert state.outcome is not None
         asked = _asked(state)
-        left = patience.seconds - (state.seconds_since_start or 0.0)
+        left = seconds - (state.seconds_since_start or 0.0)
         return Attempted(
             state.outcome.result(),
             course.unanswered,
@@ -114,7 +122,7 @@ def attempt(
             asked if asked is not None and asked >= left else None,
         )
 
-    too_long = tenacity.stop_before_delay(patience.seconds)
+    too_long = tenacity.stop_before_delay(seconds)
 
     def enough(state: tenacity.RetryCallState) -> bool:
         return course.tries >= patience.tries or course.errors >= most or stop.is_set() or too_long(state)
@@ -122,13 +130,11 @@ def attempt(
     retrying = tenacity.Retrying(
         stop=enough,
         wait=pause,
-        retry=tenacity.retry_if_result(
-            lambda verdict: isinstance(verdict, Again) and (batch.call.repeatable or not course.unanswered)
-        ),
+        retry=tenacity.retry_if_result(open_still),
         sleep=sleep,
         retry_error_callback=last,
     )
-    ended: Verdict | Attempted = retrying(once)
+    ended: Verdict | Attempted = retrying(lambda: before.pop() if before else once())
     return ended if isinstance(ended, Attempted) else Attempted(ended, course.unanswered)
 
 

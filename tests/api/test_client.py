@@ -4,15 +4,18 @@ import gc
 import gzip
 import json
 import logging
+import shutil
 import socket
 import threading
 import time as real
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
-import requests
-from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, ProtocolError, ReadTimeoutError, SSLError
 
 from airflow_provider_iterable import __version__
 from airflow_provider_iterable.api import client as clients
@@ -24,6 +27,7 @@ from airflow_provider_iterable.errors import ConfigurationError
 from tests.api.conftest import KEY, Time
 from tests.services import Answer, Answering
 
+POOL = HTTPConnectionPool("api.iterable.com")
 EMAIL = "ada.lovelace@example.com"
 UPDATE = Request("POST", "/api/users/bulkUpdate", "/api/users/bulkUpdate", body=b'{"users":[]}')
 DELETE = Request("DELETE", f"/api/users/{EMAIL}", "/api/users/{email}")
@@ -55,17 +59,17 @@ def test_an_answer_is_handed_on_as_plain_values(server: Answering, client: Clien
 def test_a_request_waits_as_long_as_is_configured(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a connection, and for each read: by default 5 and 60 seconds."""
     waits: list[Any] = []
-    send = HTTPAdapter.send
+    send = HTTPConnectionPool.urlopen
 
-    def noting(self: HTTPAdapter, *arguments: Any, **options: Any) -> requests.Response:
-        waits.append(options["timeout"])
+    def noting(self: HTTPConnectionPool, *arguments: Any, **options: Any) -> Any:
+        waits.append(str(options["timeout"]))
         return send(self, *arguments, **options)
 
-    monkeypatch.setattr(HTTPAdapter, "send", noting)
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", noting)
     for client in (Client(server.url, KEY), Client(server.url, KEY, timeout=(2.5, 7.0))):
         with client:
             assert client.request(UPDATE, 0).status == 200
-    assert waits == [(5, 60), (2.5, 7.0)]
+    assert waits == ["Timeout(connect=5, read=60, total=None)", "Timeout(connect=2.5, read=7.0, total=None)"]
 
 
 def test_requests_share_a_connection(server: Answering, client: Client) -> None:
@@ -134,7 +138,7 @@ def test_a_port_where_nothing_listens_is_a_reply() -> None:
     ("answer", "error"),
     [
         (Answer(dropped=True), "ConnectionError"),
-        (Answer(truncated=True), "ChunkedEncodingError"),
+        (Answer(truncated=True), "ConnectionError"),
         (Answer(headers={"Content-Encoding": "gzip"}, body=b"no gzip"), "ContentDecodingError"),
     ],
 )
@@ -146,19 +150,28 @@ def test_a_broken_answer_is_a_reply_and_frees_its_connection(server: Answering, 
 
 
 @pytest.mark.parametrize(
-    "kind", [requests.ReadTimeout, requests.ConnectTimeout, requests.exceptions.SSLError, requests.TooManyRedirects]
+    ("error", "name", "sent"),
+    [
+        (ReadTimeoutError(POOL, "", f"Read timed out: /api/users/{EMAIL}"), "ReadTimeout", True),
+        (ConnectTimeoutError(POOL, f"/api/users/{EMAIL} timed out"), "ConnectTimeout", False),
+        (SSLError(f"/api/users/{EMAIL}"), "SSLError", True),
+        (ProtocolError(f"/api/users/{EMAIL}"), "ConnectionError", True),
+        (OSError(f"/api/users/{EMAIL}"), "OSError", True),
+    ],
 )
-def test_only_the_class_of_an_exception_gets_out(monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+def test_only_the_kind_of_an_exception_gets_out(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, name: str, sent: bool
+) -> None:
     """Messages of exceptions hold URLs, and URLs hold email addresses: neither leaves the door."""
 
-    def fail(self: HTTPAdapter, request: object, **options: object) -> None:
-        raise kind(f"Max retries exceeded with url: /api/users/{EMAIL}")
+    def fail(self: HTTPConnectionPool, *arguments: Any, **options: Any) -> None:
+        raise error
 
-    monkeypatch.setattr(HTTPAdapter, "send", fail)
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", fail)
     heard: list[CallLog] = []
     client = Client("https://api.iterable.com", KEY, on_call=heard.append)
     reply = client.request(DELETE, 0)
-    assert (reply.status, reply.error, heard[0].code) == (0, kind.__name__, kind.__name__)
+    assert (reply.status, reply.error, reply.sent, heard[0].code) == (0, name, sent, name)
     assert EMAIL not in repr((reply, heard))
 
 
@@ -454,7 +467,7 @@ def test_a_request_is_permitted_when_there_is_a_connection_for_it(
     """After the permission it waits for nothing."""
     events: list[str] = []
     threads: list[threading.Thread] = []
-    send = HTTPAdapter.send
+    send = HTTPConnectionPool.urlopen
 
     def permitted() -> bool:
         events.append("may")
@@ -470,7 +483,7 @@ def test_a_request_is_permitted_when_there_is_a_connection_for_it(
         events.append("sent")
         return answer
 
-    monkeypatch.setattr(HTTPAdapter, "send", slowly)
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", slowly)
     with Client(server.url, KEY, max_in_flight=1) as opened:
         opened.require(permitted)
         opened.request(DELETE, 0)
@@ -552,23 +565,38 @@ def test_this_machine_is_reached_without_a_proxy(server: Answering, monkeypatch:
         assert client.request(UPDATE, 0).status == 200
 
 
-def test_other_hosts_are_reached_through_the_proxy_known_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_hosts_are_reached_through_the_proxy_known_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The environment is read when the client is made, not for each request."""
     used: list[object] = []
 
-    def note(self: HTTPAdapter, request: object, **options: object) -> None:
-        used.append((options["proxies"], options["verify"]))
-        raise requests.ConnectionError
+    def note(self: Any, *arguments: object, **options: object) -> None:
+        used.append((self.proxy.url, self.ca_certs))
+        raise ProtocolError
 
     for name in ("https_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
+    own = tmp_path / "own.pem"
+    shutil.copy(certifi.where(), own)
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/own.pem")
-    monkeypatch.setattr(HTTPAdapter, "send", note)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(own))
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", note)
     client = Client("https://api.iterable.com", KEY)
     monkeypatch.delenv("HTTPS_PROXY")
     client.request(UPDATE, 0)
-    assert used == [({"https": "http://proxy.example.com:3128"}, "/etc/ssl/own.pem")]
+    assert used == [("http://proxy.example.com:3128", str(own))]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HTTPS_PROXY", "http://"), ("HTTPS_PROXY", "socks5://127.0.0.1:1"), ("REQUESTS_CA_BUNDLE", "/nowhere/own.pem")],
+)
+def test_an_environment_that_leads_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """When the client is made, before anything is read or sent."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=r"api.iterable.com cannot be reached .*HTTPS_PROXY"):
+        Client("https://api.iterable.com", KEY)
 
 
 @pytest.mark.parametrize(
