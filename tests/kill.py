@@ -35,8 +35,9 @@ from urllib.request import Request, urlopen
 
 import msgspec
 
+from airflow_provider_iterable.api.client import MAX_IN_FLIGHT
+from airflow_provider_iterable.api.pacing import Pace
 from airflow_provider_iterable.engine.protocols import Sync
-from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Gone
 from airflow_provider_iterable.state import ObjectState, TableState
 from airflow_provider_iterable.state.scope import Scope
@@ -49,14 +50,23 @@ NOBODY = cast("Sync", None)
 """Whom to ask about no rows."""
 RATE = 5.0
 """Bulk requests a second: Iterable's documented rate, which the operator keeps."""
+LONGEST = 1.5
+"""Seconds that such an answer takes at most."""
 SLOW = [
-    {"kind": "slow", "path": BULK, "times": -1, "probability": 0.3, "seconds": 1.5},
+    {"kind": "slow", "path": BULK, "times": -1, "probability": 0.3, "seconds": LONGEST},
     {"kind": "slow", "path": BULK, "times": -1, "seconds": 0.6},
 ]
 """How long bulk answers take, so that requests are in flight most of the time, and answers overtake each other."""
 DEADLINE = 120.0
 """Seconds for anything that is waited for."""
 Where = Literal["postgres", "sqlite", "object"]
+
+
+def most_in_flight() -> int:
+    """Return how many bulk requests the pace has in flight if all answers take as long as the longest."""
+    pace = Pace(RATE)
+    pace.answered(0.0, LONGEST)
+    return pace.window(MAX_IN_FLIGHT)
 
 
 class Profile(msgspec.Struct):
@@ -553,7 +563,7 @@ def experiment(
     started = time.monotonic()
     tell(
         f"{rows} rows in batches of {batch_size}, state on {where}, seed {seed}. Killed once while the model is read, "
-        f"once before a commit (objects: at random), {kills} times at random; at most {Patience().in_flight} batches "
+        f"once before a commit (objects: at random), {kills} times at random; at most {most_in_flight()} batches "
         "in flight."
     )
     tell("   killed at   after  requests   resent   accepted  remembered  in flight")
@@ -581,7 +591,7 @@ def experiment(
         outcome = Outcome(
             kills=trial.kills,
             rows=rows,
-            bound=Patience().in_flight * batch_size,
+            bound=most_in_flight() * batch_size,
             last=last,
             after=after,
             requests_after=at.calls() - calls,

@@ -165,7 +165,7 @@ class Pace:
         if sent_at >= self._lowered_at:
             most = self.rate if told is None else min(self.rate, told)
             # Between two refusals Iterable took as much as its limit is, or as others left of that.
-            taken = self._answers / (now - self._lowered_at) if self._taken else most
+            taken = self._answers / max(now - self._lowered_at, SHORTEST_STEP) if self._taken else most
             self._taken = max(min(taken, most, self.rate * NEAR), self.rate / 4)
             self._change(min(most, max(self.rate / 2, self.most * LOWEST_SHARE)), now)
             self._answers, self._lowered_at, self._wanted, self._look_at = 0, now, False, until
