@@ -93,7 +93,7 @@ def counted(url: str, sent: Sequence[bytes]) -> Callable[[], int]:
 
 
 def logged(url: str, sent: Sequence[bytes]) -> Callable[[], int]:
-    """The same with each call counted and logged, as Airflow has it by default; the log goes into a pipe."""
+    """The same with each call counted and logged, as Airflow has it by default; the log goes into a file."""
     from airflow_provider_iterable.api.client import Client
     from airflow_provider_iterable.operators.summary import CallCounts
 
