@@ -42,7 +42,7 @@ CHANGE = f"UPDATE {SCHEMA}.users SET orders = orders + 1 WHERE id %% 100 = 0"
 
 def measure(what: str, uri: str, url: str, home: str, **more: str) -> dict[str, Any]:
     """Run one phase in a process of its own and return what it measured."""
-    return phase("phases", [what, uri, url, json.dumps(more)], environment(uri, url, home))
+    return phase("phases", [what, uri, url, json.dumps(more)], environment(uri, url, home, unpaced=True))
 
 
 def show(name: str, rows: int, figures: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as home, sandbox("--no-rates") as served:
             url = served.url
             show("fetch the model", rows, measure("fetch_model", uri, url, home))
-            first = measure("sync", uri, url, home, unpaced="yes")
+            first = measure("sync", uri, url, home)
             show("first sync, client unpaced", rows, first)
             both = measure("fetch_both", uri, url, home)
             show("fetch model and state", rows, both)

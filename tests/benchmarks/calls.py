@@ -11,11 +11,12 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.benchmarks.measuring import phase, used
+from tests.benchmarks.measuring import UNPACED, phase, used
 from tests.benchmarks.stub import stub
 
 PATH = "/api/commerce/trackPurchase"
@@ -69,7 +70,7 @@ def batches(sent: Sequence[bytes]) -> list[Any]:
     from airflow_provider_iterable.engine.reasons import Kind
     from airflow_provider_iterable.engine.vocabulary import Batch, Entry, Operation
 
-    call = track_purchase()
+    call = replace(track_purchase(), rate=UNPACED)
     entry = Entry(b"123456789012")
     return [
         Batch(call, [Operation(str(n), Kind.ADDED, call, body, (("id", str(n)),), entry)])

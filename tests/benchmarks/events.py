@@ -101,7 +101,7 @@ def run_phase(name: str, url: str, more: dict[str, Any]) -> None:
 
 def measure(name: str, uri: str, url: str, home: str, **more: Any) -> dict[str, Any]:
     """Run one phase in a process of its own and return what it measured."""
-    return phase("events", [name, url, json.dumps(more)], environment(uri, url, home))
+    return phase("events", [name, url, json.dumps(more)], environment(uri, url, home, unpaced=True))
 
 
 def show(name: str, rows: int, figures: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from tests.services import postgres_uri
 
 def work() -> dict[str, Any]:
     """Run the operator, as the benchmark of a million users does."""
-    run = sync("", "", {"unpaced": "yes"})
+    run = sync("", "", {})
     return used(lambda: json.loads(run()))
 
 
@@ -79,7 +79,13 @@ def main() -> None:
         stub() as server,
     ):
         try:
-            _run(connection, rows, environment(uri, server.url, home) | {"TMPDIR": spool}, spool, server.counted)
+            _run(
+                connection,
+                rows,
+                environment(uri, server.url, home, unpaced=True) | {"TMPDIR": spool},
+                spool,
+                server.counted,
+            )
         finally:
             connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
 

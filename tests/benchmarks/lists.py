@@ -62,7 +62,9 @@ def main() -> None:
     with psycopg.connect(uri, autocommit=True) as connection, tempfile.TemporaryDirectory() as home:
         seed(connection, rows)
         with sandbox("--no-rates") as served:
-            os.environ |= environment(uri, served.url, home) | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
+            os.environ |= environment(uri, served.url, home, unpaced=True) | {
+                "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"
+            }
             print(f"{rows:,} members from Postgres, sandbox rates off, {os.cpu_count()} cores")
             print(f"{'phase':<34} {'wall s':>8} {'CPU s':>8} {'rows/s':>10} {'requests':>9}")
             sync("first sync", rows)

@@ -18,7 +18,12 @@ from typing import Any
 
 import requests
 
+from airflow_provider_iterable.api.endpoints import NAMES
+
 WATCH_SECONDS = 0.2
+UNPACED = 1_000_000
+"""Requests per second that nobody reaches."""
+UNPACED_IN_FLIGHT = 8
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -65,9 +70,15 @@ def cpu_of(pid: int) -> float:
     return (int(times[11]) + int(times[12])) / CLOCK_TICKS
 
 
-def environment(uri: str, url: str, home: str) -> dict[str, str]:
-    """Return the environment of a phase: an Airflow of its own, with connections to the warehouse and to Iterable."""
-    iterable = {"conn_type": "iterable", "host": url, "password": "benchmark", "extra": {"project_type": "email"}}
+def environment(uri: str, url: str, home: str, *, unpaced: bool = False) -> dict[str, str]:
+    """Return the environment of a phase: an Airflow of its own, with connections to the warehouse and to Iterable.
+
+    :param unpaced: as fast as it goes, with few requests under way at once, instead of as Iterable allows
+    """
+    extra: dict[str, Any] = {"project_type": "email"}
+    if unpaced:
+        extra |= {"rates": dict.fromkeys(NAMES, UNPACED), "max_in_flight": UNPACED_IN_FLIGHT}
+    iterable = {"conn_type": "iterable", "host": url, "password": "benchmark", "extra": extra}
     return {
         **os.environ,
         "AIRFLOW_HOME": home,

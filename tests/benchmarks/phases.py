@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -41,16 +40,12 @@ def fetch_both(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
 def sync(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
     """Run the operator.
 
-    ``unpaced``: faster than Iterable allows, as the sandbox and the importer do; ``compare``, ``resync``: who compares,
-    and what is sent.
+    ``compare``, ``resync``: who compares, and what is sent.
     """
-    from airflow_provider_iterable.api import endpoints
     from airflow_provider_iterable.operators import IterableUserSyncOperator
     from airflow_provider_iterable.state import TableState
 
     compare: Any = more.get("compare", "auto")
-    if more.get("unpaced"):
-        endpoints.USERS_BULK_UPDATE = replace(endpoints.USERS_BULK_UPDATE, rate=0)
     fields = {
         "firstName": "first_name", "lastName": "last_name", "city": "city", "country": "country",
         "signupAt": "signup_at", "lifetimeValue": "lifetime_value", "orders": "orders", "subscribed": "subscribed",

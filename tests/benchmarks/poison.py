@@ -15,7 +15,6 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -56,11 +55,9 @@ def seed(connection: psycopg.Connection[Any], batches: int, bad: int) -> None:
 
 def sync() -> Callable[[], dict[str, Any]]:
     """Run the operator."""
-    from airflow_provider_iterable.api import endpoints
     from airflow_provider_iterable.operators import IterableUserSyncOperator
     from airflow_provider_iterable.state import TableState
 
-    endpoints.USERS_BULK_UPDATE = replace(endpoints.USERS_BULK_UPDATE, rate=0)  # as the importer goes about it
     operator = IterableUserSyncOperator(
         task_id="sync", sync_id="bench.poison", sql=QUERY, sql_conn_id="warehouse", primary_key="id",
         email_column="email", fields={"signupAt": "signup_at", "orders": "orders"}, state=TableState(schema=SCHEMA),
@@ -148,7 +145,7 @@ def main() -> None:
                         if answer == "error":
                             served.inspect("POST", "faults", {"kind": "poison", "text": BAD})
                         rest = [str(users), served.url] if client != "operator" else []
-                        measured = phase("poison", [client, *rest], environment(uri, served.url, home))
+                        measured = phase("poison", [client, *rest], environment(uri, served.url, home, unpaced=True))
                         line = told(served, measured, batches, bad)
                     if given.json:
                         print(json.dumps({"answer": answer, "client": client, "bad": bad, **line}), flush=True)
