@@ -10,7 +10,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo ui dev test test-quick test-2.11 test-lowest lint fix types contracts check bench tlds build clean
+.PHONY: help demo ui dev test test-quick test-2.11 test-lowest lint fix types contracts check bench bench-page tlds \
+  build clean
 
 VENV ?= .venv
 VENV_2_11 ?= .venv-2.11
@@ -136,6 +137,12 @@ bench: $(VENV_BENCH)/.installed ## measure each sync, against bare requests, bar
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.lists
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.audit
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.warehouse
+	@$(VENV_BENCH)/bin/python -m tests.benchmarks.calls
+	@$(VENV_BENCH)/bin/python -m tests.benchmarks.poison
+	@$(VENV_BENCH)/bin/python -m tests.benchmarks.pace --seconds 10
+
+bench-page: $(VENV_BENCH)/.installed ## measure again what docs/benchmarks.md shows, or the part that BENCH_ARGS names
+	@$(VENV_BENCH)/bin/python -m tests.benchmarks.page $(BENCH_ARGS)
 
 # The first line says which version of whose list it is; one name a line shows what has come and gone.
 tlds_file = $(wildcard $(addprefix airflow_provider_iterable/sandbox/,tlds.txt */tlds.txt))

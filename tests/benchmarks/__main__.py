@@ -9,16 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from tests.benchmarks.measuring import environment, phase, sandbox
 from tests.services import postgres_uri
 
 SCHEMA = "iterable_bench"
@@ -43,39 +40,14 @@ ANALYZE {SCHEMA}.users;
 CHANGE = f"UPDATE {SCHEMA}.users SET orders = orders + 1 WHERE id %% 100 = 0"
 
 
-@contextmanager
-def sandbox() -> Iterator[str]:
-    """A sandbox without rates in a process of its own."""
-    command = [sys.executable, "-m", "airflow_provider_iterable.sandbox", "--port", "0", "--no-rates"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        try:
-            yield next(word.rstrip("/.,") for word in line.split() if word.startswith("http"))
-        finally:
-            process.terminate()
-
-
 def measure(what: str, uri: str, url: str, home: str, **more: str) -> dict[str, Any]:
     """Run one phase in a process of its own and return what it measured."""
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": home,
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW_CONN_WAREHOUSE": uri.replace("postgresql://", "postgres://"),
-        "AIRFLOW_CONN_ITERABLE_DEFAULT": json.dumps(
-            {"conn_type": "iterable", "host": url, "password": "benchmark", "extra": {"project_type": "email"}}
-        ),
-    }
-    command = [sys.executable, "-m", "tests.benchmarks.phases", what, uri, url, json.dumps(more)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    return phase("phases", [what, uri, url, json.dumps(more)], environment(uri, url, home, unpaced=True))
 
 
 def show(name: str, rows: int, figures: dict[str, Any]) -> None:
     """Print one line of the table."""
-    wall, cpu, memory = figures["wall"], figures["cpu"], figures["memory"]
+    wall, cpu, memory = figures["wall"], figures["cpu"], figures["more"]
     print(
         f"{name:<34} {wall:8.1f} {cpu:8.1f} {rows / wall:10,.0f} {memory / 1e6:9.0f} {memory / rows:8.0f}   "
         f"{figures.get('note', '')}",
@@ -95,9 +67,10 @@ def main() -> None:
                 connection.execute(statement, {"rows": rows} if "%(rows)s" in statement else None)
         print(f"{rows:,} rows x 10 columns from Postgres, sandbox rates off, {os.cpu_count()} cores")
         print(f"{'phase':<34} {'wall s':>8} {'CPU s':>8} {'rows/s':>10} {'memory MB':>9} {'B/row':>8}")
-        with tempfile.TemporaryDirectory() as home, sandbox() as url:
+        with tempfile.TemporaryDirectory() as home, sandbox("--no-rates") as served:
+            url = served.url
             show("fetch the model", rows, measure("fetch_model", uri, url, home))
-            first = measure("sync", uri, url, home, unpaced="yes")
+            first = measure("sync", uri, url, home)
             show("first sync, client unpaced", rows, first)
             both = measure("fetch_both", uri, url, home)
             show("fetch model and state", rows, both)
@@ -110,7 +83,8 @@ def main() -> None:
                 "worker compares, baseline", rows, measure("sync", uri, url, home, compare="worker", resync="baseline")
             )
             show("worker compares, unchanged", rows, measure("sync", uri, url, home, compare="worker"))
-        with tempfile.TemporaryDirectory() as home, sandbox() as url:
+        with tempfile.TemporaryDirectory() as home, sandbox("--no-rates") as served:
+            url = served.url
             users = str(Path(home) / "users.ndjson")
             measure("export", uri, url, home, path=users)
             importer = measure("importer", uri, url, home, path=users)

@@ -8,19 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from collections import defaultdict
-from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 
-from tests.benchmarks.__main__ import sandbox
+from tests.benchmarks.measuring import context, environment, phase, sandbox, used
 from tests.services import postgres_uri
 
 SCHEMA = "iterable_bench_audit"
@@ -48,25 +41,15 @@ def seed(connection: psycopg.Connection[Any], rows: int) -> None:
 
 def sync(options: dict[str, Any], sync_id: str) -> dict[str, float]:
     """Run one first sync in this process, faster than Iterable allows, and return its seconds."""
-    from airflow_provider_iterable.api import endpoints
     from airflow_provider_iterable.operators import IterableUserSyncOperator
     from airflow_provider_iterable.state import TableState
 
-    endpoints.USERS_BULK_UPDATE = replace(endpoints.USERS_BULK_UPDATE, rate=0)
     operator = IterableUserSyncOperator(
         task_id="sync", sync_id=sync_id, table=f"{SCHEMA}.users", sql_conn_id="warehouse", primary_key="id",
         email_column="email", state=TableState(schema=SCHEMA, **options),
     )  # fmt: skip
-    context: Any = {
-        "ti": SimpleNamespace(xcom_push=lambda key, value: None),
-        "run_id": "bench",
-        "outlet_events": defaultdict(lambda: SimpleNamespace(extra=None)),
-    }
     operator._sql_hook(None).get_conn().close()  # what Airflow imports on the way is not the sync's doing
-    before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    operator.execute(context)
-    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
-    return {"wall": wall, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
+    return used(lambda: {"accepted": operator.execute(context())["accepted"]})
 
 
 def main() -> None:
@@ -74,10 +57,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.audit", description=__doc__)
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--phase", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(sync(WAYS[arguments.one[0]], arguments.one[1])))
+    if arguments.phase:
+        print(json.dumps(sync(WAYS[arguments.phase[0]], arguments.phase[1])))
         return
     uri = postgres_uri()
     best: dict[str, dict[str, float]] = {}
@@ -85,18 +68,8 @@ def main() -> None:
         seed(connection, arguments.rows)
         for turn in range(arguments.times):
             for way in WAYS:
-                with sandbox() as url:
-                    iterable = {"conn_type": "iterable", "host": url, "password": "benchmark"}
-                    environment = {
-                        **os.environ,
-                        "AIRFLOW_HOME": home,
-                        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-                        "AIRFLOW_CONN_WAREHOUSE": uri.replace("postgresql://", "postgres://"),
-                        "AIRFLOW_CONN_ITERABLE_DEFAULT": json.dumps({**iterable, "extra": {"project_type": "email"}}),
-                    }
-                    command = [sys.executable, "-m", "tests.benchmarks.audit", "--one", way, f"{way} {turn}"]
-                    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-                figures = json.loads(done.stdout.splitlines()[-1])
+                with sandbox("--no-rates") as served:
+                    figures = phase("audit", [way, f"{way} {turn}"], environment(uri, served.url, home, unpaced=True))
                 best[way] = {name: min(value, best.get(way, figures)[name]) for name, value in figures.items()}
         print(f"{arguments.rows:,} rows x 8 columns from Postgres, sandbox rates off, {os.cpu_count()} cores")
         for way, figures in best.items():

@@ -11,20 +11,14 @@ import argparse
 import json
 import logging
 import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
-from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 
-from tests.benchmarks.__main__ import sandbox
+from tests.benchmarks.measuring import context, environment, phase, sandbox, used
 from tests.services import postgres_uri
 
 SCHEMA = "iterable_bench_events"
@@ -66,16 +60,11 @@ def sync(url: str, more: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     made = operator()
     if "log" in more:
         logging.basicConfig(filename=more["log"], level=logging.INFO, force=True)  # after Airflow's own
-    context: Any = {
-        "ti": SimpleNamespace(xcom_push=lambda key, value: None),
-        "run_id": "bench",
-        "outlet_events": defaultdict(lambda: SimpleNamespace(extra=None)),
-    }
     with closing(made._sql_hook(None).get_conn()):  # what Airflow imports on the way is not the sync's doing
         pass
 
     def work() -> dict[str, Any]:
-        report = made.execute(context)
+        report = made.execute(context())
         requests = sum(sum(statuses.values()) for statuses in report["requests"].values())
         return {"requests": requests, "accepted": report["accepted"], "seconds": report["seconds"]}
 
@@ -107,38 +96,12 @@ def bare(url: str, more: dict[str, Any]) -> Callable[[], dict[str, Any]]:
 def run_phase(name: str, url: str, more: dict[str, Any]) -> None:
     """Run one phase and print its figures as JSON."""
     work = {"sync": sync, "bare": bare}[name](url, more)
-    before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    told = work()
-    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"wall": wall, "cpu": cpu, **told}))
+    print(json.dumps(used(work)))
 
 
 def measure(name: str, uri: str, url: str, home: str, **more: Any) -> dict[str, Any]:
     """Run one phase in a process of its own and return what it measured."""
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": home,
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW_CONN_WAREHOUSE": uri.replace("postgresql://", "postgres://"),
-        "AIRFLOW_CONN_ITERABLE_DEFAULT": json.dumps(
-            {"conn_type": "iterable", "host": url, "password": "benchmark", "extra": {"project_type": "email"}}
-        ),
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "tests.benchmarks.events",
-        "--phase",
-        name,
-        "--url",
-        url,
-        "--more",
-        json.dumps(more),
-    ]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    return phase("events", [name, url, json.dumps(more)], environment(uri, url, home, unpaced=True))
 
 
 def show(name: str, rows: int, figures: dict[str, Any]) -> None:
@@ -155,11 +118,11 @@ def main() -> None:
     """Run all phases and print the table; with ``--phase``, run that one."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.events", description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
-    for name in ("phase", "url", "more"):
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    parser.add_argument("--phase", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.phase:
-        run_phase(given.phase, given.url, json.loads(given.more))
+        name, url, more = given.phase
+        run_phase(name, url, json.loads(more))
         return
     uri, rows = postgres_uri(), given.rows
     with psycopg.connect(uri, autocommit=True) as connection:
@@ -169,17 +132,20 @@ def main() -> None:
         print(f"{rows:,} purchases x 6 columns from Postgres, sandbox rates off, {os.cpu_count()} cores")
         print(f"{'phase':<34} {'wall s':>8} {'CPU s':>8} {'rows/s':>10} {'requests':>9} {'CPU ms/rq':>9}")
         with tempfile.TemporaryDirectory() as home:
-            with sandbox() as url:
+            with sandbox("--no-rates") as served:
+                url = served.url
                 first = measure("sync", uri, url, home)
                 show("first sync, nobody reads its log", rows, first)
                 show("unchanged sync", rows, measure("sync", uri, url, home))
             connection.execute(f"DROP TABLE {SCHEMA}.sync_state, {SCHEMA}.sync_header CASCADE")
-            with sandbox() as url:
+            with sandbox("--no-rates") as served:
+                url = served.url
                 logged = measure("sync", uri, url, home, log=f"{home}/sync.log")
                 with open(f"{home}/sync.log") as log:
                     assert sum(PATH in line for line in log) >= rows
                 show("first sync, log in a file", rows, logged)
-            with sandbox() as url:
+            with sandbox("--no-rates") as served:
+                url = served.url
                 loop = measure("bare", uri, url, home)
                 show("bare requests.Session loop", rows, loop)
         for name, figures in (("first sync", first), ("first sync with log", logged)):

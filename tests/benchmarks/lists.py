@@ -6,18 +6,13 @@ Prints wall time, CPU time of the client process, rows per second and requests.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import resource
 import tempfile
-import time
-from collections import defaultdict
-from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 
-from tests.benchmarks.__main__ import sandbox
+from tests.benchmarks.measuring import context, environment, sandbox, used
 from tests.services import postgres_uri
 
 SCHEMA = "iterable_bench_lists"
@@ -47,16 +42,9 @@ def sync(name: str, rows: int, **parameters: Any) -> None:
         state=TableState(schema=SCHEMA),
         **parameters,
     )
-    context: Any = {
-        "ti": SimpleNamespace(xcom_push=lambda key, value: None),
-        "run_id": "bench",
-        "outlet_events": defaultdict(lambda: SimpleNamespace(extra=None)),
-    }
     operator._sql_hook(None).get_conn().close()  # what Airflow imports on the way is not the sync's doing
-    before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    report = operator.execute(context)
-    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    report = used(lambda: operator.execute(context()))
+    wall, cpu = report["wall"], report["cpu"]
     requests = sum(number for statuses in report["requests"].values() for number in statuses.values())
     print(
         f"{name:<34} {wall:8.1f} {cpu:8.1f} {rows / wall:10,.0f} {requests:9,}   accepted {report['accepted']:,}, "
@@ -73,15 +61,9 @@ def main() -> None:
     uri = postgres_uri()
     with psycopg.connect(uri, autocommit=True) as connection, tempfile.TemporaryDirectory() as home:
         seed(connection, rows)
-        with sandbox() as url:
-            os.environ |= {
-                "AIRFLOW_HOME": home,
-                "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-                "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
-                "AIRFLOW_CONN_WAREHOUSE": uri.replace("postgresql://", "postgres://"),
-                "AIRFLOW_CONN_ITERABLE_DEFAULT": json.dumps(
-                    {"conn_type": "iterable", "host": url, "password": "benchmark", "extra": {"project_type": "email"}}
-                ),
+        with sandbox("--no-rates") as served:
+            os.environ |= environment(uri, served.url, home, unpaced=True) | {
+                "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"
             }
             print(f"{rows:,} members from Postgres, sandbox rates off, {os.cpu_count()} cores")
             print(f"{'phase':<34} {'wall s':>8} {'CPU s':>8} {'rows/s':>10} {'requests':>9}")

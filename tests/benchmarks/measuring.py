@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,6 +18,12 @@ from typing import Any
 
 import requests
 
+from airflow_provider_iterable.api.endpoints import NAMES
+
+WATCH_SECONDS = 0.2
+UNPACED = 1_000_000
+"""Requests per second that nobody reaches."""
+UNPACED_IN_FLIGHT = 8
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -63,9 +70,15 @@ def cpu_of(pid: int) -> float:
     return (int(times[11]) + int(times[12])) / CLOCK_TICKS
 
 
-def environment(uri: str, url: str, home: str) -> dict[str, str]:
-    """Return the environment of a phase: an Airflow of its own, with connections to the warehouse and to Iterable."""
-    iterable = {"conn_type": "iterable", "host": url, "password": "benchmark", "extra": {"project_type": "email"}}
+def environment(uri: str, url: str, home: str, *, unpaced: bool = False) -> dict[str, str]:
+    """Return the environment of a phase: an Airflow of its own, with connections to the warehouse and to Iterable.
+
+    :param unpaced: as fast as it goes, with few requests under way at once, instead of as Iterable allows
+    """
+    extra: dict[str, Any] = {"project_type": "email"}
+    if unpaced:
+        extra |= {"rates": dict.fromkeys(NAMES, UNPACED), "max_in_flight": UNPACED_IN_FLIGHT}
+    iterable = {"conn_type": "iterable", "host": url, "password": "benchmark", "extra": extra}
     return {
         **os.environ,
         "AIRFLOW_HOME": home,
@@ -85,17 +98,32 @@ def context() -> Any:
 
 
 def used(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Do some work in this process, and return what it tells, with its seconds, CPU seconds and peak of memory."""
+    """Do some work in this process, and return what it tells, with its seconds, CPU seconds and memory.
+
+    Memory is in bytes: the most that was resident, and by how much that was more than before.
+    """
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     told = work()
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall": wall, "cpu": cpu, "peak": after.ru_maxrss * 1024, **told}
+    memory = {"peak": after.ru_maxrss * 1024, "more": (after.ru_maxrss - before.ru_maxrss) * 1024}
+    return {"wall": wall, "cpu": cpu, **memory, **told}
 
 
-def phase(module: str, arguments: list[str], env: dict[str, str]) -> dict[str, Any]:
-    """Run a phase of a benchmark in a process of its own and return the figures in its last line."""
+def phase(
+    module: str, arguments: list[str], env: dict[str, str], watch: Callable[[int], None] = lambda pid: None
+) -> dict[str, Any]:
+    """Run a phase of a benchmark in a process of its own and return the figures in its last line.
+
+    :param watch: called with the ID of the process a few times a second while it runs
+    """
     command = [sys.executable, "-m", f"tests.benchmarks.{module}", "--phase", *arguments]
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    with tempfile.TemporaryFile("w+") as output, subprocess.Popen(command, env=env, stdout=output) as process:
+        while process.poll() is None:
+            watch(process.pid)
+            time.sleep(WATCH_SECONDS)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        output.seek(0)
+        figures: dict[str, Any] = json.loads(output.read().splitlines()[-1])
     return figures

@@ -42,7 +42,7 @@ ANALYZE {SCHEMA}.model
 """
 UNDOCUMENTED = 300.0
 """Calls per second for which a family has rows, where no rate is documented and a call takes one record."""
-UNDOCUMENTED_BULK = 15.0
+UNDOCUMENTED_BULK = 100.0
 STEADY_AFTER = 2.0
 """Seconds after which the burst that a full bucket allows is over."""
 SEEDED = 1000
@@ -54,7 +54,6 @@ class Family:
     """An endpoint by method and template, how fast a sync of it is asked for, and what the operator is to do.
 
     :param rate: requests per second that are documented; ``None``: none
-    :param aim: requests per second for which there are rows; default: the rate
     :param bulk: whether a request takes a batch
     :param known: whether the users are in the project beforehand
     """
@@ -63,15 +62,14 @@ class Family:
     rate: float | None
     operator: str
     parameters: dict[str, Any]
-    aim: float | None = None
     bulk: bool = False
     known: bool = False
     columns: str = "id, email, first_name, orders"
 
-    def rows(self, seconds: float, batch_size: int) -> int:
+    def rows(self, seconds: float, batch_size: int, limit: float | None) -> int:
         """Return how many rows take about so many seconds."""
-        aim = self.aim or self.rate or (UNDOCUMENTED_BULK if self.bulk else UNDOCUMENTED)
-        return round(aim * seconds) * (batch_size if self.bulk else 1)
+        rate = self.rate or limit or (UNDOCUMENTED_BULK if self.bulk else UNDOCUMENTED)
+        return round(rate * seconds) * (batch_size if self.bulk else 1)
 
 
 FIELDS = {"firstName": "first_name", "orders": "orders"}
@@ -137,7 +135,6 @@ FAMILIES = {
         100,
         "IterableCatalogOperator",
         {"catalog_name": "pace", "fields": FIELDS},
-        aim=UNDOCUMENTED_BULK,
         bulk=True,
         columns="id, first_name, orders",
     ),
@@ -175,23 +172,28 @@ def work(name: str, rows: int, batch_size: int) -> dict[str, Any]:
     return used(run)
 
 
-def prepare(served: SandboxProcess, family: Family, rows: int, latency: float) -> None:
+def prepare(served: SandboxProcess, family: Family, rows: int, latency: float, limit: float | None) -> None:
     """Put users into the project if they are to be known, then turn rates and latency on, and forget the calls."""
     served.inspect("POST", "options", {"rates": False, "forget_quota": None})
     for first in range(1, rows + 1, SEEDED) if family.known else ():
         numbers = range(first, min(first + SEEDED, rows + 1))
         served.post("users/bulkUpdate", {"users": [{"email": f"user{number}@example.com"} for number in numbers]})
     served.inspect("DELETE", "calls")
-    served.inspect("POST", "options", {"rates": True})
+    limits = {family.endpoint: limit} if limit and family.rate is None else {}
+    served.inspect("POST", "options", {"rates": True, "rate_overrides": limits})
     if latency:
         served.inspect("POST", "faults", {"kind": "slow", "times": -1, "seconds": latency})
 
 
-def figures(family: Family, rows: int, calls: Sequence[dict[str, Any]], client: dict[str, Any]) -> dict[str, Any]:
+def figures(
+    family: Family, rows: int, calls: Sequence[dict[str, Any]], client: dict[str, Any], limit: float | None
+) -> dict[str, Any]:
     """Work out the line of a family from the sandbox's calls and the client's own figures."""
     own = [call for call in calls if f"{call['method']} {call['template']}" == family.endpoint]
     starts = sorted(call["started"] for call in own)
-    later = [start for start in starts if start > starts[0] + STEADY_AFTER]
+    rate = family.rate or limit
+    taken = sorted(call["started"] for call in own if call["status"] != 429)
+    later = [start for start in taken if start > starts[0] + STEADY_AFTER]
     steady = (len(later) - 1) / (later[-1] - later[0]) if len(later) > 1 else None
     return {
         "rows": rows,
@@ -199,8 +201,8 @@ def figures(family: Family, rows: int, calls: Sequence[dict[str, Any]], client: 
         "requests": len(own),
         "seconds": max(call["finished"] for call in own) - starts[0],
         "steady": steady,
-        "documented": family.rate,
-        "share": steady / family.rate if steady and family.rate else None,
+        "rate": rate,
+        "share": steady / rate if steady and rate else None,
         "refused": sum(call["status"] == 429 for call in own) / len(own),
         "cpu_ms_per_call": client["cpu"] / len(calls) * 1000,
         "most_at_once": most_at_once(own),
@@ -218,27 +220,26 @@ def most_at_once(calls: Sequence[dict[str, Any]]) -> int:
     return most
 
 
-def measure(name: str, uri: str, home: str, latency: float, seconds: float, batch_size: int) -> dict[str, Any]:
+def measure(name: str, rows: int, given: argparse.Namespace, uri: str, home: str) -> dict[str, Any]:
     """Run one family and return its line."""
-    family = FAMILIES[name]
-    rows = family.rows(seconds, batch_size)
+    family, limit = FAMILIES[name], given.limit
     with sandbox() as served:
-        prepare(served, family, rows, latency)
+        prepare(served, family, rows, given.latency, limit)
         before = served.cpu()
-        client = phase("pace", [name, str(rows), str(batch_size)], environment(uri, served.url, home))
+        client = phase("pace", [name, str(rows), str(given.batch_size)], environment(uri, served.url, home))
         busy = served.cpu() - before
-        line = figures(family, rows, served.inspect("GET", "calls")["calls"], client)
+        line = figures(family, rows, served.inspect("GET", "calls")["calls"], client, limit)
     return {"family": name, **line, "sandbox_cores": busy / line["wall"]}
 
 
 def show(line: dict[str, Any]) -> None:
     """Print the line of a family."""
     steady = "-" if line["steady"] is None else f"{line['steady']:.2f}"
-    documented = "-" if line["documented"] is None else f"{line['documented']:g}"
+    rate = "-" if line["rate"] is None else f"{line['rate']:g}"
     share = "-" if line["share"] is None else f"{line['share']:.1%}"
     print(
         f"{line['family']:<13} {line['rows']:8,} {line['accepted']:8,} {line['requests']:8,} {line['seconds']:8.1f} "
-        f"{steady:>8} {documented:>6} {share:>7} {line['refused']:6.1%} {line['most_at_once']:8} "
+        f"{steady:>8} {rate:>6} {share:>7} {line['refused']:6.1%} {line['most_at_once']:8} "
         f"{line['cpu_ms_per_call']:9.2f} {line['sandbox_cores']:7.2f}",
         flush=True,
     )
@@ -250,6 +251,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.2, help="seconds that each answer takes longer")
     parser.add_argument("--families", default=",".join(FAMILIES), help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=20, help="that the rows take at the documented rate")
+    parser.add_argument("--limit", type=float, help="calls per second where no rate is documented; default: any number")
     parser.add_argument("--batch-size", type=int, default=100, help="of bulk requests")
     parser.add_argument("--json", action="store_true", help="print the lines as JSON instead")
     parser.add_argument("--phase", nargs=3, help=argparse.SUPPRESS)
@@ -261,7 +263,8 @@ def main() -> None:
     names = given.families.split(",")
     if unknown := set(names) - set(FAMILIES):
         parser.error(f"no such family: {', '.join(sorted(unknown))}")
-    uri, most = postgres_uri(), max(FAMILIES[name].rows(given.seconds, given.batch_size) for name in names)
+    rows = {name: FAMILIES[name].rows(given.seconds, given.batch_size, given.limit) for name in names}
+    uri = postgres_uri()
     if not given.json:
         print(f"each answer {given.latency:g} s late, {given.batch_size} records per batch, {os.cpu_count()} cores")
         print(
@@ -269,10 +272,10 @@ def main() -> None:
             f"{'of rate':>7} {'429':>6} {'at once':>8} {'CPU ms/rq':>9} {'sandbox':>7}"
         )
     with psycopg.connect(uri, autocommit=True) as connection, tempfile.TemporaryDirectory() as home:
-        for statement in SEED.replace("ROWS", str(most)).split(";"):
+        for statement in SEED.replace("ROWS", str(max(rows.values()))).split(";"):
             connection.execute(statement)
         for name in names:
-            line = measure(name, uri, home, given.latency, given.seconds, given.batch_size)
+            line = measure(name, rows[name], given, uri, home)
             print(json.dumps(line), flush=True) if given.json else show(line)
         connection.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
 

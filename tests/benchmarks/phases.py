@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
-import time
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
-from types import SimpleNamespace
 from typing import Any
+
+from tests.benchmarks.measuring import context, used
 
 COLUMNS = "id, email, first_name, last_name, city, country, signup_at, lifetime_value, orders, subscribed"
 QUERY = f"SELECT {COLUMNS} FROM iterable_bench.users"
@@ -43,16 +40,12 @@ def fetch_both(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
 def sync(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
     """Run the operator.
 
-    ``unpaced``: faster than Iterable allows, as the sandbox and the importer do; ``compare``, ``resync``: who compares,
-    and what is sent.
+    ``compare``, ``resync``: who compares, and what is sent.
     """
-    from airflow_provider_iterable.api import endpoints
     from airflow_provider_iterable.operators import IterableUserSyncOperator
     from airflow_provider_iterable.state import TableState
 
     compare: Any = more.get("compare", "auto")
-    if more.get("unpaced"):
-        endpoints.USERS_BULK_UPDATE = replace(endpoints.USERS_BULK_UPDATE, rate=0)
     fields = {
         "firstName": "first_name", "lastName": "last_name", "city": "city", "country": "country",
         "signupAt": "signup_at", "lifetimeValue": "lifetime_value", "orders": "orders", "subscribed": "subscribed",
@@ -62,16 +55,11 @@ def sync(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
         sql_conn_id="warehouse", primary_key="id",
         email_column="email", fields=fields, state=TableState(schema="iterable_bench", compare=compare),
     )  # fmt: skip
-    context: Any = {
-        "ti": SimpleNamespace(xcom_push=lambda key, value: None),
-        "run_id": "bench",
-        "outlet_events": defaultdict(lambda: SimpleNamespace(extra=None)),
-    }
 
     operator._sql_hook(None).get_conn().close()  # what Airflow imports on the way is not the sync's doing
 
     def work() -> str:
-        report = operator.execute(context)
+        report = operator.execute(context())
         return json.dumps({name: report[name] for name in ("accepted", "unchanged", "seconds")})
 
     return work
@@ -129,18 +117,11 @@ def importer(uri: str, url: str, more: dict[str, str]) -> Callable[[], str]:
 
 def main() -> None:
     """Run one phase and print its figures as JSON."""
-    what, uri, url, more = sys.argv[1:]
+    what, uri, url, more = sys.argv[2:]
     import psycopg  # noqa: F401 (as above)
 
     work = globals()[what](uri, url, json.loads(more))
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    started = time.perf_counter()
-    note = work()
-    wall = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    memory = (after.ru_maxrss - before.ru_maxrss) * 1024
-    print(json.dumps({"wall": wall, "cpu": cpu, "memory": memory, "note": note}))
+    print(json.dumps(used(lambda: {"note": work()})))
 
 
 if __name__ == "__main__":
