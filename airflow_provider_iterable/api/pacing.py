@@ -20,10 +20,11 @@ GROWTH = 1.5
 """By what the rate is multiplied in each step, up to where it was refused before."""
 NEAR = 0.9
 """The share of a rate that was refused up to which the rate grows by steps; from there on it is raised slowly."""
-SLOW_GROWTH = 0.01
-"""The share of the highest rate that is added each second there, and more the longer nothing is refused."""
-PATIENCE_SECONDS = 5.0
-"""After so many seconds without a refusal the slow growth is twice as fast, and so on."""
+SLOW_GROWTH = 0.001
+"""The share of the highest rate that is added each second there, and more the longer nothing is refused: several tasks
+that share a limit are refused rarely, and take what others leave within one to two minutes."""
+PATIENCE_SECONDS = 15.0
+"""After so many seconds without a refusal the slow growth is twice as fast, after twice as many five times."""
 SHORTEST_STEP = 0.1
 """Seconds; a step takes two answers' time, for what it leads to has to be seen."""
 LOWEST_SHARE = 1 / 32
@@ -188,7 +189,7 @@ class Pace:
             return min(self.rate * GROWTH, self.most)
         if self.rate < self._taken:
             return min(self.rate * GROWTH, self._taken)
-        speed = 1 + (now - self._lowered_at) / PATIENCE_SECONDS
+        speed = 1 + ((now - self._lowered_at) / PATIENCE_SECONDS) ** 2
         return min(self.rate + self.most * SLOW_GROWTH * speed * self._step, self.most)
 
     def _change(self, rate: float, now: float) -> None:
