@@ -37,7 +37,7 @@ from tests.laws.world import (
     refused=refusals,
     typed=st.sampled_from(["no", "with clues", "without"]),
     batch_size=st.integers(1, 5),
-    in_flight=st.integers(1, 2),
+    in_flight=st.sampled_from([1, 2, 64]),
     commit_batches=st.integers(1, 3),
 )
 def test_state_holds_what_was_accepted_and_trouble_leaves_no_trace(
