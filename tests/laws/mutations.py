@@ -110,8 +110,8 @@ MUTATIONS = (
     Mutation(
         "a request is sent before its doubts are stored",
         "engine/deliver.py",
-        "            queue.flying[parcel] = None\n            self._workers.give(parcel)\n",
-        "            queue.flying[parcel] = None\n            self._workers.give(parcel)\n"
+        "            queue.take_off(parcel)\n            self._workers.give(parcel)\n",
+        "            queue.take_off(parcel)\n            self._workers.give(parcel)\n"
         "            pending.ended.update(pending.announced)\n            self._commit()\n",
     ),
     Mutation(

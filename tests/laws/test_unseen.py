@@ -97,7 +97,9 @@ def unseen(world: World) -> World:
 class Unseen(Generations):
     """The same generations, before a state that compares by itself."""
 
-    @initialize(on_removed=ways, batch_size=st.integers(1, 4), in_flight=st.sampled_from([1, 2, 64]), commits=st.integers(1, 3))
+    @initialize(
+        on_removed=ways, batch_size=st.integers(1, 4), in_flight=st.sampled_from([1, 2, 64]), commits=st.integers(1, 3)
+    )
     def begin(self, on_removed: OnRemoved, batch_size: int, in_flight: int, commits: int) -> None:
         """An empty model."""
         self.world = unseen(World(on_removed, batch_size, in_flight, commits))
