@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -55,6 +55,22 @@ def look(seen: Seen, path: str, values: Iterable[Any]) -> None:
                 look(seen, f"{path}.{name}", of_member)
         elif kind is list:
             look(seen, path, [element for value in values if type(value) is list for element in value])
+
+
+def kinds(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the path and the type of each scalar and object in a JSON value; nulls have none."""
+    kind = type(value)
+    if kind is dict:
+        yield path, "object"
+        for name, member in value.items():
+            yield from kinds(f"{path}.{name}", member)
+    elif kind is list:
+        for element in value:
+            yield from kinds(path, element)
+    elif kind is str:
+        yield path, "date" if is_date(value) else "string"
+    elif value is not None:
+        yield path, _NAMES[kind]
 
 
 def _of_texts(texts: Sequence[str]) -> Counter[str]:

@@ -42,6 +42,8 @@ CODES: Mapping[str, tuple[Reason, Fate]] = {
 
 _OF_THE_BODY = ("RequestFieldsTypesMismatched", "BatchTooLarge", "UniqueFieldsLimitExceeded")
 """Codes that are about what was sent: another try would get the same answer, whatever the status."""
+CART = "shoppingCartItems"
+"""What Iterable calls the items of purchases and carts, in events and in profiles."""
 _BODY_INDEX = re.compile(r"\[(\d{1,9})\]")
 
 
@@ -103,7 +105,7 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
     fields: dict[int, set[str]] = {}
     suspects: set[int] = set()
     payloads = [_data_fields(operation) for operation in batch.operations]
-    called, mapped = _called(batch), _mapped(batch)
+    called, mapped, types = _called(batch), _mapped(batch), dict[str, str]()
     errors = [(_held(name, payloads), error) for name, error in _validation_errors(body)]
     for field, error in errors:
         expected = str(error.get("expectedType") or "")
@@ -116,6 +118,7 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
                 if confirmed and not fits(value, expected):
                     rejected[number] = f"field {shown}: {expected} expected, {shape(value)}"
                     fields.setdefault(number, set()).add(field)
+                    types[field] = expected
                 elif value is not None and any(_same(value, other) for other in named):
                     suspects.add(number)
     if len(batch.operations) == 1 and not rejected:
@@ -129,6 +132,7 @@ def _mismatch(batch: Batch, body: Mapping[str, Any], detail: str) -> Split:
         detail,
         rejected=rejected,
         fields={number: frozenset(names) for number, names in fields.items()},
+        types=types,
         suspects=frozenset() if rejected else frozenset(suspects),
     )
 
@@ -151,6 +155,8 @@ def _held(name: str, payloads: Sequence[Any]) -> str:
 def _data_fields(operation: Operation) -> Any:
     body = msgspec.json.decode(operation.body)
     fields = body.get("dataFields", {}) if isinstance(body, dict) else {}
+    if isinstance(body, dict) and "items" in body and "user" in body:  # a purchase or a cart writes its user, too
+        return {CART: body["items"], **(body["user"].get("dataFields") or {}), **fields}
     # Fields of events may be named alone or behind the event's name.
     return {body["eventName"]: fields, **fields} if fields and "eventName" in body else fields
 

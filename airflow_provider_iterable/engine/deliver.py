@@ -18,7 +18,7 @@ from airflow_provider_iterable.engine.doubt import Doubts
 from airflow_provider_iterable.engine.parcels import Parcel
 from airflow_provider_iterable.engine.pending import Part, Pending
 from airflow_provider_iterable.engine.reasons import Reason
-from airflow_provider_iterable.engine.settle import Salvage, Settler
+from airflow_provider_iterable.engine.settle import Learn, Salvage, Settler
 from airflow_provider_iterable.engine.tries import Attempted, Patience, attempt
 from airflow_provider_iterable.engine.vocabulary import Accepted, Again, Call, Commit, Operation, Outcome, Send
 from airflow_provider_iterable.engine.workers import Workers
@@ -43,6 +43,7 @@ class Delivery:
     :param commit: stores a patch, all or nothing; an error ends the delivery
     :param screen: a last look at an operation before it is packed
     :param salvage: gives a rejected operation without the fields that are to blame, or ``None`` to let it be
+    :param learn: told which types fields have at Iterable, so that ``screen`` knows them from then on
     :param part: parts operations that were accepted, if without some fields, into those that were taken whole, and
         outcomes for the others
     :param doubts: returns what a request leaves behind that is never answered; announced to the state before it is sent
@@ -58,6 +59,7 @@ class Delivery:
         *,
         screen: Screen | None = None,
         salvage: Salvage | None = None,
+        learn: Learn | None = None,
         part: Part | None = None,
         doubts: Doubts | None = None,
         patience: Patience | None = None,
@@ -73,7 +75,7 @@ class Delivery:
         self._pending = Pending(commit, doubts or (lambda call, operations: ()), part)
         self._queue = Queue(self._pending, self._patience, batch_size, self._stop, window)
         self._broken = Broken(self._queue, self._pending, self._patience)
-        self._settler = Settler(self._queue, self._pending, self._broken, salvage, self._stop)
+        self._settler = Settler(self._queue, self._pending, self._broken, salvage, learn, self._stop)
         self._workers = Workers(self._attempt, self._patience.most_in_flight)
         self._stopped_at: float | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Handle, Operation
@@ -55,32 +55,38 @@ class _Open:
         self.bytes = size
 
 
-def waves(plan: Plan, removals_first: bool) -> Iterator[Iterable[Operation]]:
+def waves(plan: Plan, removals_first: bool, first: Sequence[Sequence[int]] = ()) -> Iterator[Iterable[Operation]]:
     """Yield the plan's operations in waves; one wave must be settled before the next begins.
 
-    The first wave holds everything that stands alone. Operations that share an identity follow, one per identity
-    and wave in the order of their key text, so that the row of the greatest key is sent last, whatever the row order.
+    The first wave holds everything that stands alone, but for what goes before it. Operations that share an identity
+    follow, one per identity and wave in the order of their key text, so that the row of the greatest key is sent last,
+    whatever the row order.
     Removals make a wave of their own, before or after. Those that call nothing because another row bears their identity
     come last: whether they may be forgotten depends on what became of that row.
+
+    :param first: positions of operations that stand alone and go before all others of rows that are there, by wave
     """
     removals = [plan.leaving()] if plan.removals.size else []
     if removals_first:
         yield from removals
-    yield from _present(plan)
+    yield from _present(plan, first)
     if not removals_first:
         yield from removals
     if plan.borne:
         yield plan.forgettable()
 
 
-def _present(plan: Plan) -> Iterator[Iterable[Operation]]:
+def _present(plan: Plan, first: Sequence[Sequence[int]]) -> Iterator[Iterable[Operation]]:
+    before = {position for positions in first for position in positions}
     crowd: list[tuple[int, str, int]] = []
 
     def alone() -> Iterator[Operation]:
-        if not plan.shared:
+        if not plan.shared and not before:
             yield from (operation for _, operation in plan.present())
             return
         for position, operation in plan.present():
+            if position in before:
+                continue
             if operation.call is not None:
                 identity = hash(operation.handles[0])
                 if identity in plan.shared:
@@ -88,14 +94,16 @@ def _present(plan: Plan) -> Iterator[Iterable[Operation]]:
                     continue
             yield operation
 
+    for positions in first:
+        yield (plan.rows.at(position) for position in positions)
     if plan.rows.size:
         yield alone()
     crowd.sort()
     ranks: list[list[int]] = []
-    before, rank = None, 0
+    identity_before, rank = None, 0
     for identity, _, position in crowd:
-        rank = rank + 1 if identity == before else 0
-        before = identity
+        rank = rank + 1 if identity == identity_before else 0
+        identity_before = identity
         if rank == len(ranks):
             ranks.append([])
         ranks[rank].append(position)

@@ -43,6 +43,7 @@ from airflow_provider_iterable.engine.second_reading import (
     unseen_bearers,
     withdraw,
 )
+from airflow_provider_iterable.engine.settle import Learn
 from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import Accepted, Call, News, Operation, Outcome, Pair, Row, Send
@@ -69,6 +70,9 @@ class Options:
     :param spool_dir: where the temporary file is made; ``None``: the system's temporary directory
     :param check: called with the plan before the first call; raises when the state could not hold the result
     :param prepare: called once when there is something to send, before the first operation is screened
+    :param first: called after ``prepare``; returns positions in the plan of a few operations that go before all others,
+        by wave: nothing else is sent until a wave is settled
+    :param learn: told which types fields have at Iterable when it refuses values for them
     :param stop: set from outside to end the run early, within seconds
     :param resync: ``"full"`` sends every row, ``"baseline"`` records every row and sends none
     :param observe: called with the plan before the first call, then with each outcome once it is committed; never
@@ -90,6 +94,8 @@ class Options:
     spool_dir: str | None = None
     check: Callable[[Plan], None] | None = None
     prepare: Callable[[], None] | None = None
+    first: Callable[[Plan], Sequence[Sequence[int]]] | None = None
+    learn: Learn | None = None
     stop: threading.Event | None = None
     resync: Resync = "changes"
     observe: Callable[[Plan | Accepted | Outcome], None] | None = None
@@ -241,6 +247,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         remembering.commit,
         screen=screen,
         salvage=sync.salvage,
+        learn=options.learn,
         part=None if left_out is None else left_out.part,
         doubts=doubts_of(sync, receipts=not plan.shared and not plan.former),
         patience=options.patience,
@@ -262,7 +269,8 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         remembering.settle(outcome)
         observe(outcome)
 
-    outcomes = delivery.run(waves(plan, sync.removals_first))
+    first = () if options.first is None or not plan.sends else options.first(plan)
+    outcomes = delivery.run(waves(plan, sync.removals_first, first))
     try:
         for outcome in outcomes:
             settle(outcome)

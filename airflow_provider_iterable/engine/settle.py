@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import assert_never
 
 from airflow_provider_iterable.engine.batches import Queue
@@ -15,20 +15,28 @@ from airflow_provider_iterable.engine.tries import Attempted
 from airflow_provider_iterable.engine.vocabulary import Again, Batch, Halt, Operation, Settled, Split
 
 Salvage = Callable[[Operation, Collection[str], str], Operation | None]
+Learn = Callable[[Sequence[Operation], Mapping[str, str]], None]
 
 
 class Settler:
     """Settles batches that were tried.
 
     :param salvage: gives a rejected operation without the fields that are to blame, or ``None`` to let it be
+    :param learn: told which types fields have at Iterable, with rejected operations whose values have others
     :param stop: set from outside to end the delivery
     """
 
     def __init__(
-        self, queue: Queue, pending: Pending, broken: Broken, salvage: Salvage | None, stop: threading.Event
+        self,
+        queue: Queue,
+        pending: Pending,
+        broken: Broken,
+        salvage: Salvage | None,
+        learn: Learn | None,
+        stop: threading.Event,
     ) -> None:
         self._queue, self._pending, self._broken = queue, pending, broken
-        self._salvage, self._stop = salvage, stop
+        self._salvage, self._learn, self._stop = salvage, learn, stop
         self.halted = ""
         """Why nothing more can be sent; empty as long as something can."""
 
@@ -98,6 +106,8 @@ class Settler:
         """Reject the operations that are to blame, and send the others again in smaller batches."""
         pending, batch, operations = self._pending, parcel.batch, parcel.batch.operations
         salvaged: list[Operation] = []
+        if split.types and self._learn is not None:
+            self._learn([operations[index] for index in split.rejected], split.types)
         for index, detail in split.rejected.items():
             fields = split.fields.get(index)
             rest = self._salvage(operations[index], fields, detail) if self._salvage and fields else None

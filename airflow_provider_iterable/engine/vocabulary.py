@@ -367,6 +367,8 @@ class Split(Struct, frozen=True):
     rejected: Mapping[int, str] = {}
     fields: Mapping[int, frozenset[str]] = {}
     """For some of the rejected: the fields that are to blame, without which the rest might be accepted."""
+    types: Mapping[str, str] = {}
+    """The types that these fields have at Iterable, as the answer says."""
     suspects: frozenset[int] = frozenset()
     last: Fate = Fate.REJECTED
     """What an operation that stands alone becomes."""

@@ -99,8 +99,7 @@ class IterableEventOperator(IterablePeopleOperator):
         riding = [source for source in (self.user_fields or {}).values() if not isinstance(source, Constant)]
         columns = [source if isinstance(source, str) else source.name for source in riding]
         mapper = self._mapper(fields, *options.columns, *columns, self.email_column, self.user_id_column)
-        types = bool(self.check_types and self.user_fields)
-        return EventRun(options, mapper, self._mapper(self.user_fields or {}), types)
+        return EventRun(options, mapper, self._mapper(self.user_fields or {}), self.check_types)
 
     def _scope(self, context: Context, report: Report) -> Scope:
         scope = super()._scope(context, report)

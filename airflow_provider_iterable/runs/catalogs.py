@@ -27,7 +27,7 @@ class CatalogRun(SyncKind):
     """
 
     def __init__(self, options: CatalogOptions, mapper: Mapper, *, create: bool, check_types: bool) -> None:
-        self._options, self._mapper, self._create, self._check_types = options, mapper, create, check_types
+        self._options, self._mapper, self._create, self.checks_types = options, mapper, create, check_types
         self._catalog = options.catalog_name
 
     def build(self, run: Run, columns: Sequence[str]) -> Catalogs:
@@ -38,8 +38,9 @@ class CatalogRun(SyncKind):
         """Find or make the catalog, give declared fields their types, and learn those of all fields."""
         assert isinstance(sync, Catalogs)
         found = self._with_types(run, self._found(run))
-        if self._check_types:
+        if self.checks_types:
             sync.learn_types(found)
+            sync.unproven = [[name] for name in sync.typed if name in sync.fresh_tops and name not in found]
 
     def _found(self, run: Run) -> dict[str, str]:
         """Return the types of the catalog's fields; create the catalog if it is missing.

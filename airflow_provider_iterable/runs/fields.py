@@ -19,6 +19,8 @@ log = logger(__name__)
 
 NOTE = "fields"
 """The note beside the state that holds the names of the fields of the last run."""
+EVENTS_NOTE = "event_types"
+"""The one that holds which events were sent, and what Iterable told of the types of their fields."""
 
 
 def look(sync: BaseSync, session: Session, report: Report) -> None:
@@ -29,6 +31,7 @@ def look(sync: BaseSync, session: Session, report: Report) -> None:
     known = _known(session.notes.get(NOTE))
     names = {name for mapper in sync.mappers for name in mapper.names}
     new = names - known if known is not None else names
+    sync.fresh = new
     for mapper in sync.mappers:
         mapper.watch(new)
     if known is None or report.resync == "full":

@@ -59,7 +59,7 @@ class ListRun(SyncKind):
     )
 
     def __init__(self, options: ListOptions, chosen: ListChoice, mapper: Mapper, check_types: bool) -> None:
-        self._options, self._chosen, self._mapper, self._check_types = options, chosen, mapper, check_types
+        self._options, self._chosen, self._mapper, self.checks_types = options, chosen, mapper, check_types
 
     def build(self, run: Run, columns: Sequence[str]) -> Lists:
         """Return the list sync bound to the model's columns; a list that is known already is looked at here."""
@@ -80,7 +80,7 @@ class ListRun(SyncKind):
             if target.number is None:
                 target.number = _known_to_siblings(run) or self._find_or_create(run)
             self._remember(run, target)
-        if self._check_types:
+        if self.checks_types:
             run.learn_profile_types(sync)
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:

@@ -55,12 +55,15 @@ class Run:
         :param creates: whether Iterable may create fields that it does not have
         :raises CannotRetry: Iterable refused the key
         """
+        known: Mapping[str, str] = {}
         try:
-            found = self.profile_fields
+            known = self.profile_fields
+            sync.learn_types({**(fields.created(sync, known) if creates else {}), **known})
         except WorthRetrying as error:
             log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
-            return
-        sync.learn_types({**(fields.created(sync, found) if creates else {}), **found})
+            sync.told_types = False
+        own = sync.profile.names if sync.profile is not None else ()
+        sync.unproven = [name.split(".") for name in own if creates and name in sync.fresh and name not in known]
 
     def existing_profile_fields(self, fields: Collection[str]) -> Collection[str]:
         """Return those of some profile fields that Iterable has by now; none where it does not say so.
@@ -84,6 +87,9 @@ class SyncKind(ABC):
     outlook = ""
     """How the sync learns that Iterable has fields that it left out, and what can be done about them, as sentences."""
 
+    checks_types = False
+    """Whether values are compared with Iterable's field types, as far as these are known."""
+
     anonymous = False
     """Whether its rows are requests to erase somebody, so that the audit keeps nothing about whom they are about."""
 
@@ -101,6 +107,9 @@ class SyncKind(ABC):
 
     def prepare(self, run: Run, sync: Sync) -> None:  # noqa: B027 - most kinds do nothing
         """Do what is to be done once before the first operation is sent, if any is."""
+
+    def note(self, run: Run, sync: Sync) -> None:  # noqa: B027 - likewise
+        """Note beside the state what the next run is to know; it is stored when the run finishes."""
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now, or is to create, as far as it is known."""

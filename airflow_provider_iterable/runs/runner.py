@@ -21,6 +21,7 @@ from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs import fields
 from airflow_provider_iterable.runs import left_out as fields_left_out
 from airflow_provider_iterable.runs.audit import Audit
+from airflow_provider_iterable.runs.first import first as go_first
 from airflow_provider_iterable.runs.project import note_channels, recognise
 from airflow_provider_iterable.runs.run import Run, SyncKind
 from airflow_provider_iterable.sql.model import Model
@@ -94,6 +95,9 @@ def _carry_out(
                 note_channels(hook, client, session, report.name)
                 kind.prepare(run, sync)
 
+            if isinstance(sync, BaseSync) and kind.checks_types:
+                first, learn = partial(go_first, sync=sync, batch_size=options.batch_size, name=report.name), sync.learn
+                options = replace(options, first=first, learn=learn)
             options = replace(
                 options,
                 patience=Patience(commit_batches=_batches(job, session), most_in_flight=client.max_in_flight),
@@ -114,6 +118,7 @@ def _carry_out(
         if not options.dry_run:
             if isinstance(sync, BaseSync):
                 fields.note(sync, session)
+            kind.note(run, sync)
             if report.resync == "full":
                 session.note(RESYNC_NOTE, "")
             if not kind.anonymous:
@@ -171,6 +176,6 @@ def _about(scope: Scope, session: Session, project: Project) -> dict[str, str]:
     notes = {
         name: note
         for name, note in session.notes.items()
-        if note and name not in (PROJECT_NOTE, churn.NOTE, fields.NOTE)
+        if note and name not in (PROJECT_NOTE, churn.NOTE, fields.NOTE, fields.EVENTS_NOTE)
     }
     return {"project": project.identity, "state": json.dumps([scope.sync_id, sorted(notes.items())])}

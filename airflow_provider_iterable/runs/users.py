@@ -28,7 +28,7 @@ class UserRun(SyncKind):
     )
 
     def __init__(self, options: UserOptions, mapper: Mapper, check_types: bool) -> None:
-        self._options, self._mapper, self._check_types = options, mapper, check_types
+        self._options, self._mapper, self.checks_types = options, mapper, check_types
 
     def build(self, run: Run, columns: Sequence[str]) -> Users:
         """Return the user sync bound to the model's columns."""
@@ -43,7 +43,7 @@ class UserRun(SyncKind):
 
     def prepare(self, run: Run, sync: Sync) -> None:
         """Learn the types of Iterable's profile fields."""
-        if self._check_types and isinstance(sync, Users):
+        if self.checks_types and isinstance(sync, Users):
             run.learn_profile_types(sync, self._options.create_new_fields is not False)
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:

@@ -10,14 +10,16 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.api import endpoints
+from airflow_provider_iterable.api import endpoints, field_types
+from airflow_provider_iterable.api.answers import values_at
+from airflow_provider_iterable.api.refusals import CART
 from airflow_provider_iterable.api.values import BadValue, Renderer
 from airflow_provider_iterable.columns import loaded, type_of
 from airflow_provider_iterable.engine.reasons import Kind, Reason
-from airflow_provider_iterable.engine.vocabulary import Call, Changed, Handle, Operation, Records, Removed, Row
+from airflow_provider_iterable.engine.vocabulary import Call, Changed, Handle, Operation, Outcome, Records, Removed, Row
 from airflow_provider_iterable.mapping import Mapper, position
-from airflow_provider_iterable.syncs import items
-from airflow_provider_iterable.syncs.chunk import Chunk, namer
+from airflow_provider_iterable.syncs import items, types
+from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
 from airflow_provider_iterable.syncs.event_options import EventOptions
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, shares_ids
 from airflow_provider_iterable.syncs.names import FieldedSync, Names
@@ -25,6 +27,9 @@ from airflow_provider_iterable.syncs.sync import recipe_of
 
 DERIVED_ID = 32
 """Hexadecimal digits of an event ID that is derived from the sync and the row's key."""
+
+_EVENT, _USER, _ITEMS = ("dataFields",), ("user", "dataFields"), ("items", "dataFields")
+"""Where fields are in a body."""
 
 _Maker = Callable[[Chunk, Sequence[Any], Sequence[Any]], Sequence[Any]]
 """Makes a member of the bodies from the rows, the users that they are about, and the IDs of the events."""
@@ -41,6 +46,7 @@ class Events(FieldedSync):
     """
 
     keeps_leavers = True
+    told_types = False
 
     def __init__(self, options: EventOptions, mapper: Mapper, user_mapper: Mapper, columns: Sequence[str]) -> None:
         self._options, self._mapper, self._user_mapper, self._columns = options, mapper, user_mapper, columns
@@ -69,6 +75,12 @@ class Events(FieldedSync):
         self._body = _struct(list(self._makers), constants)
         self._write, self.way = self._calls()
         self.typed = {name.partition(".")[0] for name in user_mapper.names}
+        self.names: set[str] = {options.event_name or ""} if options.event_name_column is None else set()
+        """Names of the events of the run, as far as they were seen; purchases and carts have none."""
+        self.known: dict[str, dict[str, str]] = {}
+        """Names of events that were sent before, with the types that Iterable told of their fields, by path."""
+        self._grows_by_names = False
+        self._learned: dict[str, types.Checked] = {}
 
     def _calls(self) -> tuple[Call, str]:
         """Return the call, and the way in words."""
@@ -110,9 +122,19 @@ class Events(FieldedSync):
         ):
             if column is not None:
                 makers[member] = self._converted(column, convert)
+        if options.event_name_column is not None:
+            makers["eventName"] = self._noting_names(makers["eventName"])
         if options.event_type != "cart":
             makers["dataFields"] = lambda chunk, users, ids: self._mapper.payloads(chunk.columns, chunk.refuse_value)
         return makers, constants
+
+    def _noting_names(self, make: _Maker) -> _Maker:
+        def made(*chunk: Any) -> Sequence[Any]:
+            found = make(*chunk)
+            self.names.update(name for name in set(found) if name is not None)
+            return found
+
+        return made
 
     def _converted(self, column: str, convert: Callable[[Any], Any]) -> Callable[..., list[Any]]:
         """Return what converts the values of a column, and refuses the rows whose values cannot be."""
@@ -209,9 +231,90 @@ class Events(FieldedSync):
         return [field[end + 1 :] for end, sign in enumerate(field) if sign == "."]
 
     def fields_of(self, body: Any) -> dict[str, Any]:
-        """Return the user's fields: of those of events Iterable shows no types."""
-        fields: dict[str, Any] = body["user"]["dataFields"]
+        """Return all of it: the event's fields, the items and the user's fields have types."""
+        fields: dict[str, Any] = body
         return fields
+
+    def learn_types(self, found: Mapping[str, str]) -> None:
+        """Take the types of profile fields: the user's fields are some, and so are the items of a cart.
+
+        :param found: dotted name to type, as Iterable answers
+        """
+        super().learn_types(found)
+        checked = [(name, [*_USER, *path], kind) for name, path, kind in self.checked_fields]
+        if self._options.event_type == "cart":
+            own = ((name.removeprefix(f"{CART}."), kind) for name, kind in found.items() if name.startswith(f"{CART}."))
+            checked += [(f"items.{name}", ["items", *name.split(".")], kind) for name, kind in own]
+        self.checked_fields = checked
+
+    def take_up(self, known: Mapping[str, Mapping[str, str]], user: Collection[Sequence[str]]) -> None:
+        """Take what earlier runs learned, and what of the user's fields is not known.
+
+        :param known: by the name of an event: the types of its fields, by path
+        :param user: fields of the user whose types nothing tells
+        """
+        self.known = {name: dict(found) for name, found in known.items()}
+        self._learned = {name: _checked(found) for name, found in known.items() if found}
+        self._grows_by_names = not self.names <= self.known.keys()
+        own = {name.partition(".")[0] for name in self._mapper.names}
+        fresh = [[*_EVENT, name] for name in sorted(self.fresh_tops) if name in own]
+        self.unproven = [*fresh, *([*_USER, *path] for path in user)]
+
+    @property
+    def grows(self) -> bool:
+        """Whether there are fields, or names of events, that were not sent before."""
+        return bool(self.unproven) or self._grows_by_names
+
+    def traits(self, operation: Operation) -> frozenset[types.Trait]:
+        """Return what Iterable may refuse: of events whose name was not sent before, that is all."""
+        body = msgspec.json.decode(operation.body)
+        name = body.get("eventName", "")
+        paths = self.unproven if name in self.known else [*self.unproven, _EVENT, _ITEMS]
+        return types.traits(body, paths, name)
+
+    def learn(self, operations: Sequence[Operation], found: Mapping[str, str]) -> None:
+        """Take the types of fields that Iterable told when it refused values; those of each event name are its own."""
+        for operation in operations:
+            body = msgspec.json.decode(operation.body)
+            name = body.get("eventName", "")
+            known = self.known.setdefault(name, {})
+            for field, kind in found.items():
+                path = _refused(body, field, kind)
+                if path is not None and path not in known:
+                    known[path] = kind
+                    self._learned[name] = _checked(known)
+
+    def screen(self, operation: Operation) -> Operation | Outcome:
+        """Look at values where a type is known."""
+        return self.inspect(operation) if self.checked_fields or self._learned else operation
+
+    def faults(self, fields: dict[str, Any]) -> tuple[dict[str, str], bool, Reason]:
+        """Compare values with the types that are known of profile fields, and of the fields of events of this name."""
+        checked = [*self.checked_fields, *self._learned.get(fields.get("eventName", ""), ())]
+        return *types.check(fields, checked), Reason.TYPE_MISMATCH
+
+    def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
+        """Return the operation with its values converted, where what was learned since makes that possible."""
+        body = msgspec.json.decode(operation.body)
+        wrong, converted, _ = self.faults(body)
+        return msgspec.structs.replace(operation, body=encode(body)) if converted and not wrong else None
+
+
+def _checked(found: Mapping[str, str]) -> types.Checked:
+    """Return what is to be looked at; fields of the event are called as they are mapped."""
+    return [(path.removeprefix("dataFields."), path.split("."), kind) for path, kind in found.items()]
+
+
+def _refused(body: Any, field: str, kind: str) -> str | None:
+    """Return the path to a field that was refused, which may be named behind the event's name."""
+    bare = field.removeprefix(f"{body.get('eventName')}.")
+    ways = [[*_EVENT, *field.split(".")], [*_EVENT, *bare.split(".")], [*_USER, *field.split(".")]]
+    if field.startswith(f"{CART}."):
+        ways.append(["items", *field.split(".")[1:]])
+    for way in ways:
+        if not all(field_types.fits(value, kind) for value in values_at(body, way)):
+            return ".".join(way)
+    return None
 
 
 def _struct(names: Sequence[str], constants: Mapping[str, Any]) -> Any:

@@ -74,6 +74,12 @@ class BaseSync:
     awaited: frozenset[str] = frozenset()
     """New fields for texts of which some look like dates: were one of these the first that Iterable sees, no text would
     ever fit."""
+    told_types = True
+    """Whether Iterable tells the types of its fields, or takes values of any, so that none is refused for its type."""
+    fresh: Collection[str] = ()
+    """Mapped fields that the last run did not send; all of them in the first one."""
+    unproven: Collection[Sequence[str]] = ()
+    """Paths of values whose types at Iterable nothing tells; known before the first operation is screened."""
     checked_fields: types.Checked = ()
     """Mapped fields with their path and Iterable's type; learned before the first operation is screened."""
 
@@ -121,6 +127,36 @@ class BaseSync:
         self.checked_fields = [
             (name, name.split("."), kind) for name, kind in found.items() if name.partition(".")[0] in self.typed
         ]
+
+    def learn(self, operations: Sequence[Operation], found: Mapping[str, str]) -> None:
+        """Take the types of fields that Iterable told when it refused values.
+
+        :param operations: some of those whose values it refuses
+        :param found: dotted name to type
+        """
+        self.learn_types({**{name: kind for name, _, kind in self.checked_fields}, **found})
+
+    @property
+    def most(self) -> int:
+        """Most rows that one request writes, whatever is looked up before."""
+        call = self._write
+        while call.then is not None:
+            call = call.then
+        return call.max_items
+
+    @property
+    def fresh_tops(self) -> set[str]:
+        """The top-level fields of those that the last run did not send."""
+        return {name.partition(".")[0] for name in self.fresh}
+
+    @property
+    def grows(self) -> bool:
+        """Whether anything is sent whose type at Iterable is not known."""
+        return bool(self.unproven)
+
+    def traits(self, operation: Operation) -> frozenset[types.Trait]:
+        """Return what Iterable may refuse of an operation, for all that is known: fields with the types of values."""
+        return types.traits(self.fields_of(msgspec.json.decode(operation.body)), self.unproven)
 
     def faults(self, fields: dict[str, Any]) -> tuple[dict[str, str], bool, Reason]:
         """Compare values with Iterable's field types: one wrong value would fail its whole batch.

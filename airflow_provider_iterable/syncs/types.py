@@ -13,6 +13,9 @@ from airflow_provider_iterable.masking import masked_name
 Checked = Sequence[tuple[str, Sequence[str], str]]
 """Fields to look at: the name, the path to its values, and Iterable's type."""
 
+Trait = tuple[str, str, str]
+"""That there is a value of a type: what the field belongs to, its path, and the type of the value."""
+
 _NATIVE: Mapping[str, Callable[..., Any]] = {"string": str, "long": int, "double": float, "boolean": bool}
 """JSON types that fit a field type without a further look."""
 
@@ -32,8 +35,17 @@ def check(fields: dict[str, Any], checked: Checked) -> tuple[dict[str, str], boo
             _coerce_at(fields, path, expected)
             coerced = True
         except BadValue as error:
-            wrong[name] = f"field {masked_name(name, mapped=path[:1])}: {expected} expected, {error}"
+            wrong[name] = f"field {masked_name(name, mapped=[name.partition('.')[0]])}: {expected} expected, {error}"
     return wrong, coerced
+
+
+def traits(fields: Any, paths: Collection[Sequence[str]], about: str = "") -> frozenset[Trait]:
+    """Return the types of the values that some paths lead to.
+
+    :param about: what the fields belong to, if those of others have types of their own
+    """
+    found = ((path, value) for path in paths for value in values_at(fields, path))
+    return frozenset((about, *trait) for path, value in found for trait in field_types.kinds(".".join(path), value))
 
 
 def drop(fields: Any, names: Collection[str]) -> None:

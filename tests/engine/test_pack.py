@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
+
 from airflow_provider_iterable.engine.compare import compare, recalled
 from airflow_provider_iterable.engine.pack import Packer, waves
 from airflow_provider_iterable.engine.plan import Plan, Planner
@@ -102,6 +104,18 @@ def test_removals_are_the_first_wave_where_the_sync_says_so() -> None:
     sync = PlainSync(a_call(), a_call())
     plan = planned(sync, [("2", "b@x.io", 1)], remembering(("1", "a@x.io", 1)))
     assert [["1"], ["2"]] == [keys(wave) for wave in waves(plan, True)]
+
+
+@pytest.mark.parametrize("removals_first", [True, False])
+def test_some_go_before_all_others(removals_first: bool) -> None:
+    """In waves of their own, each of which is settled before the next; and once only."""
+    sync = PlainSync(a_call(), a_call())
+    alone = ((str(n), f"{n}@x.io", n) for n in range(5))
+    rows: list[Row] = [*alone, ("8", "a@x.io", 1), ("9", "a@x.io", 2)]
+    plan = planned(sync, rows, remembering(("7", "g@x.io", 1)))
+    found = [list(keys(wave)) for wave in waves(plan, removals_first, [[3], [1, 0]])]
+    others = [["3"], ["1", "0"], ["2", "4"], ["8"], ["9"]]
+    assert found == ([["7"], *others] if removals_first else [*others, ["7"]])
 
 
 def test_an_empty_plan_has_no_waves() -> None:

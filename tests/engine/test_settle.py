@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -104,6 +104,30 @@ def test_a_refused_row_goes_again_without_the_fields_to_blame() -> None:
     assert [["0", "1", "2"], ["0", "2", "1"]] == told.sent
     assert ["", "", "field n"] == [outcome.operation.partial for outcome in told.outcomes if outcome.operation]
     assert [] == told.keys(Fate.REJECTED)
+
+
+def test_what_a_refusal_tells_of_types_is_known_to_the_next_screening() -> None:
+    """Rows that are screened later need not be refused as well."""
+    known: dict[str, str] = {}
+
+    def judge_types(batch: Batch, reply: Reply) -> Verdict:
+        found = {n: "field n" for n, op in enumerate(batch.operations) if op.key in "135"}
+        return Split(Reason.TYPE_MISMATCH, rejected=found, types={"n": "long"}) if found else accept(batch, reply)
+
+    def learn(operations: Sequence[Operation], types: Mapping[str, str]) -> None:
+        assert [operation.key for operation in operations] == ["1"]
+        known.update(types)
+
+    def screen(operation: Operation) -> Operation | Outcome:
+        if known and operation.key in "135":
+            return Outcome(operation.key, operation.kind, Fate.REJECTED, Reason.TYPE_MISMATCH, "known", operation)
+        return operation
+
+    told, call = Told(), a_call(judge_types)
+    told.delivery = Delivery(told.sender, told.committer, patience=ONE_BY_ONE, screen=screen, learn=learn)
+    told.run(people(call, 2), people(call, 4, 2))
+    assert [["0", "1"], ["0"], ["2", "4"]] == told.sent
+    assert ["1", "3", "5"] == told.keys(Fate.REJECTED)
 
 
 def test_a_single_row_is_salvaged_too() -> None:

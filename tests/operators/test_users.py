@@ -727,6 +727,9 @@ def test_where_a_transaction_takes_long_several_batches_are_committed_together(
 
     monkeypatch.setitem(DIALECTS, "sqlite", replace(DIALECTS["sqlite"], batches=3))
     monkeypatch.setattr(TableSession, "commit", counted)
+    world.people(0, name="former")
+    world.run(commit_batches=asked)  # new fields would go alone first
+    patches.clear()
     world.people(*range(12))
     world.run(batch_size=1, commit_batches=asked)
     assert sum(map(len, patches)) == 12
