@@ -70,7 +70,7 @@ def sync() -> Callable[[], dict[str, Any]]:
         try:
             report = operator.execute(context())
         except Exception as error:
-            return {"note": str(error)[:200]}
+            return {"note": str(error).partition(";")[0]}
         return {"note": json.dumps({name: report[name] for name in ("accepted", "rejected")})}
 
     return work
