@@ -79,8 +79,9 @@ class Turns:
         pace = self._paces.get(endpoint)
         if pace is None:
             method, template, rate = endpoint
-            most = (self._rates.get(f"{method} {template}") or rate or HIGHEST_RATE) * self._share
-            pace = self._paces[endpoint] = Pace(most, most if rate else FIRST_RATE * self._share)
+            known = self._rates.get(f"{method} {template}") or rate
+            pace = Pace((known or HIGHEST_RATE) * self._share, (known or FIRST_RATE) * self._share)
+            self._paces[endpoint] = pace
         return pace
 
     def _told(self, body: bytes) -> float | None:

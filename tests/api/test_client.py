@@ -287,11 +287,14 @@ def test_a_share_of_the_rate_is_kept(server: Answering, time: Time) -> None:
 
 def test_rates_may_be_others_than_documented(server: Answering, time: Time) -> None:
     """The share counts for them, too; other endpoints are paced as before."""
-    rates = {f"{UPDATE.method} {UPDATE.template}": 1.0}
+    rates = {f"{UPDATE.method} {UPDATE.template}": 1.0, f"{DELETE.method} {DELETE.template}": 200.0}
     with Client(server.url, KEY, rate_share=0.5, rates=rates, clock=time.clock, sleep=time.sleep) as client:
         for _ in range(3):
             client.request(UPDATE, 4)
-    assert time.sleeps == [2, 2]
+        assert time.sleeps == [2, 2]
+        for _ in range(80):  # a rate that is set is known, and need not be found out
+            client.request(DELETE, 0)
+    assert time.sleeps[-5:] == pytest.approx([0.01] * 5)
 
 
 def test_an_endpoint_without_a_documented_rate_is_paced(client: Client, time: Time) -> None:
