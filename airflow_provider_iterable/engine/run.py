@@ -21,6 +21,7 @@ from airflow_provider_iterable.engine.overwritten import overwritten
 from airflow_provider_iterable.engine.pack import waves
 from airflow_provider_iterable.engine.plan import Plan, Planner
 from airflow_provider_iterable.engine.plan_hash import check_approved, plan_hash, with_resync
+from airflow_provider_iterable.engine.predict import predict
 from airflow_provider_iterable.engine.progress import Progress
 from airflow_provider_iterable.engine.protocols import State, Sync
 from airflow_provider_iterable.engine.reasons import Fate, Reason
@@ -70,6 +71,7 @@ class Options:
     :param spool_dir: where the temporary file is made; ``None``: the system's temporary directory
     :param check: called with the plan before the first call; raises when the state could not hold the result
     :param prepare: called once when there is something to send, before the first operation is screened
+    :param foresee: of a dry run with something to send: has the sync know the types of Iterable's fields
     :param first: called after ``prepare``; returns positions in the plan of a few operations that go before all others,
         by wave: nothing else is sent until a wave is settled
     :param learn: told which types fields have at Iterable when it refuses values for them
@@ -94,6 +96,7 @@ class Options:
     spool_dir: str | None = None
     check: Callable[[Plan], None] | None = None
     prepare: Callable[[], None] | None = None
+    foresee: Callable[[], None] | None = None
     first: Callable[[Plan], Sequence[Sequence[int]]] | None = None
     learn: Learn | None = None
     stop: threading.Event | None = None
@@ -155,6 +158,8 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             observe(outcome)
         if options.dry_run:
             report.status = "planned"
+            if options.foresee is not None and plan.sends:
+                predict(sync, plan, report, options.foresee)
             report.notes.extend(forecast(plan, options.batch_size))
             return report
         report.sample = churn.note(plan, options.sample)

@@ -38,6 +38,15 @@ class CatalogRun(SyncKind):
         """Find or make the catalog, give declared fields their types, and learn those of all fields."""
         assert isinstance(sync, Catalogs)
         found = self._with_types(run, self._found(run))
+        self._take(sync, found)
+
+    def learn(self, run: Run, sync: Sync) -> None:
+        """Learn the types of the fields of a catalog that is there, and those that are declared."""
+        assert isinstance(sync, Catalogs)
+        found = project.get_catalog_types(run.client, self._catalog) or {}
+        self._take(sync, {**found, **self._missing(found)})
+
+    def _take(self, sync: Catalogs, found: Mapping[str, str]) -> None:
         if self.checks_types:
             sync.learn_types(found)
             sync.unproven = [[name] for name in sync.typed if name in sync.fresh_tops and name not in found]

@@ -49,7 +49,7 @@ class EventRun(SyncKind):
         log.info("Users are matched by %s; way: %s.", self._options.match, events.way)
         return events
 
-    def prepare(self, run: Run, sync: Sync) -> None:
+    def learn(self, run: Run, sync: Sync) -> None:
         """Learn the types of Iterable's profile fields, and those of event fields that earlier runs learned."""
         if not self.checks_types or not isinstance(sync, Events):
             return

@@ -80,7 +80,11 @@ class ListRun(SyncKind):
             if target.number is None:
                 target.number = _known_to_siblings(run) or self._find_or_create(run)
             self._remember(run, target)
-        if self.checks_types:
+        self.learn(run, sync)
+
+    def learn(self, run: Run, sync: Sync) -> None:
+        """Learn the types of Iterable's profile fields."""
+        if self.checks_types and isinstance(sync, Lists):
             run.learn_profile_types(sync)
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:

@@ -105,8 +105,12 @@ class SyncKind(ABC):
         """Return what performs the requests."""
         return run.client.send
 
-    def prepare(self, run: Run, sync: Sync) -> None:  # noqa: B027 - most kinds do nothing
-        """Do what is to be done once before the first operation is sent, if any is."""
+    def learn(self, run: Run, sync: Sync) -> None:  # noqa: B027 - some kinds have no types to learn
+        """Have the sync know the types of Iterable's fields, as far as they can be read; makes nothing."""
+
+    def prepare(self, run: Run, sync: Sync) -> None:
+        """Do what is to be done once before the first operation is sent, if any is: at least learn the types."""
+        self.learn(run, sync)
 
     def note(self, run: Run, sync: Sync) -> None:  # noqa: B027 - likewise
         """Note beside the state what the next run is to know; it is stored when the run finishes."""

@@ -106,6 +106,7 @@ def _carry_out(
                 check=session.check,
                 observe=audit.observe,
                 prepare=prepare,
+                foresee=partial(kind.learn, run, sync) if kind.checks_types else None,
                 stop=stop,
                 resync=report.resync,
                 distrust=distrust,

@@ -41,7 +41,7 @@ class UserRun(SyncKind):
             )
         return users
 
-    def prepare(self, run: Run, sync: Sync) -> None:
+    def learn(self, run: Run, sync: Sync) -> None:
         """Learn the types of Iterable's profile fields."""
         if self.checks_types and isinstance(sync, Users):
             run.learn_profile_types(sync, self._options.create_new_fields is not False)

@@ -714,11 +714,12 @@ def test_guards(shop: Shop) -> None:
     assert len(shop.items) == 30
 
 
-def test_a_dry_run_calls_nothing(shop: Shop) -> None:
+def test_a_dry_run_changes_nothing(shop: Shop) -> None:
     """It does not even create the catalog; its plan can be approved."""
     shop.goods(good(1), good(2, sku="no_good"))
     planned = shop.run(dry_run=True)
-    assert (planned["status"], planned["added"], planned["invalid"], shop.calls) == ("planned", 1, 1, {})
+    assert (planned["status"], planned["added"], planned["invalid"]) == ("planned", 1, 1)
+    assert shop.calls == {"GET /api/catalogs/{name}/fieldMappings": 1}
     report = shop.run(approved_plan=planned["plan_hash"], max_rejected=1.0)
     assert (report["accepted"], shop.items) == (1, {"sku-1": item(1)})
 

@@ -409,12 +409,12 @@ def test_what_the_guards_let_pass(world: World) -> None:
     assert world.remembered == []
 
 
-def test_a_dry_run_calls_nothing(world: World) -> None:
-    """It reports what would be done, and leaves state and project alone."""
+def test_a_dry_run_changes_nothing(world: World) -> None:
+    """It reports what would be done, asks for types, and leaves state and project alone."""
     world.rows(person(1), person(2), person(3, email="nobody"))
     report = world.run(dry_run=True)
-    assert not world.sandbox.calls
-    assert (report["status"], report["dry_run"], report["requests"]) == ("planned", True, {})
+    assert world.calls == {FIELDS: 1}
+    assert (report["status"], report["dry_run"], report["requests"]) == ("planned", True, {FIELDS: {"200": 1}})
     assert (report["added"], report["invalid"], report["accepted"]) == (2, 1, 0)
     assert [len(part) for part in report["plan_hash"].split("-")] == [32, 8, 8, 8, 8, 8, 8]
     assert world.remembered == []
