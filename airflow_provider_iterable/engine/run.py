@@ -65,7 +65,7 @@ class Options:
     :param window: returns how many requests of a call are to be in flight; by default as ``patience`` says
     :param batch_size: most records per request
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read
-    :param dry_run: plan only, call nothing, commit nothing
+    :param dry_run: plan only, send nothing, commit nothing
     :param approved_plan: apply only the plan that has this hash
     :param about: where the plan leads, by the names in ``PLAN_PARTS``, for its hash
     :param spool_dir: where the temporary file is made; ``None``: the system's temporary directory
