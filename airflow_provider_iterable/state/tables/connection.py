@@ -17,7 +17,7 @@ import msgspec
 import tenacity
 
 from airflow_provider_iterable.engine.vocabulary import Row
-from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.sql.errors import is_driver_error, without_secrets
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.tables.dialects import DIALECTS
@@ -130,11 +130,11 @@ class Tables(Notation):
         except Exception as error:
             raise _unreached(self._hook, error) from None
 
-    def refusing(self, work: Callable[[], T]) -> Callable[[], T]:
+    def refusing(self, work: Callable[[], T], sent: bool = False) -> Callable[[], T]:
         """Return the work, which then tells what no further try would mend.
 
-        Only before anything is sent: a database that is just moving to another server may only be read for a moment.
-
+        :param sent: whether something was sent. From then on a database that may only be read is waited for: it may be
+            just moving to another server
         :raises Refused: a right is missing, or the database may only be read
         """
 
@@ -144,7 +144,7 @@ class Tables(Notation):
             except IterableSyncError:
                 raise
             except Exception as error:
-                reads = self.dialect.reads_only(error)
+                reads = not sent and self.dialect.reads_only(error)
                 if reads or self.dialect.denied(error):
                     raise Refused(said(error), reads) from None
                 raise
@@ -156,9 +156,15 @@ class Tables(Notation):
         """Raise what fails inside as one error that says what failed and what that means.
 
         :raises StateUnavailable: what is done inside failed
+        :raises ConfigurationError: a right is missing for it
         """
         try:
             yield
+        except Refused as refused:
+            raise ConfigurationError(
+                f"{failure}: the connection lacks a right ({refused}). {outcome} "
+                f"`python -m airflow_provider_iterable.state --ddl {self.kind}` prints the rights that it takes."
+            ) from None
         except IterableSyncError:
             raise
         except Exception as error:

@@ -149,8 +149,20 @@ def _denied(error: Exception) -> bool:
     return state == DENIED or (state == "3F000" and "no schema has been selected" in str(error))
 
 
+_HIDES = (
+    "SELECT t.name FROM (VALUES {tables}) AS t (name, written), to_regclass(t.written) AS c (oid) "
+    "WHERE row_security_active(c.oid) AND (EXISTS ("
+    "SELECT 1 FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive) OR NOT EXISTS ("
+    "SELECT 1 FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid AND p.polcmd = '*' "
+    "AND pg_get_expr(p.polqual, c.oid) = 'true' AND coalesce(pg_get_expr(p.polwithcheck, c.oid), 'true') = 'true' "
+    "AND EXISTS (SELECT 1 FROM unnest(p.polroles) AS r WHERE r = 0 OR pg_has_role(r, 'USAGE'))))"
+)
+"""Tables with row-level security, unless a policy lets the role see and write all rows, and none restricts that."""
+
 POSTGRES = Dialect(
     denied=_denied,
+    hides=_HIDES,
+    opens="CREATE POLICY iterable_sync ON {table} TO {role} USING (true)",
     cursor=_cursor,
     indexed="SELECT 1 FROM pg_catalog.pg_indexes "
     "WHERE schemaname = coalesce(:schema, current_schema()) AND tablename = :table AND indexname = :index",

@@ -179,6 +179,9 @@ class Dialect:
     :param unless_there: what keeps an index from being made that is there, in the statement that makes it
     :param grants: what somebody is granted who is to use the tables: ``{role}``, once, for the ``{schema}`` or for each
         ``{table}``; none where the database knows nobody
+    :param hides: a query for the names of those ``{tables}``, pairs of a name and a text, of which rows may be kept
+        from who is connected, without an error; empty: the database has no such thing
+    :param opens: what shows every row of a ``{table}`` to a ``{role}``
     :param principal: writes the name of who is granted something
     :param whoami: a query for the name of who is connected
     :param begins: whether transactions are begun and ended by statements rather than by the driver
@@ -229,6 +232,8 @@ class Dialect:
         "GRANT USAGE ON SCHEMA {schema} TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {table} TO {role}",
     )
+    hides: str = ""
+    opens: str = ""
     principal: Callable[[str], str] = lambda role: quoted(role, '"')
     whoami: str = "SELECT current_user"
     begins: bool = False
