@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.sql.databases import plain_cursor
 from airflow_provider_iterable.sql.errors import sqlstate
-from airflow_provider_iterable.state.tables.dialects.vocabulary import DENIED, Dialect, Typed, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import DENIED, Dialect, Typed, in_years, parts, refused
 
 _UTF8 = "UTF8"
 _ONLY_TEXT = r"\\u(0000|[dD][89a-fA-F])|(^|\[|:|,|\s)(-0|-?[0-9.]+[eE])"
@@ -65,17 +65,18 @@ class Postgres(Typed):
             case "text" | "varchar" | "bpchar" | "name" | "enum" | "citext":
                 return f"to_json({c})::text"
             case "date":
-                return self._short(f"""'"' || to_char({c}, 'YYYY-MM-DD') || '"'""")
+                return self._short(in_years(c, "DATE", f"""'"' || to_char({c}, 'YYYY-MM-DD') || '"'"""))
             case "timestamp":
                 return self._short(self._moment(c, ""))
             case "timestamptz":
-                return self._short(self._moment(f"({c} AT TIME ZONE 'UTC')", "Z"))
+                moment = self._moment(f"({c} AT TIME ZONE 'UTC')", "Z")
+                return self._short(in_years(f"{c}::timestamp", "TIMESTAMP", moment))  # as the session has it, too
             case "numeric":
                 return self._numeric(c)
         raise refused(name, kind, "part of a key")
 
     def _moment(self, c: str, zone: str) -> str:
-        return f"""'"' || to_char({c}, 'YYYY-MM-DD"T"HH24:MI:SS.US') || '{zone}"'"""
+        return in_years(c, "TIMESTAMP", f"""'"' || to_char({c}, 'YYYY-MM-DD"T"HH24:MI:SS.US') || '{zone}"'""")
 
     def _numeric(self, c: str) -> str:
         """Whole numbers keep their digits, others are the shortest text of the nearest double."""

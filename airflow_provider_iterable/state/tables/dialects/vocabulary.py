@@ -260,6 +260,15 @@ def refused(name: str, kind: str, what: str) -> NotInSql:
     return NotInSql(f"column {name} of type {kind} cannot be {what} in SQL")
 
 
+def in_years(c: str, kind: str, text: str) -> str:
+    """Return the key text of a date, and null of one that the worker has no room for: it has no key there, either.
+
+    :param kind: ``DATE`` or ``TIMESTAMP``; of a time with a zone, what it is in UTC
+    """
+    last = "9999-12-31" if kind == "DATE" else "9999-12-31 23:59:59.999999"
+    return f"CASE WHEN {c} BETWEEN {kind} '0001-01-01' AND {kind} '{last}' THEN {text} END"
+
+
 class Typed:
     """What the databases with types have in common."""
 
