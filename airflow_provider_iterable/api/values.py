@@ -331,7 +331,17 @@ class Renderer:
         return [self(value) for value in values]
 
     def _dict(self, values: Mapping[Any, Any]) -> dict[str, Any]:
-        return {str(key): self(value) for key, value in values.items()}
+        found = {key if type(key) is str else self._name(key): self(value) for key, value in values.items()}
+        if len(found) < len(values):
+            raise BadValue("an object of which several keys are the same text")
+        return found
+
+    def _name(self, key: Any) -> str:
+        """Return the text of a value as a key: what it is as JSON, without the quotes."""
+        found = self(key)
+        if found is None or isinstance(found, list | dict):
+            raise BadValue("an object with a key that is no text")
+        return found if isinstance(found, str) else msgspec.json.encode(found).decode()
 
 
 def names_of(values: Sequence[Any]) -> Sequence[str]:
