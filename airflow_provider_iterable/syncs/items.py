@@ -230,7 +230,9 @@ def _epoch(value: float | Decimal) -> int:
     except (ArithmeticError, ValueError):
         raise BadValue("a number that is infinite or none") from None
     if _is_day(whole):
-        raise BadValue(f"a number that looks like a day or a month, {shape(str(whole))}: have the model make a date of it")
+        raise BadValue(
+            f"a number that looks like a day or a month, {shape(str(whole))}: have the model make a date of it"
+        )
     if abs(found) > _LAST_SECOND:
         raise BadValue("a number beyond the year 9999")
     return found

@@ -626,6 +626,33 @@ def test_what_mysql_says_at_connecting_is_told(driver: str, monkeypatch: pytest.
         execute(owner, f"REVOKE ALL ON nowhere_such.* FROM {user}", f"DROP USER {user}")
 
 
+@pytest.mark.parametrize("driver", MYSQL_DRIVERS)
+def test_what_a_driver_does_not_take_is_told_at_once(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of an argument that another driver has: no waiting makes it known."""
+    from airflow.providers.mysql.hooks.mysql import MySqlHook
+
+    uri = urlsplit(mysql_uri())
+    told = {"conn_type": "mysql", "host": uri.hostname, "port": uri.port, "login": uri.username, "password": PASSWORD}
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps(told))
+    hook = MySqlHook("state")
+
+    def get_conn() -> Any:
+        if driver == "mysqlclient":
+            from MySQLdb import connect
+        else:
+            from mysql.connector import connect
+        return connect(host=uri.hostname, password=PASSWORD, ssl_mood="REQUIRED")
+
+    hook.get_conn = get_conn  # type: ignore[method-assign]
+    began = real_time.monotonic()
+    with pytest.raises(
+        ConfigurationError, match=r"does not take \(\w+Error: .*ssl_mood.*\)\. Nothing was read"
+    ) as refused:
+        TableSession(Scope(fresh(), HERE), hook)
+    assert real_time.monotonic() - began < 10
+    assert "s3cr3t" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [

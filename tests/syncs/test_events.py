@@ -591,7 +591,9 @@ def test_what_is_no_time(given: Any) -> None:
 
 def test_a_number_with_the_digits_of_a_day_names_the_way_out() -> None:
     """As seconds it would be in 1970, and Iterable would take it."""
-    with pytest.raises(BadValue, match=r"looks like a day or a month, string like 00000000: have the model make a date of it"):
+    with pytest.raises(
+        BadValue, match=r"looks like a day or a month, string like 00000000: have the model make a date of it"
+    ):
         items.seconds(20240301)
 
 

@@ -32,6 +32,8 @@ COMMIT_PATIENCE = 30.0
 LONGEST_LINE = 300
 """Most characters that are repeated of what a database said."""
 
+_NOT_TAKEN = (AttributeError, TypeError)
+"""How drivers refuse an argument whose name they do not know."""
 _VALUE = re.compile(r"(?<![:\w]):([a-z]\w*)")
 """A placeholder of a value in a statement; it does not match ``::text``, or ``:MI`` in ``HH24:MI``."""
 
@@ -123,12 +125,19 @@ class Tables(Notation):
         """Open a connection.
 
         :raises Unreached: the driver could not
+        :raises ConfigurationError: the driver does not know what the connection asks for
         """
         try:
             # A hook of its own: some hand out the connection that they opened first, closed or not.
             return copy(self._hook).get_conn()
         except Exception as error:
-            raise _unreached(self._hook, error) from None
+            unreached = _unreached(self._hook, error)
+            if isinstance(error, _NOT_TAKEN):
+                raise ConfigurationError(
+                    "The connection of the state cannot be opened as it is set up: its extra has something that the "
+                    f"driver does not take ({unreached}). Nothing was read or sent."
+                ) from None
+            raise unreached from None
 
     def refusing(self, work: Callable[[], T], sent: bool = False) -> Callable[[], T]:
         """Return the work, which then tells what no further try would mend.
@@ -284,7 +293,7 @@ def cause(error: Exception) -> str:
 
 def _unreached(hook: DbApiHook, error: Exception) -> Unreached:
     """Return what is told of an error at connecting: without the password, should a driver ever repeat it."""
-    if not is_driver_error(error):
+    if not is_driver_error(error) and not isinstance(error, _NOT_TAKEN):
         return Unreached(type(error).__name__)
     password = None
     with suppress(Exception):  # hooks that are no ordinary ones
