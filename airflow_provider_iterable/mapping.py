@@ -324,8 +324,9 @@ def _check_columns(columns: Sequence[str], names: tuple[str, ...]) -> None:
     for name in names:
         if _UNNAMED(name):
             raise ModelError(
-                f"Column {columns.index(name) + 1} of the model has no name; give it one with AS, or map it in "
-                f"fields. As it is, Iterable would have a field named {name!r} for ever. Nothing was sent."
+                f"Column {columns.index(name) + 1} of the model has no name, or one that looks like an expression: "
+                f"{name!r}. Iterable would have a field of that name for ever. Give it another one with AS, or map it "
+                "in fields. Nothing was sent."
             )
 
 

@@ -494,7 +494,7 @@ def test_a_type_without_json_form_says_what_helps() -> None:
 def test_an_expression_without_a_name_is_no_field(name: str) -> None:
     """What a database calls it would be a field for ever; in a mapping it may be used."""
     mapper = Mapper(None)
-    with pytest.raises(ModelError, match=r"^Column 2 of the model has no name; give it one with AS"):
+    with pytest.raises(ModelError, match=r"^Column 2 of the model has no name, or one that looks like an expression"):
         mapper.bind(["id", name])
     mapper = Mapper({"total": name})
     mapper.bind(["id", name])

@@ -12,7 +12,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from airflow_provider_iterable.api.values import CATALOG_OFFSET, BadValue, is_date, moment, shape
+from airflow_provider_iterable.api.values import CATALOG_OFFSET, EXACT, BadValue, is_date, moment, shape
 
 CATALOG_TYPES: Mapping[str, str] = {"date": "catalog date", "geo_location": "lat and lon"}
 """What :func:`fits` and :func:`coerce` call the types of a catalog whose values look otherwise than in profiles."""
@@ -156,6 +156,11 @@ def _no_form(value: Any) -> Any:
     return None
 
 
+def _digits(value: float) -> str | None:
+    """Return the text of a double, unless the model may have had a whole number of more digits."""
+    return repr(value) if abs(value) < EXACT else None
+
+
 def _text_to_long(text: str) -> int | None:
     return int(text) if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text) and text != "-0" else None
 
@@ -172,7 +177,7 @@ def _text_to_date(text: str, offset: str = "+00:00") -> str | None:
 
 
 _COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
-    (float, "long"): lambda value: int(value) if value.is_integer() and abs(value) < 2**53 else None,
+    (float, "long"): lambda value: int(value) if value.is_integer() and abs(value) < EXACT else None,
     (str, "long"): _text_to_long,
     (str, "double"): _text_to_double,
     (str, "date"): _text_to_date,
@@ -181,9 +186,9 @@ _COERCIONS: dict[tuple[type, str], Callable[[Any], Any]] = {
     (int, "boolean"): {0: False, 1: True}.get,
     (int, WITH_FRACTION): float,
     (int, NO_DATE): str,
-    (float, NO_DATE): repr,
+    (float, NO_DATE): _digits,
     (bool, NO_DATE): lambda value: "true" if value else "false",
     (int, "string"): str,
-    (float, "string"): repr,
+    (float, "string"): _digits,
     (bool, "string"): lambda value: "true" if value else "false",
 }

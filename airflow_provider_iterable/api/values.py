@@ -44,8 +44,9 @@ _DATE = re.compile(
     re.ASCII,
 )
 _ITEM_ID = re.compile(r"[a-zA-Z0-9-]{1,255}", re.ASCII).fullmatch
+EXACT = 2**53
+"""Doubles below it are the numbers that they were made of; of a whole one beyond, the last digits may be others."""
 _LONG = 2**63
-_EXACT = 2.0**53
 """Iterable's ``long`` has 64 bits; one integer beyond them would fail its whole batch."""
 _CHARACTERS = str.maketrans(
     {chr(code): "x" for code in range(97, 123)}
@@ -177,13 +178,11 @@ def moments(values: Sequence[datetime], zone: tzinfo = UTC, offset: str = "+00:0
     return [moment(value, zone, offset) for value in values]
 
 
-def _decimals(values: Sequence[Decimal]) -> Sequence[float | int]:
-    numbers: list[float] = []
+def _decimals(values: Sequence[Decimal]) -> Sequence[float]:
     with suppress(ValueError):  # a signalling NaN
         numbers = list(map(float, values))
-    # NaN is neither above nor below anything, so it does not pass either.
-    if numbers and all(map((-_EXACT).__lt__, numbers)) and all(map(_EXACT.__gt__, numbers)):
-        return numbers
+        if math.isfinite(sum(numbers)):
+            return numbers
     return list(map(_decimal, values))
 
 
@@ -195,14 +194,12 @@ def _integers(values: Sequence[int]) -> Sequence[int]:
     return values if min(values) >= -_LONG and max(values) < _LONG else list(map(_integer, values))
 
 
-def _decimal(value: Decimal) -> float | int:
-    """Decimals are doubles, so that a column has one type; whole ones that a double cannot hold keep their digits."""
+def _decimal(value: Decimal) -> float:
+    """Decimals are doubles, whole ones too: Iterable types a field for ever by whichever value comes first."""
     number = math.nan if value.is_nan() else float(value)
     if not math.isfinite(number):
         raise BadValue(f"number {value}" if not value.is_finite() else "number beyond the range of a double")
-    if -_EXACT < number < _EXACT or number == value or value != value.to_integral_value():
-        return number
-    return _integer(int(value))
+    return number
 
 
 def _float(value: float) -> float:
@@ -334,7 +331,17 @@ class Renderer:
         return [self(value) for value in values]
 
     def _dict(self, values: Mapping[Any, Any]) -> dict[str, Any]:
-        return {str(key): self(value) for key, value in values.items()}
+        found = {key if type(key) is str else self._name(key): self(value) for key, value in values.items()}
+        if len(found) < len(values):
+            raise BadValue("an object of which several keys are the same text")
+        return found
+
+    def _name(self, key: Any) -> str:
+        """Return the text of a value as a key: what it is as JSON, without the quotes."""
+        found = self(key)
+        if found is None or isinstance(found, list | dict):
+            raise BadValue("an object with a key that is no text")
+        return found if isinstance(found, str) else msgspec.json.encode(found).decode()
 
 
 def names_of(values: Sequence[Any]) -> Sequence[str]:
@@ -377,5 +384,7 @@ def shape(value: Any) -> str:
         return f"array of {len(value)}" + (f", first {shape(value[0])}" if value else "")
     if isinstance(value, Unreadable):
         return value.why
+    if isinstance(value, float) and abs(value) >= EXACT:
+        return "decimal number beyond the digits of a double"
     names = {bool: "boolean", int: "integer", float: "decimal number", dict: "object", type(None): "null"}
     return names.get(type(value), type(value).__name__)

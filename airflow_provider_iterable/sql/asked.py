@@ -17,6 +17,8 @@ _BINDING_TELLS = re.compile(
     r"|Parameter argument/count mismatch, identifiers of the excess parameters: [\w, ]+"
 )
 """What drivers say about parameters: their number, their names and the types of their values."""
+_FORMAT = re.compile(r"unsupported format character '.' \(0x[\da-f]+\) at index (\d+)")
+"""What Python says where a driver leaves the binding to it, which knows no ``%b`` and no ``%t``."""
 _UNTYPED = re.compile(r"parameter \$?(\d+)|at or near \"\$(\d+)\"")
 _PLACEHOLDER = re.compile(r"%(?:%|s|b|t|\((?P<name>[^)]*)\)[sbt])")
 _PERCENT = re.compile(r"%(?:%|s|b|t|\([^)]*\)[a-z])?")
@@ -69,6 +71,13 @@ def unbound(asked: Asked, error: Exception) -> str:
         return (
             f"the query has {len(signs)} placeholders, and {len(asked.parameters or ())} parameters are given; a "
             "percent sign that is none is written %%"
+        )
+    unknown = _FORMAT.fullmatch(str(error))
+    if unknown is not None:
+        start = asked.sql.rfind("%", 0, int(unknown[1]))
+        return (
+            f"the placeholder{_place_of(asked, start)} is none that this driver knows: it is written %s or %(name)s, "
+            "and a percent sign that is none %%"
         )
     return ""
 

@@ -34,8 +34,15 @@ _AWAY = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58", "P0", "XX"})
 internal."""
 _TOLD = _AWAY - {"P0", "XX"}
 """Those whose messages are about the server and hold nothing of a row."""
-_WRONG = frozenset({"0A", "21", "22", "42"})
-"""Classes of what is not supported, of values, and of the statement."""
+_WRONG = frozenset({"0A", "21", "22", "42", "54"})
+"""Classes of what is not supported, of values, of the statement, and of what is too large for the server."""
+_REMEDIES: Mapping[str, str] = {
+    "0A000": "a model may only read: no part of it may be INSERT, UPDATE or DELETE, WITH ... RETURNING included",
+    "25001": "a model is one query that reads, inside a transaction, where this statement cannot run",
+    "54011": "the query has more columns than the server takes; where the database compares, some are added: "
+    'TableState(compare="worker") adds none',
+}
+"""By SQLSTATE, what may be told of an error whose own words are not; of ``0A000``, where these are about writing."""
 _CONNECTION = frozenset({"08", "28", "3D"})
 _TOO_MANY, READ_ONLY = "53300", "25006"
 _NO_TABLE_STATES = frozenset({"42P01", "42S02"})
@@ -394,6 +401,8 @@ def _by_state(error: Exception, asked: Asked | None) -> _Said | None:
         return _Said(kind, True, _VALUE.sub("...", words), code, no_table=True)
     if state == READ_ONLY:
         return _Said(kind, False, _WRITES, code)
+    if state in _REMEDIES and (state != "0A000" or "data-modifying statements" in words):
+        return _Said(kind, False, _REMEDIES[state], code)
     if state[:2] in _AWAY:
         told = _VALUE.sub("...", words) if state[:2] in _TOLD else ""
         return _Said(kind, True, _connection_failure(error) or told, code)

@@ -14,6 +14,8 @@ _BLANKS: dict[int, str] = {
     **dict.fromkeys(map(ord, "\u00a0\u2007\u202f"), " "),  # no-break spaces, which databases take for letters
     **dict.fromkeys(map(ord, "\ufeff\u200b\u2060"), ""),  # byte order marks, and spaces without a width
 }
+_FILES = ("outfile", "dumpfile")
+"""What MySQL writes a result into, in a transaction that may only read, too."""
 _EDGE = re.compile(r"/\*|\*/")
 Reading = Literal["as most", "nested comments", "slash comments"]
 
@@ -43,7 +45,7 @@ def single_statement(sql: str) -> str:
     of these readings is left to the database.
 
     :param sql: SQL text; comments and blanks may surround the statement.
-    :raises ConfigurationError: when there is no statement, or more than one.
+    :raises ConfigurationError: when there is no statement, or more than one, or one that writes a file at the server.
     """
     readings: tuple[Reading, ...] = ("as most", "nested comments", "slash comments")
     found = next(filter(None, map(partial(_read, sql), readings)), None)
@@ -55,11 +57,11 @@ def single_statement(sql: str) -> str:
 def _read(sql: str, reading: Reading) -> str | None:
     """Return the statement of a text that is read so; ``None``: there are several.
 
-    :raises ConfigurationError: there is none
+    :raises ConfigurationError: there is none, or it writes a file
     """
     from sqlparse import tokens
 
-    kept, begun, ended = list[str](), False, False
+    kept, begun, ended, before = list[str](), False, False, ""
     for kind, text in _pieces(sql, reading):
         if kind not in tokens.Literal and text[0] not in '"`[':
             text = text.translate(_BLANKS)
@@ -69,6 +71,12 @@ def _read(sql: str, reading: Reading) -> str | None:
             if ended:
                 return None
             begun = True
+            if before == "into" and text.lower() in _FILES:
+                raise ConfigurationError(
+                    f"The model's SQL writes a file at the server (INTO {text.upper()}); a model is a query that "
+                    "returns rows. Nothing was run."
+                )
+            before = text.lower()
         if not ended:
             kept.append(text)
     if not begun:

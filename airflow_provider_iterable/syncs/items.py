@@ -230,17 +230,23 @@ def _epoch(value: float | Decimal) -> int:
     except (ArithmeticError, ValueError):
         raise BadValue("a number that is infinite or none") from None
     if _is_day(whole):
-        raise BadValue(f"a number that looks like a day, {shape(str(whole))}: have the model make a date of it")
+        raise BadValue(
+            f"a number that looks like a day or a month, {shape(str(whole))}: have the model make a date of it"
+        )
     if abs(found) > _LAST_SECOND:
         raise BadValue("a number beyond the year 9999")
     return found
 
 
 def _is_day(number: int) -> bool:
-    """Whether a number has the digits of a day, or of a day and a time, between 1900 and 2100: as seconds it would be
-    in 1970, as milliseconds in the 27th century."""
-    form = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}.get(len(text := str(number)))
-    if form is None or not "1900" <= text[:4] <= "2100":
+    """Whether a number has the digits of a day, of one with a time, or of a month between 1900 and 2100.
+
+    As seconds a day would be in 1970 to 1973, as milliseconds one with a time from 2286 on. Other numbers of six
+    digits are seconds.
+    """
+    text = str(number)
+    form = {6: "%Y%m", 8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}.get(len(text))
+    if form is None or (len(text) == 6 and not "1900" <= text[:4] <= "2100"):
         return False
     try:
         return bool(datetime.strptime(text, form))

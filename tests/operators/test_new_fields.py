@@ -144,7 +144,7 @@ def test_unnamed_expressions_are_refused_before_anything_is_sent(make_world: Mak
     world = make_world("email")
     fill(world, "id, email, tier", (1, "p1@example.com", "gold"))
     message, _ = world.failure(AirflowFailException, sql="SELECT id, email, upper(tier), 1 FROM users", fields=None)
-    assert message.startswith("Column 3 of the model has no name; give it one with AS")
+    assert message.startswith("Column 3 of the model has no name, or one that looks like an expression")
     assert not world.calls
 
 

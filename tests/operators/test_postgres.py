@@ -70,6 +70,18 @@ def test_one_infinity_costs_one_row(place: Place) -> None:
     assert (report["accepted"], report["rejected"]) == (50, 0)
 
 
+@pytest.mark.parametrize("value", ["{}", "ARRAY[{}]"])
+def test_decimals_are_doubles_whichever_comes_first(place: Place, value: str) -> None:
+    """Also a whole one of which a double has not all digits, alone or among others."""
+    number = value.format("CASE WHEN i = 1 THEN 9007199254740993 ELSE i + 0.5 END::numeric")
+    place.table(PEOPLE.format(more=f", {number} AS score"))
+    first = place.run(sql="SELECT * FROM people WHERE id = 1")
+    assert first["new_fields"]["score"] == "double"
+    report = place.run()
+    assert (report["accepted"], report["rejected"]) == (49, 0)
+    assert place.world.sandbox.project.schema.types["score"] == "double"
+
+
 @pytest.mark.parametrize("kind", ["json", "jsonb"])
 def test_the_order_of_members_is_no_change(place: Place, kind: str) -> None:
     """Nor are blanks; another value is one."""

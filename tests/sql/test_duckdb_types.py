@@ -19,6 +19,7 @@ from tests.state.test_table import duckdb_hook, needs_duckdb
 
 pytestmark = needs_duckdb
 
+HOURS = "a time beyond 23:59:59"
 YEARS = f"{REFUSED}a date beyond the years 1 to 9999"
 TO_JSON = "which has no JSON form; cast it to JSON in the model's SQL, as in to_json(c)"
 EXAMPLES = [
@@ -52,8 +53,9 @@ EXAMPLES = [
     Example("TIMESTAMPTZ", "'infinity'", YEARS),
     Example("TIMESTAMPTZ", "'0044-03-15 (BC) 01:02:03+00:00'", YEARS),
     Example("TIME", "'18:20:00'", '"18:20:00"', "string", "'18:21:00'"),
-    Example("TIME", "'24:00:00'", f"{REFUSED}a time beyond 23:59:59"),
+    Example("TIME", "'24:00:00'", f"{REFUSED}{HOURS}"),
     Example("TIMETZ", "'18:20:00+02'", '"18:20:00+02:00"', "string"),
+    Example("TIMETZ", "'24:00:00+02'", f"{REFUSED}{HOURS}"),
     Example("INTERVAL", "'1 day 02:03:04'", '"26:03:04"', "string", "'2 days'"),
     Example("INTERVAL", "'99999999 months'", f"{REFUSED}an interval beyond 999999000 days"),
     Example("UUID", "'00000000-0000-0000-0000-00000000000a'", '"00000000-0000-0000-0000-00000000000a"', "string",
@@ -66,6 +68,7 @@ EXAMPLES = [
     Example("INTEGER[2]", "[1, 2]", "[1, 2]", "long", "[1, 3]"),
     Example("DATE[]", "['2026-05-31']", '["2026-05-31"]', "date", "['2026-06-01']"),
     Example("DATE[]", "['10000-01-01']", YEARS),
+    Example("TIME[]", "['24:00:00']", f"{REFUSED}{HOURS}"),
     Example("TIMESTAMPTZ[]", "['2026-05-31 18:20:00+02:00']", '["2026-05-31 16:20:00 +00:00"]', "date"),
     Example("TIMESTAMPTZ[]", "['infinity']", YEARS),
     Example("JSON[]", """['{"a": 1}', NULL]""", '[{"a": 1}, null]', "object", "['{}']"),
@@ -77,6 +80,14 @@ EXAMPLES = [
     Example("MAP(BOOLEAN, INTEGER)", "MAP {true: 1}", '{"true": 1}', "object", "MAP {false: 1}"),
     Example("MAP(INTEGER[], INTEGER)", "MAP {[1]: 2}",
             f"{REFUSED}a value of type MAP(INTEGER[], INTEGER), {TO_JSON}"),
+    Example("MAP(TIMESTAMPTZ, INTEGER)", "MAP {'2026-05-31 18:20:00+02:00': 1}", '{"2026-05-31 16:20:00 +00:00": 1}',
+            "object"),
+    Example("MAP(INTERVAL, INTEGER)", "MAP {'1 day 02:03:04': 1}", '{"26:03:04": 1}', "object"),
+    Example("MAP(DOUBLE, INTEGER)", "MAP {'nan': 1}", f"{REFUSED}number nan"),
+    Example("MAP(DATE, INTEGER)", "MAP {'10000-01-01': 1}", YEARS),
+    Example("MAP(TIMESTAMP, INTEGER)", "MAP {'2026-05-31 18:20:00.1': 1, '2026-05-31 18:20:00.2': 2}",
+            f"{REFUSED}an object of which several keys are the same text"),
+    Example("UNION(d DATE, t TIME)", "'24:00:00'::TIME", f"{YEARS}, or {HOURS}"),
     Example("UNION(n INTEGER, s VARCHAR)", "'a'", '"a"', "string"),
     Example("UNION(n INTEGER, j JSON)", """union_value(j := '{"a": 1}'::JSON)""", '{"a": 1}', "object"),
     Example("UNION(s VARCHAR, j JSON)", "union_value(s := 'a')",

@@ -94,6 +94,34 @@ def test_what_a_driver_cannot_bind_is_told(hooks: Hooks, driver: str, sql: str, 
 
 
 @pytest.mark.parametrize("driver", PG)
+@pytest.mark.parametrize(
+    ("sql", "parameters", "expected"),
+    [
+        ("WITH x AS (DELETE FROM pg_class RETURNING 1 AS id) SELECT * FROM x", None, "a model may only read"),
+        (f"SELECT {', '.join(f'1 AS c{n}' for n in range(1665))}", None, 'TableState.compare="worker".'),
+    ],
+)
+def test_what_ends_the_same_each_time_is_not_tried_again(
+    hooks: Hooks, driver: str, sql: str, parameters: Any, expected: str
+) -> None:
+    """And its remedy is told."""
+    kind, message = failure(hooks(driver), sql, parameters)
+    assert kind is ModelError
+    assert pytest.raises(ModelError, match=expected).matches(ModelError(message)), message
+
+
+@pytest.mark.parametrize("driver", PG[1:])
+@pytest.mark.parametrize(
+    ("sql", "parameters"), [("SELECT 1 AS a,\n  %(r)b AS id", {"r": 1}), ("SELECT 1 AS a,\n  %t AS id", [1])]
+)
+def test_a_placeholder_of_another_driver_is_told(hooks: Hooks, driver: str, sql: str, parameters: Any) -> None:
+    """With its place, and how it is written."""
+    kind, message = failure(hooks(driver), sql, parameters)
+    assert kind is ModelError
+    assert "the placeholder at line 2, column 3 is none that this driver knows: it is written %s or %(name)s" in message
+
+
+@pytest.mark.parametrize("driver", PG)
 def test_a_doubled_percent_sign_is_one(hooks: Hooks, driver: str) -> None:
     """What the message says works."""
     sql = "SELECT %(r)s::text AS id WHERE 'Ann' LIKE 'A%%'"
@@ -211,12 +239,19 @@ def test_postgres_is_away_or_busy(raising: Callable[..., Any], code: str) -> Non
     assert f"SQLSTATE {code}): the server is in no mood. Nothing was sent" in message
 
 
-@pytest.mark.parametrize("code", ["0A000", "21000", "22012", "22P02", "22003"])
+@pytest.mark.parametrize("code", ["0A000", "21000", "22012", "22P02", "22003", "54000"])
 def test_postgres_has_an_error_that_stays(raising: Callable[..., Any], code: str) -> None:
     """Values do not mend themselves, and are not told."""
     kind, message = raising(code)
     assert kind is ModelError
     assert f"SQLSTATE {code}). Nothing was sent" in message
+
+
+def test_what_cannot_run_in_a_transaction_is_told(raising: Callable[..., Any]) -> None:
+    """The next try has one, too."""
+    kind, message = raising("25001")
+    assert kind is ModelError
+    assert "SQLSTATE 25001): a model is one query that reads, inside a transaction" in message
 
 
 @pytest.mark.parametrize("driver", PG)

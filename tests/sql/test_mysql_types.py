@@ -335,6 +335,16 @@ def test_the_session_is_in_utf8_and_may_only_read(place: Place) -> None:
             cursor.execute("CREATE TABLE t (a INT)")
 
 
+def test_every_row_is_read(place: Place) -> None:
+    """Whatever limit the connection or the server has for queries that name none: what is left out would be removed."""
+    ((before,),) = Model(place.hook, "SELECT @@global.sql_select_limit AS most")
+    hook = place.having(init_command="SET GLOBAL sql_select_limit = 2, sql_select_limit = 2")
+    try:
+        assert len(list(Model(hook, "SELECT 1 AS a UNION SELECT 2 UNION SELECT 3"))) == 3
+    finally:
+        execute(place.hook, f"SET GLOBAL sql_select_limit = {before}")
+
+
 @pytest.mark.parametrize("place", [name for name in DRIVERS if name != "mysql-connector-python"], indirect=True)
 def test_cursors_of_dictionaries_are_overruled(place: Place) -> None:
     """What the Airflow connection asks for is for others; of one driver it asks for no other ones."""

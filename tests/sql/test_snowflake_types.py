@@ -90,6 +90,14 @@ def test_numbers_are_told_apart_by_their_decimal_places(scale: int, kind: Kind) 
         assert model.columns.types[0].kind is kind
 
 
+def test_every_row_is_asked_for_before_the_query() -> None:
+    """Whatever limit the account, the user or the session has: what is left out would be removed."""
+    hook = hook_of("snowflake", description=[description_of("id", 0)])
+    list(Model(hook, "SELECT 1 AS id"))
+    asked = [said for said in hook.history if said.startswith("execute")]
+    assert asked == ["execute ALTER SESSION SET ROWS_PER_RESULTSET = 0", "execute SELECT 1 AS id"]
+
+
 def test_the_page_tells_what_each_type_becomes() -> None:
     """The table of types has the examples."""
     compare("snowflake.md", EXAMPLES, model_of)

@@ -78,3 +78,12 @@ def test_no_statement_is_refused(sql: str) -> None:
     """Blanks and comments are no query."""
     with pytest.raises(ConfigurationError, match="no statement"):
         single_statement(sql)
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1 INTO OUTFILE '/tmp/x'", "select 1 into /* a */\n dumpfile '/tmp/x'"])
+def test_a_query_that_writes_a_file_is_refused(sql: str) -> None:
+    """MySQL does it in a transaction that may only read; names and texts are no reason."""
+    with pytest.raises(ConfigurationError, match=r"writes a file at the server \(INTO (OUTFILE|DUMPFILE)\)"):
+        single_statement(sql)
+    harmless = "SELECT 'into outfile' AS into_outfile, outfile FROM `into` outfile -- into outfile"
+    assert single_statement(harmless) == harmless

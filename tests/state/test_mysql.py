@@ -47,6 +47,20 @@ def test_no_mode_of_sql_matters(monkeypatch: pytest.MonkeyPatch, mode: str, driv
 
 
 @pytest.mark.parametrize("driver", MYSQL_DRIVERS)
+def test_no_limit_of_the_connection_matters(monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    """All that is remembered is read and compared, also where queries that name no limit have one."""
+    with mysql_tables(monkeypatch, driver) as tables:
+        warehouse, sync_id = Warehouse(tables.hook, "mysql"), fresh()
+        table(warehouse, *((number, f"{number}@x.io", "x") for number in range(9)))
+        tables.hook.init_command = "SET SESSION sql_select_limit = 2"
+        for expected in (0, 9):
+            assert (expected, None) == quiet(*deliver(warehouse, sync_id))
+        patch = {key_of(number): entry(number, f"{number}@x.io") for number in range(9)}
+        keep(tables, sync_id, dict(patch))
+        assert kept(tables, sync_id).keys() >= patch.keys()
+
+
+@pytest.mark.parametrize("driver", MYSQL_DRIVERS)
 def test_no_character_set_of_the_connection_matters(monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
     """Keys are compared and come back as they are, also where a connection cannot say them."""
     with mysql_tables(monkeypatch, driver, init_command="SET NAMES latin1") as tables:

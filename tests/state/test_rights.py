@@ -234,6 +234,60 @@ def test_a_right_that_is_missing_is_named_before_anything_is_sent(
     assert run(syncs(server)[0])["accepted"] > 0
 
 
+def test_a_right_on_one_column_is_not_enough(
+    server: Server, iterable: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is found at once: with it alone, what was sent could not be remembered."""
+    script = printed(capsys, "--ddl", server.kind, "--schema", server.schema, "--role", server.role)
+    execute(server.owner, *statements(script))
+    server.grant("REVOKE UPDATE ON {0}.sync_state FROM {1}", "GRANT UPDATE (sync_id) ON {0}.sync_state TO {1}")
+    with pytest.raises(
+        AirflowFailException, match=r"it lacks UPDATE on \S+sync_state \((?s:.*)Nothing was read or sent"
+    ):
+        run(syncs(server)[0])
+    assert iterable.calls == []
+
+
+@pytest.mark.parametrize("server", ["postgres"], indirect=True)
+@pytest.mark.parametrize("table", ["state", "version", "lease"])
+def test_rows_that_are_kept_back_are_found_before_anything_is_sent(
+    server: Server, iterable: Sandbox, capsys: pytest.CaptureFixture[str], table: str
+) -> None:
+    """Row-level security makes no error, or one once something was sent; the message has what shows every row."""
+    script = printed(capsys, "--ddl", "postgres", "--schema", server.schema, "--role", server.role)
+    execute(server.owner, *statements(script))
+    name = f'"{server.schema}".sync_{table}'
+    server.grant(
+        f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY looks ON {name} TO {{1}} USING (true) WITH CHECK (false)",
+    )
+    with pytest.raises(AirflowFailException) as failed:
+        run(syncs(server)[0])
+    assert f"it lacks a policy that shows it every row of {name} (" in str(failed.value)
+    assert "Nothing was read or sent" in str(failed.value)
+    assert iterable.calls == []
+    execute(server.owner, *statements(str(failed.value).partition(RUN_THIS)[2])[-1:])
+    assert run(syncs(server)[0])["accepted"] > 0
+    server.grant(f"CREATE POLICY lessens ON {name} AS RESTRICTIVE USING (current_user <> 'x')")
+    with pytest.raises(ConfigurationError, match="a policy that shows it every row"):
+        server.open()
+
+
+def test_a_right_that_is_taken_away_meanwhile_ends_the_run_at_once(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No further try mends it, and each of Airflow's would send the same rows again."""
+    script = printed(capsys, "--ddl", server.kind, "--schema", server.schema, "--role", server.role)
+    execute(server.owner, *statements(script))
+    session = server.open()
+    server.grant("REVOKE INSERT ON {0}.sync_state FROM {1}")
+    began = real_time.monotonic()
+    with pytest.raises(ConfigurationError, match=r"not be written: .*denied.*1 rows that Iterable accepted.*--ddl"):
+        session.commit({"1": entry(1, "a@x.io")})
+    session.close()
+    assert real_time.monotonic() - began < 10
+
+
 def test_tables_that_may_not_be_read_are_not_made_again(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """What is missing is a right, and the message says so."""
     script = printed(capsys, "--ddl", server.kind, "--schema", server.schema, "--role", server.role)
@@ -570,6 +624,33 @@ def test_what_mysql_says_at_connecting_is_told(driver: str, monkeypatch: pytest.
     finally:
         execute(owner, f"DROP DATABASE IF EXISTS closed_{user}")
         execute(owner, f"REVOKE ALL ON nowhere_such.* FROM {user}", f"DROP USER {user}")
+
+
+@pytest.mark.parametrize("driver", MYSQL_DRIVERS)
+def test_what_a_driver_does_not_take_is_told_at_once(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of an argument that another driver has: no waiting makes it known."""
+    from airflow.providers.mysql.hooks.mysql import MySqlHook
+
+    uri = urlsplit(mysql_uri())
+    told = {"conn_type": "mysql", "host": uri.hostname, "port": uri.port, "login": uri.username, "password": PASSWORD}
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps(told))
+    hook = MySqlHook("state")
+
+    def get_conn() -> Any:
+        if driver == "mysqlclient":
+            from MySQLdb import connect
+        else:
+            from mysql.connector import connect
+        return connect(host=uri.hostname, password=PASSWORD, ssl_mood="REQUIRED")
+
+    hook.get_conn = get_conn  # type: ignore[method-assign]
+    began = real_time.monotonic()
+    with pytest.raises(
+        ConfigurationError, match=r"does not take \(\w+Error: .*ssl_mood.*\)\. Nothing was read"
+    ) as refused:
+        TableSession(Scope(fresh(), HERE), hook)
+    assert real_time.monotonic() - began < 10
+    assert "s3cr3t" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -690,6 +690,42 @@ def test_a_disagreement_about_a_key_ends_the_run(warehouse: Warehouse, monkeypat
         deliver(warehouse, fresh())
 
 
+BEYOND = ["infinity", "-infinity", "10000-01-01", "0044-03-15 BC", "0001-12-31 BC"]
+WITHIN = ["0001-01-01", "9999-12-31 23:59:59.999999", "2024-02-29 13:37:19"]
+
+
+@pytest.mark.parametrize("kind", ["DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"])
+def test_a_day_that_is_no_key_costs_its_row(warehouse: Warehouse, kind: str) -> None:
+    """It is one for neither the database nor the worker, however often it is there, and the others have the same."""
+    if warehouse.kind not in ("postgres", "duckdb"):  # others have no such days
+        return
+    texts = [text if warehouse.kind == "postgres" else text.replace(" BC", " (BC)") for text in [*BEYOND, *WITHIN]]
+    zone = "+00" if "ZONE" in kind else ""
+    written = [
+        text + zone if zone and text[0].isdigit() and " " in text and "BC" not in text else text for text in texts
+    ]
+    days = " UNION ALL ".join(
+        f"SELECT CAST('{text}' AS {kind}) AS day, 'a' || {number} || '@x.io' AS email"
+        for number, text in enumerate([*written, *written[:5]])
+    )
+
+    def outcome(sync_id: str, compare: Compare) -> tuple[Any, ...]:
+        model = Model(warehouse.hook, days)
+        with warehouse.opened(sync_id, warehouse.store(compare), model=model) as (session, model), model:
+            options = UserOptions(("day",), "email", "email", on_removed="delete", project_type="email")
+            plan = planned(Users(options, Mapper({}), model.columns), model, session)
+            keys = {operation.key for operation in plan.operations()}
+            remember(plan, session)
+            session.finish(True)
+        return plan.read, plan.counts[Kind.ADDED], plan.unchanged, len(plan.invalid), plan.duplicates, keys
+
+    database, worker = fresh(), fresh()
+    first = outcome(database, "database")
+    assert first == outcome(worker, "worker")
+    assert first[:4] == (13, 3, 0, 10)
+    assert outcome(database, "database")[:4] == (13, 0, 3, 10)
+
+
 PAIRS: list[tuple[tuple[Any, Any], tuple[Any, Any]]] = [
     (("ab", "c"), ("a", "bc")),
     ((None, "x"), ("x", None)),

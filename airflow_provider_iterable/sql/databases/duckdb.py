@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,8 @@ from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.sql.databases.driver import Driver
 
 Load = Callable[[Any], Any]
-IsBeyond = Callable[[Any], bool]
+WhyNot = Callable[[Any], str | None]
+"""Returns why Python has no room for a value, ``None`` where it has."""
 
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("tinyint", "smallint", "integer", "bigint", "hugeint", "bignum", "varint"), Kind.INTEGER),
@@ -153,38 +154,59 @@ def _of_union(native: str, members: Sequence[Any]) -> Load | None:
     return refused(native, _TO_JSON)
 
 
-def _beyond(kind: Any) -> IsBeyond | None:
-    """Return what tells whether something within a nested value is what Python has no room for."""
+def _beyond(kind: Any) -> WhyNot | None:
+    """Return what tells why Python has no room for something within a nested value."""
     match kind.id:
-        case "date" | "time" | "timestamp" | "timestamp_s" | "timestamp_ms":
-            return lambda value: isinstance(value, str)
+        case "date" | "timestamp" | "timestamp_s" | "timestamp_ms":
+            return lambda value: _YEARS if isinstance(value, str) else None
+        case "time" | "time with time zone" | "time_ns":
+            return lambda value: _HOURS if isinstance(value, str) else None
         case "timestamp with time zone":
             # Infinity is the last of all days, and the only one without a zone.
-            return lambda value: isinstance(value, str) or value.tzinfo is None
+            return lambda value: _YEARS if isinstance(value, str) or value.tzinfo is None else None
         case "timestamp_ns":
-            return lambda value: value in (datetime.max, datetime.min)
+            return lambda value: _YEARS if value in (datetime.max, datetime.min) else None
         case "list" | "array":
-            return _any_beyond([_beyond(dict(kind.children)["child"])], repeated=True)
+            return _of_any(_beyond(dict(kind.children)["child"]))
         case "struct" | "tuple":
-            return _any_beyond([_beyond(member) for _, member in kind.children])
+            return _of_members([_beyond(member) for _, member in kind.children])
         case "map":
-            return _any_beyond([_beyond(dict(kind.children)["value"])], repeated=True)
+            return _of_entries(**dict(kind.children))
+        case "union":
+            members = [member for _, member in kind.children[1:]]
+            if not any(_is_json(member) or member.id in (*_TEXTS, *_NESTED) for member in members):
+                return lambda value: f"{_YEARS}, or {_HOURS}" if isinstance(value, str) else None
     return None
 
 
-def _any_beyond(members: Sequence[IsBeyond | None], repeated: bool = False) -> IsBeyond | None:
+def _of_any(why_not: WhyNot | None) -> Callable[[Iterable[Any]], str | None] | None:
+    if why_not is None:
+        return None
+    return lambda values: next((why for value in values if value is not None and (why := why_not(value))), None)
+
+
+def _of_members(members: Sequence[WhyNot | None]) -> WhyNot | None:
     if not any(members):
         return None
 
-    def is_beyond(values: Any) -> bool:
-        given = list(values.values() if isinstance(values, dict) else values)
-        checks = list(members) * len(given) if repeated else members
-        return any(
-            check is not None and value is not None and check(value)
-            for check, value in zip(checks, given, strict=False)
-        )
+    def why_not(values: Any) -> str | None:
+        given = zip(members, values.values() if isinstance(values, dict) else values, strict=True)
+        return next((why for one, value in given if one and value is not None and (why := one(value))), None)
 
-    return is_beyond
+    return why_not
+
+
+def _of_entries(key: Any, value: Any) -> WhyNot | None:
+    if key.id in _NESTED:  # refused as a whole
+        return None
+    of_keys, of_values = _of_any(_beyond(key)), _of_any(_beyond(value))
+    if of_keys is None and of_values is None:
+        return None
+
+    def why_not(members: Mapping[Any, Any]) -> str | None:
+        return (of_keys and of_keys(members)) or (of_values and of_values(members.values()))
+
+    return why_not
 
 
 def _mend(native: str, kind: Any) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
@@ -192,7 +214,7 @@ def _mend(native: str, kind: Any) -> Callable[[Sequence[Any]], Sequence[Any]] | 
     match native:
         case "DATE" | "TIMESTAMP" | "TIMESTAMP_S" | "TIMESTAMP_MS":
             return lambda values: _without_texts(values, _YEARS)
-        case "TIME":
+        case "TIME" | "TIME WITH TIME ZONE" | "TIME_NS":
             return lambda values: _without_texts(values, _HOURS)
         case "TIMESTAMP WITH TIME ZONE":
             return lambda values: [
@@ -200,9 +222,9 @@ def _mend(native: str, kind: Any) -> Callable[[Sequence[Any]], Sequence[Any]] | 
                 for value in _without_texts(values, _YEARS)
             ]
         case "INTERVAL":
-            return lambda values: _without(values, lambda value: bool(value == _LONGEST), _DAYS)
-    is_beyond = None if kind is None else _beyond(kind)
-    return None if is_beyond is None else lambda values: _without(values, is_beyond, _YEARS)
+            return lambda values: _without(values, lambda value: _DAYS if value == _LONGEST else None)
+    why_not = None if kind is None else _beyond(kind)
+    return None if why_not is None else lambda values: _without(values, why_not)
 
 
 def _without_texts(values: Sequence[Any], why: str) -> Sequence[Any]:
@@ -211,8 +233,8 @@ def _without_texts(values: Sequence[Any], why: str) -> Sequence[Any]:
     return [Unreadable(why) if type(value) is str else value for value in values]
 
 
-def _without(values: Sequence[Any], is_beyond: IsBeyond, why: str) -> Sequence[Any]:
-    return [Unreadable(why) if value is not None and is_beyond(value) else value for value in values]
+def _without(values: Sequence[Any], why_not: WhyNot) -> Sequence[Any]:
+    return [Unreadable(why) if value is not None and (why := why_not(value)) else value for value in values]
 
 
 class _Cursor:

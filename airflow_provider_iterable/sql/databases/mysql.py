@@ -16,6 +16,8 @@ from airflow_provider_iterable.sql.databases.driver import Driver
 _ZONE = "SET SESSION time_zone = '+00:00'"
 """A ``TIMESTAMP`` is an instant, which the server writes in the session's zone."""
 _READ_ONLY = "SET SESSION TRANSACTION READ ONLY"
+EVERY_ROW = "SET SESSION sql_select_limit = 18446744073709551615"
+"""A query without ``LIMIT`` ends after so many rows, without a word; ``DEFAULT`` would be the server's setting."""
 
 _TIMESTAMP, _DATE, _TIME, _DATETIME, _BIT, _VECTOR, _JSON, _GEOMETRY = 7, 10, 11, 12, 16, 242, 245, 255
 _TEXTS = (15, 249, 250, 251, 252, 253, 254)
@@ -159,8 +161,9 @@ def _settle(connection: Any) -> None:
     set_utf8(connection)
     cursor = connection.cursor()
     cursor.execute(_ZONE)
-    with suppress(Exception):  # what merely speaks the protocol may not know it, and is read all the same
-        cursor.execute(_READ_ONLY)
+    for setting in (_READ_ONLY, EVERY_ROW):
+        with suppress(Exception):  # what merely speaks the protocol may not know it, and is read all the same
+            cursor.execute(setting)
     cursor.close()
 
 

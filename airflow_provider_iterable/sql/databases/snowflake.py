@@ -1,19 +1,23 @@
 """Snowflake, by snowflake-connector-python.
 
-Its sessions are left as they are: the connector makes Python values of numbers, dates and times, in whatever form and
-zone the session writes them, so that settings such as ``TIMESTAMP_OUTPUT_FORMAT`` do not show.
+Its sessions are left as they are, but for a limit of rows: the connector makes Python values of numbers, dates and
+times, in whatever form and zone the session writes them, so that settings such as ``TIMESTAMP_OUTPUT_FORMAT`` do not
+show.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from airflow_provider_iterable.api.values import BadValue
 from airflow_provider_iterable.columns import UNKNOWN, ColumnType, Kind, json_text, refused
 from airflow_provider_iterable.sql.databases.driver import Driver
 
+_EVERY_ROW = "ALTER SESSION SET ROWS_PER_RESULTSET = 0"
+"""Account, user or session may have every query end after so many rows, without a word; 0 is no limit."""
 _UNDEFINED = re.compile(r'"(?:[^"\\]|\\.)*"|\bundefined\b')
 """A text within JSON, or the word that Snowflake has for an element without a value."""
 
@@ -87,4 +91,11 @@ def _types(connection: Any, cursor: Any) -> Sequence[ColumnType]:
     ]
 
 
-SNOWFLAKE = Driver(types=_types)
+def _settle(connection: Any) -> None:
+    cursor = connection.cursor()
+    with suppress(Exception):  # it was not tried on a real server, where most have no limit
+        cursor.execute(_EVERY_ROW)
+    cursor.close()
+
+
+SNOWFLAKE = Driver(settle=_settle, types=_types)

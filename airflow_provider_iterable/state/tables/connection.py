@@ -17,7 +17,7 @@ import msgspec
 import tenacity
 
 from airflow_provider_iterable.engine.vocabulary import Row
-from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError, StateUnavailable
 from airflow_provider_iterable.sql.errors import is_driver_error, without_secrets
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.tables.dialects import DIALECTS
@@ -32,6 +32,8 @@ COMMIT_PATIENCE = 30.0
 LONGEST_LINE = 300
 """Most characters that are repeated of what a database said."""
 
+_NOT_TAKEN = (AttributeError, TypeError)
+"""How drivers refuse an argument whose name they do not know."""
 _VALUE = re.compile(r"(?<![:\w]):([a-z]\w*)")
 """A placeholder of a value in a statement; it does not match ``::text``, or ``:MI`` in ``HH24:MI``."""
 
@@ -123,18 +125,25 @@ class Tables(Notation):
         """Open a connection.
 
         :raises Unreached: the driver could not
+        :raises ConfigurationError: the driver does not know what the connection asks for
         """
         try:
             # A hook of its own: some hand out the connection that they opened first, closed or not.
             return copy(self._hook).get_conn()
         except Exception as error:
-            raise _unreached(self._hook, error) from None
+            unreached = _unreached(self._hook, error)
+            if isinstance(error, _NOT_TAKEN):
+                raise ConfigurationError(
+                    "The connection of the state cannot be opened as it is set up: its extra has something that the "
+                    f"driver does not take ({unreached}). Nothing was read or sent."
+                ) from None
+            raise unreached from None
 
-    def refusing(self, work: Callable[[], T]) -> Callable[[], T]:
+    def refusing(self, work: Callable[[], T], sent: bool = False) -> Callable[[], T]:
         """Return the work, which then tells what no further try would mend.
 
-        Only before anything is sent: a database that is just moving to another server may only be read for a moment.
-
+        :param sent: whether something was sent. From then on a database that may only be read is waited for: it may be
+            just moving to another server
         :raises Refused: a right is missing, or the database may only be read
         """
 
@@ -144,7 +153,7 @@ class Tables(Notation):
             except IterableSyncError:
                 raise
             except Exception as error:
-                reads = self.dialect.reads_only(error)
+                reads = not sent and self.dialect.reads_only(error)
                 if reads or self.dialect.denied(error):
                     raise Refused(said(error), reads) from None
                 raise
@@ -156,9 +165,15 @@ class Tables(Notation):
         """Raise what fails inside as one error that says what failed and what that means.
 
         :raises StateUnavailable: what is done inside failed
+        :raises ConfigurationError: a right is missing for it
         """
         try:
             yield
+        except Refused as refused:
+            raise ConfigurationError(
+                f"{failure}: the connection lacks a right ({refused}). {outcome} "
+                f"`python -m airflow_provider_iterable.state --ddl {self.kind}` prints the rights that it takes."
+            ) from None
         except IterableSyncError:
             raise
         except Exception as error:
@@ -278,7 +293,7 @@ def cause(error: Exception) -> str:
 
 def _unreached(hook: DbApiHook, error: Exception) -> Unreached:
     """Return what is told of an error at connecting: without the password, should a driver ever repeat it."""
-    if not is_driver_error(error):
+    if not is_driver_error(error) and not isinstance(error, _NOT_TAKEN):
         return Unreached(type(error).__name__)
     password = None
     with suppress(Exception):  # hooks that are no ordinary ones

@@ -110,14 +110,17 @@ class Entries:
         self._lease = lease
 
     def store(self, write: Callable[[], Any]) -> None:
-        """Write in a transaction that first renews the lease; a failure is tried again for 30 s."""
+        """Write in a transaction that first renews the lease; a failure is tried again for 30 s.
+
+        :raises Refused: a right is missing
+        """
         with self._lease.written() as renew:
 
             def work() -> None:
                 renew()
                 write()
 
-            self.tables.patiently(work, self._lease.hold)
+            self.tables.patiently(self.tables.refusing(work, sent=True), self._lease.hold)
 
     def read(self, work: Callable[[], T]) -> T:
         """Read, again for 30 s when it fails.

@@ -9,6 +9,7 @@ written last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ VERSIONS = "CREATE TABLE IF NOT EXISTS {version} (part VARCHAR(20) NOT NULL PRIM
 ROLE = "airflow"
 """Who is granted something, where nobody says who."""
 _LOOK = "SELECT part, version FROM {version}"
+_COLUMNS = re.compile(r"[(\s]([a-z_]+) [A-Z{]").findall
+"""The names of the columns in a statement that makes a table."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,12 @@ def _told(
         )
     look = "SELECT 1 FROM {{{0}}} WHERE 1 = 0"
     there = [name for name in _tables(layouts) if _goes(tables, partial(tables.find, look.format(name)))]
-    lacking = ", ".join(_lacking(tables, layouts, there))
+    hiding: list[str] = []
+    with suppress(Exception):  # what is lacking already may keep it from telling
+        hiding = tables.transact(partial(_hiding, tables, there))
+    shows = [tables.written(f"a policy that shows it every row of {{{name}}}") for name in hiding]
+    lacking = ", ".join([*_lacking(tables, layouts, there), *shows])
+    role = _whoami(tables)
     what = (
         f"may not use the tables of {whose}: it lacks {lacking}"
         if lacking
@@ -153,7 +161,8 @@ def _told(
     return ConfigurationError(
         f"The connection {what} ({refused}). {outcome} SELECT, INSERT, UPDATE and DELETE on the tables are all it "
         f"takes once they are there. Somebody who may is to run this; `python -m airflow_provider_iterable.state --ddl "
-        f"{tables.kind}` prints what all kinds of syncs take:\n{script(tables, layouts, _whoami(tables), there)}"
+        f"{tables.kind}` prints what all kinds of syncs take:\n"
+        + "\n".join([script(tables, layouts, role, there), *_policies(tables, hiding, role)])
     )
 
 
@@ -214,6 +223,8 @@ def _try_rights(tables: Tables, layouts: Collection[Layout]) -> None:
     def work() -> None:
         for statement in chain(tables.dialect.before_renewal, _uses(layouts).values()):
             tables.execute(statement)
+        if _hiding(tables, _tables(layouts)):
+            raise Refused("row-level security is on", False)
 
     try:
         tables.transact(tables.refusing(work))
@@ -227,11 +238,19 @@ def _uses(layouts: Collection[Layout]) -> dict[tuple[str, str], str]:
     """Return statements that change nothing, by the right that each takes and its table."""
     found = {}
     for name, made in ((name, made) for layout in layouts for name, made in layout.tables.items()):
-        column = made.partition("(")[2].partition(" ")[0]
+        same = ", ".join(f"{column} = {column}" for column in _COLUMNS(made))  # each may take a right of its own
         found["INSERT", name] = f"INSERT INTO {{{name}}} SELECT * FROM {{{name}}} WHERE 1 = 0"
-        found["UPDATE", name] = f"UPDATE {{{name}}} SET {column} = {column} WHERE 1 = 0"
+        found["UPDATE", name] = f"UPDATE {{{name}}} SET {same} WHERE 1 = 0"
         found["DELETE", name] = f"DELETE FROM {{{name}}} WHERE 1 = 0"
     return found
+
+
+def _hiding(tables: Tables, there: Collection[str]) -> list[str]:
+    """Return the tables that are there of which the database may keep rows from the connection, without an error."""
+    if not tables.dialect.hides or not there:
+        return []
+    each = ", ".join(f"('{name}', '{{{name}}}')" for name in there)
+    return [name for (name,) in tables.find(tables.dialect.hides.format(tables=each))]
 
 
 def _lacking(tables: Tables, layouts: Collection[Layout], there: Collection[str]) -> Iterator[str]:
@@ -325,3 +344,10 @@ def _grants(tables: Tables | Nowhere, layouts: Collection[Layout], role: str) ->
             yield from (grant.format(table=f"{{{name}}}", **names) for name in _tables(layouts))
         elif tables.schema:
             yield grant.format(**names)
+
+
+def _policies(tables: Tables, names: Collection[str], role: str) -> Iterator[str]:
+    """Write what shows somebody every row of tables."""
+    for name in names:
+        opens = tables.dialect.opens.format(table=f"{{{name}}}", role=tables.dialect.principal(role))
+        yield f"{tables.written(opens)};"

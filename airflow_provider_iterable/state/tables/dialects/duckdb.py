@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import Dialect, Typed, in_years, parts, refused
 
 _LEVELS = 4
 """How deep JSON is looked into: objects and arrays within objects and arrays. What is deeper is compared as text."""
@@ -60,14 +60,19 @@ class DuckDB(Typed):
         text = f"CAST({c} AS VARCHAR)"
         if self._WHOLE(kind) or kind == "BOOLEAN":
             return self._short(text)
-        if kind in ("UUID", "DATE"):
+        if kind == "UUID":
             return self._short(f"'\"' || {text} || '\"'")
+        if kind == "DATE":
+            return self._short(in_years(c, kind, f"'\"' || {text} || '\"'"))
         if kind == "VARCHAR" or kind.startswith("ENUM("):
             return self._escaped(text)
         if kind == "TIMESTAMP":
-            return self._short(f"""'"' || strftime({c}, '%Y-%m-%dT%H:%M:%S.%f') || '"'""")
+            return self._short(in_years(c, kind, f"""'"' || strftime({c}, '%Y-%m-%dT%H:%M:%S.%f') || '"'"""))
         if kind == "TIMESTAMP WITH TIME ZONE":
-            return self._short(f"""'"' || strftime(make_timestamp(epoch_us({c})), '%Y-%m-%dT%H:%M:%S.%f') || 'Z"'""")
+            moment = f"CASE WHEN isfinite({c}) THEN make_timestamp(epoch_us({c})) END"
+            return self._short(
+                in_years(moment, "TIMESTAMP", f"""'"' || strftime({moment}, '%Y-%m-%dT%H:%M:%S.%f') || 'Z"'""")
+            )
         decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", kind)
         if decimal is not None:
             width, scale = map(int, decimal.groups())

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_iterable.sql.databases import plain_cursor
-from airflow_provider_iterable.sql.databases.mysql import set_utf8
+from airflow_provider_iterable.sql.databases.mysql import EVERY_ROW, set_utf8
 from airflow_provider_iterable.sql.errors import MYSQL_READ_ONLY, error_number
 from airflow_provider_iterable.state.tables.dialects.vocabulary import (
     TAKE_OVER_OR_BEGIN,
@@ -161,13 +161,14 @@ def _is_whole_date(c: str) -> str:
 def _cursor(connection: Any) -> Any:
     """Open a cursor on a connection of the state's own, whose settings are known then.
 
-    Texts that are too long are errors; of two syncs that write, none waits for the other's gaps between keys; a
-    transaction in whose midst its client stopped ends, where the server can end it: in MariaDB, ``/*M!`` says.
+    Texts that are too long are errors; all rows are read; of two syncs that write, none waits for the other's gaps
+    between keys; a transaction in whose midst its client stopped ends, where the server can end it: in MariaDB,
+    ``/*M!`` says.
     """
     set_utf8(connection, "utf8mb4_bin")
     cursor = plain_cursor(connection)
     cursor.execute(
-        "SET SESSION autocommit = 0, SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "
+        f"{EVERY_ROW}, SESSION autocommit = 0, SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "
         "SESSION innodb_lock_wait_timeout = 5, SESSION lock_wait_timeout = 20 "
         "/*M!, SESSION idle_transaction_timeout = 60 */"
     )

@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.sql.databases import plain_cursor
 from airflow_provider_iterable.sql.errors import sqlstate
-from airflow_provider_iterable.state.tables.dialects.vocabulary import DENIED, Dialect, Typed, parts, refused
+from airflow_provider_iterable.state.tables.dialects.vocabulary import DENIED, Dialect, Typed, in_years, parts, refused
 
 _UTF8 = "UTF8"
 _ONLY_TEXT = r"\\u(0000|[dD][89a-fA-F])|(^|\[|:|,|\s)(-0|-?[0-9.]+[eE])"
@@ -65,17 +65,18 @@ class Postgres(Typed):
             case "text" | "varchar" | "bpchar" | "name" | "enum" | "citext":
                 return f"to_json({c})::text"
             case "date":
-                return self._short(f"""'"' || to_char({c}, 'YYYY-MM-DD') || '"'""")
+                return self._short(in_years(c, "DATE", f"""'"' || to_char({c}, 'YYYY-MM-DD') || '"'"""))
             case "timestamp":
                 return self._short(self._moment(c, ""))
             case "timestamptz":
-                return self._short(self._moment(f"({c} AT TIME ZONE 'UTC')", "Z"))
+                moment = self._moment(f"({c} AT TIME ZONE 'UTC')", "Z")
+                return self._short(in_years(f"{c}::timestamp", "TIMESTAMP", moment))  # as the session has it, too
             case "numeric":
                 return self._numeric(c)
         raise refused(name, kind, "part of a key")
 
     def _moment(self, c: str, zone: str) -> str:
-        return f"""'"' || to_char({c}, 'YYYY-MM-DD"T"HH24:MI:SS.US') || '{zone}"'"""
+        return in_years(c, "TIMESTAMP", f"""'"' || to_char({c}, 'YYYY-MM-DD"T"HH24:MI:SS.US') || '{zone}"'""")
 
     def _numeric(self, c: str) -> str:
         """Whole numbers keep their digits, others are the shortest text of the nearest double."""
@@ -149,8 +150,20 @@ def _denied(error: Exception) -> bool:
     return state == DENIED or (state == "3F000" and "no schema has been selected" in str(error))
 
 
+_HIDES = (
+    "SELECT t.name FROM (VALUES {tables}) AS t (name, written), to_regclass(t.written) AS c (oid) "
+    "WHERE row_security_active(c.oid) AND (EXISTS ("
+    "SELECT 1 FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive) OR NOT EXISTS ("
+    "SELECT 1 FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid AND p.polcmd = '*' "
+    "AND pg_get_expr(p.polqual, c.oid) = 'true' AND coalesce(pg_get_expr(p.polwithcheck, c.oid), 'true') = 'true' "
+    "AND EXISTS (SELECT 1 FROM unnest(p.polroles) AS r WHERE r = 0 OR pg_has_role(r, 'USAGE'))))"
+)
+"""Tables with row-level security, unless a policy lets the role see and write all rows, and none restricts that."""
+
 POSTGRES = Dialect(
     denied=_denied,
+    hides=_HIDES,
+    opens="CREATE POLICY iterable_sync ON {table} TO {role} USING (true)",
     cursor=_cursor,
     indexed="SELECT 1 FROM pg_catalog.pg_indexes "
     "WHERE schemaname = coalesce(:schema, current_schema()) AND tablename = :table AND indexname = :index",

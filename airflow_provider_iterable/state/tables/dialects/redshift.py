@@ -18,6 +18,7 @@ from airflow_provider_iterable.state.tables.dialects.vocabulary import (
     Dialect,
     NotInSql,
     Typed,
+    in_years,
     parts,
     refused,
 )
@@ -76,9 +77,10 @@ class Redshift(Typed):
             case "varchar":
                 return f"'\"' || {_escaped(c)} || '\"'"
             case "date" | "timestamp":
-                return self._short(f"""'"' || {_moment(c, kind)} || '"'""")
+                return self._short(in_years(c, kind.upper(), f"""'"' || {_moment(c, kind)} || '"'"""))
             case "timestamptz":
-                return self._short(f"""'"' || {_moment(c, kind)} || 'Z"'""")
+                moment = f"""'"' || {_moment(c, kind)} || 'Z"'"""
+                return self._short(in_years(f"({c} AT TIME ZONE 'UTC')", "TIMESTAMP", moment))
             case "numeric":
                 return self._short(_decimal(c))
         raise refused(name, kind, "part of a key")

@@ -179,6 +179,9 @@ class Dialect:
     :param unless_there: what keeps an index from being made that is there, in the statement that makes it
     :param grants: what somebody is granted who is to use the tables: ``{role}``, once, for the ``{schema}`` or for each
         ``{table}``; none where the database knows nobody
+    :param hides: a query for the names of those ``{tables}``, pairs of a name and a text, of which rows may be kept
+        from who is connected, without an error; empty: the database has no such thing
+    :param opens: what shows every row of a ``{table}`` to a ``{role}``
     :param principal: writes the name of who is granted something
     :param whoami: a query for the name of who is connected
     :param begins: whether transactions are begun and ended by statements rather than by the driver
@@ -229,6 +232,8 @@ class Dialect:
         "GRANT USAGE ON SCHEMA {schema} TO {role}",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {table} TO {role}",
     )
+    hides: str = ""
+    opens: str = ""
     principal: Callable[[str], str] = lambda role: quoted(role, '"')
     whoami: str = "SELECT current_user"
     begins: bool = False
@@ -253,6 +258,15 @@ def parts(part: Callable[[int], str], source: str) -> Callable[[Sequence[str]], 
 def refused(name: str, kind: str, what: str) -> NotInSql:
     """Return the reason why a column is not compared."""
     return NotInSql(f"column {name} of type {kind} cannot be {what} in SQL")
+
+
+def in_years(c: str, kind: str, text: str) -> str:
+    """Return the key text of a date, and null of one that the worker has no room for: it has no key there, either.
+
+    :param kind: ``DATE`` or ``TIMESTAMP``; of a time with a zone, what it is in UTC
+    """
+    last = "9999-12-31" if kind == "DATE" else "9999-12-31 23:59:59.999999"
+    return f"CASE WHEN {c} BETWEEN {kind} '0001-01-01' AND {kind} '{last}' THEN {text} END"
 
 
 class Typed:
