@@ -12,13 +12,15 @@ import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.api.values import Unreadable
+from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import key_text
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.tables.warehouse import Compare
 from tests.services import pooler, postgres_uri
-from tests.sql.changes import each_is_unchanged_until_it_changes
+from tests.sql.changes import each_is_unchanged_until_it_changes, run
 from tests.sql.examples import REFUSED, Example, documented, lines, outcome
 from tests.sql.test_model import execute, postgres_hook
+from tests.state.contract import fresh
 
 CAST = "cast it to text or JSON in the model's SQL, as in c::text or to_jsonb(c)"
 RANGE = f"{REFUSED}a value of type int4range, which has no JSON form; {CAST}"
@@ -215,6 +217,29 @@ def test_a_value_within_another_is_sent_as_if_it_stood_alone(place: Place, sent_
     model, row = place.row(f"SELECT {values}")
     found = {value: outcome(model.columns, row, f"c{number}") for number, value in enumerate(nested)}
     assert found == nested
+
+
+@pytest.mark.parametrize("compare", ["worker", "database"])
+def test_a_type_that_is_called_as_another_is_compared_as_itself(place: Place, compare: Compare) -> None:
+    """As what it is, not as what its name means elsewhere."""
+    execute(place.hook, *(statement.replace("{schema}", place.schema) for statement in MORE_TYPES))
+    odd = [
+        Example(f"{place.schema}.json", "row('[')", "", other="row(']')"),
+        Example(f"{place.schema}.json[]", f"array[row('[')::{place.schema}.json]", "", other="'{}'"),
+        Example(f"{place.schema}.point", "row(1, 2)", "", other="row(1, 3)"),
+    ]
+    each_is_unchanged_until_it_changes(place.hook, compare, odd, place.schema)
+
+
+def test_json_beside_what_json_cannot_tell_apart_is_compared_by_the_worker(place: Place) -> None:
+    """Its text depends on the session's time zone."""
+    execute(
+        place.hook,
+        "CREATE TYPE noted AS (doc json, at timestamptz)",
+        "CREATE TABLE all_types (id INTEGER, email VARCHAR(99), c0 noted)",
+    )
+    with pytest.raises(ConfigurationError, match="column c0 of type noted cannot be compared in SQL"):
+        run(place.hook, fresh(), "database", schema=place.schema)
 
 
 @contextmanager

@@ -135,6 +135,14 @@ def kind_of(oid: int) -> Kind:
     return _KINDS[oid][1] if oid in _KINDS else Kind.TEXT
 
 
+def leaves(oid: int, types: Types) -> set[int]:
+    """Return the types, themselves not nested, of which values of a type consist."""
+    kind = types.get(oid)
+    if kind is None or not kind.is_nested:
+        return {oid}
+    return {leaf for part in kind.parts if part for leaf in leaves(part, types)}
+
+
 def column_type(oid: int, types: Types) -> ColumnType:
     """Return what a column of a type holds, once it is read."""
     if oid in _KINDS:
