@@ -154,8 +154,8 @@ class Model:
                 with suppress(Exception):
                     self.columns = _columns(cursor.description, driver.types(connection, cursor))
             raise
-        types = driver.types(connection, cursor)
-        self.columns = _columns(cursor.description, types)
+        # The names come first: what is said to the session for the values may leave it unable to say them.
+        self.columns = _columns(cursor.description, driver.types(connection, cursor))
         fetch = partial(driver.fetch, cursor, self.chunk_size)
         first = fetch()
         if first and isinstance(first[0], Mapping):

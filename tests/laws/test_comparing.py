@@ -79,7 +79,10 @@ COLUMNS: Mapping[str, Types] = {
     "postgres": dict(TYPED),
 }
 DOCUMENT = {"sqlite": "", "duckdb": "JSON", "postgres": "JSON"}
-DERIVED = {"duckdb": ", [doc, NULL] AS docs, {'of': doc, 'n': number} AS nested", "postgres": ", doc::jsonb AS docb"}
+DERIVED = {
+    "duckdb": ", [doc, NULL] AS docs, {'of': doc, 'n': number} AS nested",
+    "postgres": ", doc::jsonb AS docb, ARRAY[doc, NULL] AS docs, ROW(doc, number, name)::{schema}.nested AS nested",
+}
 """JSON within other types."""
 BY_VALUE = {"sqlite": ("doc", "text"), "duckdb": ("text",), "postgres": ()}
 """Columns whose text is mapped as JSON; Postgres compares such texts as they are written."""
@@ -101,11 +104,14 @@ class Documents(Warehouse):
         self.table = f"{self.schema}.documents" if self.schema else "documents"
         columns = ", ".join(f'"{name}" {kind}' for name, (kind, _) in self.types.items())
         schema = [f"CREATE SCHEMA {self.schema}"] if self.schema else []
+        if schema:
+            schema.append(f"CREATE TYPE {self.schema}.nested AS (of json, n bigint, name text)")
         execute(self.hook, *schema, f"CREATE TABLE {self.table} ({columns})")
 
     def model(self) -> Model:
         """The table as a model."""
-        return Model(self.hook, f"SELECT *{DERIVED.get(self.kind, '')} FROM {self.table}", chunk_size=2)
+        derived = DERIVED.get(self.kind, "").replace("{schema}", str(self.schema))
+        return Model(self.hook, f"SELECT *{derived} FROM {self.table}", chunk_size=2)
 
     def write(self, rows: Sequence[Mapping[str, Any]], random: Random) -> None:
         """Let the table have these rows, with JSON as it happens to be written."""

@@ -1,4 +1,4 @@
-"""The databases that a model is read from: a file each, with its cursors, the settings of its sessions and its types.
+"""The databases that a model is read from: a file or a folder each, with cursors, settings of sessions and types.
 
 Drivers buffer whole results unless asked not to: Postgres and Redshift need a cursor that is named inside a
 transaction, MySQL an unbuffered one, most others are lazy or page by themselves.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.sql.databases import plain_cursor
+from airflow_provider_iterable.sql.databases.postgres.catalog import JSON, JSONB, leaves, looked_up
 from airflow_provider_iterable.sql.errors import sqlstate
 from airflow_provider_iterable.state.tables.dialects.vocabulary import DENIED, Dialect, Typed, in_years, parts, refused
 
@@ -14,6 +16,8 @@ _UTF8 = "UTF8"
 _ONLY_TEXT = r"\\u(0000|[dD][89a-fA-F])|(^|\[|:|,|\s)(-0|-?[0-9.]+[eE])"
 """In JSON that is compared as text: ``jsonb`` refuses some escapes and exponents, and does not know ``1e2`` from
 ``100``, which become a double and a long, nor ``-0.0`` from ``0.0``."""
+_TOLD_APART = frozenset({16, 20, 21, 23, 25, 1042, 1043, 1082, 1114, 1700, 2950, JSON, JSONB})
+"""Types whose values ``to_json`` tells apart whatever the session's settings are; so not times with a zone."""
 
 
 class Postgres(Typed):
@@ -26,18 +30,44 @@ class Postgres(Typed):
     scheme = "d1"
     joins_fully = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: list[str] = []
+        self._comparable: set[int] = set()
+        self._holding_json: set[int] = set()
+        """Positions of columns whose values have ``json`` in them, in an array or a composite type."""
+
     def describe(self, cursor: Any) -> None:
         """Look the types up in the catalog."""
+
+        def find(query: str) -> list[Row]:
+            cursor.execute(query)
+            rows: list[Row] = cursor.fetchall()
+            return rows
+
         oids = [int(column[1]) for column in cursor.description]
-        cursor.execute(
-            "SELECT t.oid::bigint, CASE WHEN t.typtype = 'e' THEN 'enum' ELSE t.typname::text END, "
-            "t.typsend::oid <> 0 AND coalesce(e.typsend::oid <> 0, true) "
-            "FROM pg_catalog.pg_type AS t LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem "
-            f"WHERE t.oid IN ({', '.join(map(str, oids))})"
-        )
-        found = {oid: (name, sends) for oid, name, sends in cursor.fetchall()}
-        self.types = [found[oid][0] for oid in oids]
-        self._sends = [found[oid][1] for oid in oids]
+        described = {
+            oid: (name, known, sends)
+            for oid, name, known, sends in find(
+                "SELECT t.oid::bigint, CASE WHEN t.typtype = 'e' THEN 'enum' ELSE t.typname::text END, "
+                "t.typtype IN ('b', 'e'), t.typsend::oid <> 0 AND coalesce(e.typsend::oid <> 0, true) "
+                "FROM pg_catalog.pg_type AS t LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem "
+                f"WHERE t.oid IN ({', '.join(map(str, oids))})"
+            )
+        }
+        types = looked_up(find, oids)
+        self.types, self._names = [], []
+        self._holding_json, self._comparable = set(), set()
+        for number, oid in enumerate(oids):
+            name, known, sends = described[oid]
+            self._names.append(name)
+            self.types.append(name if known else "")  # a composite type may be called as any other
+            parts = leaves(oid, types)
+            if oid != JSON and JSON in parts:
+                self._holding_json.add(number)
+                sends = sends and parts <= _TOLD_APART
+            if sends:
+                self._comparable.add(number)
 
     def begin(self, connection: Any, cursor: Any) -> Any:
         """Let all statements of the transaction see one snapshot."""
@@ -47,10 +77,13 @@ class Postgres(Typed):
 
     def family(self, number: int, name: str) -> str:
         """Return the type; integers of all sizes are one, and so is text with and without a limit."""
-        kind = self.types[number]
-        if not self._sends[number]:
-            raise refused(name, kind, "compared")
-        return {"json": "json by value", "int2": "int8", "int4": "int8", "varchar": "text"}.get(kind, kind)
+        native = self._names[number]
+        if number not in self._comparable:
+            raise refused(name, native, "compared")
+        if number in self._holding_json:
+            return f"{native} by value"
+        families = {"json": "json by value", "int2": "int8", "int4": "int8", "varchar": "text"}
+        return families.get(self.types[number], native)
 
     def key_part(self, number: int, name: str) -> str:
         """Return the part by the type."""
@@ -73,7 +106,7 @@ class Postgres(Typed):
                 return self._short(in_years(f"{c}::timestamp", "TIMESTAMP", moment))  # as the session has it, too
             case "numeric":
                 return self._numeric(c)
-        raise refused(name, kind, "part of a key")
+        raise refused(name, self._names[number], "part of a key")
 
     def _moment(self, c: str, zone: str) -> str:
         return in_years(c, "TIMESTAMP", f"""'"' || to_char({c}, 'YYYY-MM-DD"T"HH24:MI:SS.US') || '{zone}"'""")
@@ -98,9 +131,14 @@ class Postgres(Typed):
     def _value(self, number: int) -> str:
         c, kind = f"c{number}", self.types[number]
         if kind == "json":
-            return f"CASE WHEN {c}::text ~ {self.quote(_ONLY_TEXT)} THEN '=' || {c}::text ELSE {c}::jsonb::text END"
+            return self._by_value(f"{c}::text", f"{c}::jsonb")
+        if number in self._holding_json:
+            return self._by_value(f"to_json({c})::text", f"to_jsonb({c})")
         cast = {"int2": "int8", "int4": "int8", "varchar": "text"}.get(kind)
         return f"{c}::{cast}" if cast else c
+
+    def _by_value(self, text: str, value: str) -> str:
+        return f"CASE WHEN {text} ~ {self.quote(_ONLY_TEXT)} THEN '=' || {text} ELSE {value}::text END"
 
     def quote(self, text: str) -> str:
         """Return a literal that means the same whatever ``standard_conforming_strings`` says."""
