@@ -11,6 +11,7 @@ No message holds an email address: each is masked when the error is made.
     │   ├── DestinationChanged    the state belongs to another destination
     │   ├── PartitionsChanged     the state belongs to other partitions of the model
     │   ├── GuardTripped          nothing was sent, because too much would have been removed
+    │   ├── DeadlineMissed        nothing was sent, because it would not have been done in time
     │   ├── StateTooLarge         the state does not fit its store; nothing was sent
     │   ├── LeaseLost             another run has taken the sync over; this one writes and sends nothing more
     │   ├── Halted                Iterable refused in a way that no further request could mend
@@ -60,6 +61,10 @@ class PartitionsChanged(CannotRetry):
 
 class GuardTripped(CannotRetry):
     """Nothing was sent, because too much would have been removed."""
+
+
+class DeadlineMissed(CannotRetry):
+    """Nothing was sent, because it would not have been done in time."""
 
 
 class StateTooLarge(CannotRetry):

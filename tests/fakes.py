@@ -248,13 +248,14 @@ def a_call(
     rate: float = 0,
     then: Call | None = None,
     name: str = "/call",
+    reads: bool = False,
 ) -> Call:
     """Return a call whose requests are the bodies, joined by commas."""
 
     def wrap(operations: Sequence[Operation]) -> Request:
         return Request("POST", name, name, body=b",".join(op.body for op in operations))
 
-    return Call("POST", name, items, size, wrap, judge, rate, envelope=envelope, then=then)
+    return Call("POST", name, items, size, wrap, judge, rate, envelope=envelope, then=then, reads=reads)
 
 
 def an_operation(

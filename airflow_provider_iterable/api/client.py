@@ -35,7 +35,8 @@ from urllib3.util import Retry, Timeout
 
 from airflow_provider_iterable import __version__
 from airflow_provider_iterable.api.deadlines import POOLS, Deadlines
-from airflow_provider_iterable.api.turns import Turns
+from airflow_provider_iterable.api.turns import Measured, Turns
+from airflow_provider_iterable.engine.forecast import Expected
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Reply, Request
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger, masked, word
@@ -180,6 +181,20 @@ class Client:
     def window(self, call: Call) -> int:
         """Return how many requests of a call are to be in flight so that its rate is reached."""
         return self._turns.window((call.method, call.template, call.rate), self.max_in_flight)
+
+    def expected(self, measured: Mapping[str, Measured], most: int | None, call: Call, requests: int) -> Expected:
+        """Return how long some requests take.
+
+        :param measured: by endpoint, what was measured in earlier runs
+        :param most: how many of them are in flight, if that is less than ``max_in_flight``
+        """
+        most = min(self.max_in_flight, most or self.max_in_flight)
+        endpoint = (call.method, call.template, call.rate)
+        return self._turns.expected(endpoint, requests, most, measured.get(f"{call.method} {call.template}"))
+
+    def measured(self) -> Mapping[str, tuple[Measured, float]]:
+        """Return what was measured of each endpoint until now, and the requests per second to expect of it."""
+        return self._turns.measured(self.max_in_flight)
 
     def pause(self, seconds: float) -> None:
         """Wait between tries; :meth:`stop` cuts it short."""

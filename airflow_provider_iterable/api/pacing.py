@@ -33,6 +33,9 @@ ASSUMED_SECONDS = 0.2
 """The time of an answer before the first has come."""
 MARGIN, SPARE = 1.5, 2
 """Requests in flight are so many times what the rate needs, and some on top, so that the rate is what decides."""
+MEASURED_SECONDS, MEASURED_STEPS = 2.0, 5
+"""Least seconds, and steps, in which answers have to come before their number says what was reached: a full bucket's
+burst is over by then, and a rate that is found out is found."""
 
 
 class Bucket:
@@ -100,11 +103,14 @@ class Pace:
     __slots__ = (
         "_answers",
         "_bucket",
+        "_last",
         "_look_at",
         "_lowered_at",
+        "_marks",
         "_quickest",
         "_taken",
         "_wanted",
+        "count",
         "most",
         "rate",
         "seconds",
@@ -125,6 +131,11 @@ class Pace:
         self._lowered_at = self._look_at = float("-inf")
         self._wanted = False
         """Whether somebody had to wait for the rate since it was looked at."""
+        self.count = 0
+        """All answers that were no refusals."""
+        self._last = 0.0
+        self._marks: list[tuple[int, float]] = []
+        """When the first answer came, the second, the fourth, and so on."""
 
     @property
     def _burst(self) -> float:
@@ -151,6 +162,9 @@ class Pace:
         mean = seconds if self.seconds is None else self.seconds + (seconds - self.seconds) / 10
         self.seconds, self._quickest = mean, min(self._quickest, mean)
         self._answers += 1
+        self.count, self._last = self.count + 1, now
+        if not self.count & (self.count - 1):
+            self._marks.append((self.count, now))
         if self.rate < self.most and now >= self._look_at:
             if self._wanted and mean <= 2 * self._quickest + SHORTEST_STEP:
                 self._change(self._higher(now), now)
@@ -177,8 +191,17 @@ class Pace:
 
         :param most: the most that may be
         """
-        seconds = ASSUMED_SECONDS if self.seconds is None else self.seconds
-        return max(1, min(most, math.ceil(self.rate * seconds * MARGIN) + SPARE))
+        return window(self.rate, ASSUMED_SECONDS if self.seconds is None else self.seconds, most)
+
+    @property
+    def reached(self) -> float | None:
+        """Requests per second that were answered, in about the second half of them; ``None``: too soon to say."""
+        earlier = [mark for mark in self._marks if 2 * mark[0] <= self.count]
+        if not earlier:
+            return None
+        count, since = earlier[-1]
+        enough = max(MEASURED_SECONDS, MEASURED_STEPS * self._step)
+        return (self.count - count) / (self._last - since) if self._last - since >= enough else None
 
     @property
     def _step(self) -> float:
@@ -195,3 +218,54 @@ class Pace:
     def _change(self, rate: float, now: float) -> None:
         self.rate = rate
         self._bucket.change(rate, self._burst, now)
+
+
+def window(rate: float, seconds: float, most: int) -> int:
+    """Return how many requests are in flight when a rate is reached, by Little's law, and some more; ``most`` at most.
+
+    :param seconds: what an answer takes
+    """
+    return max(1, min(most, math.ceil(rate * seconds * MARGIN) + SPARE))
+
+
+def steady(rate: float, seconds: float, most: int) -> float:
+    """Return the requests per second that a rate leads to, when no more than ``most`` are in flight.
+
+    :param seconds: what an answer takes
+    """
+    return min(rate, window(rate, seconds, most) / seconds)
+
+
+def duration(
+    requests: float, rate: float, first: float | None = None, seconds: float = ASSUMED_SECONDS, most: int = 64
+) -> float:
+    """Return the seconds from the first of some requests to the last answer, if a :class:`Pace` is never refused.
+
+    A fluid model of it: a full bucket's burst, as fast as answers make room for it; then the rate, which grows by steps
+    where it begins lower; and one answer's time.
+
+    :param rate: requests per second that are never exceeded
+    :param first: those it begins with (default: ``rate``)
+    :param seconds: what an answer takes
+    :param most: most requests in flight
+    """
+    if requests <= 0:
+        return 0.0
+    seconds = max(seconds, 0.001)
+    pace = min(rate, rate if first is None else first)
+    # Until the first answer nobody knows how long one takes.
+    tokens, room, step = max(1.0, pace * BURST_SECONDS), float(window(pace, ASSUMED_SECONDS, most)), seconds
+    if requests <= min(room, tokens + pace * seconds):
+        return max(requests - tokens, 0.0) / pace + seconds
+    left, now = requests, 0.0
+    while True:
+        due = tokens + pace * step
+        sent, waited = min(room, due), due < room
+        lasting = now > seconds and ((pace >= rate and not tokens) if waited else room <= pace * step)
+        if sent >= left or lasting:
+            return now + step * left / sent + seconds
+        left, now, tokens = left - sent, now + step, min(due - sent, max(1.0, pace * BURST_SECONDS))
+        if waited:  # for the rate, and not for answers
+            pace = min(pace * GROWTH, rate)
+        step = max(SHORTEST_STEP, 2 * seconds)
+        room = window(pace, seconds, most) * (step / seconds + (now <= seconds))

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
-from airflow_provider_iterable.api.pacing import FIRST_RATE, HIGHEST_RATE, Pace
+from msgspec import Meta, Struct
+
+from airflow_provider_iterable.api.pacing import ASSUMED_SECONDS, FIRST_RATE, HIGHEST_RATE, Pace, duration, steady
+from airflow_provider_iterable.engine.forecast import Expected
 from airflow_provider_iterable.engine.vocabulary import Reply
 
 UNSAID_HOLD = 1.0
@@ -18,6 +22,18 @@ _UNITS = {b"second": 1, b"minute": 60, b"hour": 3600, b"day": 86_400}
 
 Endpoint = tuple[str, str, float]
 """Method, template, and requests per second that Iterable documents; 0 where it documents none."""
+
+
+_Positive = Annotated[float, Meta(gt=0, lt=1e6)]
+
+
+class Measured(Struct, frozen=True, array_like=True):
+    """What was measured of an endpoint."""
+
+    seconds: _Positive
+    """What an answer takes."""
+    rate: _Positive | None = None
+    """Requests per second that were reached; ``None``: as far as it is known, those that it allows."""
 
 
 class Turns:
@@ -75,16 +91,48 @@ class Turns:
         with self._lock:
             return self._pace(endpoint).window(most)
 
+    def expected(self, endpoint: Endpoint, requests: int, most: int, measured: Measured | None) -> Expected:
+        """Return how long some requests take, at the rate of their endpoint and at a pace that was measured.
+
+        :param most: how many are in flight, at most
+        """
+        rate, first = self._limits(endpoint)
+        known = bool(endpoint[2]) or _name(endpoint) in self._rates
+        seconds = duration(requests, rate, first, ASSUMED_SECONDS, most)
+        if measured is None:
+            return Expected(rate, known, seconds, None, ASSUMED_SECONDS)
+        reached = min(rate, measured.rate or rate)
+        again = duration(requests, reached, first, measured.seconds, most)
+        return Expected(rate, known, seconds, again, measured.seconds)
+
+    def measured(self, most: int) -> Mapping[str, tuple[Measured, float]]:
+        """Return what was measured of each endpoint, and the requests per second to expect of it.
+
+        :param most: how many are in flight, at most
+        """
+        with self._lock:
+            return {
+                _name(endpoint): (Measured(pace.seconds, pace.reached), steady(pace.most, pace.seconds, most))
+                for endpoint, pace in self._paces.items()
+                if pace.seconds
+            }
+
     def _pace(self, endpoint: Endpoint) -> Pace:
         pace = self._paces.get(endpoint)
         if pace is None:
-            method, template, rate = endpoint
-            known = self._rates.get(f"{method} {template}") or rate
-            pace = Pace((known or HIGHEST_RATE) * self._share, (known or FIRST_RATE) * self._share)
-            self._paces[endpoint] = pace
+            pace = self._paces[endpoint] = Pace(*self._limits(endpoint))
         return pace
+
+    def _limits(self, endpoint: Endpoint) -> tuple[float, float]:
+        """Return the rate that is never exceeded, and the one to begin with."""
+        known = self._rates.get(_name(endpoint)) or endpoint[2]
+        return (known or HIGHEST_RATE) * self._share, (known or FIRST_RATE) * self._share
 
     def _told(self, body: bytes) -> float | None:
         """Return the rate that an answer names, as far as it is this client's."""
         found = _RATE_IN_WORDS.search(body)
         return float(found[1]) / _UNITS[found[2]] * self._share if found else None
+
+
+def _name(endpoint: Endpoint) -> str:
+    return f"{endpoint[0]} {endpoint[1]}"

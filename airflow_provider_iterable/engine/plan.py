@@ -43,7 +43,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     people,
 )
 
-_KIND, _CALL = attrgetter("kind"), attrgetter("call")
+_KIND = attrgetter("kind")
 
 
 @dataclass
@@ -54,6 +54,10 @@ class Plan:
     removals: Spool
     counts: Counter[Kind] = field(default_factory=Counter)
     calls: Counter[Call] = field(default_factory=Counter)
+    sizes: Counter[Call] = field(default_factory=Counter)
+    """Bytes of the bodies of each call."""
+    removing: set[Call] = field(default_factory=set)
+    """The calls of removals, which are others than those of rows that are there."""
     unchanged: int = 0
     deletes: int = 0
     """Removals that make a call."""
@@ -143,8 +147,21 @@ class Plan:
         """Uncount an operation that is not to be done."""
         self.counts[operation.kind] -= 1
         if operation.call is not None:
-            self.calls[operation.call] -= 1
-            self.deletes -= operation.kind is Kind.REMOVED
+            self.uncount(operation, operation.call)
+
+    def count(self, operation: Operation, call: Call) -> None:
+        """Count the call of an operation."""
+        self.calls[call] += 1
+        self.sizes[call] += len(operation.body) + 1
+        if operation.kind is Kind.REMOVED:
+            self.deletes += 1
+            self.removing.add(call)
+
+    def uncount(self, operation: Operation, call: Call) -> None:
+        """Uncount the call of an operation."""
+        self.calls[call] -= 1
+        self.sizes[call] -= len(operation.body) + 1
+        self.deletes -= operation.kind is Kind.REMOVED
 
     def void_former(self) -> set[str]:
         """Return the keys of removals that are void because the row that moved turned out to be a duplicate."""
@@ -248,10 +265,11 @@ class Planner:
                 operations.append(self._added(Added(record)))
             else:
                 self._take_invalid(record)
-        sent = [operation for operation in operations if operation.call is not None]
+        sent = [(operation, operation.call) for operation in operations if operation.call is not None]
         plan.counts.update(map(_KIND, operations))
-        plan.calls.update(map(_CALL, sent))
-        identities.sent.extend(hash(operation.handles[0]) for operation in sent)
+        for operation, call in sent:
+            plan.count(operation, call)
+        identities.sent.extend(hash(operation.handles[0]) for operation, _ in sent)
         identities.unchanged.extend(hash(operation.handles[0]) for operation in operations if operation.call is None)
         plan.rows.extend(operations)
 
@@ -260,7 +278,7 @@ class Planner:
         plan = self.plan
         plan.counts[operation.kind] += 1
         if operation.call is not None:
-            plan.calls[operation.call] += 1
+            plan.count(operation, operation.call)
             self.identities.sent.append(hash(record.handles[0]))
         else:
             self.identities.unchanged.append(hash(record.handles[0]))
@@ -320,8 +338,7 @@ class Planner:
         plan = self.plan
         plan.counts[Kind.REMOVED] += 1
         if operation.call is not None:
-            plan.calls[operation.call] += 1
-            plan.deletes += 1
+            plan.count(operation, operation.call)
             self.identities.remove(hash(operation.handles[0]))
         plan.removals.append(operation)
 
@@ -380,6 +397,5 @@ class Planner:
             plan.borne_and_accepted = plan.borne.intersection(identities.unchanged)
             for operation in plan.uncalled():
                 assert operation.call is not None
-                plan.calls[operation.call] -= 1
-                plan.deletes -= 1
+                plan.uncount(operation, operation.call)
         return plan

@@ -10,13 +10,16 @@ from operator import attrgetter
 from typing import Any
 
 from airflow_provider_iterable.engine import churn
+from airflow_provider_iterable.engine.forecast import Forecast, Horizon
 from airflow_provider_iterable.engine.left_out import LeftOut
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.vocabulary import Operation, Outcome
-from airflow_provider_iterable.errors import Halted, Stopped, TooManyRejected, Unfinished
-from airflow_provider_iterable.masking import masked_all, masked_key
+from airflow_provider_iterable.errors import DeadlineMissed, Halted, Stopped, TooManyRejected, Unfinished
+from airflow_provider_iterable.masking import logger, masked_all, masked_key
+
+log = logger(__name__)
 
 _PARTIAL = attrgetter("partial")
 EXAMPLES = 20
@@ -55,6 +58,10 @@ class Report:
     """Sentences for the log: what a reader might wonder about."""
     changed_fields: Counter[str] = field(default_factory=Counter)
     """Where most remembered rows changed: in how many of those that were noted each field differs."""
+    forecast: list[dict[str, Any]] = field(default_factory=list)
+    """For each endpoint: what was expected of it before anything was sent."""
+    decisive: frozenset[str] = frozenset()
+    """The endpoints that decide how long the run takes."""
     new_fields: dict[str, str] = field(default_factory=dict)
     """Fields that the last run did not send, and the types that Iterable gives those that it does not have."""
     sample: str = ""
@@ -148,6 +155,7 @@ class Report:
             "new_fields": self.new_fields,
             "changed_fields": dict(self.changed_fields.most_common()),
             "reasons": {str(reason): n for reason, n in sorted(self.reasons.items())},
+            "forecast": self.forecast,
             "requests": self.requests,
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
             "rows_per_second": round(self.read / total) if total else 0,
@@ -218,6 +226,30 @@ def report_fields(report: Report, plan: Plan, left_out: LeftOut) -> None:
             f"{count} unchanged rows go again: Iterable has fields by now that it left out of them before "
             f"({', '.join(sorted(left_out.again))})."
         )
+
+
+def report_forecast(report: Report, expected: Forecast, horizon: Horizon) -> None:
+    """Enter and log how long the run takes, and look whether that is in time.
+
+    :raises DeadlineMissed: it is not, and nothing is to be sent then
+    """
+    report.forecast, report.decisive = expected.to_list(), expected.decisive
+    if report.dry_run:
+        report.notes.extend(expected.sentences())
+    elif expected.lines:
+        log.info("Sync %s: %s", report.name, " ".join(expected.sentences()))
+    late = expected.lateness(horizon.deadline)
+    if late and horizon.action == "fail":
+        raise DeadlineMissed(f'{late} Nothing was sent. {IN_TIME} deadline_action="warn" sends them all the same.')
+    if late:
+        report.notes.append(f"{late} {IN_TIME}")
+        log.warning("Sync %s: %s", report.name, report.notes[-1])
+
+
+IN_TIME = (
+    "What makes it faster: a greater rate_share in the connection, or rates if Iterable grants others; a greater "
+    "max_in_flight where answers are slow; partitions where the worker or the state is slower than Iterable."
+)
 
 
 def report_delivery(report: Report, in_doubt: int, waiting: int, surplus: int) -> None:

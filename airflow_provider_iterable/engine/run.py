@@ -13,7 +13,7 @@ from airflow_provider_iterable.engine.churn import Sample
 from airflow_provider_iterable.engine.compare import GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.deliver import Delivery
 from airflow_provider_iterable.engine.doubt import doubts_of
-from airflow_provider_iterable.engine.forecast import forecast
+from airflow_provider_iterable.engine.forecast import Forecast, Horizon, forecast
 from airflow_provider_iterable.engine.garbage import collect_per_chunk, gc_disabled, gc_frozen
 from airflow_provider_iterable.engine.guards import Guards, guard, guard_changes
 from airflow_provider_iterable.engine.left_out import LeftOut
@@ -32,6 +32,7 @@ from airflow_provider_iterable.engine.report import (
     report_churn,
     report_delivery,
     report_fields,
+    report_forecast,
     report_plan,
 )
 from airflow_provider_iterable.engine.resync import Resync, for_resync
@@ -68,6 +69,7 @@ class Options:
     :param dry_run: plan only, send nothing, commit nothing
     :param approved_plan: apply only the plan that has this hash
     :param about: where the plan leads, by the names in ``PLAN_PARTS``, for its hash
+    :param horizon: how long the run takes, as far as it is known beforehand, and how long it may
     :param spool_dir: where the temporary file is made; ``None``: the system's temporary directory
     :param check: called with the plan before the first call; raises when the state could not hold the result
     :param prepare: called once when there is something to send, before the first operation is screened
@@ -93,6 +95,7 @@ class Options:
     dry_run: bool = False
     approved_plan: str | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    horizon: Horizon = field(default_factory=Horizon)
     spool_dir: str | None = None
     check: Callable[[Plan], None] | None = None
     prepare: Callable[[], None] | None = None
@@ -125,6 +128,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
         again, or several rows have one key
     :param report: filled in as the run goes, so that it is right even when the run fails
     :raises GuardTripped: before the first call
+    :raises DeadlineMissed: likewise
     :raises Halted: Iterable refused in a way that ends the run; what was accepted is committed
     :raises Unfinished: rows were deferred; what was accepted is committed
     :raises Stopped: ``options.stop`` was set before the end; what was accepted is committed
@@ -151,6 +155,8 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             check_approved(options.approved_plan, report.plan_hash or "", about)
         if options.check is not None:
             options.check(plan)
+        expected = forecast(plan, options.batch_size, options.horizon)
+        report_forecast(report, expected, options.horizon)
         observe = options.observe or _ignore
         observe(plan)
         for outcome in (*plan.invalid, *plan.erased):
@@ -160,11 +166,10 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             report.status = "planned"
             if options.foresee is not None and plan.sends:
                 predict(sync, plan, report, options.foresee)
-            report.notes.extend(forecast(plan, options.batch_size))
             return report
         report.sample = churn.note(plan, options.sample)
         with gc_frozen(), _phase(report, "deliver", options.clock):
-            halted = _deliver(sync, plan, state, send, report, options)
+            halted = _deliver(sync, plan, state, send, report, options, expected)
         conclude(report, halted, options.stopped, options.max_rejected, options.resync)
         return report
     except BaseException as error:
@@ -229,7 +234,9 @@ def _ignore(observed: Plan | Outcome | Accepted) -> None:
     """Observe nothing."""
 
 
-def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> str:
+def _deliver(
+    sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options, expected: Forecast
+) -> str:
     """Send what is planned; return why nothing more could be sent, if that was so."""
     if plan.sends and options.prepare is not None:
         try:
@@ -260,7 +267,9 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         window=options.window,
         stop=options.stop,
     )
-    progress = Progress(plan.sends, options.clock)
+    deadline = options.horizon.deadline
+    allowed = None if deadline is None else (deadline - options.horizon.now()).total_seconds()
+    progress = Progress(plan.sends, options.clock, expected.seconds, allowed)
 
     observe = options.observe or _ignore
 

@@ -8,6 +8,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, cast
 from zoneinfo import ZoneInfo
 
@@ -18,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options
@@ -94,6 +96,10 @@ class IterableModelOperator(StrictOperator):
     :param max_changed: most remembered rows that may have changed in one run, from 20 on, likewise; default: any number
         (templated)
     :param max_rejected: most rejected rows before the task fails; a float is a share of the rows read (templated)
+    :param deadline: when all of it is to be done: a ``datetime`` with its zone, or its ISO text, such as
+        ``"{{ data_interval_end.add(hours=2) }}"`` (templated); default: whenever it is
+    :param deadline_action: what comes of it if that will not be: ``"warn"`` in log and report, or ``"fail"`` before
+        anything is sent (templated)
     :param check_types: compare values with Iterable's field types before sending
     :param batch_size: most records per request, at most 1000
     :param commit_batches: batches whose outcomes are committed together; ``None``: 1, or more where the state is in a
@@ -122,6 +128,8 @@ class IterableModelOperator(StrictOperator):
         "max_removed",
         "max_changed",
         "max_rejected",
+        "deadline",
+        "deadline_action",
         "iterable_conn_id",
     )
     template_ext: Sequence[str] = (".sql",)
@@ -138,6 +146,8 @@ class IterableModelOperator(StrictOperator):
     max_rejected: Any
     max_removed: Any
     max_changed: Any
+    deadline: Any
+    deadline_action: Any
     repartition: Any
     resync: Any
     # Of sync types that have these parameters; the others delete nothing.
@@ -168,6 +178,8 @@ class IterableModelOperator(StrictOperator):
         max_removed: float | int | str | None = 0.3,
         max_changed: float | int | str | None = None,
         max_rejected: float | int | str = 0.1,
+        deadline: datetime | str | None = None,
+        deadline_action: str = "warn",
         check_types: bool = True,
         batch_size: int = 1000,
         commit_batches: int | None = None,
@@ -189,7 +201,7 @@ class IterableModelOperator(StrictOperator):
         self.resync = resync
         self.dry_run, self.approved_plan = dry_run, approved_plan
         self.allow_empty, self.max_removed, self.max_changed = allow_empty, max_removed, max_changed
-        self.max_rejected = max_rejected
+        self.max_rejected, self.deadline, self.deadline_action = max_rejected, deadline, deadline_action
         self.check_types, self.batch_size, self.commit_batches = check_types, batch_size, commit_batches
         self.max_in_flight, self.spool_dir = max_in_flight, spool_dir
         self.iterable_conn_id = iterable_conn_id
@@ -314,6 +326,7 @@ class IterableModelOperator(StrictOperator):
             max_rejected=self.max_rejected,
             dry_run=self.dry_run,
             approved_plan=self.approved_plan,
+            horizon=Horizon(deadline=self.deadline, action=self.deadline_action),
             about=about_plan(hook, report.destination, {name: getattr(self, name) for name in how}),
             spool_dir=self.spool_dir,
         )

@@ -11,11 +11,13 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
 from types import NoneType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo
 
 from airflow_provider_iterable.api.values import item_id
+from airflow_provider_iterable.engine.forecast import DeadlineAction
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Nulls, check_fields
@@ -165,6 +167,19 @@ def _zone(value: Any) -> str:
     return str(value)
 
 
+def _moment(value: Any) -> datetime | None:
+    """Return a moment; one without a zone is none, for nobody knows when it is."""
+    if isinstance(value, str):
+        if value.strip() == "None":
+            return None
+        value = datetime.fromisoformat(value.strip())
+    if not isinstance(value, datetime):
+        raise TypeError
+    if value.tzinfo is None:
+        raise ValueError
+    return value
+
+
 def _bind_parameters(value: Any) -> Any:
     if not isinstance(value, (Mapping, list, tuple)):
         raise TypeError
@@ -205,6 +220,7 @@ OPTIONAL_FLAG = Form("True, False or None", _flag, optional=True)
 COUNT = Form("a number of rows", _within(0, None, none=True), none=True)
 LIMIT = Form("a share from 0.0 to 1.0 or a number of rows", _limit(none=False))
 LIMIT_OR_NONE = Form("a share from 0.0 to 1.0 or a number of rows", _limit(none=True), none=True)
+MOMENT_OR_NONE = Form('a date-time with its zone, such as "2026-05-31 06:00+00:00"', _moment, none=True)
 TEXT = Form("a text that is not blank, and not None", _text)
 OPTIONAL_TEXT = Form("a text that is not blank, and not None", _text, optional=True)
 DESCRIPTION = Form("a text, and not None", _any_text, optional=True)
@@ -252,6 +268,8 @@ COMMON_FORMS: Mapping[str, Form] = {
     "max_removed": LIMIT_OR_NONE,
     "max_changed": LIMIT_OR_NONE,
     "max_rejected": LIMIT,
+    "deadline": MOMENT_OR_NONE,
+    "deadline_action": choice(DeadlineAction),
     "check_types": FLAG,
     "batch_size": BATCH_SIZE,
     "commit_batches": COMMIT_BATCHES,

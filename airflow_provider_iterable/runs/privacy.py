@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from airflow_provider_iterable.api.quota import Quota
+from airflow_provider_iterable.engine.forecast import Waiting
 from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.engine.report import Report
@@ -49,6 +50,7 @@ class PrivacyRun(SyncKind):
         hook, unforgets = tables.connect(scope), action == "unforget"
         self._erasing = ErasingSession(scope, hook, tables.schema, tables.lease_seconds, unforgets=unforgets)
         if action != "delete":
+            self.most_in_flight = 1  # by the quota, see there
             try:
                 project = project_of(self._hook.host, self._hook.api_key)
                 self._ledger = Ledger(tables.connect(scope), tables.schema, project, action, DAILY, clock)
@@ -68,12 +70,25 @@ class PrivacyRun(SyncKind):
         self._quota = Quota(self._ledger, run.client.send, run.stop)
         return self._quota.send
 
+    def waiting(self, run: Run, rows: int) -> Sequence[Waiting]:
+        """Return how many requests wait for the quota, and until when, and how many for ``max_actions``."""
+        found, most = [], self._options.max_actions
+        if most is not None and rows > most:
+            found.append(Waiting(rows - most, f"later runs: max_actions={most}"))
+            rows = most
+        if self._ledger is not None and self._quota is not None:
+            if name := _project_name(run):
+                self._ledger.count_also(name)
+            allowed = self._quota.allowance()
+            if rows > allowed:
+                until = self._ledger.waiting(rows)[1]
+                found.append(Waiting(rows - allowed, f"Iterable's quota of {DAILY} in 24 hours", until))
+        return found
+
     def prepare(self, run: Run, sync: Sync) -> None:
         """Find out what the quota leaves room for."""
         assert isinstance(sync, Privacy)
-        project = Project.noted(run.session.notes.get(PROJECT_NOTE))
-        name = None if project is None else project.counted_as(run.hook.host)
-        if self._ledger is not None and name is not None:
+        if self._ledger is not None and (name := _project_name(run)):
             self._ledger.rename(name)
         sync.begin(None if self._quota is None else self._quota.allowance())
 
@@ -95,3 +110,9 @@ class PrivacyRun(SyncKind):
         if self._erasing is not None and self._erasing.touched:
             done = "may go to Iterable again" if self._options.action == "unforget" else "became tombstones"
             report.notes.append(f"{self._erasing.touched} entries of other syncs in the same tables {done}.")
+
+
+def _project_name(run: Run) -> str | None:
+    """Return what the ledger calls the project, if it is known by more than a key."""
+    project = Project.noted(run.session.notes.get(PROJECT_NOTE))
+    return None if project is None else project.counted_as(run.hook.host)

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.project import get_fields
+from airflow_provider_iterable.engine.forecast import Waiting
 from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Send
@@ -93,6 +94,9 @@ class SyncKind(ABC):
     anonymous = False
     """Whether its rows are requests to erase somebody, so that the audit keeps nothing about whom they are about."""
 
+    most_in_flight: int | None = None
+    """Most of its requests under way at once; ``None``: as many as the client's."""
+
     def open_state(self, store: Store, scope: Scope) -> Session:
         """Open the state."""
         return store.open(scope)
@@ -114,6 +118,10 @@ class SyncKind(ABC):
 
     def note(self, run: Run, sync: Sync) -> None:  # noqa: B027 - likewise
         """Note beside the state what the next run is to know; it is stored when the run finishes."""
+
+    def waiting(self, run: Run, rows: int) -> Sequence[Waiting]:
+        """Return which of some rows that are to be sent have to wait for a later run."""
+        return ()
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now, or is to create, as far as it is known."""

@@ -18,7 +18,7 @@ from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.runs import fields
+from airflow_provider_iterable.runs import fields, pace
 from airflow_provider_iterable.runs import left_out as fields_left_out
 from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.first import first as go_first
@@ -102,6 +102,11 @@ def _carry_out(
                 options,
                 patience=Patience(commit_batches=_batches(job, session), most_in_flight=client.max_in_flight),
                 window=client.window,
+                horizon=replace(
+                    options.horizon,
+                    outlook=partial(client.expected, pace.noted(session.notes.get(pace.NOTE)), kind.most_in_flight),
+                    waiting=partial(kind.waiting, run),
+                ),
                 about={**options.about, **_about(job.scope, session, project)},
                 check=session.check,
                 observe=audit.observe,
@@ -122,6 +127,7 @@ def _carry_out(
             kind.note(run, sync)
             if report.resync == "full":
                 session.note(RESYNC_NOTE, "")
+            pace.note(session, client, report)
             if not kind.anonymous:
                 session.notes[churn.NOTE] = report.sample
             session.finish(delivered=True)
@@ -177,6 +183,6 @@ def _about(scope: Scope, session: Session, project: Project) -> dict[str, str]:
     notes = {
         name: note
         for name, note in session.notes.items()
-        if note and name not in (PROJECT_NOTE, churn.NOTE, fields.NOTE, fields.EVENTS_NOTE)
+        if note and name not in (PROJECT_NOTE, churn.NOTE, fields.NOTE, fields.EVENTS_NOTE, pace.NOTE)
     }
     return {"project": project.identity, "state": json.dumps([scope.sync_id, sorted(notes.items())])}

@@ -76,6 +76,31 @@ def test_more_rows_than_were_planned_leave_no_time(caplog: pytest.LogCaptureFixt
     assert ["30 of 10 rows settled, 3 rows/s, about 0 s left"] == settled(caplog)
 
 
+def test_a_line_compares_with_the_forecast(caplog: pytest.LogCaptureFixture) -> None:
+    """How long all of it was expected to take, and how long it takes as things are."""
+    clock = Clock()
+    progress = Progress(1000, clock, planned=180.0, allowed=240.0)
+    clock.now += 60.0
+    progress.more(250)
+    assert [("INFO", "250 of 1000 rows settled, 4 rows/s, about 180 s left; planned 3 min, about 4 min in all")] == [
+        (record.levelname, record.message) for record in caplog.records
+    ]
+
+
+def test_a_line_warns_of_a_deadline_that_will_be_missed(caplog: pytest.LogCaptureFixture) -> None:
+    """As soon as it is seen, and by how much."""
+    clock = Clock()
+    progress = Progress(1000, clock, allowed=239.0)
+    clock.now += 60.0
+    progress.more(250)
+    clock.now += 60.0
+    progress.more(500)
+    assert [
+        ("WARNING", "250 of 1000 rows settled, 4 rows/s, about 180 s left; the deadline will be missed by about 1 s"),
+        ("INFO", "750 of 1000 rows settled, 6 rows/s, about 40 s left"),
+    ] == [(record.levelname, record.message) for record in caplog.records]
+
+
 def test_a_long_run_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
     """Every ten seconds at most: rows, rate and the time that is left, of a batch that takes four seconds."""
     seconds = [0.0]
@@ -87,6 +112,6 @@ def test_a_long_run_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> Non
     rows: list[Row] = [(str(n), f"{n}@x.io", 1) for n in range(500)]
     stage.run(*rows, batch_size=50, clock=lambda: seconds[0], observe=observe)
     assert settled(caplog) == [
-        "250 of 500 rows settled, 16 rows/s, about 16 s left",
-        "450 of 500 rows settled, 14 rows/s, about 4 s left",
+        "250 of 500 rows settled, 16 rows/s, about 16 s left; planned 2 s, about 32 s in all",
+        "450 of 500 rows settled, 14 rows/s, about 4 s left; planned 2 s, about 36 s in all",
     ]

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_iterable.engine.doubt import with_receipts
+from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.reasons import Fate, Reason
 from airflow_provider_iterable.engine.report import Report
@@ -238,15 +240,22 @@ def test_the_states_objection_comes_before_the_first_call() -> None:
 def test_a_dry_run_calls_nothing_and_commits_nothing() -> None:
     """The report tells the counts, the predicted rejections, the requests and the minutes."""
     stage = Stage(("0", "0@x.io", 0), ("9", "9@x.io", 1))
-    told = stage.run(*PEOPLE, (None, "x", 1), dry_run=True, prepare=lambda: pytest.fail("a dry run asks nobody"))
+    told = stage.run(
+        *PEOPLE,
+        (None, "x", 1),
+        dry_run=True,
+        prepare=lambda: pytest.fail("a dry run asks nobody"),
+        horizon=Horizon(now=lambda: datetime(2026, 5, 31, 6, 0, tzinfo=UTC)),
+    )
     assert ([], []) == (stage.sender.history, stage.state.patches)
     assert ("planned", 4, 1, 1, 1, 1) == tuple(
         told[name] for name in ("status", "added", "changed", "removed", "invalid", "rejected")
     )
     assert {"null_key": 1} == told["reasons"]
     assert [
-        "5 rows through POST /write: about 3 requests, 0.0 minutes at Iterable's rate limit.",
-        "1 rows through POST /remove: about 1 requests, 0.0 minutes at Iterable's rate limit.",
+        "5 rows through POST /write: about 3 requests, 0.6 s at the rate limit of 5 a second.",
+        "1 rows through POST /remove: about 1 requests, at no documented rate.",
+        "All is expected to be done in 0.6 s, at 2026-05-31 06:00 UTC.",
     ] == stage.report.notes
 
 

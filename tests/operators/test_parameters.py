@@ -45,6 +45,8 @@ COMMON = {
     "max_removed",
     "max_changed",
     "max_rejected",
+    "deadline",
+    "deadline_action",
     "iterable_conn_id",
 }
 TEMPLATED: dict[type[IterableModelOperator], set[str]] = {
@@ -61,6 +63,7 @@ LIMIT = (
     [(0.3, 0.3), (20, 20), (0, 0), ("20", 20), ("0.3", 0.3), ("1.0", 1.0), (" .5\n", 0.5)],
     ["1.5", -1, "-0.1", "1_000", "nan", "inf", "1e-1", "20%", "True", "", "0x10", [1]],
 )
+SIX = datetime(2026, 5, 31, 6, 0, tzinfo=UTC)
 COUNT = ([(20, 20), ("20", 20), (0, 0), (None, None)], ["0.3", -1, "1_000", "True", "", 2.0, "many"])
 TEXT = ([("some-text", "some-text")], ["", " ", "None"])
 GOOD_AND_BAD: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
@@ -79,6 +82,17 @@ GOOD_AND_BAD: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
     "max_removed": ([*LIMIT[0], (None, None)], LIMIT[1]),
     "max_changed": ([*LIMIT[0], (None, None)], LIMIT[1]),
     "max_rejected": (LIMIT[0], [*LIMIT[1], "None"]),
+    "deadline": (
+        [
+            ("2026-05-31 06:00:00+00:00", SIX),
+            ("2026-05-31T08:00+02:00 ", SIX),
+            ("2026-05-31T06:00:00Z", SIX),
+            ("None", None),
+            (None, None),
+        ],
+        ["2026-05-31", "2026-05-31 06:00", "06:00+00:00", "soon", "", 5, "PT2H"],
+    ),
+    "deadline_action": ([("warn", "warn"), ("fail", "fail")], ["Fail", "", "None", "stop"]),
     "iterable_conn_id": TEXT,
     "max_deletes": COUNT,
     "max_actions": COUNT,
@@ -305,7 +319,7 @@ def test_what_is_misread_is_refused(dag: DAG, operator: type[IterableModelOperat
 @pytest.mark.parametrize(("operator", "name"), TEMPLATES)
 def test_nothing_is_not_taken_for_left_out(dag: DAG, operator: type[IterableModelOperator], name: str) -> None:
     """A template that becomes None says nothing, unless None means something."""
-    if name in ("max_removed", "max_changed", "max_deletes", "max_actions", "partitions") or (
+    if name in ("max_removed", "max_changed", "max_deletes", "max_actions", "deadline", "partitions") or (
         name == "fields" and operator is IterablePrivacyOperator
     ):
         return

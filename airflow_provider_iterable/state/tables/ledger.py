@@ -66,6 +66,7 @@ class Ledger:
     ) -> None:
         self.limit, self.clock = limit, clock
         self._project_and_action = (project, action)
+        self._also: str | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._tables = _LedgerTables(hook, schema, patience)
         try:
@@ -81,8 +82,11 @@ class Ledger:
 
         :param ahead: seconds from now; only attempts that still count then are returned
         """
-        since = self._milliseconds(ahead - DAY - TRAVEL)
-        return [moment / 1000 for moment in self._do(lambda: self._tables.attempts(*self._project_and_action, since))]
+        since, (project, action) = self._milliseconds(ahead - DAY - TRAVEL), self._project_and_action
+        made = self._do(lambda: self._tables.attempts(project, action, since))
+        if self._also is not None:
+            made += self._do(lambda: self._tables.attempts(str(self._also), action, since))
+        return sorted(moment / 1000 for moment in made)
 
     def admit(self) -> float | None:
         """Write an attempt down, if there is room for it; otherwise return when there will be, in seconds from now.
@@ -97,8 +101,13 @@ class Ledger:
         self._do(lambda: self._tables.withdraw(*self._project_and_action, attempt))
         return max(made[len(made) - self.limit - 1] + DAY + TRAVEL - self.clock(), 0.001)
 
+    def count_also(self, project: str) -> None:
+        """Count the attempts under another name of the project as well, until it is renamed."""
+        self._also = project
+
     def rename(self, project: str) -> None:
         """Rename the project, along with the attempts under its former name."""
+        self._also = None
         former, self._project_and_action = self._project_and_action[0], (project, self._project_and_action[1])
         self._do(lambda: self._tables.rename(former, project))
 
