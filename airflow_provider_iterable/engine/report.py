@@ -237,7 +237,7 @@ def report_forecast(report: Report, expected: Forecast, horizon: Horizon) -> Non
     if report.dry_run:
         report.notes.extend(expected.sentences())
     elif expected.lines:
-        log.info("Sync %s: %s", report.name, " ".join(expected.sentences()))
+        log.info("%s", "\n  ".join([f"Sync {report.name}:", *expected.sentences()]))
     late = expected.lateness(horizon.deadline)
     if late and horizon.action == "fail":
         raise DeadlineMissed(f'{late} Nothing was sent. {IN_TIME} deadline_action="warn" sends them all the same.')

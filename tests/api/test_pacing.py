@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_iterable.api.pacing import FIRST_RATE, HIGHEST_RATE, Bucket, Pace
+from airflow_provider_iterable.api.pacing import FIRST_RATE, HIGHEST_RATE, Bucket, Pace, duration, steady
 from airflow_provider_iterable.sandbox.limits import Bucket as Limit
 
 SLACK = 1e-6
@@ -112,12 +112,14 @@ class Traffic:
     """A client that always has something to send, to an endpoint that has a limit, in a time of their own.
 
     :param seconds: what an answer takes
+    :param due: when each request can be sent; ``None``: there is always one
     :param limit: requests per second that the endpoint takes, from which moment on; ``None``: any number
     """
 
     pace: Pace
     seconds: float = 0.2
     limit: dict[float, float] | None = None
+    due: Sequence[float] | None = None
     taken: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     flying: int = 0
@@ -126,14 +128,17 @@ class Traffic:
         """Send requests until a moment."""
         events: list[tuple[float, int, Callable[..., None], tuple[float, ...]]] = []
         number, limits = count(), dict(self.limit or {})
-        at = Limit(1e9, 1e9, 0.0)
+        at, waiting = Limit(1e9, 1e9, 0.0), 0
 
         def later(when: float, what: Callable[..., None], *arguments: float) -> None:
             heapq.heappush(events, (when, next(number), what, arguments))
 
-        def feed(now: float) -> None:
-            while self.flying < self.pace.window(most):
+        def feed(now: float, more: int = 0) -> None:
+            nonlocal waiting
+            waiting += more
+            while self.flying < self.pace.window(most) and (waiting or self.due is None):
                 self.flying += 1
+                waiting -= 1
                 turn(now)
 
         def turn(now: float) -> None:
@@ -160,8 +165,10 @@ class Traffic:
                 self.flying -= 1
                 feed(now)
 
+        for moment in self.due or ():
+            later(moment, feed, 1)
         later(0.0, feed)
-        while events[0][0] <= end:
+        while events and events[0][0] <= end:
             now, _, what, arguments = heapq.heappop(events)
             for since in [since for since in limits if since <= now]:
                 at = Limit(limits[since], max(1.0, limits.pop(since)), now)
@@ -270,3 +277,55 @@ def test_refusals_without_end_leave_a_rate() -> None:
     for moment in range(1, 50):
         pace.refused(float(moment), float(moment), moment + 1.0)
     assert pace.rate > 1
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.05, 0.2, 1.0, 2.0])
+@pytest.mark.parametrize(("rate", "first"), [(3, None), (5, None), (10, None), (100, None), (300, FIRST_RATE)])
+def test_how_long_requests_take_is_known_beforehand(rate: float, first: float | None, seconds: float) -> None:
+    """Within an answer's time, or a tenth: with the burst, the way up, and what may be in flight."""
+    taken = Traffic(Pace(rate, first), seconds).run(2000 / steady(rate, seconds, 64) + 20).taken
+    for requests in (1, 3, 10, 50, 200, 1000, 2000):
+        expected = duration(requests, rate, first, seconds)
+        assert abs(expected - taken[requests - 1]) < max(seconds, 0.1 * taken[requests - 1]), requests
+
+
+def test_requests_that_go_one_at_a_time_take_an_answer_each() -> None:
+    """The rate does not matter then."""
+    assert duration(40, 3, seconds=1.0, most=1) == pytest.approx(Traffic(Pace(3), 1.0).run(50, 1).taken[39])
+    assert duration(40, 3, seconds=0.1, most=1) == pytest.approx((40 - 2.25) / 3 + 0.1)
+
+
+def test_no_requests_take_no_time() -> None:
+    """And an answer that takes none does not divide by it."""
+    assert duration(0, 5) == 0
+    assert duration(100, 10, seconds=0.0) == pytest.approx(9.25, abs=0.01)
+
+
+@pytest.mark.parametrize(("seconds", "most", "rate"), [(0.2, 64, 100), (1.0, 64, 64), (1.0, 200, 100), (0.2, 1, 5)])
+def test_a_rate_is_kept_as_far_as_answers_let_it(seconds: float, most: int, rate: float) -> None:
+    """As many are in flight as may be."""
+    assert steady(100, seconds, most) == pytest.approx(rate)
+    assert Traffic(Pace(100), seconds).run(60, most).rate(20, 60) == pytest.approx(rate, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rate", "first", "seconds", "reached"),
+    [(5, None, 0.2, 5), (100, None, 0.2, 100), (100, None, 1.0, 64), (300, FIRST_RATE, 0.2, 300)],
+)
+def test_what_is_reached_is_measured(rate: float, first: float | None, seconds: float, reached: float) -> None:
+    """Neither the burst nor the way up counts."""
+    traffic = Traffic(Pace(rate, first), seconds).run(60)
+    assert traffic.pace.reached == pytest.approx(reached, rel=0.03)
+    assert traffic.pace.seconds == pytest.approx(seconds)
+
+
+def test_what_is_reached_below_a_limit_is_measured() -> None:
+    """A limit that is lower than documented is what the next run has to expect."""
+    assert Traffic(Pace(100), 0.2, {0.0: 30}).run(60).pace.reached == pytest.approx(30, rel=0.1)
+
+
+def test_a_few_answers_say_nothing_about_what_is_reached() -> None:
+    """A burst is faster than the rate, and a way up slower than what comes of it."""
+    assert Pace(5).reached is None
+    assert Traffic(Pace(100), 0.2).run(2).pace.reached is None
+    assert Traffic(Pace(300, FIRST_RATE), 0.2).run(2).pace.reached is None

@@ -210,8 +210,8 @@ def test_the_log_tells_the_forecast_before_the_first_request(caplog: pytest.LogC
     stage.run(*PEOPLE, horizon=Horizon(now=lambda: SIX))
     told = [message for message in caplog.messages if "is expected to be done" in message]
     assert told == [
-        "Sync sync: 5 rows through POST /write: about 3 requests, 0.6 s at the rate limit of 5 a second. All is "
-        "expected to be done in 0.6 s, at 2026-05-31 06:00 UTC."
+        "Sync sync:\n  5 rows through POST /write: about 3 requests, 0.6 s at the rate limit of 5 a second.\n"
+        "  All is expected to be done in 0.6 s, at 2026-05-31 06:00 UTC."
     ]
     stage.run(*PEOPLE)
     assert stage.report.to_dict()["forecast"] == []

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -297,6 +298,29 @@ def test_the_daily_quota_is_never_exceeded(desk: World, clock: Clock, heard: Cal
     if action == "forget":
         assert len(forgotten(desk)) == 2500
     assert act(desk, action=action)["unchanged"] == 2500
+
+
+def test_a_forecast_says_for_how_many_days_the_quota_lets_wait(
+    ten_a_day: World, clock: Clock, heard: Callable[[], str]
+) -> None:
+    """Those that were made count, by whatever name of the project, and an end beyond the deadline lets nothing go."""
+    clock.now = time.time()
+    people_ask(ten_a_day, *range(1, 26))
+    (line,) = act(ten_a_day, dry_run=True)["forecast"]
+    assert (line["rows"], line["requests"], line["waiting"], line["rate"]) == (10, 10, 15, 3)
+    assert line["end"][:16] == clock.said(2 * (DAY + 60)).replace(" ", "T")[:16]
+    assert "15 rows wait for Iterable's quota of 10 in 24 hours: the last can go in 2 days, from " in heard()
+    assert act(ten_a_day)["accepted"] == 10
+    ten_a_day.forget_calls()
+    (line,) = act(ten_a_day, dry_run=True, max_actions=12)["forecast"]
+    assert (line["rows"], line["requests"], line["waiting"]) == (0, 0, 15)
+    said = heard()
+    assert "3 rows wait for later runs: max_actions=12." in said
+    assert "12 rows wait for Iterable's quota of 10 in 24 hours: the last can go in 2 days, from " in said
+    deadline = datetime.fromtimestamp(clock.now, UTC) + timedelta(days=1.9)
+    message, _ = act(ten_a_day, AirflowFailException, deadline=deadline, deadline_action="fail")
+    assert message.startswith("15 rows would be done at ")
+    assert not ten_a_day.calls
 
 
 def test_a_schedule_of_a_day_loses_none(ten_a_day: World, clock: Clock) -> None:
