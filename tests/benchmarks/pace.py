@@ -2,8 +2,9 @@
 
 Each family of endpoints has a sandbox in a process of its own, with the documented rates, whose every answer takes
 ``--latency`` seconds longer; the operator runs in another process, from Postgres. What is shown is what the sandbox
-wrote down. Steady is what came later than two seconds after the first call: by then a bucket's burst is spent. The
-sandbox is a threading server in Python, so that a few hundred calls per second are a good part of a core.
+wrote down, but for the seconds that the report of this first run forecast. Steady is what came later than two seconds
+after the first call: by then a bucket's burst is spent. The sandbox is a threading server in Python, so that a few
+hundred calls per second are a good part of a core.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def work(name: str, rows: int, batch_size: int) -> dict[str, Any]:
 
     def run() -> dict[str, Any]:
         report = made.execute(context())
-        return {name: report[name] for name in ("accepted", "seconds")}
+        return {name: report[name] for name in ("accepted", "seconds", "forecast")}
 
     return used(run)
 
@@ -195,10 +196,12 @@ def figures(
     taken = sorted(call["started"] for call in own if call["status"] != 429)
     later = [start for start in taken if start > starts[0] + STEADY_AFTER]
     steady = (len(later) - 1) / (later[-1] - later[0]) if len(later) > 1 else None
+    foreseen = [line["seconds"] for line in client["forecast"] if line["endpoint"] == family.endpoint]
     return {
         "rows": rows,
         "accepted": client["accepted"],
         "requests": len(own),
+        "forecast": sum(foreseen),
         "seconds": max(call["finished"] for call in own) - starts[0],
         "steady": steady,
         "rate": rate,
@@ -238,7 +241,8 @@ def show(line: dict[str, Any]) -> None:
     rate = "-" if line["rate"] is None else f"{line['rate']:g}"
     share = "-" if line["share"] is None else f"{line['share']:.1%}"
     print(
-        f"{line['family']:<13} {line['rows']:8,} {line['accepted']:8,} {line['requests']:8,} {line['seconds']:8.1f} "
+        f"{line['family']:<13} {line['rows']:8,} {line['accepted']:8,} {line['requests']:8,} "
+        f"{line['forecast']:8.1f} {line['seconds']:8.1f} "
         f"{steady:>8} {rate:>6} {share:>7} {line['refused']:6.1%} {line['most_at_once']:8} "
         f"{line['cpu_ms_per_call']:9.2f} {line['sandbox_cores']:7.2f}",
         flush=True,
@@ -268,8 +272,8 @@ def main() -> None:
     if not given.json:
         print(f"each answer {given.latency:g} s late, {given.batch_size} records per batch, {os.cpu_count()} cores")
         print(
-            f"{'family':<13} {'rows':>8} {'accepted':>8} {'requests':>8} {'seconds':>8} {'steady/s':>8} {'rate':>6} "
-            f"{'of rate':>7} {'429':>6} {'at once':>8} {'CPU ms/rq':>9} {'sandbox':>7}"
+            f"{'family':<13} {'rows':>8} {'accepted':>8} {'requests':>8} {'forecast':>8} {'seconds':>8} "
+            f"{'steady/s':>8} {'rate':>6} {'of rate':>7} {'429':>6} {'at once':>8} {'CPU ms/rq':>9} {'sandbox':>7}"
         )
     with psycopg.connect(uri, autocommit=True) as connection, tempfile.TemporaryDirectory() as home:
         for statement in SEED.replace("ROWS", str(max(rows.values()))).split(";"):
