@@ -55,6 +55,17 @@ def test_requests_of_large_rows_are_full_of_bytes() -> None:
     assert foreseen((a_call(rate=5, size=1050, envelope=50), 100)).lines[0].requests == 10
 
 
+def test_rows_that_are_not_sent_after_all_count_for_nothing() -> None:
+    """Neither they nor their bytes."""
+    call = a_call(rate=5, size=100)
+    with closing(Spool()) as rows, closing(Spool()) as removed:
+        plan, large = Plan(rows, removed), an_operation("1", call, body=b"1" * 1000)
+        plan.count(large, call)
+        plan.count(an_operation("2", call, body=b"1"), call)
+        plan.uncount(large, call)
+        assert forecast(plan, 500, Horizon()).lines[0].requests == 1
+
+
 def test_what_removes_comes_after_what_writes() -> None:
     """So both count; and two endpoints that write go side by side, so that the slower one counts."""
     write, event = a_call(items=1, rate=10), a_call(items=1, rate=20, name="/event")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.progress import LOOKED_AT_EACH, PROGRESS_SECONDS, Progress
 from airflow_provider_iterable.engine.vocabulary import Row
 from tests.engine.test_run import Stage
@@ -99,6 +101,22 @@ def test_a_line_warns_of_a_deadline_that_will_be_missed(caplog: pytest.LogCaptur
         ("WARNING", "250 of 1000 rows settled, 4 rows/s, about 180 s left; the deadline will be missed by about 1 s"),
         ("INFO", "750 of 1000 rows settled, 6 rows/s, about 40 s left"),
     ] == [(record.levelname, record.message) for record in caplog.records]
+
+
+def test_a_long_run_tells_that_it_will_be_late(caplog: pytest.LogCaptureFixture) -> None:
+    """The forecast was in time, and the run is not."""
+    seconds, six = [0.0], datetime(2026, 5, 31, 6, 0, tzinfo=UTC)
+
+    def observe(told: Any) -> None:
+        seconds[0] += 4.0
+
+    rows: list[Row] = [(str(n), f"{n}@x.io", 1) for n in range(500)]
+    horizon = Horizon(deadline=six + timedelta(seconds=20), action="fail", now=lambda: six)
+    Stage().run(*rows, batch_size=50, clock=lambda: seconds[0], observe=observe, horizon=horizon)
+    assert [line.partition("; the")[2] for line in settled(caplog)] == [
+        " deadline will be missed by about 12 s",
+        " deadline will be missed by about 16 s",
+    ]
 
 
 def test_a_long_run_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -323,6 +323,17 @@ def test_a_forecast_says_for_how_many_days_the_quota_lets_wait(
     assert not ten_a_day.calls
 
 
+def test_requests_that_the_quota_counts_are_forecast_one_at_a_time(ten_a_day: World) -> None:
+    """Each waits for the answer of the one before."""
+    people_ask(ten_a_day, 1)
+    act(ten_a_day)
+    with closing(sqlite3.connect(ten_a_day.warehouse)) as connection:
+        connection.execute("UPDATE iterable_sync_header SET notes = ?", (json.dumps({"pace": f'{{"{FORGET}": [2]}}'}),))
+        connection.commit()
+    people_ask(ten_a_day, 1, 2, 3, 4, 5)
+    assert act(ten_a_day, dry_run=True)["forecast"][0]["measured_seconds"] == 8.0
+
+
 def test_a_schedule_of_a_day_loses_none(ten_a_day: World, clock: Clock) -> None:
     """A run that begins 24 hours after the last one began waits for the quota to come back, never beyond it."""
     people_ask(ten_a_day, *range(1, 21))
