@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from airflow_provider_iterable.engine import churn
+from airflow_provider_iterable.engine.canary import Canary, Trials, conclude_trials, preview
 from airflow_provider_iterable.engine.churn import Sample
 from airflow_provider_iterable.engine.compare import GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.deliver import Delivery
@@ -74,6 +76,7 @@ class Options:
     :param foresee: of a dry run with something to send: has the sync know the types of Iterable's fields
     :param first: called after ``prepare``; returns positions in the plan of a few operations that go before all others,
         by wave: nothing else is sent until a wave is settled
+    :param canary: how many rows go first and are judged before the others follow; ``None``: all go at once
     :param learn: told which types fields have at Iterable when it refuses values for them
     :param stop: set from outside to end the run early, within seconds
     :param resync: ``"full"`` sends every row, ``"baseline"`` records every row and sends none
@@ -98,6 +101,7 @@ class Options:
     prepare: Callable[[], None] | None = None
     foresee: Callable[[], None] | None = None
     first: Callable[[Plan], Sequence[Sequence[int]]] | None = None
+    canary: Canary | None = None
     learn: Learn | None = None
     stop: threading.Event | None = None
     resync: Resync = "changes"
@@ -126,6 +130,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     :param report: filled in as the run goes, so that it is right even when the run fails
     :raises GuardTripped: before the first call
     :raises Halted: Iterable refused in a way that ends the run; what was accepted is committed
+    :raises CanaryFailed: the rows that went first did not pass; what was accepted is committed
     :raises Unfinished: rows were deferred; what was accepted is committed
     :raises Stopped: ``options.stop`` was set before the end; what was accepted is committed
     :raises TooManyRejected: after everything that can be delivered was
@@ -161,10 +166,13 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             if options.foresee is not None and plan.sends:
                 predict(sync, plan, report, options.foresee)
             report.notes.extend(forecast(plan, options.batch_size))
+            if options.canary is not None:
+                report.notes.append(preview(options.canary, plan))
             return report
         report.sample = churn.note(plan, options.sample)
         with gc_frozen(), _phase(report, "deliver", options.clock):
-            halted = _deliver(sync, plan, state, send, report, options)
+            halted, verdict = _deliver(sync, plan, state, send, report, options)
+        conclude_trials(report, verdict)
         conclude(report, halted, options.stopped, options.max_rejected, options.resync)
         return report
     except BaseException as error:
@@ -229,8 +237,8 @@ def _ignore(observed: Plan | Outcome | Accepted) -> None:
     """Observe nothing."""
 
 
-def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> str:
-    """Send what is planned; return why nothing more could be sent, if that was so."""
+def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options) -> tuple[str, str]:
+    """Send what is planned; return why nothing more could be sent, and why nothing more was to be, if that was so."""
     if plan.sends and options.prepare is not None:
         try:
             _prepare(options.prepare, options)
@@ -261,6 +269,10 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         stop=options.stop,
     )
     progress = Progress(plan.sends, options.clock)
+    trials = None
+    if options.canary is not None:
+        first_run, end = not report.remembered, partial(delivery.end, Reason.CANARY)
+        trials = Trials(options.canary, first_run, lambda: plan.sends - progress.done, end)
 
     observe = options.observe or _ignore
 
@@ -271,11 +283,13 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         else:
             report.add(outcome)
             progress.more(1)
+        if trials is not None:
+            trials.settle(outcome)
         remembering.settle(outcome)
         observe(outcome)
 
     first = () if options.first is None or not plan.sends else options.first(plan)
-    outcomes = delivery.run(waves(plan, sync.removals_first, first))
+    outcomes = delivery.run(waves(plan, sync.removals_first, first, trials))
     try:
         for outcome in outcomes:
             settle(outcome)
@@ -295,7 +309,7 @@ def _deliver(sync: Sync, plan: Plan, state: State, send: Send, report: Report, o
         report_delivery(report, delivery.in_doubt, waiting, remembering.surplus)
     if left_out is not None:
         left_out.write()
-    return delivery.halted
+    return delivery.halted, trials.verdict if trials is not None else ""
 
 
 def _prepare(prepare: Callable[[], None], options: Options) -> None:
