@@ -94,6 +94,8 @@ class RowKeywords(TaskKeywords, total=False):
     max_removed: float | int | str | None
     max_changed: float | int | str | None
     max_rejected: float | int | str
+    canary: float | int | str | None
+    canary_max_rejected: float | int | str
     check_types: bool
     batch_size: int
     commit_batches: int | None

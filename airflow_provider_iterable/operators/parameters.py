@@ -116,6 +116,13 @@ def _limit(none: bool) -> Callable[[Any], int | float | None]:
     return read
 
 
+def _some(value: Any) -> int | float | None:
+    number = _limit(none=True)(value)
+    if number == 0:
+        raise ValueError
+    return number
+
+
 def _text(value: Any) -> str:
     """Return a text that says something; ``None`` is what Jinja writes for a value that is not there."""
     if not isinstance(value, str):
@@ -204,6 +211,7 @@ FLAG = Form("True or False", _flag)
 OPTIONAL_FLAG = Form("True, False or None", _flag, optional=True)
 COUNT = Form("a number of rows", _within(0, None, none=True), none=True)
 LIMIT = Form("a share from 0.0 to 1.0 or a number of rows", _limit(none=False))
+CANARY = Form("a number of rows from 1, a share above 0.0, or None", _some, none=True)
 LIMIT_OR_NONE = Form("a share from 0.0 to 1.0 or a number of rows", _limit(none=True), none=True)
 TEXT = Form("a text that is not blank, and not None", _text)
 OPTIONAL_TEXT = Form("a text that is not blank, and not None", _text, optional=True)
@@ -252,6 +260,8 @@ COMMON_FORMS: Mapping[str, Form] = {
     "max_removed": LIMIT_OR_NONE,
     "max_changed": LIMIT_OR_NONE,
     "max_rejected": LIMIT,
+    "canary": CANARY,
+    "canary_max_rejected": LIMIT,
     "check_types": FLAG,
     "batch_size": BATCH_SIZE,
     "commit_batches": COMMIT_BATCHES,

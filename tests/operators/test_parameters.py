@@ -45,6 +45,8 @@ COMMON = {
     "max_removed",
     "max_changed",
     "max_rejected",
+    "canary",
+    "canary_max_rejected",
     "iterable_conn_id",
 }
 TEMPLATED: dict[type[IterableModelOperator], set[str]] = {
@@ -79,6 +81,8 @@ GOOD_AND_BAD: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
     "max_removed": ([*LIMIT[0], (None, None)], LIMIT[1]),
     "max_changed": ([*LIMIT[0], (None, None)], LIMIT[1]),
     "max_rejected": (LIMIT[0], [*LIMIT[1], "None"]),
+    "canary": ([(10, 10), ("10", 10), (0.01, 0.01), ("1.0", 1.0), ("None", None)], [*LIMIT[1], 0, "0", "0.0"]),
+    "canary_max_rejected": (LIMIT[0], [*LIMIT[1], "None"]),
     "iterable_conn_id": TEXT,
     "max_deletes": COUNT,
     "max_actions": COUNT,
@@ -305,7 +309,7 @@ def test_what_is_misread_is_refused(dag: DAG, operator: type[IterableModelOperat
 @pytest.mark.parametrize(("operator", "name"), TEMPLATES)
 def test_nothing_is_not_taken_for_left_out(dag: DAG, operator: type[IterableModelOperator], name: str) -> None:
     """A template that becomes None says nothing, unless None means something."""
-    if name in ("max_removed", "max_changed", "max_deletes", "max_actions", "partitions") or (
+    if name in ("max_removed", "max_changed", "max_deletes", "max_actions", "canary", "partitions") or (
         name == "fields" and operator is IterablePrivacyOperator
     ):
         return
