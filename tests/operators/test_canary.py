@@ -14,6 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_iterable.engine.reasons import Reason
+from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.mapping import Json
 from airflow_provider_iterable.operators import IterablePrivacyOperator
 from airflow_provider_iterable.state import TableState
@@ -400,6 +401,10 @@ def test_where_nothing_is_left_nothing_is_stopped(make_field: Any) -> None:
     _, report = stage.failure(AirflowFailException, kind="users", canary=MANY, max_rejected=0.1)
     assert report["status"] == "too_many_rejected"
     assert stage.run(kind="users", canary=1.0)["rejected"] == MANY
+    stage.model(*map(plain, range(5)))
+    stage.forget_calls()
+    stage.run(kind="users", canary=10)
+    assert stage.calls[FIELDS] == 1, "nobody asks which fields it made"
 
 
 def test_each_wave_has_rows_that_go_first(make_field: Any) -> None:
@@ -460,6 +465,17 @@ def test_without_a_verdict_the_others_wait(make_field: Any) -> None:
     assert stage.sent(BULK)
     assert max(records for records, _ in stage.sent(BULK)) <= 10
     stage.sandbox.service.faults.clear()
+    assert stage.run(kind="users", canary=10)["accepted"] == MANY
+
+
+def test_a_canary_that_nobody_answered_is_no_verdict(make_field: Any) -> None:
+    """Even if others would be answered by then: they wait for the retry."""
+    stage: Field = make_field()
+    stage.model(*map(plain, range(MANY)))
+    stage.sandbox.faults({"kind": "drop_before", "path": "/api/users/bulkUpdate", "times": Patience().tries})
+    message, report = stage.failure(AirflowException, kind="users", canary=10)
+    assert f"{MANY} rows were deferred (canary {MANY - 10}, no_answer 10)" in message
+    assert (report["status"], len(stage.profiles)) == ("unfinished", 0)
     assert stage.run(kind="users", canary=10)["accepted"] == MANY
 
 
