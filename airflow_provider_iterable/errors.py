@@ -15,6 +15,7 @@ No message holds an email address: each is masked when the error is made.
     │   ├── StateTooLarge         the state does not fit its store; nothing was sent
     │   ├── LeaseLost             another run has taken the sync over; this one writes and sends nothing more
     │   ├── Halted                Iterable refused in a way that no further request could mend
+    │   ├── CanaryFailed          the few rows that went first did not pass; the others were not sent
     │   └── TooManyRejected       more rows were rejected than the sync tolerates
     └── WorthRetrying             a retry sends what is left
         ├── LeaseHeld             another run of the sync is under way; nothing was read or sent
@@ -77,6 +78,10 @@ class LeaseLost(CannotRetry):
 
 class Halted(CannotRetry):
     """Iterable refused in a way that no further request could mend."""
+
+
+class CanaryFailed(CannotRetry):
+    """The few rows that went first did not pass; the others were not sent."""
 
 
 class TooManyRejected(CannotRetry):

@@ -89,6 +89,10 @@ class Delivery:
         """Operations that were sent, not answered, and are remembered as in doubt."""
         return self._pending.in_doubt
 
+    def end(self, reason: Reason) -> None:
+        """Send nothing more: what is still to come is put off for this reason."""
+        self._queue.stopped_by = self._queue.stopped_by or reason
+
     def run(self, waves: Iterable[Iterable[Operation]]) -> Generator[Outcome | Accepted, None, None]:
         """Deliver wave after wave; yield outcomes once what they accepted is committed.
 

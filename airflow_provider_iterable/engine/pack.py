@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
+from airflow_provider_iterable.engine.canary import Trials
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Handle, Operation
 
@@ -55,7 +57,9 @@ class _Open:
         self.bytes = size
 
 
-def waves(plan: Plan, removals_first: bool, first: Sequence[Sequence[int]] = ()) -> Iterator[Iterable[Operation]]:
+def waves(
+    plan: Plan, removals_first: bool, first: Sequence[Sequence[int]] = (), trials: Trials | None = None
+) -> Iterator[Iterable[Operation]]:
     """Yield the plan's operations in waves; one wave must be settled before the next begins.
 
     The first wave holds everything that stands alone, but for what goes before it. Operations that share an identity
@@ -65,19 +69,43 @@ def waves(plan: Plan, removals_first: bool, first: Sequence[Sequence[int]] = ())
     come last: whether they may be forgotten depends on what became of that row.
 
     :param first: positions of operations that stand alone and go before all others of rows that are there, by wave
+    :param trials: lets a few rows of each wave go before its others; among those that stand alone, the first of
+        ``first`` are some
     """
-    removals = [plan.leaving()] if plan.removals.size else []
     if removals_first:
-        yield from removals
-    yield from _present(plan, first)
+        yield from _leaving(plan, trials)
+    yield from _present(plan, first, trials)
     if not removals_first:
-        yield from removals
+        yield from _leaving(plan, trials)
     if plan.borne:
         yield plan.forgettable()
 
 
-def _present(plan: Plan, first: Sequence[Sequence[int]]) -> Iterator[Iterable[Operation]]:
+def _leaving(plan: Plan, trials: Trials | None) -> Iterator[Iterable[Operation]]:
+    if not plan.removals.size:
+        return
+    if trials is None:
+        yield plan.leaving()
+    else:
+        yield from _apart(lambda: enumerate(plan.leaving()), trials)
+
+
+def _apart(read: Callable[[], Iterable[tuple[int, Operation]]], trials: Trials) -> Iterator[Iterable[Operation]]:
+    """Yield a wave in two: the rows that go first, and the others."""
+    chosen = set(trials.choose(read()))
+    yield from trials.judged(len(chosen), (operation for number, operation in read() if number in chosen))
+    yield (operation for number, operation in read() if number not in chosen)
+
+
+def _present(plan: Plan, first: Sequence[Sequence[int]], trials: Trials | None) -> Iterator[Iterable[Operation]]:
     before = {position for positions in first for position in positions}
+    if trials is not None:
+        foremost = first[0] if first else ()
+        chosen = trials.choose(plan.alone(), foremost)
+        parts = [chosen[: len(foremost)], chosen[len(foremost) :]]
+        yield from trials.judged(len(chosen), *(map(plan.rows.at, part) for part in parts if part))
+        first = [[position for position in positions if position not in chosen] for positions in first]
+        before.update(chosen)
     crowd: list[tuple[int, str, int]] = []
 
     def alone() -> Iterator[Operation]:
@@ -87,17 +115,29 @@ def _present(plan: Plan, first: Sequence[Sequence[int]]) -> Iterator[Iterable[Op
         for position, operation in plan.present():
             if position in before:
                 continue
-            if operation.call is not None:
-                identity = hash(operation.handles[0])
-                if identity in plan.shared:
-                    crowd.append((identity, operation.key, position))
-                    continue
-            yield operation
+            if plan.is_shared(operation):
+                crowd.append((hash(operation.handles[0]), operation.key, position))
+            else:
+                yield operation
 
     for positions in first:
-        yield (plan.rows.at(position) for position in positions)
+        if positions:
+            yield map(plan.rows.at, positions)
     if plan.rows.size:
         yield alone()
+    for positions in _ranks(crowd):
+        if trials is None:
+            yield map(plan.rows.at, positions)
+        else:
+            yield from _apart(partial(_at, plan, positions), trials)
+
+
+def _at(plan: Plan, positions: Sequence[int]) -> Iterator[tuple[int, Operation]]:
+    return ((position, plan.rows.at(position)) for position in positions)
+
+
+def _ranks(crowd: list[tuple[int, str, int]]) -> list[list[int]]:
+    """Return the positions of operations that share identities, so that each identity is in a wave once."""
     crowd.sort()
     ranks: list[list[int]] = []
     identity_before, rank = None, 0
@@ -107,5 +147,4 @@ def _present(plan: Plan, first: Sequence[Sequence[int]]) -> Iterator[Iterable[Op
         if rank == len(ranks):
             ranks.append([])
         ranks[rank].append(position)
-    for positions in ranks:
-        yield (plan.rows.at(position) for position in positions)
+    return ranks

@@ -109,6 +109,14 @@ class Plan:
             if operation.key not in self.duplicates and position >= self.superseded.get(operation.key, 0):
                 yield position, operation
 
+    def is_shared(self, operation: Operation) -> bool:
+        """Whether several operations that make a call bear an operation's identity."""
+        return bool(self.shared) and operation.call is not None and hash(operation.handles[0]) in self.shared
+
+    def alone(self) -> Iterator[tuple[int, Operation]]:
+        """Yield ``(position, operation)`` for rows that are there and share their identity with no other."""
+        return ((position, operation) for position, operation in self.present() if not self.is_shared(operation))
+
     def incomplete(self) -> Iterator[Operation]:
         """Yield the unchanged rows that go again because they carry fields that Iterable has by now."""
         return (self.rows.at(position) for position in self.again)

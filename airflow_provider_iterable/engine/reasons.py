@@ -51,6 +51,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited", "Iterable's rate limit left no time; the row goes again with the next run"
     SPLIT_BUDGET = "split_budget", "too many batches had to be taken apart; the row goes again with the next run"
     HALTED = "halted", "the run was halted before this row was sent"
+    CANARY = "canary", "the rows that went first did not pass, so this row was not sent"
     STOPPED = "stopped", "the task was stopped before this row was sent, or before it was answered"
     UNCONFIRMED = "unconfirmed", "Iterable may have taken it or not; it does not go again, or it might be there twice"
     REPEATED = "repeated", "an answer was lost and the cart went again: its updateCart event may be at Iterable twice"

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from airflow_provider_iterable.engine import churn
+from airflow_provider_iterable.engine.canary import Canary, Trials, conclude_trials, preview
 from airflow_provider_iterable.engine.churn import Sample
 from airflow_provider_iterable.engine.compare import GoesAgain, compare, recalled
 from airflow_provider_iterable.engine.deliver import Delivery
@@ -76,6 +78,7 @@ class Options:
     :param foresee: of a dry run with something to send: has the sync know the types of Iterable's fields
     :param first: called after ``prepare``; returns positions in the plan of a few operations that go before all others,
         by wave: nothing else is sent until a wave is settled
+    :param canary: how many rows go first and are judged before the others follow; ``None``: all go at once
     :param learn: told which types fields have at Iterable when it refuses values for them
     :param stop: set from outside to end the run early, within seconds
     :param resync: ``"full"`` sends every row, ``"baseline"`` records every row and sends none
@@ -101,6 +104,7 @@ class Options:
     prepare: Callable[[], None] | None = None
     foresee: Callable[[], None] | None = None
     first: Callable[[Plan], Sequence[Sequence[int]]] | None = None
+    canary: Canary | None = None
     learn: Learn | None = None
     stop: threading.Event | None = None
     resync: Resync = "changes"
@@ -130,6 +134,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     :raises GuardTripped: before the first call
     :raises DeadlineMissed: likewise
     :raises Halted: Iterable refused in a way that ends the run; what was accepted is committed
+    :raises CanaryFailed: the rows that went first did not pass; what was accepted is committed
     :raises Unfinished: rows were deferred; what was accepted is committed
     :raises Stopped: ``options.stop`` was set before the end; what was accepted is committed
     :raises TooManyRejected: after everything that can be delivered was
@@ -166,10 +171,13 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             report.status = "planned"
             if options.foresee is not None and plan.sends:
                 predict(sync, plan, report, options.foresee)
+            if options.canary is not None:
+                report.notes.append(preview(options.canary, plan))
             return report
         report.sample = churn.note(plan, options.sample)
         with gc_frozen(), _phase(report, "deliver", options.clock):
-            halted = _deliver(sync, plan, state, send, report, options, expected)
+            halted, verdict = _deliver(sync, plan, state, send, report, options, expected)
+        conclude_trials(report, verdict)
         conclude(report, halted, options.stopped, options.max_rejected, options.resync)
         return report
     except BaseException as error:
@@ -236,8 +244,8 @@ def _ignore(observed: Plan | Outcome | Accepted) -> None:
 
 def _deliver(
     sync: Sync, plan: Plan, state: State, send: Send, report: Report, options: Options, expected: Forecast
-) -> str:
-    """Send what is planned; return why nothing more could be sent, if that was so."""
+) -> tuple[str, str]:
+    """Send what is planned; return why nothing more could be sent, and why nothing more was to be, if that was so."""
     if plan.sends and options.prepare is not None:
         try:
             _prepare(options.prepare, options)
@@ -270,6 +278,10 @@ def _deliver(
     deadline = options.horizon.deadline
     allowed = None if deadline is None else (deadline - options.horizon.now()).total_seconds()
     progress = Progress(plan.sends, options.clock, expected.seconds, allowed)
+    trials = None
+    if options.canary is not None:
+        first_run, end = not report.remembered, partial(delivery.end, Reason.CANARY)
+        trials = Trials(options.canary, first_run, lambda: plan.sends - progress.done, end)
 
     observe = options.observe or _ignore
 
@@ -280,11 +292,13 @@ def _deliver(
         else:
             report.add(outcome)
             progress.more(1)
+        if trials is not None:
+            trials.settle(outcome)
         remembering.settle(outcome)
         observe(outcome)
 
     first = () if options.first is None or not plan.sends else options.first(plan)
-    outcomes = delivery.run(waves(plan, sync.removals_first, first))
+    outcomes = delivery.run(waves(plan, sync.removals_first, first, trials))
     try:
         for outcome in outcomes:
             settle(outcome)
@@ -304,7 +318,7 @@ def _deliver(
         report_delivery(report, delivery.in_doubt, waiting, remembering.surplus)
     if left_out is not None:
         left_out.write()
-    return delivery.halted
+    return delivery.halted, trials.verdict if trials is not None else ""
 
 
 def _prepare(prepare: Callable[[], None], options: Options) -> None:

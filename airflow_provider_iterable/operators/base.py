@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable.engine.canary import Canary
 from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.report import Report
@@ -100,6 +101,10 @@ class IterableModelOperator(StrictOperator):
         ``"{{ data_interval_end.add(hours=2) }}"`` (templated); default: whenever it is
     :param deadline_action: what comes of it if that will not be: ``"warn"`` in log and report, or ``"fail"`` before
         anything is sent (templated)
+    :param canary: rows of each wave that go alone first, a number or a float: a share; the others follow unless more
+        of them are rejected than ``canary_max_rejected``, or they make fields that nobody approved. Default: all go at
+        once (templated)
+    :param canary_max_rejected: most of these rows that may be rejected; a float is a share of them (templated)
     :param check_types: compare values with Iterable's field types before sending
     :param batch_size: most records per request, at most 1000
     :param commit_batches: batches whose outcomes are committed together; ``None``: 1, or more where the state is in a
@@ -130,6 +135,8 @@ class IterableModelOperator(StrictOperator):
         "max_rejected",
         "deadline",
         "deadline_action",
+        "canary",
+        "canary_max_rejected",
         "iterable_conn_id",
     )
     template_ext: Sequence[str] = (".sql",)
@@ -142,6 +149,8 @@ class IterableModelOperator(StrictOperator):
     forms: ClassVar[Mapping[str, Form]] = COMMON_FORMS
     # Texts, perhaps, until they are rendered and read.
     allow_empty: Any
+    canary: Any
+    canary_max_rejected: Any
     fields: Any
     max_rejected: Any
     max_removed: Any
@@ -180,6 +189,8 @@ class IterableModelOperator(StrictOperator):
         max_rejected: float | int | str = 0.1,
         deadline: datetime | str | None = None,
         deadline_action: str = "warn",
+        canary: float | int | str | None = None,
+        canary_max_rejected: float | int | str = 0.1,
         check_types: bool = True,
         batch_size: int = 1000,
         commit_batches: int | None = None,
@@ -202,6 +213,7 @@ class IterableModelOperator(StrictOperator):
         self.dry_run, self.approved_plan = dry_run, approved_plan
         self.allow_empty, self.max_removed, self.max_changed = allow_empty, max_removed, max_changed
         self.max_rejected, self.deadline, self.deadline_action = max_rejected, deadline, deadline_action
+        self.canary, self.canary_max_rejected = canary, canary_max_rejected
         self.check_types, self.batch_size, self.commit_batches = check_types, batch_size, commit_batches
         self.max_in_flight, self.spool_dir = max_in_flight, spool_dir
         self.iterable_conn_id = iterable_conn_id
@@ -324,6 +336,7 @@ class IterableModelOperator(StrictOperator):
             ),
             batch_size=self.batch_size,
             max_rejected=self.max_rejected,
+            canary=None if self.canary is None else Canary(self.canary, self.canary_max_rejected),
             dry_run=self.dry_run,
             approved_plan=self.approved_plan,
             horizon=Horizon(deadline=self.deadline, action=self.deadline_action),

@@ -96,6 +96,8 @@ class RowKeywords(TaskKeywords, total=False):
     max_rejected: float | int | str
     deadline: datetime | str | None
     deadline_action: str
+    canary: float | int | str | None
+    canary_max_rejected: float | int | str
     check_types: bool
     batch_size: int
     commit_batches: int | None

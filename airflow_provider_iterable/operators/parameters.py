@@ -118,6 +118,13 @@ def _limit(none: bool) -> Callable[[Any], int | float | None]:
     return read
 
 
+def _some(value: Any) -> int | float | None:
+    number = _limit(none=True)(value)
+    if number == 0:
+        raise ValueError
+    return number
+
+
 def _text(value: Any) -> str:
     """Return a text that says something; ``None`` is what Jinja writes for a value that is not there."""
     if not isinstance(value, str):
@@ -219,6 +226,7 @@ FLAG = Form("True or False", _flag)
 OPTIONAL_FLAG = Form("True, False or None", _flag, optional=True)
 COUNT = Form("a number of rows", _within(0, None, none=True), none=True)
 LIMIT = Form("a share from 0.0 to 1.0 or a number of rows", _limit(none=False))
+CANARY = Form("a number of rows from 1, a share above 0.0, or None", _some, none=True)
 LIMIT_OR_NONE = Form("a share from 0.0 to 1.0 or a number of rows", _limit(none=True), none=True)
 MOMENT_OR_NONE = Form('a date-time with its zone, such as "2026-05-31 06:00+00:00"', _moment, none=True)
 TEXT = Form("a text that is not blank, and not None", _text)
@@ -270,6 +278,8 @@ COMMON_FORMS: Mapping[str, Form] = {
     "max_rejected": LIMIT,
     "deadline": MOMENT_OR_NONE,
     "deadline_action": choice(DeadlineAction),
+    "canary": CANARY,
+    "canary_max_rejected": LIMIT,
     "check_types": FLAG,
     "batch_size": BATCH_SIZE,
     "commit_batches": COMMIT_BATCHES,

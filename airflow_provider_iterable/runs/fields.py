@@ -43,14 +43,14 @@ def look(sync: BaseSync, session: Session, report: Report) -> None:
     renamed = {name: lower[name.lower()] for name in sorted(new) if name.lower() in lower}
     if renamed and any(mapper.follows_columns for mapper in sync.mappers):
         raise ModelError(
-            f"The model's columns {', '.join(map(_shown, renamed))} were {', '.join(map(_shown, renamed.values()))} in "
+            f"The model's columns {', '.join(map(shown, renamed))} were {', '.join(map(shown, renamed.values()))} in "
             "the last run. As fields these are others, which Iterable would have for ever beside the former ones. "
             "Nothing was sent. Name the columns as before (AS), or map them in fields."
         )
     if not any(mapper.follows_columns for mapper in sync.mappers):  # otherwise the mapping itself has changed
         return
-    parts = [f"new: {', '.join(map(_shown, sorted(new)))}"] * bool(new)
-    parts += [f"no longer sent: {', '.join(map(_shown, sorted(gone)))}"] * bool(gone)
+    parts = [f"new: {', '.join(map(shown, sorted(new)))}"] * bool(new)
+    parts += [f"no longer sent: {', '.join(map(shown, sorted(gone)))}"] * bool(gone)
     reason = f"the fields are others than in the last run ({'; '.join(parts)})"
     report.resend_reason = report.resend_reason or reason
     log.info("Sync %s: %s.", report.name, reason)
@@ -101,7 +101,7 @@ def _types(mappers: Collection[Mapper], seen: field_types.Seen) -> dict[str, str
 
 def _disagreements(names: Collection[str], seen: field_types.Seen) -> list[str]:
     return [
-        f"The values of {_shown(path)} disagree: "
+        f"The values of {shown(path)} disagree: "
         f"{', '.join(f'{count} {kind}' for kind, count in counts.most_common())}. If Iterable does not have the field "
         f"yet, it becomes a {field_types.chosen(counts)}; other values are converted where nothing is lost by it, "
         "their rows are rejected otherwise, and texts that look like dates go with the next run."
@@ -118,9 +118,10 @@ def _known(text: str | None) -> set[str] | None:
 
 
 def _listed(types: Mapping[str, str]) -> str:
-    return ", ".join(f"{_shown(path)} ({kind})" for path, kind in sorted(types.items()))
+    return ", ".join(f"{shown(path)} ({kind})" for path, kind in sorted(types.items()))
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
+    """Return the name of a field with the people masked that its members may name."""
     first = path.partition(".")[0]
     return masked_name(path, mapped=[first])

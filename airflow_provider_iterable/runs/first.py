@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
 from airflow_provider_iterable.api import field_types
+from airflow_provider_iterable.engine.canary import order
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.syncs.sync import BaseSync
@@ -27,10 +29,17 @@ Patterns = Mapping[frozenset[Trait], "_Alike"]
 
 @dataclass
 class _Alike:
-    """Rows with the same traits: how many there are, and where the first ones are."""
+    """Rows with the same traits: how many there are, and where some of them are, which a retry finds again."""
 
     rows: int = 0
-    positions: list[int] = field(default_factory=list)
+    some: list[tuple[int, int]] = field(default_factory=list)
+    """Positions, each after its order."""
+
+    def add(self, place: int, position: int) -> None:
+        self.rows += 1
+        if len(self.some) < 2 * FEW or place < self.some[-1][0]:
+            insort(self.some, (place, position))
+            del self.some[2 * FEW :]
 
 
 def first(plan: Plan, sync: BaseSync, batch_size: int, name: str) -> list[list[int]]:
@@ -54,9 +63,9 @@ def first(plan: Plan, sync: BaseSync, batch_size: int, name: str) -> list[list[i
     if not any(patterns) or (not odd and plan.sends <= max(few, min(batch_size, sync.most))):
         return []
     shown = set[Trait]()
-    waves = [[patterns[pattern].positions.pop(0) for pattern in _showing(some, shown, few)] for some in (plain, odd)]
+    waves = [[patterns[pattern].some.pop(0)[1] for pattern in _showing(some, shown, few)] for some in (plain, odd)]
     # Some more beside them: if the server fails at a row that is alone, nobody knows whether the row is to blame.
-    more = (position for pattern in plain for position in patterns[pattern].positions)
+    more = (position for pattern in plain for _, position in patterns[pattern].some)
     waves = [[*wave, *islice(more, few - len(wave))] for wave in waves if wave]
     log.info(
         "Sync %s sends fields whose types are not known: %d rows that have them go first, and the others once Iterable "
@@ -70,11 +79,11 @@ def first(plan: Plan, sync: BaseSync, batch_size: int, name: str) -> list[list[i
 def _patterns(plan: Plan, sync: BaseSync) -> Patterns:
     patterns: dict[frozenset[Trait], _Alike] = {}
     left = LOOKED_AT
-    for position, operation in plan.present():
+    for position, operation in plan.alone():  # those that share an identity go one after the other, later
         if left <= 0:
             break
-        if operation.call is None or hash(operation.handles[0]) in plan.shared:
-            continue  # those that share an identity go one after the other, later
+        if operation.call is None:
+            continue
         pattern = sync.traits(operation)
         left -= 1 + len(pattern)
         alike = patterns.get(pattern)
@@ -82,9 +91,7 @@ def _patterns(plan: Plan, sync: BaseSync) -> Patterns:
             if len(patterns) >= MOST_PATTERNS:
                 continue
             alike = patterns[pattern] = _Alike()
-        alike.rows += 1
-        if alike.rows <= 2 * FEW:
-            alike.positions.append(position)
+        alike.add(order(operation.key), position)
     return patterns
 
 

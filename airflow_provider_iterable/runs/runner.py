@@ -21,6 +21,7 @@ from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs import fields, pace
 from airflow_provider_iterable.runs import left_out as fields_left_out
 from airflow_provider_iterable.runs.audit import Audit
+from airflow_provider_iterable.runs.canary import Made
 from airflow_provider_iterable.runs.first import first as go_first
 from airflow_provider_iterable.runs.project import note_channels, recognise
 from airflow_provider_iterable.runs.run import Run, SyncKind
@@ -89,11 +90,18 @@ def _carry_out(
             if left_out is not None and report.resync == "changes":
                 existing, approved = partial(kind.existing_fields, run), options.approved_plan is not None
                 fields_left_out.look(left_out, sync, existing, kind.harm, dry=options.dry_run, approved=approved)
+            made = None
+            if options.canary is not None and isinstance(sync, BaseSync):
+                made = Made(run, sync, approved=options.approved_plan is not None)
+                canary = replace(options.canary, unapproved=made.unapproved, waits=sync.waits)
+                options = replace(options, canary=canary)
             report.seconds["open"] = time.monotonic() - started
 
             def prepare() -> None:
                 note_channels(hook, client, session, report.name)
                 kind.prepare(run, sync)
+                if made is not None:
+                    made.begin()
 
             if isinstance(sync, BaseSync) and kind.checks_types:
                 first, learn = partial(go_first, sync=sync, batch_size=options.batch_size, name=report.name), sync.learn

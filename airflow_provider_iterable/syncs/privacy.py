@@ -150,6 +150,10 @@ class Privacy(BaseSync):
         waiting.sort(key=self._waiting.__getitem__)  # those of one moment stay in the model's order
         self._turns = {key: turn for turn, key in enumerate(waiting)}
 
+    def waits(self, operation: Operation) -> bool:
+        """Whether the turn of a request comes in a later run."""
+        return isinstance(self.screen(operation), Outcome)
+
     def screen(self, operation: Operation) -> Operation | Outcome:
         """Let those wait whose turn has not come."""
         turn, most = self._turns.get(operation.key, 0), self._options.max_actions

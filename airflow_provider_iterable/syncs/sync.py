@@ -165,6 +165,10 @@ class BaseSync:
         """
         return *types.check(fields, self.checked_fields), Reason.TYPE_MISMATCH
 
+    def waits(self, operation: Operation) -> bool:
+        """Whether an operation is left to a later run; known once the first one may be screened."""
+        return False
+
     def screen(self, operation: Operation) -> Operation | Outcome:
         """Look at the values once more: what is wrong is left out or rejected."""
         if not self.checked_fields or operation.kind is Kind.REMOVED:

@@ -148,7 +148,7 @@ class World:
         )
         return report
 
-    def failure(self, kind: type[AirflowException], **parameters: Any) -> tuple[str, Any]:
+    def failure(self, kind: type[AirflowException], /, **parameters: Any) -> tuple[str, Any]:
         """Run the operator into an error of exactly this kind; return its message and the report it left."""
         with pytest.raises(kind) as failed:
             self.run(**parameters)

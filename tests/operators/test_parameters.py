@@ -47,6 +47,8 @@ COMMON = {
     "max_rejected",
     "deadline",
     "deadline_action",
+    "canary",
+    "canary_max_rejected",
     "iterable_conn_id",
 }
 TEMPLATED: dict[type[IterableModelOperator], set[str]] = {
@@ -93,6 +95,8 @@ GOOD_AND_BAD: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
         ["2026-05-31", "2026-05-31 06:00", "06:00+00:00", "soon", "", 5, "PT2H"],
     ),
     "deadline_action": ([("warn", "warn"), ("fail", "fail")], ["Fail", "", "None", "stop"]),
+    "canary": ([(10, 10), ("10", 10), (0.01, 0.01), ("1.0", 1.0), ("None", None)], [*LIMIT[1], 0, "0", "0.0"]),
+    "canary_max_rejected": (LIMIT[0], [*LIMIT[1], "None"]),
     "iterable_conn_id": TEXT,
     "max_deletes": COUNT,
     "max_actions": COUNT,
@@ -320,6 +324,7 @@ def test_what_is_misread_is_refused(dag: DAG, operator: type[IterableModelOperat
 def test_nothing_is_not_taken_for_left_out(dag: DAG, operator: type[IterableModelOperator], name: str) -> None:
     """A template that becomes None says nothing, unless None means something."""
     if name in ("max_removed", "max_changed", "max_deletes", "max_actions", "deadline", "partitions") or (
+    if name in ("max_removed", "max_changed", "max_deletes", "max_actions", "canary", "partitions") or (
         name == "fields" and operator is IterablePrivacyOperator
     ):
         return

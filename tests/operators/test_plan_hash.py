@@ -84,7 +84,7 @@ IN_OTHER_PARTS = {
     "state sync_id partition partitions repartition": "state",
     "resync": "options",
     "allow_empty max_removed max_changed max_rejected max_deletes allow_shared_user_id shared_list": "a guard",
-    "deadline deadline_action": "a guard",
+    "deadline deadline_action canary canary_max_rejected": "a guard",
     "dry_run approved_plan batch_size commit_batches max_in_flight spool_dir kwargs": "nothing that Iterable sees",
 }
 """Every other parameter, and by what part of the hash it is covered, or why by none."""
