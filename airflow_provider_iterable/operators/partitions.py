@@ -211,11 +211,24 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "new_fields": new,
         "changed_fields": dict(changed.most_common()),
         "reasons": dict(sorted(reasons.items())),
+        "forecast": _foreseen(reports),
         "requests": {name: dict(answers) for name, answers in sorted(requests.items())},
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
         "rows_per_second": sum(report["rows_per_second"] for report in reports),
         "plan_hash": None,
     }
+
+
+def _foreseen(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what was expected of each endpoint by partitions that run side by side: the longest of them counts."""
+    total: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        for line in report.get("forecast", ()):
+            known = total.setdefault(line["endpoint"], {**line, "rows": 0, "requests": 0, "rate": 0.0, "waiting": 0})
+            known |= {name: known[name] + line[name] for name in ("rows", "requests", "rate", "waiting")}
+            known |= {name: max(known[name], line[name]) for name in ("seconds", "end")}
+            known["measured_seconds"] = max(known["measured_seconds"] or 0, line["measured_seconds"] or 0) or None
+    return list(total.values())
 
 
 def _lines(total: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> list[str]:

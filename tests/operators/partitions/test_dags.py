@@ -166,6 +166,16 @@ def report(partition: str, **changes: Any) -> dict[str, Any]:
     return {**whole, **changes}
 
 
+def test_forecasts_of_partitions_are_for_side_by_side() -> None:
+    """Rows, requests and rates add up; the longest and the last of them count."""
+    line = {"endpoint": "POST /a", "rows": 10, "requests": 2, "rate": 2.5, "documented": True, "seconds": 4.0}
+    line |= {"measured_seconds": None, "waiting": 1, "end": "2026-05-31T06:00:00Z"}
+    later = {**line, "seconds": 3.0, "measured_seconds": 9.0, "end": "2026-05-31T07:00:00Z"}
+    told = summed("s", [report("a", forecast=[line]), report("b", forecast=[later]), report("c")])
+    both = {"rows": 20, "requests": 4, "rate": 5.0, "waiting": 2, "measured_seconds": 9.0}
+    assert told["forecast"] == [{**line, **both, "end": "2026-05-31T07:00:00Z"}]
+
+
 def test_the_sum() -> None:
     """Counts, fields, reasons, requests and seconds are added up; what differs is told together."""
     other = report(
