@@ -8,33 +8,31 @@ Identifiers (in paths) and the key stay inside.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
-import requests
 from msgspec import Struct
-from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    DecodeError,
-    HTTPError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-)
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
 from airflow_provider_iterable import __version__
-from airflow_provider_iterable.api.deadlines import POOLS, Deadlines
+from airflow_provider_iterable.api.connections import (
+    ONCE,
+    UNANSWERED,
+    Adapter,
+    connections,
+    name_of,
+    never_connected,
+    read,
+    silence_urllib3,
+)
+from airflow_provider_iterable.api.deadlines import Deadlines
 from airflow_provider_iterable.api.turns import Measured, Turns
 from airflow_provider_iterable.engine.forecast import Expected
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Reply, Request
@@ -49,9 +47,6 @@ LONGEST_TURN = 10.0
 """Seconds for which a batch waits here while its endpoint is held; whoever sends it decides about longer waits."""
 LONGEST_WAIT = 600.0
 """Seconds for which any other request does; it is not sent if they are not enough."""
-LARGEST_ANSWER = 50_000_000
-"""Bytes; nothing that Iterable is asked here takes a hundredth of it."""
-CHUNK = 65_536
 MAX_IN_FLIGHT = 64
 """Requests of a task that may be under way at once, unless something else is said."""
 
@@ -135,8 +130,8 @@ class Client:
         self._timeout = Timeout(connect=timeout[0], read=timeout[1])
         # What requests knows of proxies and certificates, once; then its connections alone, for what it does besides
         # for each request costs twice as much as they do. No more are opened than are kept.
-        self._adapter = _Adapter(pool_connections=1, pool_maxsize=max_in_flight, pool_block=True)
-        self._pool, self._prefix = _connections(self._adapter, self._base_url)
+        self._adapter = Adapter(pool_connections=1, pool_maxsize=max_in_flight, pool_block=True)
+        self._pool, self._prefix = connections(self._adapter, self._base_url)
         self._clock = clock
         self._stopped = stopped or threading.Event()
         self._deadlines = Deadlines(total, self._stopped)
@@ -240,15 +235,15 @@ class Client:
                 self._prefix + request.path + (f"?{urlencode(request.query)}" if request.query else ""),
                 request.body,
                 self._headers,
-                _ONCE,
+                ONCE,
                 redirect=False,
                 assert_same_host=False,
                 timeout=self._timeout,
                 preload_content=False,
             )
-            body = _read(response)
+            body = read(response)
         except Exception as caught:
-            if not exchange.ended and not isinstance(caught, _UNANSWERED):
+            if not exchange.ended and not isinstance(caught, UNANSWERED):
                 raise
             error = caught
         finally:
@@ -258,8 +253,8 @@ class Client:
             return Reply(
                 status=0,
                 milliseconds=self._since(started),
-                error=exchange.ended or _name_of(error),
-                sent=error is None or not _never_connected(error),
+                error=exchange.ended or name_of(error),
+                sent=error is None or not never_connected(error),
             )
         return Reply(
             status=response.status,
@@ -289,69 +284,6 @@ class Client:
             log.warning("A call could not be recorded: %s", type(error).__name__)
 
 
-class AnswerTooLarge(OSError):
-    """An answer is larger than ``LARGEST_ANSWER``."""
-
-
-_UNANSWERED = (HTTPError, OSError)
-_NAMES: Mapping[type[Exception], str] = {
-    NewConnectionError: "ConnectionError",  # first, for in urllib3 1 it is a ConnectTimeoutError
-    ConnectTimeoutError: "ConnectTimeout",
-    ReadTimeoutError: "ReadTimeout",
-    ProtocolError: "ConnectionError",
-    DecodeError: "ContentDecodingError",
-}
-"""What errors are called in reports, logs and the audit: as requests calls them."""
-_ONCE = Retry(False)
-"""No retries, and the error itself."""
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter whose requests can be hung up on."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOLS
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = POOLS
-        return manager
-
-    def pool(self, url: str, proxies: Mapping[str, str], verify: Any) -> tuple[HTTPConnectionPool, str]:
-        """Return the connections that lead to a URL, and what paths begin with there.
-
-        :raises requests.RequestException: the proxy's address is no URL
-        :raises OSError: the file of certificates is not there
-        """
-        prepared, known = requests.Request("GET", url).prepare(), dict(proxies)
-        pool: Any = self.get_connection_with_tls_context(prepared, verify, known)
-        self.cert_verify(pool, url, verify, None)  # type: ignore[no-untyped-call]  # types-requests has none for it
-        whole = self.request_url(prepared, known).startswith("http")  # a proxy that reads what goes by
-        return pool, url if whole else urlsplit(url).path
-
-
-def _read(response: BaseHTTPResponse) -> bytes:
-    """Read an answer of up to ``LARGEST_ANSWER`` bytes, and give its connection back."""
-    parts, size = [], 0
-    try:
-        for part in response.stream(CHUNK, decode_content=True):
-            size += len(part)
-            if size > LARGEST_ANSWER:
-                raise AnswerTooLarge
-            parts.append(part)
-    except BaseException:
-        response.close()
-        raise
-    finally:
-        response.release_conn()
-    return b"".join(parts)
-
-
-def _name_of(error: Exception | None) -> str:
-    return next((name for kind, name in _NAMES.items() if isinstance(error, kind)), type(error).__name__)
-
-
 def _check(base_url: str, api_key: str, rate_share: float) -> None:
     url = urlsplit(base_url)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or "@" in url.netloc:
@@ -360,30 +292,6 @@ def _check(base_url: str, api_key: str, rate_share: float) -> None:
         raise ConfigurationError("The API key is empty or holds blanks or other characters no key has.")
     if not 0 < rate_share <= 1:
         raise ConfigurationError(f"rate_share must be above 0 and at most 1, not {rate_share}.")
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL's host is this machine, by its name or address alone; nothing is looked up."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _connections(adapter: _Adapter, base_url: str) -> tuple[HTTPConnectionPool, str]:
-    """Return the connections to a host, through the environment's proxy and with its certificates."""
-    settings = requests.Session().merge_environment_settings(base_url, {}, None, None, None)
-    proxies = {} if is_loopback(base_url) else settings["proxies"]
-    try:
-        return adapter.pool(base_url, proxies, settings["verify"])
-    except (requests.RequestException, OSError) as error:
-        raise ConfigurationError(
-            f"{urlsplit(base_url).netloc} cannot be reached ({type(error).__name__}): check the proxy that the "
-            "environment names (HTTPS_PROXY) and its file of certificates (REQUESTS_CA_BUNDLE)."
-        ) from None
 
 
 def _retry_after(status: int, headers: Mapping[str, str], body: bytes) -> float | None:
@@ -417,11 +325,6 @@ _DATES = Retry()
 _DATES.retry_after_max = sys.maxsize  # else urllib3 makes six hours of a whole day, and of any nonsense
 
 
-def _never_connected(error: Exception) -> bool:
-    """Whether a request failed before there was a connection it could have left by."""
-    return isinstance(error, (NewConnectionError, ConnectTimeoutError))
-
-
 def _code(body: bytes) -> str:
     envelope = _decoded(body, _Envelope)
     return envelope.code if envelope and isinstance(envelope.code, str) else ""
@@ -433,25 +336,3 @@ def _decoded(body: bytes, kind: type[T]) -> T | None:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-class HostFilter(logging.Filter):
-    """Drops what a logger says about some hosts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hosts: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record names none of the hosts."""
-        message = record.getMessage()
-        return not any(host in message for host in self.hosts)
-
-
-_host_filter = HostFilter()
-
-
-def silence_urllib3(base_url: str) -> None:
-    """Keep urllib3 from writing about a host: at DEBUG, and with unreadable headers, it writes whole URLs."""
-    _host_filter.hosts.add(urlsplit(base_url).hostname or "")
-    logging.getLogger("urllib3.connectionpool").addFilter(_host_filter)

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_iterable.api.client import MAX_IN_FLIGHT, Client, OnCall, is_loopback
+from airflow_provider_iterable.api.client import MAX_IN_FLIGHT, Client, OnCall
+from airflow_provider_iterable.api.connections import is_loopback
 from airflow_provider_iterable.api.endpoints import HOSTS, NAMES
 from airflow_provider_iterable.api.project import trouble
 from airflow_provider_iterable.errors import ConfigurationError

@@ -18,9 +18,10 @@ from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, ProtocolError, ReadTimeoutError, SSLError
 
 from airflow_provider_iterable import __version__
-from airflow_provider_iterable.api import client as clients
+from airflow_provider_iterable.api import connections as clients
 from airflow_provider_iterable.api import deadlines
-from airflow_provider_iterable.api.client import CallLog, Client, is_loopback
+from airflow_provider_iterable.api.client import CallLog, Client
+from airflow_provider_iterable.api.connections import is_loopback
 from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Operation, Reply, Request, Settled
 from airflow_provider_iterable.errors import ConfigurationError
