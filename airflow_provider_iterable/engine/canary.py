@@ -21,6 +21,10 @@ NOBODY = (Reason.UNKNOWN_USER, Reason.FORGOTTEN_USER)
 """Why rows are skipped that found nobody to write to."""
 
 
+SHOWN = 20
+"""Fields named in one sentence."""
+
+
 def order(key: str) -> int:
     """Return where a key stands among all others: any place, and the same in every run."""
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big")
@@ -155,7 +159,7 @@ class Trials:
         if tally.left_out:
             yield (
                 "Iterable left out what it does not have of rows that went first "
-                f"({'; '.join(sorted(tally.left_out))}). Have it made there, or take it out of fields."
+                f"({_few(sorted(tally.left_out), '; ')}). Have it made there, or take it out of fields."
             )
 
     def _at_last(self, tally: _Tally) -> Iterator[str]:
@@ -171,8 +175,13 @@ class Trials:
             if made := self._canary.unapproved():
                 yield (
                     f"By the rows that went first Iterable has fields that nobody approved, for ever: "
-                    f"{', '.join(made)}. If they are wanted, clear the task, for fields that are there stop nothing."
+                    f"{_few(made)}. If they are wanted, clear the task, for fields that are there stop nothing."
                 )
+
+
+def _few(names: Collection[str], between: str = ", ") -> str:
+    more = f"{between}and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return between.join(list(names)[:SHOWN]) + more
 
 
 def preview(canary: Canary, plan: Plan) -> str:

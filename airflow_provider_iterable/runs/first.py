@@ -77,6 +77,7 @@ def first(plan: Plan, sync: BaseSync, batch_size: int, name: str) -> list[list[i
 
 
 def _patterns(plan: Plan, sync: BaseSync) -> Patterns:
+    """Return the rows by their traits, those with most of them first."""
     patterns: dict[frozenset[Trait], _Alike] = {}
     left = LOOKED_AT
     for position, operation in plan.alone():  # those that share an identity go one after the other, later
@@ -92,7 +93,7 @@ def _patterns(plan: Plan, sync: BaseSync) -> Patterns:
                 continue
             alike = patterns[pattern] = _Alike()
         alike.add(order(operation.key), position)
-    return patterns
+    return dict(sorted(patterns.items(), key=lambda item: (-len(item[0]), item[1].some[0])))
 
 
 def _usual(patterns: Patterns) -> frozenset[Trait]:
@@ -106,9 +107,9 @@ def _usual(patterns: Patterns) -> frozenset[Trait]:
 
 
 def _showing(patterns: Collection[frozenset[Trait]], shown: set[Trait], most: int) -> Iterable[frozenset[Trait]]:
-    """Yield patterns, those with most traits first, that have what no earlier one has; note what they have."""
+    """Yield patterns that have what no earlier one has, and note what they have."""
     number = 0
-    for pattern in sorted(patterns, key=len, reverse=True):
+    for pattern in patterns:
         if number < most and not pattern <= shown:
             shown |= pattern
             number += 1

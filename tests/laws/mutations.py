@@ -180,7 +180,7 @@ MUTATIONS = (
     Mutation(
         "rows that share an identity go in one wave",
         "engine/pack.py",
-        "if identity in plan.shared:",
+        "if plan.is_shared(operation):",
         "if False:",
     ),
     Mutation(
@@ -192,8 +192,8 @@ MUTATIONS = (
     Mutation(
         "rows that share an identity go greatest key first",
         "engine/pack.py",
-        "    for positions in ranks:\n",
-        "    for positions in reversed(ranks):\n",
+        "    return ranks\n",
+        "    return ranks[::-1]\n",
     ),
     Mutation(
         "unchanged rows are not sent again",

@@ -393,6 +393,20 @@ def test_what_was_mended_is_delivered_by_the_retry(make_field: Any) -> None:
     assert (report["accepted"], report["unchanged"]) == (MANY - kept, kept)
 
 
+def test_whatever_the_order_of_the_model_the_same_rows_go_first(make_field: Any) -> None:
+    """Also where each row has fields of its own, and types are not known."""
+    reached = []
+    for descending in ("", " DESC"):
+        stage: Field = make_field()
+        stage.model(*map(keyed, range(MANY)))
+        stage.watch()
+        sql = f"SELECT * FROM users ORDER BY id{descending}"
+        message, _ = stage.failure(AirflowFailException, kind="users", sql=sql, canary=30, **PREFS)
+        assert ", and 10 more. If they are wanted" in message
+        reached.append(stage.reached)
+    assert reached[0] == reached[1]
+
+
 def test_where_nothing_is_left_nothing_is_stopped(make_field: Any) -> None:
     """The run has its own limit."""
     stage: Field = make_field()
