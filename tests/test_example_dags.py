@@ -175,7 +175,7 @@ def test_the_events_example_brings_iterable_up_to_the_model(
         INSERT INTO carts VALUES (1, '2026-02-28 11:00:00', '{TEA}'), (2, '2026-02-28 11:00:00', '{TEA}');
         INSERT INTO orders VALUES (1, 'A-1', 1, '2026-02-28 12:00:00', '{TEA}', 5, 'SPRING');"""
     )
-    assert run(2) == 3 + 1 + 2 + 1 + 1  # whose key it is, thrice; the last one reads field types
+    assert run(2) == 3 + 1 + 2 + 1 + 2  # whose key it is, thrice; carts and orders read field types
     told = {(found["eventName"], found["email"], found["dataFields"].get("page")) for found in sandbox.events}
     assert told == {
         ("Visited", names[1], "/tea"),
@@ -192,7 +192,7 @@ def test_the_events_example_brings_iterable_up_to_the_model(
         UPDATE orders SET total = 4 WHERE id = 1;
         DELETE FROM visits WHERE id = 1;"""
     )
-    assert run(4) == 3
+    assert run(4) == 3 + 1  # carts read field types
     assert cart(names[2])[0]["id"] == "pot-1"
     assert [(found["id"], found["total"], found["writes"]) for found in sandbox.purchases] == [("A-1", 4.0, 2)]
     assert Counter(found["eventName"] for found in sandbox.events) == {"Visited": 1, "Left": 1, "updateCart": 3}

@@ -156,7 +156,7 @@ def documents(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
         yield Documents(give(tmp_path, monkeypatch), request.param)
 
 
-@settings(budget(20), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(budget(8), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data(), random=st.randoms(use_true_random=False))
 def test_database_and_worker_say_the_same_of_which_rows_changed(
     documents: Documents, data: st.DataObject, random: Random
