@@ -240,7 +240,7 @@ def test_nothing_is_logged_but_through_the_door() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 found.append(f"{path.relative_to(root)}: print")
     found.remove("state/__main__.py: print")  # what it prints is what it is asked for
-    assert sorted(found) == ["api/client.py: logging.getLogger", "masking.py: logging.getLogger"]
+    assert sorted(found) == ["api/connections.py: logging.getLogger", "masking.py: logging.getLogger"]
 
 
 @given(LOCALS, DOMAINS)
