@@ -88,15 +88,15 @@ class Outage:
 
     def run(self, **parameters: Any) -> Any:
         """Run the operator, one row at a time."""
-        return self.world.run(**{"state": self.store, "batch_size": 1, **parameters})
+        return self.world.run(**{"state": self.store, "batch_size": 1, "max_in_flight": IN_FLIGHT, **parameters})
 
     def retry(self, **parameters: Any) -> Any:
         """Run it as Airflow does when it failed."""
-        return self.world.retry(**{"state": self.store, "batch_size": 1, **parameters})
+        return self.world.retry(**{"state": self.store, "batch_size": 1, "max_in_flight": IN_FLIGHT, **parameters})
 
     def failure(self, **parameters: Any) -> tuple[str, Any]:
         """Run it into an error that is worth a retry; return what it says, and the report."""
-        told = self.world.failure(AirflowException, **{"state": self.store, "batch_size": 1, **parameters})
+        told = self.world.failure(AirflowException, **{"state": self.store, "batch_size": 1, "max_in_flight": IN_FLIGHT, **parameters})
         settle()
         assert told[1]["status"] == "failed"
         return told
@@ -391,7 +391,7 @@ def test_a_sqlite_that_another_process_locks(
     world.people(*range(1, ROWS + 1))
     world.sandbox.faults({**SLOW, "after": 9})
     try:
-        message, _ = world.failure(AirflowException, state=TableState("state"), batch_size=1)
+        message, _ = world.failure(AirflowException, state=TableState("state"), batch_size=1, max_in_flight=IN_FLIGHT)
     finally:
         unlock()
     settle()
@@ -400,7 +400,7 @@ def test_a_sqlite_that_another_process_locks(
     world.sandbox.faults({**SLOW, "after": 5})
     time.events.append((time.now + 10.0, unlock))
     before = len(remembered(path))
-    assert world.retry(state=TableState("state"), batch_size=1)["accepted"] == ROWS - before
+    assert world.retry(state=TableState("state"), batch_size=1, max_in_flight=IN_FLIGHT)["accepted"] == ROWS - before
     assert not others
     assert len(world.profiles) == len(remembered(path)) == ROWS
     world.forget_calls()
@@ -421,14 +421,14 @@ def test_a_disk_that_is_full(
         ((pages,),) = connection.execute("PRAGMA page_count")
     impatient_sqlite.append(f"PRAGMA max_page_count = {pages + 3}")
     world.rows(*(person(number, id=f"{number}{FILLER}") for number in range(1, 101)))
-    message, _ = world.failure(AirflowException, state=store, batch_size=1)
+    message, _ = world.failure(AirflowException, state=store, batch_size=1, max_in_flight=IN_FLIGHT)
     settle()
     assert NOT_REMEMBERED.search(message)
     kept = remembered(path)
     assert 1 < len(kept) < 100
     assert len(world.profiles.keys() - kept) <= IN_FLIGHT
     impatient_sqlite.pop()
-    assert world.retry(state=store, batch_size=1)["accepted"] == 100 - len(kept)
+    assert world.retry(state=store, batch_size=1, max_in_flight=IN_FLIGHT)["accepted"] == 100 - len(kept)
     assert len(world.profiles) == 100
     world.forget_calls()
     assert world.run(state=store)["unchanged"] == 100
@@ -462,14 +462,14 @@ def test_a_folder_that_cannot_be_written_any_more(
     world.sandbox.faults({**SLOW, "after": 9})
     if moment:
         time.events.append((10.0, back))
-        assert world.run(state=store, batch_size=1)["accepted"] == ROWS
+        assert world.run(state=store, batch_size=1, max_in_flight=IN_FLIGHT)["accepted"] == ROWS
         assert world.calls[BULK] == ROWS
     else:
-        message, report = world.failure(AirflowException, state=store, batch_size=1)
+        message, report = world.failure(AirflowException, state=store, batch_size=1, max_in_flight=IN_FLIGHT)
         settle()
         assert NOT_REMEMBERED.search(message)
         back()
-        accepted = world.run(state=store, batch_size=1)["accepted"]
+        accepted = world.run(state=store, batch_size=1, max_in_flight=IN_FLIGHT)["accepted"]
         assert ROWS - report["accepted"] - IN_FLIGHT <= accepted <= ROWS - report["accepted"]
     assert len(world.profiles) == ROWS
     world.forget_calls()
