@@ -96,7 +96,9 @@ class Outage:
 
     def failure(self, **parameters: Any) -> tuple[str, Any]:
         """Run it into an error that is worth a retry; return what it says, and the report."""
-        told = self.world.failure(AirflowException, **{"state": self.store, "batch_size": 1, "max_in_flight": IN_FLIGHT, **parameters})
+        told = self.world.failure(
+            AirflowException, **{"state": self.store, "batch_size": 1, "max_in_flight": IN_FLIGHT, **parameters}
+        )
         settle()
         assert told[1]["status"] == "failed"
         return told
