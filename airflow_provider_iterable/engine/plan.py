@@ -43,7 +43,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     people,
 )
 
-_KIND = attrgetter("kind")
+_KIND, _CALL = attrgetter("kind"), attrgetter("call")
 
 
 @dataclass
@@ -273,11 +273,13 @@ class Planner:
                 operations.append(self._added(Added(record)))
             else:
                 self._take_invalid(record)
-        sent = [(operation, operation.call) for operation in operations if operation.call is not None]
+        sent = [operation for operation in operations if operation.call is not None]
         plan.counts.update(map(_KIND, operations))
-        for operation, call in sent:
-            plan.count(operation, call)
-        identities.sent.extend(hash(operation.handles[0]) for operation, _ in sent)
+        for call, number in Counter(map(_CALL, sent)).items():  # one in most syncs, and so without a step for each row
+            bodies = [operation.body for operation in sent if operation.call is call]
+            plan.calls[call] += number
+            plan.sizes[call] += sum(map(len, bodies)) + number
+        identities.sent.extend(hash(operation.handles[0]) for operation in sent)
         identities.unchanged.extend(hash(operation.handles[0]) for operation in operations if operation.call is None)
         plan.rows.extend(operations)
 

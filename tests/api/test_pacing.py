@@ -212,19 +212,17 @@ def test_a_rate_that_is_not_documented_is_found_out(seconds: float, least: float
 
 
 def test_a_rate_is_not_raised_while_answers_become_slower() -> None:
-    """An endpoint that takes longer for more requests has enough of them."""
-    pace, now = Pace(HIGHEST_RATE, FIRST_RATE), 0.0
-    for seconds in (*[0.1] * 30, *[1.0] * 100):
-        for _ in range(40):
+    """An endpoint that takes longer for more requests has enough of them; when it is quick again, it gets more."""
+    pace, now, rates = Pace(HIGHEST_RATE, FIRST_RATE), 0.0, []
+    for seconds in (*[0.1] * 2, *[1.0] * 30, *[0.1] * 60):
+        for _ in range(1000):
             pace.reserve(now)
         pace.answered(now, seconds)
-        now += 0.3
-    assert FIRST_RATE < pace.rate < HIGHEST_RATE or pace.seconds is None
-    before = pace.rate
-    for _ in range(40):
-        pace.reserve(now)
-    pace.answered(now, 1.0)
-    assert pace.rate == before
+        rates.append(pace.rate)
+        now += 3.0
+    assert FIRST_RATE < rates[1] < rates[10] < HIGHEST_RATE, "the mean of a few slow answers is quick enough"
+    assert rates[10] == rates[31], "that of many is not"
+    assert rates[-1] == HIGHEST_RATE
 
 
 def test_a_rate_that_nobody_waits_for_is_not_raised() -> None:
@@ -243,6 +241,14 @@ def test_a_limit_that_is_halved_is_found_within_ten_seconds(rate: float, least: 
     assert least * rate / 2 < traffic.rate(30, 120) <= rate / 2 + 0.1
     assert traffic.rate(20, 30) > 0.7 * rate / 2
     assert len(traffic.taken) + len(traffic.refused) < 1.05 * len(traffic.taken)
+
+
+@pytest.mark.parametrize("rate", [100, 300])
+def test_a_limit_far_below_is_not_tried_again_and_again(rate: float) -> None:
+    """What was taken between two refusals is where the next try begins, and not the rate that was refused."""
+    traffic = Traffic(Pace(rate), 0.2, {0.0: rate, 20.0: rate / 8}).run(180)
+    assert traffic.rate(40, 180) > 0.95 * rate / 8
+    assert len(traffic.refused) < 0.015 * len(traffic.taken)
 
 
 def test_a_limit_that_is_lifted_again_is_found() -> None:
