@@ -19,7 +19,7 @@ HIGHEST_RATE = 300.0
 GROWTH = 1.5
 """By what the rate is multiplied in each step, up to where it was refused before."""
 NEAR = 0.9
-"""The share of a rate that was refused up to which it grows back by steps at most; from there on it is raised slowly."""
+"""The share of a rate that was refused up to which it grows back by steps, at most; beyond, it is raised slowly."""
 SLOW_GROWTH = 0.001
 """The share of the highest rate that is added each second there, and more the longer nothing is refused: several tasks
 that share a limit are refused rarely, and take what others leave within one to two minutes."""
