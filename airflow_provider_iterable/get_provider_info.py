@@ -61,6 +61,12 @@ def get_provider_info() -> dict[str, object]:
                         "64. No more are than the rates need.",
                         "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000},
                     },
+                    "shared_pace": {
+                        "label": "Shared pace",
+                        "description": "Whether tasks of one machine that use this API key keep the rates together, "
+                        "through small files in the folder for temporary files.",
+                        "schema": {"type": ["boolean", "null"], "default": True},
+                    },
                     "update_only": {
                         "label": "Update-only switch",
                         "description": "Iterable has switched on updateOnly for the project: bulk updates that never "

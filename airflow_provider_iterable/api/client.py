@@ -33,6 +33,7 @@ from airflow_provider_iterable.api.connections import (
     silence_urllib3,
 )
 from airflow_provider_iterable.api.deadlines import Deadlines
+from airflow_provider_iterable.api.shared_paces import SharedPaces
 from airflow_provider_iterable.api.turns import Measured, Turns
 from airflow_provider_iterable.engine.forecast import Expected
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Reply, Request
@@ -98,6 +99,7 @@ class Client:
     :param sleep: waits for some seconds; by default :meth:`stop` cuts it short.
     :param on_call: called with each request that was sent; an error it raises is logged and swallowed.
     :param stopped: stops the client from outside, when it is set.
+    :param shared: the paces that are kept with other tasks of this machine, closed with the client (default: none).
     :raises ConfigurationError: when the URL is not one of a host, the key cannot be an HTTP header, or ``rate_share``
         is out of range.
     """
@@ -116,6 +118,7 @@ class Client:
         sleep: Callable[[float], object] | None = None,
         on_call: OnCall | None = None,
         stopped: threading.Event | None = None,
+        shared: SharedPaces | None = None,
     ) -> None:
         _check(base_url, api_key, rate_share)
         self._base_url = base_url.rstrip("/")
@@ -139,7 +142,7 @@ class Client:
         self._room = threading.BoundedSemaphore(max_in_flight)
         self._sleep = sleep or self._stopped.wait
         self._on_call = on_call
-        self._turns = Turns(rate_share, rates or {}, self._clock, self._sleep, self._stopped)
+        self._turns = Turns(rate_share, rates or {}, self._clock, self._sleep, self._stopped, shared)
         silence_urllib3(self._base_url)
 
     def __repr__(self) -> str:
@@ -208,6 +211,7 @@ class Client:
         self.stop()
         self._deadlines.close()
         self._adapter.close()
+        self._turns.close()
 
     def _pass(self, request: Request, rate: float, rows: int, longest: float) -> Reply:
         endpoint = (request.method, request.template, rate)

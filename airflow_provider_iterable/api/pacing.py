@@ -2,12 +2,13 @@
 
 A bucket is kept as one number, the moment at which it would be full again. Taking a token moves that moment by one
 interval; how far it lies ahead of now says how long to wait. A pace is a bucket whose rate follows the answers.
-Whoever shares one of them between threads locks it.
+Whoever shares one of them between threads, or its numbers between processes, locks it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 BURST_SECONDS = 0.75
 """Seconds' worth of requests that may start at once: not a whole second's, for Iterable counts arrivals, and requests
@@ -36,6 +37,8 @@ MARGIN, SPARE = 1.5, 2
 MEASURED_SECONDS, MEASURED_STEPS = 2.0, 5
 """Least seconds, and steps, in which answers have to come before their number says what was reached: a full bucket's
 burst is over by then, and a rate that is found out is found."""
+COMMON = 9
+"""How many numbers a pace has in common with others that keep the same one."""
 
 
 class Bucket:
@@ -87,6 +90,17 @@ class Bucket:
         left = self._span / self._interval - max(self._full_at - now, 0.0) / self._interval
         self._set(rate, burst)
         self._full_at = now + self._span - min(left * self._interval, self._span)
+
+    @property
+    def common(self) -> tuple[float, float, float]:
+        """What others have to know to take tokens of the same bucket."""
+        return self._full_at, self.held_until, self.holds
+
+    def follow(self, rate: float, burst: float, full_at: float, held_until: float, holds: float) -> None:
+        """Go on with the :attr:`common` numbers of another bucket, and its rate; of two holds the longer one counts."""
+        self._set(rate, burst)
+        self._full_at, self.holds = full_at, int(holds)
+        self.held_until = max(self.held_until, held_until)
 
 
 class Pace:
@@ -151,6 +165,18 @@ class Pace:
         """How often it was held; a turn that was reserved before is void."""
         return self._bucket.holds
 
+    @property
+    def common(self) -> tuple[float, ...]:
+        """What others have to know to keep the same pace with this one: :data:`COMMON` numbers, no measurements."""
+        own = (self.rate, self._taken, self._answers, self._lowered_at, self._look_at, self._wanted)
+        return *self._bucket.common, *map(float, own)
+
+    def follow(self, common: Sequence[float]) -> None:
+        """Go on with the :attr:`common` numbers of another pace that has the same limits."""
+        *bucket, rate, self._taken, answers, self._lowered_at, self._look_at, wanted = common
+        self.rate, self._answers, self._wanted = min(rate, self.most), int(answers), bool(wanted)
+        self._bucket.follow(self.rate, self._burst, *bucket)
+
     def reserve(self, now: float) -> float:
         """Take the next turn, however late it comes, and return the seconds to wait for it (0: go now)."""
         wait = self._bucket.reserve(now)
@@ -186,12 +212,13 @@ class Pace:
             self._answers, self._lowered_at, self._wanted, self._look_at = 0, now, False, until
         self._bucket.hold(until)
 
-    def window(self, most: int) -> int:
+    def window(self, most: int, highest: float = math.inf) -> int:
         """Return how many requests are to be in flight, so that the rate is reached: by Little's law, and some more.
 
         :param most: the most that may be
+        :param highest: requests per second that are enough
         """
-        return window(self.rate, ASSUMED_SECONDS if self.seconds is None else self.seconds, most)
+        return window(min(self.rate, highest), ASSUMED_SECONDS if self.seconds is None else self.seconds, most)
 
     @property
     def reached(self) -> float | None:

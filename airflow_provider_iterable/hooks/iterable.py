@@ -17,6 +17,7 @@ from airflow_provider_iterable.api.client import MAX_IN_FLIGHT, Client, OnCall
 from airflow_provider_iterable.api.connections import is_loopback
 from airflow_provider_iterable.api.endpoints import HOSTS, NAMES
 from airflow_provider_iterable.api.project import trouble
+from airflow_provider_iterable.api.shared_paces import SharedPaces
 from airflow_provider_iterable.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class IterableHook(BaseHook):
     ``data_center`` (``us``, ``eu``; default ``us``), ``project_type`` (``email``, ``user_id``, ``hybrid``; default
     unset), ``rate_share`` (above 0, at most 1; default 1), ``rates`` (requests per second by endpoint, such as
     ``{"POST /api/commerce/trackPurchase": 100}``, where they are others than Iterable documents), ``max_in_flight``
-    (requests of a task that may be under way at once; default 64), ``update_only`` (default false), ``project`` (a name
-    for the project, by which states know it whatever the key; default unset) and ``allow_http``.
+    (requests of a task that may be under way at once; default 64), ``shared_pace`` (whether tasks of one machine keep
+    the rates together; default true), ``update_only`` (default false), ``project`` (a name for the project, by which
+    states know it whatever the key; default unset) and ``allow_http``.
 
     :param iterable_conn_id: the connection's ID (default ``iterable_default``).
     """
@@ -127,6 +129,14 @@ class IterableHook(BaseHook):
         :raises ConfigurationError: when the setting is not a boolean.
         """
         return self._flag("update_only")
+
+    @property
+    def shared_pace(self) -> bool:
+        """Whether the tasks of one machine keep Iterable's rates together (default true).
+
+        :raises ConfigurationError: when the setting is not a boolean.
+        """
+        return self._flag("shared_pace", True)
 
     @property
     def rate_share(self) -> float:
@@ -224,6 +234,7 @@ class IterableHook(BaseHook):
             max_in_flight=max_in_flight or self.max_in_flight,
             on_call=on_call,
             stopped=stopped,
+            shared=SharedPaces(f"{self.host} {self.api_key}") if self.shared_pace else None,
         )
 
     def test_connection(self) -> tuple[bool, str]:
@@ -269,8 +280,8 @@ class IterableHook(BaseHook):
             )
         return cast("str | None", value)
 
-    def _flag(self, name: str) -> bool:
-        value = self._setting(name, False)
+    def _flag(self, name: str, default: bool = False) -> bool:
+        value = self._setting(name, default)
         flag = {"true": True, "false": False}.get(str(value).lower())
         if flag is None:
             raise ConfigurationError(
@@ -295,6 +306,7 @@ class IterableHook(BaseHook):
             "rate_share": text("Rate share (above 0, at most 1)"),
             "rates": text("Rates (requests per second by endpoint, as JSON)"),
             "max_in_flight": text("Requests in flight (1 to 1000)"),
+            "shared_pace": text("Shared pace (true or false; empty: true)"),
             "update_only": wtforms.BooleanField(lazy_gettext("Update-only switch")),
             "project": text("Project (any name for it)"),
         }

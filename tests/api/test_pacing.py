@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -107,31 +108,72 @@ def test_at_another_rate_as_many_tokens_are_left(before: int, burst: float) -> N
     assert granted(bucket, [0.0] * 3) == pytest.approx(expected)
 
 
+class Endpoint:
+    """An endpoint that has a limit, in a time of its own.
+
+    :param limits: requests per second that it takes, from which moment on; ``None``: any number
+    """
+
+    def __init__(self, limits: dict[float, float] | None) -> None:
+        self._limits, self._bucket = dict(limits or {}), Limit(1e9, 1e9, 0.0)
+        self._events: list[tuple[float, int, Callable[..., None], tuple[float, ...]]] = []
+        self._number = count()
+
+    def later(self, when: float, what: Callable[..., None], *arguments: float) -> None:
+        """Have something happen at a moment."""
+        heapq.heappush(self._events, (when, next(self._number), what, arguments))
+
+    def wait(self, now: float) -> float:
+        """Take a request, or return how long it wants none."""
+        return 0 if self._bucket.take(now) else math.ceil(self._bucket.reset)
+
+    def run(self, end: float) -> None:
+        """Let time pass until a moment."""
+        while self._events and self._events[0][0] <= end:
+            now, _, what, arguments = heapq.heappop(self._events)
+            for since in [since for since in self._limits if since <= now]:
+                self._bucket = Limit(self._limits[since], max(1.0, self._limits.pop(since)), now)
+            what(now, *arguments)
+
+
 @dataclass
 class Traffic:
-    """A client that always has something to send, to an endpoint that has a limit, in a time of their own.
+    """A client that always has something to send.
 
     :param seconds: what an answer takes
+    :param limit: the limits of an endpoint, as :class:`Endpoint` takes them
     :param due: when each request can be sent; ``None``: there is always one
-    :param limit: requests per second that the endpoint takes, from which moment on; ``None``: any number
+    :param common: the numbers that clients keep together; ``None``: the pace is the client's own
     """
 
     pace: Pace
     seconds: float = 0.2
     limit: dict[float, float] | None = None
     due: Sequence[float] | None = None
+    common: list[tuple[float, ...]] | None = None
     taken: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     flying: int = 0
 
     def run(self, end: float, most: int = 64) -> Traffic:
         """Send requests until a moment."""
-        events: list[tuple[float, int, Callable[..., None], tuple[float, ...]]] = []
-        number, limits = count(), dict(self.limit or {})
-        at, waiting = Limit(1e9, 1e9, 0.0), 0
+        endpoint = Endpoint(self.limit)
+        self.start(endpoint, most)
+        endpoint.run(end)
+        return self
 
-        def later(when: float, what: Callable[..., None], *arguments: float) -> None:
-            heapq.heappush(events, (when, next(number), what, arguments))
+    @contextmanager
+    def shared(self) -> Iterator[Pace]:
+        """Give the pace as clients keep it together."""
+        if self.common:
+            self.pace.follow(self.common[-1])
+        yield self.pace
+        if self.common is not None:
+            self.common.append(self.pace.common)
+
+    def start(self, endpoint: Endpoint, most: int = 64) -> None:
+        """Begin to send requests to an endpoint."""
+        waiting = 0
 
         def feed(now: float, more: int = 0) -> None:
             nonlocal waiting
@@ -142,42 +184,71 @@ class Traffic:
                 turn(now)
 
         def turn(now: float) -> None:
-            later(now + self.pace.reserve(now), go, self.pace.holds)
+            with self.shared() as pace:
+                endpoint.later(now + pace.reserve(now), go, pace.holds)
 
         def go(now: float, holds: float) -> None:
-            if self.pace.holds == holds:
-                later(now + self.seconds / 2, arrive, now)
+            with self.shared() as pace:
+                valid = pace.holds == holds
+            if valid:
+                endpoint.later(now + self.seconds / 2, arrive, now)
             else:
                 turn(now)
 
         def arrive(now: float, sent: float) -> None:
-            wait = 0 if at.take(now) else math.ceil(at.reset)
-            later(now + self.seconds / 2, answer, sent, wait)
+            endpoint.later(now + self.seconds / 2, answer, sent, endpoint.wait(now))
 
         def answer(now: float, sent: float, wait: float) -> None:
+            with self.shared() as pace:
+                if wait:
+                    self.refused.append(now)
+                    pace.refused(now, sent, now + wait)
+                else:
+                    self.taken.append(now)
+                    pace.answered(now, now - sent)
             if wait:
-                self.refused.append(now)
-                self.pace.refused(now, sent, now + wait)
                 turn(now)
             else:
-                self.taken.append(now)
-                self.pace.answered(now, now - sent)
                 self.flying -= 1
                 feed(now)
 
         for moment in self.due or ():
-            later(moment, feed, 1)
-        later(0.0, feed)
-        while events and events[0][0] <= end:
-            now, _, what, arguments = heapq.heappop(events)
-            for since in [since for since in limits if since <= now]:
-                at = Limit(limits[since], max(1.0, limits.pop(since)), now)
-            what(now, *arguments)
-        return self
+            endpoint.later(moment, feed, 1)
+        endpoint.later(0.0, feed)
 
     def rate(self, start: float, end: float) -> float:
         """Return the requests per second that were taken between two moments."""
         return sum(start < moment <= end for moment in self.taken) / (end - start)
+
+
+def four(rate: float, first: float | None, limits: dict[float, float], together: bool) -> tuple[list[Traffic], float]:
+    """Send from four clients at once, and return them with the share of answers that were refusals."""
+    common: list[tuple[float, ...]] | None = [] if together else None
+    endpoint = Endpoint(limits)
+    clients = [Traffic(Pace(rate, first), common=common) for _ in range(4)]
+    for client in clients:
+        client.start(endpoint)
+    endpoint.run(140)
+    refused, taken = (sum(len(getattr(client, what)) for client in clients) for what in ("refused", "taken"))
+    return clients, refused / (refused + taken)
+
+
+@pytest.mark.parametrize(("rate", "first"), [(3, None), (5, None), (10, None), (100, None), (300, FIRST_RATE)])
+def test_four_that_keep_a_pace_together_are_not_refused(rate: float, first: float | None) -> None:
+    """They reach all that the endpoint takes, each a fair part of it; four that do not are refused."""
+    clients, refused = four(rate, first, {0.0: rate}, together=True)
+    assert refused == 0
+    assert sum(client.rate(10, 140) for client in clients) > 0.98 * rate
+    assert min(client.rate(10, 140) for client in clients) > 0.9 * rate / 4
+    assert four(rate, first, {0.0: rate}, together=False)[1] > 0.003
+
+
+@pytest.mark.parametrize(("rate", "first", "least"), [(5, None, 0.9), (10, None, 0.8), (100, None, 0.95)])
+def test_four_that_keep_a_pace_together_learn_from_one_refusal(rate: float, first: float | None, least: float) -> None:
+    """A limit that is halved is found as one client finds it."""
+    clients, refused = four(rate, first, {0.0: rate, 20.0: rate / 2}, together=True)
+    assert refused < 0.02
+    assert least * rate / 2 < sum(client.rate(30, 140) for client in clients) <= rate / 2 + 0.1
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(3, 0.2), (5, 0.2), (10, 1), (100, 0.2), (100, 0.05), (5, 2)])

@@ -70,12 +70,13 @@ def cpu_of(pid: int) -> float:
     return (int(times[11]) + int(times[12])) / CLOCK_TICKS
 
 
-def environment(uri: str, url: str, home: str, *, unpaced: bool = False) -> dict[str, str]:
+def environment(uri: str, url: str, home: str, *, unpaced: bool = False, shared: bool = True) -> dict[str, str]:
     """Return the environment of a phase: an Airflow of its own, with connections to the warehouse and to Iterable.
 
     :param unpaced: as fast as it goes, with few requests under way at once, instead of as Iterable allows
+    :param shared: whether tasks keep a pace together
     """
-    extra: dict[str, Any] = {"project_type": "email"}
+    extra: dict[str, Any] = {"project_type": "email", "shared_pace": shared}
     if unpaced:
         extra |= {"rates": dict.fromkeys(NAMES, UNPACED), "max_in_flight": UNPACED_IN_FLIGHT}
     iterable = {"conn_type": "iterable", "host": url, "password": "benchmark", "extra": extra}

@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -142,8 +143,8 @@ FAMILIES = {
 }
 
 
-def work(name: str, rows: int, batch_size: int) -> dict[str, Any]:
-    """Run the operator of a family in this process; for deletes, after a baseline."""
+def work(name: str, first: int, last: int, batch_size: int) -> dict[str, Any]:
+    """Run the operator of a family in this process, with the rows of a part; for deletes, after a baseline."""
     from airflow_provider_iterable import operators
     from airflow_provider_iterable.state import TableState
 
@@ -154,17 +155,17 @@ def work(name: str, rows: int, batch_size: int) -> dict[str, Any]:
         if name != "lists":
             given["primary_key"] = "id"
         return getattr(operators, family.operator)(
-            task_id="sync", sync_id=f"pace.{name}", sql_conn_id="warehouse", batch_size=batch_size,
-            sql=f"SELECT {family.columns} FROM {SCHEMA}.model WHERE id <= {last} ORDER BY id",
+            task_id="sync", sync_id=f"pace.{name}.{first}", sql_conn_id="warehouse", batch_size=batch_size,
+            sql=f"SELECT {family.columns} FROM {SCHEMA}.model WHERE id BETWEEN {first} AND {last} ORDER BY id",
             state=TableState(schema=SCHEMA), **given,
         )  # fmt: skip
 
-    made = operator(rows)
+    made = operator(last)
     with closing(made._sql_hook(None).get_conn()):  # what Airflow imports on the way is not the sync's doing
         pass
     if name == "deletes":
-        operator(rows, resync="baseline").execute(context())
-        made = operator(0)
+        operator(last, resync="baseline").execute(context())
+        made = operator(first - 1)
 
     def run() -> dict[str, Any]:
         report = made.execute(context())
@@ -214,6 +215,16 @@ def figures(
     }
 
 
+def added_up(tasks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of several tasks as those of one; a forecast does not know of the other tasks."""
+    return {
+        "accepted": sum(task["accepted"] for task in tasks),
+        "cpu": sum(task["cpu"] for task in tasks),
+        "wall": max(task["wall"] for task in tasks),
+        "forecast": max((task["forecast"] for task in tasks), key=lambda lines: sum(line["seconds"] for line in lines)),
+    }
+
+
 def most_at_once(calls: Sequence[dict[str, Any]]) -> int:
     """Return how many calls were under way at the same time, at most."""
     now = most = 0
@@ -226,10 +237,17 @@ def most_at_once(calls: Sequence[dict[str, Any]]) -> int:
 def measure(name: str, rows: int, given: argparse.Namespace, uri: str, home: str) -> dict[str, Any]:
     """Run one family and return its line."""
     family, limit = FAMILIES[name], given.limit
-    with sandbox() as served:
+    part = -(-rows // given.tasks)
+    ends = [(first, min(first + part - 1, rows)) for first in range(1, rows + 1, part)]
+    with sandbox() as served, ThreadPoolExecutor(len(ends)) as tasks:
         prepare(served, family, rows, given.latency, limit)
         before = served.cpu()
-        client = phase("pace", [name, str(rows), str(given.batch_size)], environment(uri, served.url, home))
+        env = environment(uri, served.url, home, shared=not given.alone)
+
+        def task(ends: tuple[int, int]) -> dict[str, Any]:
+            return phase("pace", [name, *map(str, ends), str(given.batch_size)], env)
+
+        client = added_up(list(tasks.map(task, ends)))
         busy = served.cpu() - before
         line = figures(family, rows, served.inspect("GET", "calls")["calls"], client, limit)
     return {"family": name, **line, "sandbox_cores": busy / line["wall"]}
@@ -257,12 +275,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="that the rows take at the documented rate")
     parser.add_argument("--limit", type=float, help="calls per second where no rate is documented; default: any number")
     parser.add_argument("--batch-size", type=int, default=100, help="of bulk requests")
+    parser.add_argument("--tasks", type=int, default=1, help="that share the rows, at the same time")
+    parser.add_argument("--alone", action="store_true", help="they do not share a pace, as if on machines of their own")
     parser.add_argument("--json", action="store_true", help="print the lines as JSON instead")
-    parser.add_argument("--phase", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--phase", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.phase:
-        name, rows, batch_size = given.phase
-        print(json.dumps(work(name, int(rows), int(batch_size))))
+        name, first, last, batch_size = given.phase
+        print(json.dumps(work(name, int(first), int(last), int(batch_size))))
         return
     names = given.families.split(",")
     if unknown := set(names) - set(FAMILIES):
@@ -270,7 +290,10 @@ def main() -> None:
     rows = {name: FAMILIES[name].rows(given.seconds, given.batch_size, given.limit) for name in names}
     uri = postgres_uri()
     if not given.json:
-        print(f"each answer {given.latency:g} s late, {given.batch_size} records per batch, {os.cpu_count()} cores")
+        tasks = f"{given.tasks} tasks{' that know nothing of each other' * given.alone}, " * (given.tasks > 1)
+        print(
+            f"{tasks}each answer {given.latency:g} s late, {given.batch_size} records per batch, {os.cpu_count()} cores"
+        )
         print(
             f"{'family':<13} {'rows':>8} {'accepted':>8} {'requests':>8} {'forecast':>8} {'seconds':>8} "
             f"{'steady/s':>8} {'rate':>6} {'of rate':>7} {'429':>6} {'at once':>8} {'CPU ms/rq':>9} {'sandbox':>7}"

@@ -109,6 +109,7 @@ def test_the_connections_host_replaces_the_data_centres(connect: Connect, fields
         ({"extra": {"rates": {"POST /api/users/update": 5}}}, "rates names 'POST /api/users/update', which is none of"),
         ({"extra": {"rates": {PURCHASE: 0}}}, f"the rate of {PURCHASE} must be a number above 0, not 0"),
         ({"extra": {"rates": {PURCHASE: "5"}}}, f"the rate of {PURCHASE} must be a number above 0, not '5'"),
+        ({"extra": {"shared_pace": "machine"}}, "shared_pace must be true or false, not 'machine'"),
         ({"extra": {"max_in_flight": 0}}, "max_in_flight must be a number from 1 to 1000, not 0"),
         ({"extra": {"max_in_flight": 2.5}}, "max_in_flight must be a number from 1 to 1000, not 2.5"),
         ({"extra": {"max_in_flight": True}}, "max_in_flight must be a number from 1 to 1000, not True"),
@@ -252,6 +253,7 @@ if find_spec("flask_appbuilder"):  # Airflow 2 brings it
             "rate_share",
             "rates",
             "max_in_flight",
+            "shared_pace",
             "update_only",
             "project",
         ]

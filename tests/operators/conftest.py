@@ -299,6 +299,7 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make
         now[0] += seconds
 
     monkeypatch.setattr(hooks, "Client", partial(Client, clock=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(hooks, "SharedPaces", lambda project: None)  # whose clock is the machine's
     monkeypatch.setattr(xcom, "pull_from", lambda event: event.pushed)
     monkeypatch.setattr(runner, "Patience", partial(Patience, first_wait=0.0, longest_wait=0.0))
 

@@ -513,6 +513,7 @@ def test_what_a_server_echoes_is_not_repeated(
     scene = Scene(IterableUserSyncOperator, USERS, [[row(1, who=ADA), row(2, who="b", email=GRACE)]], set())
     stage = set_stage(scene, TableState(audit=True))
     monkeypatch.setattr(hooks, "Client", partial(Echo, clock=lambda: 0.0, sleep=lambda seconds: None))
+    monkeypatch.setattr(hooks, "SharedPaces", lambda project: None)
     _, error = stage.play()
     nobody_in(everything(stage, heard(), error))
 

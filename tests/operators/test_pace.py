@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.api.shared_paces import SharedPaces
+from airflow_provider_iterable.engine.vocabulary import Request
 from airflow_provider_iterable.hooks import iterable as hooks
+from airflow_provider_iterable.hooks.iterable import IterableHook
 from tests.operators.conftest import Make, World
 
 DELETE = "DELETE /api/users/{email}"
@@ -71,6 +77,27 @@ def test_as_many_are_under_way_as_the_rate_needs(fast: World) -> None:
     fast.sandbox.faults({"kind": "slow", "path": "/api/users", "times": -1, "seconds": 0.2})
     assert leave(fast, 400)["accepted"] == 400
     assert 55 <= at_once(deletes(fast)) <= 64
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_tasks_of_one_machine_keep_the_rate_together(
+    make_world: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared: bool
+) -> None:
+    """Four that do not are refused, for each begins with a full bucket."""
+    limits = {DELETE: 40.0}
+    world = make_world(extra={"rates": limits, "shared_pace": shared}, rates=True, rate_overrides=limits)
+    monkeypatch.setattr(hooks, "Client", Client)
+    monkeypatch.setattr(hooks, "SharedPaces", partial(SharedPaces, folder=tmp_path))
+
+    def task(number: int) -> int:
+        with IterableHook().get_conn() as client:
+            who = Request("DELETE", f"/api/users/{number}@example.com", "/api/users/{email}")
+            return sum(client.request(who, 100).status == 429 for _ in range(30))
+
+    with ThreadPoolExecutor(4) as tasks:
+        refused = sum(tasks.map(task, range(4)))
+    assert len(deletes(world)) == 120
+    assert (refused == 0) == shared
 
 
 def at_once(calls: list[Any]) -> int:
