@@ -29,16 +29,10 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.failures import leave, unforeseen
+from airflow_provider_iterable.operators.forms import COMMON_FORMS, Form, options_of
 from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
-from airflow_provider_iterable.operators.parameters import (
-    COMMON_FORMS,
-    Form,
-    check_literals,
-    check_spool_dir,
-    checked_resync,
-    options_of,
-)
+from airflow_provider_iterable.operators.parameters import check_literals, check_spool_dir, checked_resync
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
 from airflow_provider_iterable.operators.rendering import StrictOperator
 from airflow_provider_iterable.operators.signature import FullSignature

@@ -8,8 +8,8 @@ from typing import Any, Unpack
 from airflow_provider_iterable.api.values import CATALOG_OFFSET
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.forms import CATALOG, COUNT, FIELD_TYPES, with_forms
 from airflow_provider_iterable.operators.keywords import ModelKeywords
-from airflow_provider_iterable.operators.parameters import CATALOG, COUNT, FIELD_TYPES, with_forms
 from airflow_provider_iterable.runs.catalogs import CatalogRun
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.syncs.catalogs import CatalogOptions, FieldType, OnRemoved

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Constant, Fields
+from airflow_provider_iterable.operators.forms import FIELDS, OPTIONAL_TEXT, with_forms
 from airflow_provider_iterable.operators.keywords import PeopleKeywords
-from airflow_provider_iterable.operators.parameters import FIELDS, OPTIONAL_TEXT, with_forms
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.events import EventRun
 from airflow_provider_iterable.runs.run import SyncKind

@@ -7,8 +7,8 @@ from typing import Any, Unpack
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.operators.forms import COLUMNS, DESCRIPTION, LIST_ID, OPTIONAL_TEXT, with_forms
 from airflow_provider_iterable.operators.keywords import PeopleRowKeywords
-from airflow_provider_iterable.operators.parameters import COLUMNS, DESCRIPTION, LIST_ID, OPTIONAL_TEXT, with_forms
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.lists import ListChoice, ListRun
 from airflow_provider_iterable.runs.run import SyncKind

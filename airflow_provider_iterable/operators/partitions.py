@@ -11,7 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.operators.parameters import AS_IT_IS, rendered
+from airflow_provider_iterable.operators.forms import AS_IT_IS
+from airflow_provider_iterable.operators.parameters import rendered
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

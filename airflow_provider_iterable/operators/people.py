@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.base import Chosen, IterableModelOperator
-from airflow_provider_iterable.operators.parameters import with_forms
+from airflow_provider_iterable.operators.forms import with_forms
 from airflow_provider_iterable.syncs.identity import Match, matching
 
 

@@ -12,9 +12,9 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Column, Constant, Json
+from airflow_provider_iterable.operators.forms import Form
 from airflow_provider_iterable.operators.parameters import (
     NOTHING,
-    Form,
     check_literals,
     is_nothing,
     is_template,

@@ -8,8 +8,8 @@ from typing import Any, Literal, Unpack
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.operators.forms import COUNT, with_forms
 from airflow_provider_iterable.operators.keywords import PeopleKeywords
-from airflow_provider_iterable.operators.parameters import COUNT, with_forms
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.users import EmailChangeRun, UserRun

@@ -24,7 +24,7 @@ from airflow_provider_iterable.operators import (
     IterablePrivacyOperator,
     IterableUserSyncOperator,
 )
-from airflow_provider_iterable.operators import parameters as forms_of
+from airflow_provider_iterable.operators import forms as forms_of
 from airflow_provider_iterable.operators.base import REPORT_KEY, IterableModelOperator
 from airflow_provider_iterable.state import ObjectState, TableState
 from tests.operators.test_base import OPERATORS
