@@ -97,6 +97,9 @@ help: ## list the targets
 demo: $(VENV)/.installed-demo ## a warehouse, a local Iterable and the example DAGs, run several times
 	@$(python) -m airflow_provider_iterable.demo $(DEMO_ARGS)
 
+ui: $(VENV)/.installed-demo ## Airflow with the example DAGs, runs of them to look at, and a local Iterable, until Ctrl-C
+	@$(python) -m airflow_provider_iterable.demo.ui $(UI_ARGS)
+
 dev: $(dev_stamp) ## an environment for changing the code, in .venv
 
 test: $(dev_stamp) ## all tests; those of databases that are not running are skipped

@@ -45,8 +45,9 @@ settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, m
 HYPOTHESIS_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 settings.load_profile(HYPOTHESIS_PROFILE)
 
-# A Snowflake that is none comes with the dev extra alone: it brings half a cloud along.
-collect_ignore = [] if find_spec("fakesnow") else ["state/test_snowflake.py"]
+# These come with the dev extra alone: a Snowflake that is none brings half a cloud along, and a browser a browser.
+NEEDED = {"state/test_snowflake.py": "fakesnow", "ui/test_page.py": "selenium"}
+collect_ignore = [path for path, package in NEEDED.items() if not find_spec(package)]
 
 REQUIRE_SERVICES = os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1"
 

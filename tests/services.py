@@ -34,16 +34,16 @@ def mysql_uri() -> str:
 def _reachable(variable: str, default: str) -> str:
     uri = os.environ.get(variable, default)
     if not uri:
-        _lacking(f"{variable} is empty: no test is to use it")
+        lacking(f"{variable} is empty: no test is to use it")
     address = urlsplit(uri)
     try:
         socket.create_connection((address.hostname or "", address.port or 0), timeout=2).close()
     except OSError as error:
-        _lacking(f"{variable}: nothing answers at {address.hostname}:{address.port} ({error})")
+        lacking(f"{variable}: nothing answers at {address.hostname}:{address.port} ({error})")
     return uri
 
 
-def _lacking(reason: str) -> None:
+def lacking(reason: str) -> None:
     """Skip, or fail where services are required."""
     if os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1":
         pytest.fail(reason)
@@ -72,7 +72,7 @@ def pooler(size: int = 2) -> Iterator[str]:
     """
     address, program = urlsplit(postgres_uri()), shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
-        _lacking("pgbouncer is not installed")
+        lacking("pgbouncer is not installed")
         return
     with socket.create_server(("127.0.0.1", 0)) as free:
         listen = free.getsockname()[1]

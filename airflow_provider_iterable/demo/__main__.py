@@ -259,18 +259,6 @@ def _refused(logged: list[str]) -> list[str]:
     return [line for line in logged[start + 1 :] if not line.startswith("  note ")]
 
 
-def _connections(warehouse: Warehouse, sandbox: Sandbox, project_type: str) -> dict[str, dict[str, Any]]:
-    return {
-        "warehouse": {"conn_type": "sqlite", "host": str(warehouse.path)},
-        "iterable_default": {
-            "conn_type": "iterable",
-            "host": sandbox.url,
-            "password": "any-key-will-do-here",
-            "extra": {"project_type": project_type},
-        },
-    }
-
-
 def run_demo(given: argparse.Namespace, home: Path) -> int:
     """Prepare the warehouse, the sandbox and Airflow, run the demo, and return the exit code."""
     console = Console()
@@ -282,7 +270,7 @@ def run_demo(given: argparse.Namespace, home: Path) -> int:
         console.item("DAG", "example_dags/users.py: one IterableUserSyncOperator; the others come in the second scene")
         console.begin("Airflow", "starts in this process, which takes the most time here ... ")
         started = time.monotonic()
-        local_airflow.prepare(home, _connections(warehouse, sandbox, given.project_type))
+        local_airflow.prepare(home, local_airflow.connections(warehouse.path, sandbox.url, given.project_type))
         airflow = Airflow(home)
         console.end(f"{airflow.version}, {time.monotonic() - started:.1f} s")
         demo = Demo(console, sandbox, warehouse, airflow)

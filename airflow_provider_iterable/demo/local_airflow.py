@@ -28,6 +28,19 @@ def example_dags() -> Path:
     return next(place for place in places if (place / "users.py").exists())
 
 
+def connections(warehouse: Path, url: str, project_type: str) -> dict[str, dict[str, Any]]:
+    """Return the connections that the example DAGs need: a warehouse in a SQLite file, and a local Iterable."""
+    return {
+        "warehouse": {"conn_type": "sqlite", "host": str(warehouse)},
+        "iterable_default": {
+            "conn_type": "iterable",
+            "host": url,
+            "password": "any-key-will-do-here",
+            "extra": {"project_type": project_type},
+        },
+    }
+
+
 def prepare(home: Path, connections: Mapping[str, Mapping[str, Any]]) -> None:
     """Set the environment variables of a separate Airflow; to be called before anything imports Airflow."""
     for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:

@@ -24,6 +24,8 @@ log = logger(__name__)
 _PARTIAL = attrgetter("partial")
 EXAMPLES = 20
 """Outcomes kept per reason, to name rows in the log."""
+REPORT_KEY = "iterable_report"
+"""XCom key under which every run leaves its report, where the sync-runs page finds it."""
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Report:
     sample: str = ""
     """What is to be noted of some rows that are sent; never shown."""
     partition: str | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+    """Where the sync remembers, so that whoever looks at the run finds its audit."""
     identifying: Collection[int] = ()
     """Which parts of the key are identifiers of people."""
 
@@ -129,6 +133,7 @@ class Report:
             "partition": self.partition,
             "run_id": self.run_id,
             "destination": self.destination,
+            "state": self.state,
         }
         return {**about, **masked_all(self._account())}
 

@@ -22,7 +22,7 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow_provider_iterable.engine.canary import Canary
 from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
-from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.report import REPORT_KEY, Report
 from airflow_provider_iterable.engine.run import Options
 from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
@@ -54,9 +54,6 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 Chosen = TypeVar("Chosen")
-
-REPORT_KEY = "iterable_report"
-"""XCom key under which a failed run leaves its report."""
 
 
 class IterableModelOperator(StrictOperator):
@@ -277,6 +274,7 @@ class IterableModelOperator(StrictOperator):
         wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
         report.identifying = self.identifying()
+        report.state = self._about_state(report.identifying)
         audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
         stop = self._stop = threading.Event()
@@ -306,6 +304,7 @@ class IterableModelOperator(StrictOperator):
         report.requests = calls.counts
         log_summary(report)
         account = report.to_dict()
+        context["ti"].xcom_push(key=REPORT_KEY, value=account)
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
         elif self.partition is None:
@@ -350,6 +349,20 @@ class IterableModelOperator(StrictOperator):
             primary_key=self.primary_key,
             model_name=self.model_name() or "",
         )
+
+    def _about_state(self, identifying: Collection[int]) -> dict[str, Any]:
+        """Return where the state is, for whoever looks at the run later."""
+        tables = self.state.tables
+        where = {"store": type(self.state).__name__}
+        if tables is None:
+            return where
+        return {
+            **where,
+            "conn_id": tables.conn_id or self.sql_conn_id,
+            "schema": tables.schema,
+            "audit": tables.audit,
+            "identifying": sorted(identifying),
+        }
 
     def _part(self, context: Context) -> Part:
         """Return which part of the sync this run is about.

@@ -1,0 +1,72 @@
+"""``python -m tests.ui.stage HOME PORT``: an Airflow with users and syncs that ran; serves until it is ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+USERS = {"viewer": "viewer", "stranger": "viewer"}
+PASSWORD = "of the tests"
+
+
+def prepare(home: Path, port: int, sandbox: str) -> None:
+    """Set what this Airflow needs, before anything reads its settings."""
+    from airflow_provider_iterable.demo import local_airflow
+
+    passwords = home / "passwords.json"
+    passwords.write_text(json.dumps(dict.fromkeys(USERS, PASSWORD)))
+    local_airflow.prepare(home, local_airflow.connections(home / "warehouse.db", sandbox, "email"))
+    os.environ.update(
+        AIRFLOW__API__BASE_URL=f"http://127.0.0.1:{port}",
+        AIRFLOW__API_AUTH__JWT_SECRET="of the tests, and long enough for what signs with it, which counts bytes",
+        AIRFLOW__CORE__AUTH_MANAGER="tests.ui.access.AuthManager",
+        AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS=",".join(f"{name}:{role}" for name, role in USERS.items()),
+        AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=str(passwords),
+    )
+
+
+def save(dags: dict[str, Any]) -> None:
+    """Have Airflow know the Dags, as its processor does when it has parsed their files."""
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.merge(DagBundleModel(name="tests"))
+    bag = DagBag(dag_folder="/dev/null")
+    for dag in dags.values():
+        bag.bag_dag(dag)
+    sync_bag_to_db(bag, bundle_name="tests", bundle_version="1")
+
+
+def main() -> None:
+    """Run some syncs, then serve."""
+    home, port = Path(sys.argv[1]), int(sys.argv[2])
+    from airflow_provider_iterable.demo.ui import play
+    from airflow_provider_iterable.demo.warehouse import Warehouse
+    from airflow_provider_iterable.sandbox import Sandbox
+
+    with Sandbox("email") as sandbox:
+        prepare(home, port, sandbox.url)
+        from airflow_provider_iterable.demo.local_airflow import Airflow
+
+        warehouse, airflow = Warehouse(home / "warehouse.db", 400), Airflow(home)
+        save(airflow.dags)
+        play(airflow, warehouse, sandbox)
+        with closing(sqlite3.connect(warehouse.path)) as database:
+            database.execute("DELETE FROM customers")  # which the sync takes for a mistake
+            database.commit()
+        assert airflow.run().state == "failed"
+        import uvicorn
+        from airflow.api_fastapi.app import create_app
+
+        uvicorn.run(create_app("core"), host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()
