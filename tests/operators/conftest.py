@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine.report import REPORT_KEY
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL
 from airflow_provider_iterable.hooks import iterable as hooks
@@ -27,7 +28,6 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableListOperator,
     IterableUserSyncOperator,
-    base,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.runs import runner
@@ -155,7 +155,7 @@ class World:
         assert type(failed.value) is kind
         assert failed.value.__suppress_context__
         assert failed.value.__cause__ is None
-        return str(failed.value), self.xcoms[f"run-{self.runs}", base.REPORT_KEY]
+        return str(failed.value), self.xcoms[f"run-{self.runs}", REPORT_KEY]
 
     def patiently(self, tries: int = 8, **parameters: Any) -> Any:
         """Run and, as Airflow does, run again what failed in a way that is worth it."""

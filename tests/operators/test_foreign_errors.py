@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable.engine.report import REPORT_KEY
 from airflow_provider_iterable.operators import base
 from airflow_provider_iterable.sql import model
 from airflow_provider_iterable.state import XComState
@@ -94,7 +95,7 @@ def test_a_run_that_a_foreign_error_ends(
     assert type(failed.value) is kind
     assert told in str(failed.value)
     assert "Nothing was sent" in str(failed.value)
-    report = world.xcoms["run-1", base.REPORT_KEY]
+    report = world.xcoms["run-1", REPORT_KEY]
     assert (report["status"], report["accepted"], world.profiles) == ("failed", 0, {})
     shown = "".join(traceback.format_exception(failed.value))
     assert "secret" not in f"{heard()}{report}{failed.value!r}{failed.value.__context__!r}{shown}".casefold()
@@ -119,7 +120,7 @@ def test_what_ends_a_task_from_outside_passes(
     monkeypatch.setattr(base, "sql_hook", lambda *_: StubHook(None, rows(0), error()))
     with pytest.raises(error):
         world.run(**PARAMETERS)
-    assert world.xcoms["run-1", base.REPORT_KEY]["status"] == "stopped"
+    assert world.xcoms["run-1", REPORT_KEY]["status"] == "stopped"
 
 
 def test_a_mistake_of_our_own_is_not_disguised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

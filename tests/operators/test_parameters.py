@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator
 
 from airflow_provider_iterable import operators
-from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.report import REPORT_KEY, Report
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Column, Constant, Json
 from airflow_provider_iterable.operators import (
@@ -25,7 +25,7 @@ from airflow_provider_iterable.operators import (
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators import forms as forms_of
-from airflow_provider_iterable.operators.base import REPORT_KEY, IterableModelOperator
+from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.state import ObjectState, TableState
 from tests.operators.test_base import OPERATORS
 

@@ -8,8 +8,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.engine.broken import PROBES
+from airflow_provider_iterable.engine.report import REPORT_KEY
 from airflow_provider_iterable.engine.tries import Patience
-from airflow_provider_iterable.operators import base
 from tests.operators.conftest import STORES, WRITES, Scene
 
 MODEL = """
@@ -30,7 +30,7 @@ def fail(scene: Scene, rows: int) -> tuple[str, Any]:
     """Run into an error that is worth a retry; return what it says, and the report."""
     with pytest.raises(AirflowException) as failed:
         sync(scene, rows)
-    return str(failed.value), scene.xcoms[f"run-{scene.runs}", base.REPORT_KEY]
+    return str(failed.value), scene.xcoms[f"run-{scene.runs}", REPORT_KEY]
 
 
 def writes(scene: Scene) -> int:

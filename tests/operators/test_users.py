@@ -9,10 +9,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_iterable.engine.doubt import with_receipts
+from airflow_provider_iterable.engine.report import REPORT_KEY
 from airflow_provider_iterable.engine.vocabulary import Intents, Patch
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Constant, Json
-from airflow_provider_iterable.operators import base
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
 from airflow_provider_iterable.state.tables.dialects import DIALECTS
@@ -743,7 +743,7 @@ def test_a_connection_without_key_is_a_mistake(world: World, monkeypatch: pytest
     monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", '{"conn_type": "iterable"}')
     message, report = world.failure(AirflowFailException)
     assert "has no API key" in message
-    assert (report["status"], base.REPORT_KEY) == ("failed", "iterable_report")
+    assert (report["status"], REPORT_KEY) == ("failed", "iterable_report")
 
 
 def test_clearing_a_profile_is_no_deletion(world: World) -> None:
