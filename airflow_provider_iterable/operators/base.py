@@ -12,11 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, cast
 from zoneinfo import ZoneInfo
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    Asset,
-)
+from airflow.providers.common.compat.sdk import Asset
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.engine.canary import Canary
@@ -24,11 +20,11 @@ from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options
-from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.operators.failures import leave, unforeseen
+from airflow_provider_iterable.operators.failures import for_airflow, leave, unforeseen
 from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.parameters import (
@@ -113,8 +109,10 @@ class IterableModelOperator(StrictOperator):
         more are than Iterable's rates need
     :param spool_dir: where the temporary file with the planned operations is made; default: the system's
     :param iterable_conn_id: the connection of type ``iterable`` (templated)
-    :raises AirflowFailException: a retry could not help; the message says why, and what is remembered
-    :raises AirflowException: rows were deferred; a retry sends what is left
+    :raises CannotRetry: as an ``AirflowFailException``, too: a retry could not help; the message says why, and what is
+        remembered
+    :raises WorthRetrying: as an ``AirflowException``, too: rows were deferred, or what is needed was away; a retry sends
+        what is left
     """
 
     template_fields: Sequence[str] = (
@@ -304,8 +302,7 @@ class IterableModelOperator(StrictOperator):
             report.requests = calls.counts
             leave(context["ti"], REPORT_KEY, report, error)
             if isinstance(error, IterableSyncError):
-                raised = AirflowFailException if isinstance(error, CannotRetry) else AirflowException
-                raise raised(str(error)) from None
+                raise for_airflow(error) from None
             if isinstance(error, Exception) and (said := unforeseen(error)) is not error:
                 raise said from None
             raise

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.errors import CannotRetry, IterableSyncError
 from airflow_provider_iterable.masking import logger, masked
 from airflow_provider_iterable.operators.summary import log_summary
 from airflow_provider_iterable.sql.errors import is_driver_error
@@ -27,6 +30,32 @@ def leave(task_instance: Any, key: str, report: Report, error: BaseException) ->
         task_instance.xcom_push(key=key, value=report.to_dict())
     except Exception as failed:  # as when Airflow has ended the task already
         log.warning("The report could not be left in XCom: %s", type(failed).__name__)
+
+
+def for_airflow(error: IterableSyncError) -> IterableSyncError:
+    """Return an error as it is raised to Airflow: of its own class and of the one that decides whether Airflow retries.
+
+    Airflow hands it to ``on_failure_callback`` as ``context["exception"]``: whoever is called can tell by its class
+    what happened, and has the run's report beside the message.
+    """
+    return _for_airflow(type(error))(str(error), error.report)
+
+
+@cache
+def _for_airflow(kind: type[IterableSyncError]) -> type[IterableSyncError]:
+    ending = AirflowFailException if issubclass(kind, CannotRetry) else AirflowException
+
+    def reduced(error: IterableSyncError) -> tuple[type[IterableSyncError], tuple[Any, ...]]:
+        return kind, (str(error), error.report)  # this class has no name of its own by which pickle finds it
+
+    members = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduced}
+    return type(kind.__name__, (kind, ending), members)
+
+
+def log_origin(error: BaseException) -> None:
+    """Log at DEBUG where an error comes from, and what led to it: classes and places, for messages may hold values."""
+    for one in _lineage(error):
+        log.debug("%s, raised in:\n%s", type(one).__name__, "".join(traceback.format_tb(one.__traceback__)))
 
 
 def unforeseen(error: Exception) -> Exception:

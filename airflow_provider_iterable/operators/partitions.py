@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Asset, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, Asset, BaseOperator
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.operators.failures import for_airflow
 from airflow_provider_iterable.operators.parameters import AS_IT_IS, rendered
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class IterableSyncSummaryOperator(BaseOperator):
         try:
             names = names_of(rendered("partitions", AS_IT_IS, self.partitions, False) or ())
         except ConfigurationError as error:
-            raise AirflowFailException(str(error)) from None
+            raise for_airflow(error) from None
         missing = [name for name in names if name not in {report.get("partition") for report in reports}]
         total = summed(self.sync_id, reports)
         log.info("%s", "\n".join(_lines(total, reports)))
