@@ -111,8 +111,8 @@ class IterableModelOperator(StrictOperator):
     :param iterable_conn_id: the connection of type ``iterable`` (templated)
     :raises CannotRetry: as an ``AirflowFailException``, too: a retry could not help; the message says why, and what is
         remembered
-    :raises WorthRetrying: as an ``AirflowException``, too: rows were deferred, or what is needed was away; a retry sends
-        what is left
+    :raises WorthRetrying: as an ``AirflowException``, too: rows were deferred, or what is needed was away; a retry
+        sends what is left
     """
 
     template_fields: Sequence[str] = (
@@ -280,7 +280,7 @@ class IterableModelOperator(StrictOperator):
         report = Report(self.sync_id, str(context["run_id"]), {})
         wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
-        report.identifying = self.identifying()
+        report.identifying, report.forgets = self.identifying(), not self.state.batchwise
         audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
         stop = self._stop = threading.Event()

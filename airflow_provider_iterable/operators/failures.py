@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
@@ -26,6 +25,7 @@ def leave(task_instance: Any, key: str, report: Report, error: BaseException) ->
     if report.status in ("running", "succeeded", "planned"):  # before the plan, or after the last batch
         report.status = "failed" if isinstance(error, Exception) else "stopped"
     log_summary(report)
+    log_origin(error)
     try:
         task_instance.xcom_push(key=key, value=report.to_dict())
     except Exception as failed:  # as when Airflow has ended the task already
@@ -38,18 +38,14 @@ def for_airflow(error: IterableSyncError) -> IterableSyncError:
     Airflow hands it to ``on_failure_callback`` as ``context["exception"]``: whoever is called can tell by its class
     what happened, and has the run's report beside the message.
     """
-    return _for_airflow(type(error))(str(error), error.report)
+    kind, ending = type(error), AirflowFailException if isinstance(error, CannotRetry) else AirflowException
 
+    def reduced(raised: IterableSyncError) -> tuple[type[IterableSyncError], tuple[Any, ...]]:
+        return kind, (str(raised), raised.report)  # the class below has no name of its own by which pickle finds it
 
-@cache
-def _for_airflow(kind: type[IterableSyncError]) -> type[IterableSyncError]:
-    ending = AirflowFailException if issubclass(kind, CannotRetry) else AirflowException
-
-    def reduced(error: IterableSyncError) -> tuple[type[IterableSyncError], tuple[Any, ...]]:
-        return kind, (str(error), error.report)  # this class has no name of its own by which pickle finds it
-
-    members = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduced}
-    return type(kind.__name__, (kind, ending), members)
+    members: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduced}
+    both: type[IterableSyncError] = type(kind.__name__, (kind, ending), members)
+    return both(str(error), error.report)
 
 
 def log_origin(error: BaseException) -> None:

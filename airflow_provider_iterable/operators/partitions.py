@@ -188,6 +188,7 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     statuses = {report["status"] for report in reports}
     reasons, left_out, changed, seconds = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     new: dict[str, str] = {}
+    before = [report.get("rejected_before") for report in reports]  # none of a version that did not count it
     requests: dict[str, Counter[str]] = {}
     for report in reports:
         reasons.update(report["reasons"])
@@ -208,6 +209,7 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "dry_run": any(report.get("dry_run") for report in reports),
         "resend_reason": "; ".join(sorted({str(report["resend_reason"]) for report in reports} - {"None"})) or None,
         **{name: sum(report[name] for report in reports) for name in COUNTS},
+        "rejected_before": None if None in before else sum(rows for rows in before if rows is not None),
         "left_out": dict(sorted(left_out.items())),
         "new_fields": new,
         "changed_fields": dict(changed.most_common()),
