@@ -45,12 +45,12 @@ class Progress:
         log.log(level, "Sync %s, for %s: %s", self._name, lasting(self._clock() - self._since), words)
 
     @contextmanager
-    def telling(self, every: float = PROGRESS_SECONDS) -> Iterator[None]:
-        """Log a line every few seconds, whatever the run waits for."""
+    def telling(self) -> Iterator[None]:
+        """Log a line every ``PROGRESS_SECONDS``, whatever the run waits for."""
         over = threading.Event()
 
         def tell() -> None:
-            while not over.wait(every):
+            while not over.wait(PROGRESS_SECONDS):
                 self.tell()
 
         thread = threading.Thread(target=tell, name="progress", daemon=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_iterable.engine import progress as progress_lines
 from airflow_provider_iterable.engine.forecast import Horizon
-from airflow_provider_iterable.engine.progress import PROGRESS_SECONDS, Delivered, Progress
+from airflow_provider_iterable.engine.progress import Delivered, Progress
 from airflow_provider_iterable.engine.vocabulary import Row
 from tests.engine.test_run import Stage
 
@@ -99,9 +100,10 @@ def test_what_a_run_is_at_is_told_with_how_long_it_has_been(caplog: pytest.LogCa
     ] == [(record.levelname, record.message) for record in caplog.records]
 
 
-def test_lines_come_while_the_run_waits() -> None:
+def test_lines_come_while_the_run_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """For whatever it is, until it ends: then none comes any more."""
-    assert PROGRESS_SECONDS <= 10.0
+    assert progress_lines.PROGRESS_SECONDS <= 10.0
+    monkeypatch.setattr(progress_lines, "PROGRESS_SECONDS", 0.001)
     progress, lines, enough = Progress("crm.users"), list[str](), threading.Event()
 
     def line() -> tuple[int, str]:
@@ -111,7 +113,7 @@ def test_lines_come_while_the_run_waits() -> None:
         return INFO, "waiting"
 
     progress.at(line)
-    with progress.telling(0.001):
+    with progress.telling():
         assert enough.wait(60.0)
     assert "progress" not in {thread.name for thread in threading.enumerate()}
 
