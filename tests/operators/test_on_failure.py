@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +19,13 @@ from airflow_provider_iterable.operators.failures import for_airflow
 from tests.airflow_db import Dags, run_dag
 from tests.operators.conftest import World, person
 
+PAGE = (Path(__file__).parents[2] / "docs/reasons.md").read_text("utf-8").partition("## Whom to call\n")[2]
 KINDS = [
     kind
     for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, errors.IterableSyncError) and kind.__subclasses__() == []
+    if isinstance(kind, type)
+    and issubclass(kind, (errors.CannotRetry, errors.WorthRetrying))
+    and kind not in (errors.CannotRetry, errors.WorthRetrying)
 ]
 """What a run may end with."""
 
@@ -110,6 +115,35 @@ def test_a_callback_of_a_real_dag_run_gets_the_class(world: World, dags: Dags, c
     assert [type(error).__name__ for error in told] == [kind.__name__]
     assert isinstance(told[0], kind)
     assert (told[0].report or {}).get("status") == status
+
+
+def test_the_page_tells_every_class_and_whether_airflow_retries() -> None:
+    """Each class that a run may end with, once, in the table for those who choose whom to call."""
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| [^|]+ \| (yes|no) \|$", PAGE, re.MULTILINE)
+    told = {name: retried for names, retried in rows for name in re.findall(r"\w+", names)}
+    assert told == {kind.__name__: "yes" if issubclass(kind, errors.WorthRetrying) else "no" for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_callback_on_the_page_calls_somebody(kind: type[errors.IterableSyncError]) -> None:
+    """It is run as it stands there: nobody is called for a run that was in the way of another, or was stopped."""
+    called: list[str] = []
+    names = ("page_on_call", "tell_owner_of_the_model", "tell_channel")
+    scope: dict[str, Any] = {name: lambda words, name=name: called.append(name) for name in names}
+    exec(PAGE.partition("```python\n")[2].partition("```")[0], scope)
+    scope["on_failure"]({"exception": for_airflow(kind("the words"))})
+    expected: dict[type, list[str]] = {
+        errors.LeaseHeld: [],
+        errors.Stopped: [],
+        errors.Halted: ["page_on_call"],
+        errors.ConfigurationError: ["page_on_call"],
+        errors.TooManyRejected: ["tell_owner_of_the_model"],
+        errors.Unfinished: ["tell_channel"],
+    }
+    assert called == expected.get(kind, called)
+    assert len(called) == (0 if kind in (errors.LeaseHeld, errors.Stopped) else 1)
+    scope["on_failure"]({"exception": RuntimeError("nobody foresaw it")})
+    assert called[-1] == "page_on_call"
 
 
 @pytest.mark.parametrize("kind", KINDS)
