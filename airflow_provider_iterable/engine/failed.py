@@ -15,8 +15,8 @@ UNREACHABLE: Mapping[str, str] = {
     "ProxyError": "the proxy named in the worker's environment refused or failed",
 }
 """Why there is no connection, by what the client calls the error."""
-NEVER_SENT = UNREACHABLE.keys() - {"ConnectionError"}
-"""Those of them that leave no doubt; a connection may also break in the midst of a request."""
+NO_CONNECTION = UNREACHABLE.keys() - {"ConnectionError"}
+"""Those that say so whatever was sent; a connection may also break in the midst of a request."""
 RATE_LIMITED = 429
 
 
@@ -41,7 +41,7 @@ class Failure:
             return f"{host} limits the rate of {request}: HTTP {reply.status} ({tried})."
         if reply.status:
             return f"{host} gave no usable answer to {request}: HTTP {reply.status} ({tried})."
-        if not reply.sent or reply.error in NEVER_SENT:
+        if not reply.sent or reply.error in NO_CONNECTION:
             why = UNREACHABLE.get(reply.error)
             return f"{host} could not be reached: {reply.error} ({f'{why}; ' if why else ''}{request}, {tried})."
         return f"{host} did not answer {request}: {reply.error} ({tried})."

@@ -259,6 +259,15 @@ def test_rows_that_are_rejected_again_are_counted_apart(
     assert "20 of 20 rows were rejected (invalid_email 20; 20 rejected before, 0 new)" in message
 
 
+def test_who_is_skipped_now_is_not_rejected_again(world: World) -> None:
+    """Though the row was rejected when it was last tried."""
+    state = TableState()
+    for bad, expected in ((True, (1, 0, 0)), (False, (0, 1, 0)), (True, (1, 0, 0)), (True, (1, 0, 1))):
+        world.rows(person(1, **({"email": "nobody"} if bad else {})))
+        report = world.run(state=state, mode="update", max_rejected=1.0)
+        assert (report["rejected"], report["skipped"], report["rejected_before"]) == expected
+
+
 @pytest.mark.parametrize("state", ["xcom", "objects", "no audit"])
 def test_a_state_that_does_not_know_who_was_rejected_says_nothing(world: World, tmp_path: Any, state: str) -> None:
     """It is not taken for none."""
