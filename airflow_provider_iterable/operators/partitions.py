@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -168,8 +169,9 @@ class IterableSyncSummaryOperator(BaseOperator):
             raise for_airflow(error) from None
         missing = [name for name in names if name not in {report.get("partition") for report in reports}]
         total = summed(self.sync_id, reports)
-        log.info("%s", "\n".join(_lines(total, reports)))
-        if missing or not reports:
+        failed = bool(missing) or not reports
+        log.log(logging.ERROR if failed else logging.INFO, "%s", "\n".join(_lines(total, reports)))
+        if failed:
             raise AirflowException(
                 f"{len(missing)} of {len(names)} partitions of the sync {self.sync_id} did not report: "
                 f"{', '.join(missing[:20])}. The sync's asset gets no event. Look at their tasks; when these "
