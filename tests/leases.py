@@ -173,7 +173,7 @@ class Round:
         """Continue a run that was stopped, and expect that it sends and writes nothing, and says these words."""
         before = self._traces()
         run.signal(signal.SIGCONT)
-        self.fails(run, "AirflowFailException", "is lost", *words)
+        self.fails(run, "LeaseLost", "is lost", *words)
         self.expect(f"state and requests when {run.run} is back", before, self._traces(), run)
 
     def _traces(self) -> list[tuple[Any, ...]]:

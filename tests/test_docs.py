@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from email.message import Message
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 
 from airflow_provider_iterable import operators
 from airflow_provider_iterable.engine.reasons import Reason
+from airflow_provider_iterable.operators import pages
 from airflow_provider_iterable.operators.base import IterableModelOperator
+from airflow_provider_iterable.operators.pages import docs, page_of
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 
@@ -79,11 +82,44 @@ def test_every_reason_is_explained_once() -> None:
         for heading in ("## Rejected", "## Skipped", "## Deferred", "## Accepted, with a remark")
         for row in cells(section("reasons.md", heading))
     ]
-    assert sorted(row[0].strip("`") for row in rows) == sorted(map(str, Reason))
-    for row in rows:
+    names = [row[0].split("`")[1] for row in rows]
+    assert sorted(names) == sorted(map(str, Reason))
+    for name, row in zip(names, rows, strict=True):
         assert len(row) == 3, row
-        assert Reason(row[0].strip("`")).sentence == row[1]
+        assert Reason(name).sentence == row[1]
         assert row[2]
+
+
+def test_every_reason_has_the_place_that_the_log_names() -> None:
+    """Each is where the summary of a run says that it is, once on the page."""
+    for reason in Reason:
+        page, _, anchor = page_of(reason).removeprefix(f"{docs()}/").partition("#")
+        assert (DOCS / page).read_text("utf-8").count(f'| `{reason}`<a id="{anchor}"></a> |') == 1, reason
+
+
+@pytest.mark.parametrize(
+    ("urls", "expected"),
+    [
+        (
+            ["Source, https://code.example.com", "Documentation, https://docs.example.com/main/"],
+            "https://docs.example.com/main",
+        ),
+        ([], "docs"),
+    ],
+)
+def test_places_are_at_the_address_that_the_package_names(
+    monkeypatch: pytest.MonkeyPatch, urls: list[str], expected: str
+) -> None:
+    """Its project URLs have one of the documentation; otherwise it is the folder in the source."""
+    about = Message()
+    for url in urls:
+        about["Project-URL"] = url
+    docs.cache_clear()
+    try:
+        monkeypatch.setattr(pages, "metadata", lambda name: about)
+        assert page_of(Reason.CONFLICT) == f"{expected}/reasons.md#conflict"
+    finally:
+        docs.cache_clear()
 
 
 def test_every_operator_has_its_page() -> None:

@@ -177,7 +177,11 @@ def test_a_report_keeps_masked_keys_and_texts() -> None:
     for reason, key in ((Reason.CONFLICT, '["acme","user-18","user-17"]'), (Reason.KEY_TOO_LONG, '["long ada.love')):
         report.add(Outcome(key, Kind.ADDED, Fate.REJECTED, reason, "", an_operation()))
     report.accept([an_operation(partial="field user-17")])
-    shown = {reason: (examples[0].key, examples[0].detail) for reason, examples in report.examples.items()}
+    shown = {
+        reason: (sample.outcome.key, sample.outcome.detail)
+        for reason, samples in report.samples.items()
+        for sample in samples
+    }
     assert shown == {
         Reason.CONFLICT: ('["acme","us***","us***"]', ""),
         Reason.KEY_TOO_LONG: ("lo***", ""),

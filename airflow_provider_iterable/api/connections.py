@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool
+from urllib3 import HTTPConnectionPool, exceptions
 from urllib3.exceptions import (
     ConnectTimeoutError,
     DecodeError,
@@ -39,13 +39,15 @@ class AnswerTooLarge(OSError):
 UNANSWERED = (HTTPError, OSError)
 """What is raised where no answer comes, or none that can be read."""
 _NAMES: Mapping[type[Exception], str] = {
-    NewConnectionError: "ConnectionError",  # first, for in urllib3 1 it is a ConnectTimeoutError
+    **({exceptions.NameResolutionError: "NameResolutionError"} if hasattr(exceptions, "NameResolutionError") else {}),
+    NewConnectionError: "ConnectionError",  # before the next, for in urllib3 1 it is a ConnectTimeoutError
     ConnectTimeoutError: "ConnectTimeout",
     ReadTimeoutError: "ReadTimeout",
     ProtocolError: "ConnectionError",
     DecodeError: "ContentDecodingError",
 }
-"""What errors are called in reports, logs and the audit: as requests calls them."""
+"""What errors are called in reports, logs and the audit: as requests calls them; a name that does not resolve, as
+urllib3 2 does."""
 ONCE = Retry(False)
 """No retries, and the error itself."""
 

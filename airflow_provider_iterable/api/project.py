@@ -26,6 +26,7 @@ from airflow_provider_iterable.api.endpoints import (
     Endpoint,
 )
 from airflow_provider_iterable.api.refusals import in_words
+from airflow_provider_iterable.engine.failed import UNREACHABLE
 from airflow_provider_iterable.engine.vocabulary import Reply, Request
 from airflow_provider_iterable.errors import ConfigurationError, Halted, IterableSyncError, WorthRetrying
 from airflow_provider_iterable.masking import word
@@ -202,7 +203,7 @@ def _call(client: Client, endpoint: Endpoint, catalog: str = "", body: Any = Non
     reply = _request(client, endpoint, catalog, body)
     hopeless = in_words(endpoint.method, endpoint.template, reply)
     if hopeless is not None:
-        raise Halted(f"{hopeless} No row was sent.")
+        raise Halted(f"{client.host}: {hopeless} No row was sent.")
     return reply
 
 
@@ -243,7 +244,8 @@ def _short(reply: Reply) -> str:
 def _explain(reply: Reply, host: str) -> str:
     match reply.status:
         case 0:
-            return f"{host} cannot be reached: {_UNREACHABLE.get(reply.error, reply.error)}."
+            why = UNREACHABLE.get(reply.error) or _UNANSWERED.get(reply.error, reply.error)
+            return f"{host} cannot be reached: {why}."
         case 401 | 403 if reply.status == 403 or _lacks_privileges(reply):
             return (
                 f"{host} knows the API key, but it is disabled or lacks privileges. Use an enabled server-side key of "
@@ -275,10 +277,4 @@ def _lacks_privileges(reply: Reply) -> bool:
     return "privileges" in message or (isinstance(params, dict) and "apiKeyIdentifier" in params)
 
 
-_UNREACHABLE = {
-    "ConnectionError": "the name does not resolve, nothing listens there, or a firewall is in the way",
-    "ConnectTimeout": "connecting took too long; a firewall may be in the way",
-    "ReadTimeout": "it accepted the connection and did not answer in time",
-    "SSLError": "the encrypted connection failed; check the certificate, or whether the host speaks https at all",
-    "ProxyError": "the proxy named in the worker's environment refused or failed",
-}
+_UNANSWERED = {"ReadTimeout": "it accepted the connection and did not answer in time"}

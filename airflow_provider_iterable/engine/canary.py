@@ -7,12 +7,12 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from heapq import nsmallest
 
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.report import Report
+from airflow_provider_iterable.engine.samples import order
 from airflow_provider_iterable.engine.vocabulary import Accepted, Operation, Outcome
 from airflow_provider_iterable.errors import CanaryFailed
 
@@ -23,11 +23,6 @@ NOBODY = (Reason.UNKNOWN_USER, Reason.FORGOTTEN_USER)
 
 SHOWN = 20
 """Fields named in one sentence."""
-
-
-def order(key: str) -> int:
-    """Return where a key stands among all others: any place, and the same in every run."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def _none() -> Collection[str]:

@@ -15,6 +15,7 @@ from typing import Any
 from airflow_provider_iterable.engine.batches import Queue
 from airflow_provider_iterable.engine.broken import Broken
 from airflow_provider_iterable.engine.doubt import Doubts
+from airflow_provider_iterable.engine.failed import Failure
 from airflow_provider_iterable.engine.parcels import Parcel
 from airflow_provider_iterable.engine.pending import Part, Pending
 from airflow_provider_iterable.engine.reasons import Reason
@@ -83,6 +84,11 @@ class Delivery:
     def halted(self) -> str:
         """Why nothing more can be sent; empty as long as something can."""
         return self._settler.halted
+
+    @property
+    def failure(self) -> Failure | None:
+        """The request to which no usable answer came in spite of most tries; of several the last one."""
+        return self._settler.failure
 
     @property
     def in_doubt(self) -> int:

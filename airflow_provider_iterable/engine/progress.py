@@ -1,22 +1,69 @@
-"""A line in the log every now and then while rows are sent."""
+"""A line in the log every ten seconds while a run works: what it is at, and how far it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from airflow_provider_iterable.engine.forecast import lasting
 from airflow_provider_iterable.masking import logger
 
 log = logger(__name__)
 
+Line = Callable[[], tuple[int, str]]
+
 PROGRESS_SECONDS = 10.0
-"""Least seconds between two lines."""
-LOOKED_AT_EACH = 100
-"""Rows between two looks at the clock."""
+"""Seconds between two lines."""
 
 
 class Progress:
-    """Logs how many rows are settled, how fast, and how long the rest takes.
+    """What a run is at, for whoever looks at its log.
+
+    :param name: names the sync
+    :param clock: seconds that never run backwards
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._clock = name, clock
+        self._since = clock()
+        self._line: Line = lambda: (logging.INFO, "the run begins")
+
+    def at(self, line: str | Line) -> None:
+        """Take notice of what the run is at from now on.
+
+        :param line: the words, or what returns them and how grave they are, whenever it is asked, in another thread
+        """
+        self._since = self._clock()
+        self._line = (lambda: (logging.INFO, line)) if isinstance(line, str) else line
+
+    def tell(self) -> None:
+        """Log a line."""
+        level, words = self._line()
+        log.log(level, "Sync %s, for %s: %s", self._name, lasting(self._clock() - self._since), words)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Log a line every ``PROGRESS_SECONDS``, whatever the run waits for."""
+        over = threading.Event()
+
+        def tell() -> None:
+            while not over.wait(PROGRESS_SECONDS):
+                self.tell()
+
+        thread = threading.Thread(target=tell, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+class Delivered:
+    """How many rows are settled, how fast, and how long the rest takes.
 
     :param total: rows to be settled
     :param planned: seconds that all of them were expected to take; 0: nothing was expected
@@ -27,29 +74,24 @@ class Progress:
         self, total: int, clock: Callable[[], float], planned: float = 0.0, allowed: float | None = None
     ) -> None:
         self._total, self._clock, self._planned, self._allowed = total, clock, planned, allowed
-        self._start = self._last = clock()
-        self.done = self._next = 0
+        self._start = clock()
+        self.done = 0
 
     def more(self, rows: int) -> None:
         """Count rows that were settled."""
         self.done += rows
-        if self.done < self._next:
-            return
-        self._next = self.done + LOOKED_AT_EACH
-        now = self._clock()
-        if now - self._last >= PROGRESS_SECONDS:
-            self._last = now
-            rate = self.done / (now - self._start)
-            left = max(self._total - self.done, 0) / rate
-            line = f"{self.done} of {self._total} rows settled, {rate:.0f} rows/s, about {left:.0f} s left"
-            self._log(line, now - self._start + left)
 
-    def _log(self, line: str, seconds: float) -> None:
-        """Log a line, and compare the seconds that all of it takes with what was expected, and is allowed."""
+    def line(self) -> tuple[int, str]:
+        """Return the rows in words, compared with what was expected and is allowed, and how grave that is."""
+        done, seconds = self.done, self._clock() - self._start
+        if not done or seconds <= 0:
+            return logging.INFO, f"0 of {self._total} rows settled, waiting for Iterable's answers"
+        rate = done / seconds
+        left = max(self._total - done, 0) / rate
+        line = f"{done} of {self._total} rows settled, {rate:.0f} rows/s, about {left:.0f} s left"
         if self._planned:
-            line += f"; planned {lasting(self._planned)}, about {lasting(seconds)} in all"
-        late = 0.0 if self._allowed is None else seconds - self._allowed
+            line += f"; planned {lasting(self._planned)}, about {lasting(seconds + left)} in all"
+        late = 0.0 if self._allowed is None else seconds + left - self._allowed
         if late > 0:
-            log.warning("%s; the deadline will be missed by about %s", line, lasting(late))
-        else:
-            log.info("%s", line)
+            return logging.WARNING, f"{line}; the deadline will be missed by about {lasting(late)}"
+        return logging.INFO, line

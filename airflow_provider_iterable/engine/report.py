@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_provider_iterable.engine import churn
 from airflow_provider_iterable.engine.forecast import Forecast, Horizon
@@ -15,6 +16,7 @@ from airflow_provider_iterable.engine.left_out import LeftOut
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.resync import Resync
+from airflow_provider_iterable.engine.samples import Samples
 from airflow_provider_iterable.engine.vocabulary import Operation, Outcome
 from airflow_provider_iterable.errors import DeadlineMissed, Halted, Stopped, TooManyRejected, Unfinished
 from airflow_provider_iterable.masking import logger, masked_all, masked_key
@@ -22,8 +24,8 @@ from airflow_provider_iterable.masking import logger, masked_all, masked_key
 log = logger(__name__)
 
 _PARTIAL = attrgetter("partial")
-EXAMPLES = 20
-"""Outcomes kept per reason, to name rows in the log."""
+TEXT, NOTES = 2_000, 20
+"""The most characters of a text in a report, and the most notes: it is handed from one Airflow process to another."""
 REPORT_KEY = "iterable_report"
 """XCom key under which every run leaves its report, where the sync-runs page finds it."""
 
@@ -50,8 +52,15 @@ class Report:
     left_out: Counter[str] = field(default_factory=Counter)
     """Fields that Iterable does not have, and how many rows of this run it accepted without them."""
     collapsed: int = 0
-    reasons: Counter[Reason] = field(default_factory=Counter)
-    examples: dict[Reason, list[Outcome]] = field(default_factory=dict)
+    explained: Counter[tuple[Fate, Reason]] = field(default_factory=Counter)
+    """How many rows of each fate have each reason."""
+    rejected_before: Counter[Reason] | None = None
+    """How many of the rejected rows were rejected when they were last tried, too; ``None``: the state does not know."""
+    samples: dict[Reason, Samples] = field(default_factory=dict)
+    failure: str = ""
+    """A request to which no usable answer came, as a sentence."""
+    forgets: bool = False
+    """Whether the state remembers nothing of a run that fails."""
     requests: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     plan_hash: str | None = None
@@ -69,6 +78,8 @@ class Report:
     sample: str = ""
     """What is to be noted of some rows that are sent; never shown."""
     partition: str | None = None
+    error: str | None = None
+    """Why the run failed."""
     state: dict[str, Any] = field(default_factory=dict)
     """Where the sync remembers, so that whoever looks at the run finds its audit."""
     identifying: Collection[int] = ()
@@ -78,6 +89,24 @@ class Report:
     def name(self) -> str:
         """What the run is about, in short: the sync, or a partition of it."""
         return self.sync_id if self.partition is None else f"{self.sync_id}[{self.partition}]"
+
+    @property
+    def host(self) -> str:
+        """The host of Iterable, with its port if it has one."""
+        host = str(self.destination.get("host") or "")
+        return urlsplit(host).netloc or host or "Iterable"
+
+    @property
+    def reasons(self) -> Counter[Reason]:
+        """How many rows have each reason."""
+        found = Counter[Reason]()
+        for (_, reason), rows in self.explained.items():
+            found[reason] += rows
+        return found
+
+    def of_fate(self, fate: Fate) -> list[tuple[Reason, int]]:
+        """Return the reasons of the rows of one fate, the most frequent first."""
+        return [(reason, rows) for (one, reason), rows in self.explained.most_common() if one is fate]
 
     @property
     def read(self) -> int:
@@ -95,7 +124,7 @@ class Report:
             )
 
     def add(self, outcome: Outcome) -> None:
-        """Count one outcome and keep it as an example of its reason, without its body, under its masked key."""
+        """Count one outcome; it may be a sample of its reason, without its body, under its masked key."""
         self.fates[outcome.fate] += 1
         if outcome.reason is Reason.FIELDS_LEFT_OUT:
             self._left_out(outcome)
@@ -112,16 +141,21 @@ class Report:
         """Count rows that were not reached before the run was stopped."""
         if rows > 0:
             self.fates[Fate.DEFERRED] += rows
-            self.reasons[Reason.STOPPED] += rows
+            self.explained[Fate.DEFERRED, Reason.STOPPED] += rows
 
     def _explain(self, outcome: Outcome) -> None:
         assert outcome.reason is not None
-        self.reasons[outcome.reason] += 1
-        examples = self.examples.setdefault(outcome.reason, [])
-        if len(examples) < EXAMPLES:
-            cut = outcome.reason is Reason.KEY_TOO_LONG  # in the midst of a name, perhaps
-            key = masked_key(outcome.key, outcome.called, (0,) if cut else self.identifying) if outcome.key else ""
-            examples.append(Outcome(key, outcome.kind, outcome.fate, outcome.reason, outcome.detail))
+        self.explained[outcome.fate, outcome.reason] += 1
+        samples = self.samples.get(outcome.reason)
+        if samples is None:
+            samples = self.samples[outcome.reason] = Samples()
+        samples.add(outcome, self._shown)
+
+    def _shown(self, outcome: Outcome) -> Outcome:
+        """Return an outcome without its body, under its masked key."""
+        cut = outcome.reason is Reason.KEY_TOO_LONG  # in the midst of a name, perhaps
+        key = masked_key(outcome.key, outcome.called, (0,) if cut else self.identifying) if outcome.key else ""
+        return Outcome(key, outcome.kind, outcome.fate, outcome.reason, outcome.detail)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as the operator returns it: small, JSON, no row data.
@@ -141,6 +175,7 @@ class Report:
         total = sum(self.seconds.values())
         return {
             "status": self.status,
+            "error": self.error and self.error[:TEXT],
             "resync": self.resync,
             "dry_run": self.dry_run,
             "resend_reason": self.resend_reason,
@@ -152,6 +187,7 @@ class Report:
             "invalid": self.counts[Kind.INVALID],
             "accepted": self.fates[Fate.ACCEPTED],
             "rejected": self.fates[Fate.REJECTED],
+            "rejected_before": None if self.rejected_before is None else self.rejected_before.total(),
             "skipped": self.fates[Fate.SKIPPED],
             "deferred": self.fates[Fate.DEFERRED],
             "partial": self.partial,
@@ -165,6 +201,7 @@ class Report:
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
             "rows_per_second": round(self.read / total) if total else 0,
             "plan_hash": self.plan_hash,
+            "notes": [note[:TEXT] for note in self.notes[:NOTES]],
         }
 
 
@@ -295,42 +332,69 @@ def conclude(report: Report, halted: str, stopped: bool, max_rejected: float | i
     """
     deferred, rejected = report.fates[Fate.DEFERRED], report.fates[Fate.REJECTED]
     deferred -= report.reasons[Reason.QUOTA] + report.reasons[Reason.MAX_ACTIONS]  # waiting is not a failure
+    rest = Fate.ACCEPTED, Fate.REJECTED, Fate.SKIPPED
     if halted:
         report.status = "halted"
         raise Halted(
-            f"{halted} {report.fates[Fate.ACCEPTED]} rows were accepted and are remembered, {deferred} were not sent."
+            f"{report.host}: {halted} {deferred} rows were not sent; {_fates(report, *rest)}. {_kept(report)}. Clear "
+            "the task when this is mended."
         )
     most = max_rejected * report.read if isinstance(max_rejected, float) else max_rejected
     if rejected > most:
         report.status = "too_many_rejected"
-        rest = f"Everything else was delivered: {report.fates[Fate.ACCEPTED]} rows accepted and remembered"
+        others = f"{_fates(report, Fate.ACCEPTED, Fate.SKIPPED, Fate.DEFERRED)}. {_kept(report)}"
+        said = f"{report.failure} Of the others: {others}".lstrip() if deferred else f"All else was delivered: {others}"
         if resync == "baseline":
-            rest = "Everything else is recorded as delivered, unless the state is XCom"
+            said = "Everything else is recorded as delivered, unless the state is XCom"
         raise TooManyRejected(
-            f"{rejected} of {report.read} rows were rejected ({_reasons(report)}); {max_rejected=!r} allows "
-            f"{math.floor(most)}. {rest}. Mend the rows or raise max_rejected; the rejected rows go again with the "
-            "next run."
+            f"{rejected} of {report.read} rows were rejected ({_reasons(report, Fate.REJECTED)}{_again(report)}); "
+            f"{max_rejected=!r} allows {math.floor(most)}. {said}. Mend the rows or raise max_rejected; the rejected "
+            "rows go again with the next run."
         )
     if deferred and stopped:
         report.status = "stopped"
         raise Stopped(
-            f"The task was stopped: {report.fates[Fate.ACCEPTED]} rows were accepted and are remembered, {deferred} "
-            "were not sent or not answered in time. A retry or the next run sends them."
+            f"The task was stopped: {deferred} rows were not sent or not answered in time; {_fates(report, *rest)}. "
+            f"{_kept(report)}. A retry or the next run sends them."
         )
     if deferred:
         report.status = "unfinished"
         raise Unfinished(
-            f"{deferred} rows were deferred ({_reasons(report)}); {report.fates[Fate.ACCEPTED]} were accepted and are "
-            f"remembered. A retry or the next run sends what is left.{_later(report)}"
+            f"{report.failure} ".lstrip() + f"{deferred} rows were deferred ({_reasons(report, Fate.DEFERRED)}); "
+            f"{_fates(report, *rest)}. {_kept(report)}. A retry or the next run sends what is left.{_later(report)}"
         )
     report.status = "succeeded"
 
 
 def _later(report: Report) -> str:
     """Return when Iterable asks to come back, as a sentence."""
-    details = [outcome.detail for outcome in report.examples.get(Reason.RATE_LIMITED, ()) if outcome.detail]
-    return f" {details[0]}." if details else ""
+    samples = report.samples.get(Reason.RATE_LIMITED, ())
+    return next((f" {sample.outcome.detail}." for sample in samples if sample.outcome.detail), "")
 
 
-def _reasons(report: Report) -> str:
-    return ", ".join(f"{reason} {n}" for reason, n in report.reasons.most_common())
+def _kept(report: Report) -> str:
+    """Return what becomes of the rows that were accepted by a run that fails."""
+    if report.forgets:
+        return "XComState remembers nothing of a try that fails, so what was accepted goes again"
+    return "What was accepted is remembered"
+
+
+def _again(report: Report) -> str:
+    """Return how many of the rejected rows are not new among these, as a clause."""
+    if report.rejected_before is None:
+        return ""
+    before = report.rejected_before.total()
+    return f"; {before} rejected before, {report.fates[Fate.REJECTED] - before} new"
+
+
+def _fates(report: Report, *fates: Fate) -> str:
+    """Return how many rows met each of some fates, and why."""
+    parts = []
+    for fate in fates:
+        reasons = _reasons(report, fate)
+        parts.append(f"{fate} {report.fates[fate]}" + (f" ({reasons})" if reasons else ""))
+    return ", ".join(parts)
+
+
+def _reasons(report: Report, fate: Fate) -> str:
+    return ", ".join(f"{reason} {rows}" for reason, rows in report.of_fate(fate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from airflow_provider_iterable.engine.pack import waves
 from airflow_provider_iterable.engine.plan import Plan, Planner
 from airflow_provider_iterable.engine.plan_hash import check_approved, plan_hash, with_resync
 from airflow_provider_iterable.engine.predict import predict
-from airflow_provider_iterable.engine.progress import Progress
+from airflow_provider_iterable.engine.progress import Delivered, Progress
 from airflow_provider_iterable.engine.protocols import State, Sync
 from airflow_provider_iterable.engine.reasons import Fate, Reason
 from airflow_provider_iterable.engine.remember import Remembering, prepare_state
@@ -87,6 +88,7 @@ class Options:
     :param distrust: of a full resync that begins: voids every entry, before the first call; without it, the resync
         goes on where an earlier try stopped
     :param sample: what earlier runs noted of some rows, to say which fields differ if most rows change
+    :param progress: told what the run is at
     :param left_out: of a sync whose records have fields: what is known about those that were left out of some
     """
 
@@ -113,6 +115,7 @@ class Options:
     left_out: LeftOut | None = None
     sample: Sample = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    progress: Progress = field(default_factory=lambda: Progress(""))
 
     @property
     def stopped(self) -> bool:
@@ -143,6 +146,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     try:
         with gc_disabled(), _phase(report, "plan", options.clock):
             planner = Planner(sync, rows, removals, options.goes_again, baseline=options.resync == "baseline")
+            options.progress.at(lambda: (logging.INFO, f"reading and comparing rows, {planner.plan.read} so far"))
             plan = make_plan(planner, read, state, options)
             report.resend_reason = report.resend_reason or state.resend_reason
             report_plan(report, plan, state.remembered, options.resync)
@@ -247,6 +251,7 @@ def _deliver(
 ) -> tuple[str, str]:
     """Send what is planned; return why nothing more could be sent, and why nothing more was to be, if that was so."""
     if plan.sends and options.prepare is not None:
+        options.progress.at("asking Iterable what has to be known before the first row is sent")
         try:
             _prepare(options.prepare, options)
         except BaseException as error:
@@ -277,12 +282,13 @@ def _deliver(
     )
     deadline = options.horizon.deadline
     allowed = None if deadline is None else (deadline - options.horizon.now()).total_seconds()
-    progress = Progress(plan.sends, options.clock, expected.seconds, allowed)
+    progress = Delivered(plan.sends, options.clock, expected.seconds, allowed)
     trials = None
     if options.canary is not None:
         first_run, end = not report.remembered, partial(delivery.end, Reason.CANARY)
         trials = Trials(options.canary, first_run, lambda: plan.sends - progress.done, end)
 
+    options.progress.at(progress.line)
     observe = options.observe or _ignore
 
     def settle(outcome: Outcome | Accepted) -> None:
@@ -314,6 +320,8 @@ def _deliver(
         if options.stopped:
             report.defer(plan.sends - progress.done)
     finally:
+        if delivery.failure is not None:
+            report.failure = delivery.failure.sentence(report.host)
         waiting = len(plan.borne - plan.borne_and_accepted)
         report_delivery(report, delivery.in_doubt, waiting, remembering.surplus)
     if left_out is not None:

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from airflow_provider_iterable.engine.batches import Queue
 from airflow_provider_iterable.engine.broken import Broken
+from airflow_provider_iterable.engine.failed import Failure
 from airflow_provider_iterable.engine.parcels import Parcel
 from airflow_provider_iterable.engine.pending import Pending
 from airflow_provider_iterable.engine.reasons import Fate, Reason
@@ -39,6 +40,8 @@ class Settler:
         self._salvage, self._learn, self._stop = salvage, learn, stop
         self.halted = ""
         """Why nothing more can be sent; empty as long as something can."""
+        self.failure: Failure | None = None
+        """The request to which no usable answer came in spite of most tries; of several the last one."""
 
     def settle(self, parcel: Parcel, attempted: Attempted) -> None:
         """Settle a batch that was tried."""
@@ -86,7 +89,11 @@ class Settler:
         queue, pending, call = self._queue, self._pending, parcel.batch.call
         if self._stop.is_set():
             pending.give_up(parcel, Reason.STOPPED)
-        elif attempted.wait is not None:
+            return
+        failure = attempted.failure
+        if failure is not None and (self.failure is None or failure.tries >= self.failure.tries):
+            self.failure = failure
+        if attempted.wait is not None:
             queue.closed[call] = reason, f"Iterable asks to come back in {attempted.wait:.0f} s"
             pending.give_up(parcel, *queue.closed[call])
         elif parcel.sample:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tenacity
 
+from airflow_provider_iterable.engine.failed import RATE_LIMITED, Failure
 from airflow_provider_iterable.engine.vocabulary import Again, Batch, Call, Reply, Send, Verdict
 
 REQUEST_TIMEOUT = 408
-RATE_LIMITED = 429
 SERVER_ERROR = 500
 
 
@@ -59,6 +59,8 @@ class Attempted:
     """The status of the last answer if it was an error of the server, else 0."""
     wait: float | None = None
     """Seconds Iterable asks to wait before the next try, if they are more than are left."""
+    failure: Failure | None = None
+    """What came of the last try, if that was no usable answer."""
 
 
 @dataclass
@@ -69,7 +71,7 @@ class _Course:
     tries: int = 0
     """Those that count: a request that was held back before it was sent was none."""
     errors: int = 0
-    status: int = 0
+    reply: Reply = field(default_factory=lambda: Reply(0))
 
 
 def attempt(
@@ -95,15 +97,18 @@ def attempt(
             course.errors += reply.status >= SERVER_ERROR
             if not batch.call.reads:
                 course.unanswered = course.unanswered or (reply.sent and not _refused(reply))
-        course.status = reply.status
+        course.reply = reply
         return verdict
+
+    def failure() -> Failure:
+        return Failure(batch.call, course.reply, course.tries)
 
     def open_still(verdict: Verdict) -> bool:
         return isinstance(verdict, Again) and (batch.call.repeatable or not course.unanswered)
 
     first = once()
     if not open_still(first):  # as most are; what tries again costs as much as a quick request
-        return Attempted(first, course.unanswered)
+        return Attempted(first, course.unanswered, failure=failure() if isinstance(first, Again) else None)
     before, seconds = [first], patience.seconds - (time.monotonic() - started)
     backoff = tenacity.wait_random_exponential(patience.first_wait, patience.longest_wait)
 
@@ -118,8 +123,9 @@ def attempt(
         return Attempted(
             state.outcome.result(),
             course.unanswered,
-            course.status if course.status >= SERVER_ERROR else 0,
+            course.reply.status if course.reply.status >= SERVER_ERROR else 0,
             asked if asked is not None and asked >= left else None,
+            failure(),
         )
 
     too_long = tenacity.stop_before_delay(seconds)
@@ -135,7 +141,9 @@ def attempt(
         retry_error_callback=last,
     )
     ended: Verdict | Attempted = retrying(lambda: before.pop() if before else once())
-    return ended if isinstance(ended, Attempted) else Attempted(ended, course.unanswered)
+    if isinstance(ended, Attempted):
+        return ended
+    return Attempted(ended, course.unanswered, failure=failure() if isinstance(ended, Again) else None)
 
 
 def _asked(state: tenacity.RetryCallState) -> float | None:

@@ -12,23 +12,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, cast
 from zoneinfo import ZoneInfo
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    Asset,
-)
+from airflow.providers.common.compat.sdk import Asset
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.engine.canary import Canary
 from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
-from airflow_provider_iterable.engine.report import REPORT_KEY, Report
+from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.run import Options
-from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, IterableSyncError
+from airflow_provider_iterable.errors import ConfigurationError, IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.masking import logger
-from airflow_provider_iterable.operators.failures import leave, unforeseen
+from airflow_provider_iterable.operators.failures import for_airflow, leave, leave_report, unforeseen
 from airflow_provider_iterable.operators.forms import COMMON_FORMS, Form, options_of
 from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
@@ -104,8 +100,10 @@ class IterableModelOperator(StrictOperator):
         more are than Iterable's rates need
     :param spool_dir: where the temporary file with the planned operations is made; default: the system's
     :param iterable_conn_id: the connection of type ``iterable`` (templated)
-    :raises AirflowFailException: a retry could not help; the message says why, and what is remembered
-    :raises AirflowException: rows were deferred; a retry sends what is left
+    :raises CannotRetry: as an ``AirflowFailException``, too: a retry could not help; the message says why, and what is
+        remembered
+    :raises WorthRetrying: as an ``AirflowException``, too: rows were deferred, or what is needed was away; a retry
+        sends what is left
     """
 
     template_fields: Sequence[str] = (
@@ -273,7 +271,7 @@ class IterableModelOperator(StrictOperator):
         report = Report(self.sync_id, str(context["run_id"]), {})
         wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
-        report.identifying = self.identifying()
+        report.identifying, report.forgets = self.identifying(), not self.state.batchwise
         report.state = self._about_state(report.identifying)
         audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
@@ -294,17 +292,16 @@ class IterableModelOperator(StrictOperator):
                     carry_out(self._job(context, hook, report, kind), hook, client, report, audit, stop)
         except BaseException as error:
             report.requests = calls.counts
-            leave(context["ti"], REPORT_KEY, report, error)
+            leave(context["ti"], report, error)
             if isinstance(error, IterableSyncError):
-                raised = AirflowFailException if isinstance(error, CannotRetry) else AirflowException
-                raise raised(str(error)) from None
+                raise for_airflow(error) from None
             if isinstance(error, Exception) and (said := unforeseen(error)) is not error:
                 raise said from None
             raise
         report.requests = calls.counts
         log_summary(report)
         account = report.to_dict()
-        context["ti"].xcom_push(key=REPORT_KEY, value=account)
+        leave_report(context["ti"], account)
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
         elif self.partition is None:

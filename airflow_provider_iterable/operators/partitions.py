@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Asset, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, Asset, BaseOperator
 
+from airflow_provider_iterable.engine.report import NOTES, TEXT
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.operators.failures import for_airflow
 from airflow_provider_iterable.operators.forms import AS_IT_IS
 from airflow_provider_iterable.operators.parameters import rendered
 
@@ -165,11 +168,12 @@ class IterableSyncSummaryOperator(BaseOperator):
         try:
             names = names_of(rendered("partitions", AS_IT_IS, self.partitions, False) or ())
         except ConfigurationError as error:
-            raise AirflowFailException(str(error)) from None
+            raise for_airflow(error) from None
         missing = [name for name in names if name not in {report.get("partition") for report in reports}]
         total = summed(self.sync_id, reports)
-        log.info("%s", "\n".join(_lines(total, reports)))
-        if missing or not reports:
+        failed = bool(missing) or not reports
+        log.log(logging.ERROR if failed else logging.INFO, "%s", "\n".join(_lines(total, reports)))
+        if failed:
             raise AirflowException(
                 f"{len(missing)} of {len(names)} partitions of the sync {self.sync_id} did not report: "
                 f"{', '.join(missing[:20])}. The sync's asset gets no event. Look at their tasks; when these "
@@ -188,6 +192,7 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     statuses = {report["status"] for report in reports}
     reasons, left_out, changed, seconds = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     new: dict[str, str] = {}
+    before = [report.get("rejected_before") for report in reports]  # none of a version that did not count it
     requests: dict[str, Counter[str]] = {}
     for report in reports:
         reasons.update(report["reasons"])
@@ -203,11 +208,14 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "partitions": len(reports),
         "run_id": first.get("run_id"),
         "destination": first.get("destination"),
+        "state": first.get("state"),
         "status": statuses.pop() if len(statuses) == 1 else "failed",
+        "error": "; ".join(report["error"] for report in reports if report.get("error"))[:TEXT] or None,
         "resync": first.get("resync"),
         "dry_run": any(report.get("dry_run") for report in reports),
         "resend_reason": "; ".join(sorted({str(report["resend_reason"]) for report in reports} - {"None"})) or None,
         **{name: sum(report[name] for report in reports) for name in COUNTS},
+        "rejected_before": None if None in before else sum(rows for rows in before if rows is not None),
         "left_out": dict(sorted(left_out.items())),
         "new_fields": new,
         "changed_fields": dict(changed.most_common()),
@@ -217,6 +225,7 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
         "rows_per_second": sum(report["rows_per_second"] for report in reports),
         "plan_hash": None,
+        "notes": list(dict.fromkeys(note for report in reports for note in report.get("notes", ())))[:NOTES],
     }
 
 

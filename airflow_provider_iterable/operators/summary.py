@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 
 from airflow_provider_iterable.api.client import CallLog, OnCall
-from airflow_provider_iterable.engine.reasons import Fate, Kind
+from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.operators.pages import page_of
 
 log = logger(__name__)
-
-EXAMPLES_SHOWN = 5
 
 
 class CallCounts:
     """Logs each request and counts it by method, path template and status; safe to share between threads.
+
+    Requests are logged at DEBUG, but for the first that an endpoint answers with a status other than 2xx, or not at
+    all: whoever waits for a run that tries again and again sees why.
 
     :param also: who else is called for each request
     """
@@ -31,7 +31,13 @@ class CallCounts:
 
     def note(self, call: CallLog) -> None:
         """Log and count one request."""
-        log.info(
+        status = str(call.status)
+        with self._lock:
+            by_status = self.counts.setdefault(f"{call.method} {call.template}", {})
+            first = status not in by_status
+            by_status[status] = by_status.get(status, 0) + 1
+        log.log(
+            logging.INFO if first and not 200 <= call.status < 300 else logging.DEBUG,
             "%s %s: %s%s, %d rows, %d bytes, %.0f ms%s",
             call.method,
             call.template,
@@ -42,17 +48,16 @@ class CallCounts:
             call.milliseconds,
             f", request {call.request_id}" if call.request_id else "",
         )
-        with self._lock:
-            by_status = self.counts.setdefault(f"{call.method} {call.template}", {})
-            status = str(call.status)
-            by_status[status] = by_status.get(status, 0) + 1
         if self._also is not None:
             self._also(call)
 
 
 def log_summary(report: Report) -> None:
-    """Log the report, as a warning where something is to be looked at."""
-    level = logging.WARNING if report.reasons or report.left_out else logging.INFO
+    """Log the report: as an error where the run failed, and as a warning where something is to be looked at."""
+    if report.status not in ("succeeded", "planned"):
+        level = logging.ERROR
+    else:
+        level = logging.WARNING if report.explained or report.left_out else logging.INFO
     log.log(level, "%s", "\n".join(summary(report)))
 
 
@@ -68,6 +73,8 @@ def summary(report: Report) -> list[str]:
         f"skipped {fates[Fate.SKIPPED]:,}, deferred {fates[Fate.DEFERRED]:,}",
     ]
     lines += _requests(report)
+    if report.failure:
+        lines.append(f"  failed    {report.failure}")
     seconds = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items())
     lines.append(f"  time      {seconds}")
     if report.plan_hash:
@@ -93,13 +100,38 @@ def _requests(report: Report) -> Iterator[str]:
 
 
 def _reasons(report: Report) -> Iterator[str]:
-    for reason, count in report.reasons.most_common():
-        examples = report.examples.get(reason, [])
-        rows = "1 row" if count == 1 else f"{count:,} rows"
-        yield f"  {reason} ({examples[0].fate if examples else ''}), {rows}: {reason.sentence}"
-        shown = Counter((outcome.key, outcome.detail) for outcome in examples)  # rows of one key share a line
-        for key, detail in islice(shown, EXAMPLES_SHOWN):
-            count -= shown[key, detail]
-            yield f"      key {key or '(null)'}" + (f": {detail}" if detail else "")
-        if count:
-            yield f"      and {count:,} more"
+    """Yield the reasons of each fate, those of rejected rows first."""
+    for fate in (Fate.REJECTED, Fate.SKIPPED, Fate.DEFERRED, Fate.ACCEPTED):
+        reasons = report.of_fate(fate)
+        if reasons:
+            yield f"  {fate}: {_rows(sum(rows for _, rows in reasons))}" + _before(report, fate)
+        for reason, count in reasons:
+            yield f"    {reason}, {_rows(count)}{_before(report, fate, reason)}: {reason.sentence}"
+            yield f"      see {page_of(reason)}"
+            if fate is not Fate.DEFERRED or reason is Reason.SERVER_ERROR:  # others are no matter of the row
+                yield from _samples(report, reason, count)
+
+
+def _samples(report: Report, reason: Reason, count: int) -> Iterator[str]:
+    """Yield a few of the rows of a reason."""
+    for sample in report.samples.get(reason, ()):
+        count -= sample.rows
+        several = f": {_rows(sample.rows)}" if sample.rows > 1 and not sample.outcome.detail else ""
+        detail = f": {sample.outcome.detail}" if sample.outcome.detail else several
+        yield f"      key {sample.outcome.key or '(null)'}{detail}"
+    if count:
+        yield f"      and {count:,} more"
+
+
+def _before(report: Report, fate: Fate, reason: Reason | None = None) -> str:
+    """Return how many rejected rows were rejected when they were last tried, too."""
+    before = report.rejected_before
+    if fate is not Fate.REJECTED or before is None:
+        return ""
+    rows = report.fates[fate] if reason is None else report.explained[fate, reason]
+    known = before.total() if reason is None else before[reason]
+    return f" ({known:,} rejected before, {rows - known:,} new)"
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"

@@ -94,6 +94,8 @@ class Audit:
         self._recall: Recall | None = None
         self._anonymous = False
         self._failing: set[str] = set()
+        self._rejected: set[str] | None = None
+        """Keys of rows that were rejected when they were last tried; ``None``: they are still to be read."""
 
     @property
     def observe(self) -> Callable[[Observed], None] | None:
@@ -145,6 +147,7 @@ class Audit:
             work()
         except Exception as error:
             self._off = True
+            self._report.rejected_before = None
             self._lines, self._requests = [], []
             # Of other errors only the class, unless it is about connecting: drivers tell parameters, which are people.
             why = str(error) if isinstance(error, IterableSyncError) else cause(error)
@@ -200,7 +203,9 @@ class Audit:
         tables.mark_aborted(self._sync_id, self._run_id, LOST)
         self._write_run("running", None, None)
         if not self._all:
-            self._failing = tables.keys_not_accepted(self._sync_id)
+            self._read_rejected()
+            self._failing = (self._rejected or set()) | tables.keys_with(self._sync_id, STATUSES[Fate.SKIPPED])
+        self._report.rejected_before = Counter()
         tables.close()  # until there is something to write: databases have few connections, and a model may take long
 
     def _observe(self, observed: Observed) -> None:
@@ -255,6 +260,8 @@ class Audit:
         kind, status = self._kind(outcome), STATUSES[outcome.fate]
         if status in self._counts:
             self._counts[status][kind] += 1
+        if outcome.fate is Fate.REJECTED:
+            self._compare(outcome)
         if not self._all:
             if outcome.fate is Fate.DEFERRED:
                 return
@@ -264,6 +271,18 @@ class Audit:
             elif self._too_many():
                 return
         self._keep(outcome, kind)
+
+    def _compare(self, outcome: Outcome) -> None:
+        """Count a rejected row that was rejected when it was last tried, too."""
+        if self._rejected is None:  # in a snapshot of all rows looking for them takes as long as there are rows
+            self._twice(self._read_rejected)
+        assert self._rejected is not None
+        if outcome.key in self._rejected and self._report.rejected_before is not None:
+            assert outcome.reason is not None
+            self._report.rejected_before[outcome.reason] += 1
+
+    def _read_rejected(self) -> None:
+        self._rejected = self._open().keys_with(self._sync_id, STATUSES[Fate.REJECTED])
 
     def _too_many(self) -> bool:
         self._failures += 1

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from airflow_provider_iterable.api import field_types
-from airflow_provider_iterable.engine.canary import order
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.samples import order
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.syncs.sync import BaseSync
 from airflow_provider_iterable.syncs.types import Trait

@@ -12,6 +12,7 @@ from functools import partial
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine import churn
 from airflow_provider_iterable.engine import run as engine
+from airflow_provider_iterable.engine.progress import Progress
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.tries import Patience
@@ -61,16 +62,25 @@ def carry_out(
     job: Job, hook: IterableHook, client: Client, report: Report, audit: Audit, stop: threading.Event
 ) -> None:
     """Run a sync; what became of it is in the report, also when this raises."""
+    progress = Progress(report.name)
     try:
-        _carry_out(job, hook, client, report, audit, stop)
+        with progress.telling():
+            _carry_out(job, hook, client, report, audit, stop, progress)
     finally:
         job.kind.close(report)
 
 
 def _carry_out(
-    job: Job, hook: IterableHook, client: Client, report: Report, audit: Audit, stop: threading.Event
+    job: Job,
+    hook: IterableHook,
+    client: Client,
+    report: Report,
+    audit: Audit,
+    stop: threading.Event,
+    progress: Progress,
 ) -> None:
     started, kind, options = time.monotonic(), job.kind, job.options
+    progress.at("opening the state")
     # The state before the model: under the read lock of an open query, SQLite creates no tables.
     session = kind.open_state(job.store, job.scope)
     run, lease, left_out = Run(hook, client, session, report, stop), session.lease, None
@@ -81,6 +91,7 @@ def _carry_out(
         report.resend_reason = RESENT.get(report.resync, session.resend_reason)
         if report.resend_reason:
             log.info("Sync %s: %s.", report.sync_id, report.resend_reason)
+        progress.at("running the model's query")
         with job.model as model:
             sync = kind.build(run, model.columns)
             if isinstance(sync, BaseSync):
@@ -125,10 +136,12 @@ def _carry_out(
                 distrust=distrust,
                 sample=churn.noted(session.notes.get(churn.NOTE)),
                 left_out=left_out,
+                progress=progress,
             )
             engine.run(sync, model.chunks, session, kind.sender(run), report, options)
             if isinstance(sync, BaseSync):
                 fields.forecast(sync, report)
+        progress.at("noting the end of the run in the state")
         if not options.dry_run:
             if isinstance(sync, BaseSync):
                 fields.note(sync, session)

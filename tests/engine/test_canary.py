@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from airflow_provider_iterable.engine.canary import Canary, Trials, order
+from airflow_provider_iterable.engine.canary import Canary, Trials
 from airflow_provider_iterable.engine.pack import waves
+from airflow_provider_iterable.engine.samples import order
 from airflow_provider_iterable.engine.vocabulary import Accepted, Operation, Row
 from tests.engine.test_pack import planned
 from tests.fakes import PlainSync, a_call, an_operation, keys, remembering

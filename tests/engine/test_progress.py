@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from airflow_provider_iterable.engine import progress as progress_lines
 from airflow_provider_iterable.engine.forecast import Horizon
-from airflow_provider_iterable.engine.progress import LOOKED_AT_EACH, PROGRESS_SECONDS, Progress
+from airflow_provider_iterable.engine.progress import Delivered, Progress
 from airflow_provider_iterable.engine.vocabulary import Row
 from tests.engine.test_run import Stage
+
+INFO, WARNING = logging.INFO, logging.WARNING
 
 
 class Clock:
@@ -29,107 +33,123 @@ def logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-def settled(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the lines that tell of progress."""
-    return [message for message in caplog.messages if " rows settled, " in message]
-
-
-def test_a_line_tells_how_many_rows_are_settled_and_how_long_the_rest_takes(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_tells_how_many_rows_are_settled_and_how_long_the_rest_takes() -> None:
     """The rate is the mean since the beginning."""
     clock = Clock()
-    progress = Progress(4000, clock)
-    progress.more(1)
+    delivered = Delivered(4000, clock)
     clock.now += 20.0
-    progress.more(999)
-    assert ["1000 of 4000 rows settled, 50 rows/s, about 60 s left"] == settled(caplog)
-    assert 1000 == progress.done
+    delivered.more(1000)
+    assert (INFO, "1000 of 4000 rows settled, 50 rows/s, about 60 s left") == delivered.line()
+    assert 1000 == delivered.done
 
 
-def test_lines_are_some_seconds_apart(caplog: pytest.LogCaptureFixture) -> None:
-    """Not sooner, however many rows are settled; the time of the last line counts."""
+def test_a_line_tells_that_nothing_is_settled_yet() -> None:
+    """There is no rate then, however long it takes."""
     clock = Clock()
-    progress = Progress(10_000, clock)
-    progress.more(LOOKED_AT_EACH)
-    for seconds, expected in ((PROGRESS_SECONDS - 0.5, 0), (0.5, 1), (PROGRESS_SECONDS - 0.5, 1), (0.5, 2)):
-        clock.now += seconds
-        progress.more(LOOKED_AT_EACH)
-        assert expected == len(settled(caplog))
+    delivered = Delivered(40, clock, planned=1.0, allowed=1.0)
+    assert (INFO, "0 of 40 rows settled, waiting for Iterable's answers") == delivered.line()
+    clock.now += 60.0
+    assert (INFO, "0 of 40 rows settled, waiting for Iterable's answers") == delivered.line()
 
 
-def test_the_clock_is_looked_at_once_in_a_hundred_rows(caplog: pytest.LogCaptureFixture) -> None:
-    """A run that settles rows one by one spends no time on it; the first look is at the first row."""
-    clock = Clock()
-    progress = Progress(1000, clock)
-    progress.more(1)
-    clock.now += PROGRESS_SECONDS
-    for _ in range(LOOKED_AT_EACH - 1):
-        progress.more(1)
-    assert [] == settled(caplog)
-    progress.more(1)
-    assert ["101 of 1000 rows settled, 10 rows/s, about 89 s left"] == settled(caplog)
-
-
-def test_more_rows_than_were_planned_leave_no_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_more_rows_than_were_planned_leave_no_time() -> None:
     """Operations without a call are settled as well, and are not in the total."""
     clock = Clock()
-    progress = Progress(10, clock)
-    clock.now += PROGRESS_SECONDS
-    progress.more(30)
-    assert ["30 of 10 rows settled, 3 rows/s, about 0 s left"] == settled(caplog)
+    delivered = Delivered(10, clock)
+    clock.now += 10.0
+    delivered.more(30)
+    assert (INFO, "30 of 10 rows settled, 3 rows/s, about 0 s left") == delivered.line()
 
 
-def test_a_line_compares_with_the_forecast(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_compares_with_the_forecast() -> None:
     """How long all of it was expected to take, and how long it takes as things are."""
     clock = Clock()
-    progress = Progress(1000, clock, planned=180.0, allowed=240.0)
+    delivered = Delivered(1000, clock, planned=180.0, allowed=240.0)
     clock.now += 60.0
-    progress.more(250)
-    assert [("INFO", "250 of 1000 rows settled, 4 rows/s, about 180 s left; planned 3 min, about 4 min in all")] == [
-        (record.levelname, record.message) for record in caplog.records
-    ]
+    delivered.more(250)
+    expected = "250 of 1000 rows settled, 4 rows/s, about 180 s left; planned 3 min, about 4 min in all"
+    assert (INFO, expected) == delivered.line()
 
 
-def test_a_line_warns_of_a_deadline_that_will_be_missed(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_warns_of_a_deadline_that_will_be_missed() -> None:
     """As soon as it is seen, and by how much."""
     clock = Clock()
-    progress = Progress(1000, clock, allowed=239.0)
+    delivered = Delivered(1000, clock, allowed=239.0)
     clock.now += 60.0
-    progress.more(250)
+    delivered.more(250)
+    late = "250 of 1000 rows settled, 4 rows/s, about 180 s left; the deadline will be missed by about 1 s"
+    assert (WARNING, late) == delivered.line()
     clock.now += 60.0
-    progress.more(500)
+    delivered.more(500)
+    assert (INFO, "750 of 1000 rows settled, 6 rows/s, about 40 s left") == delivered.line()
+
+
+def test_what_a_run_is_at_is_told_with_how_long_it_has_been(caplog: pytest.LogCaptureFixture) -> None:
+    """From the last time that it began something else."""
+    clock = Clock()
+    progress = Progress("crm.users", clock)
+    clock.now += 30.0
+    progress.at("opening the state")
+    clock.now += 20.0
+    progress.tell()
+    progress.at(lambda: (WARNING, "is late"))
+    progress.tell()
     assert [
-        ("WARNING", "250 of 1000 rows settled, 4 rows/s, about 180 s left; the deadline will be missed by about 1 s"),
-        ("INFO", "750 of 1000 rows settled, 6 rows/s, about 40 s left"),
+        ("INFO", "Sync crm.users, for 20 s: opening the state"),
+        ("WARNING", "Sync crm.users, for 0 s: is late"),
     ] == [(record.levelname, record.message) for record in caplog.records]
 
 
-def test_a_long_run_tells_that_it_will_be_late(caplog: pytest.LogCaptureFixture) -> None:
-    """The forecast was in time, and the run is not."""
+def test_lines_come_while_the_run_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For whatever it is, until it ends: then none comes any more."""
+    assert progress_lines.PROGRESS_SECONDS <= 10.0
+    monkeypatch.setattr(progress_lines, "PROGRESS_SECONDS", 0.001)
+    progress, lines, enough = Progress("crm.users"), list[str](), threading.Event()
+
+    def line() -> tuple[int, str]:
+        lines.append("a line")
+        if len(lines) >= 3:
+            enough.set()
+        return INFO, "waiting"
+
+    progress.at(line)
+    with progress.telling():
+        assert enough.wait(60.0)
+    assert "progress" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_run_says_what_it_is_at() -> None:
+    """Reading, asking and delivering, one after the other; what is told of a delivery is how far it is."""
     seconds, six = [0.0], datetime(2026, 5, 31, 6, 0, tzinfo=UTC)
+    told: list[tuple[int, str]] = []
 
-    def observe(told: Any) -> None:
+    class Noted(Progress):
+        def at(self, line: Any) -> None:
+            super().at(line)
+            told.append(self._line())
+
+    progress = Noted("crm.users", lambda: seconds[0])
+
+    def observe(outcome: Any) -> None:
         seconds[0] += 4.0
+        told.append(progress._line())
 
     rows: list[Row] = [(str(n), f"{n}@x.io", 1) for n in range(500)]
-    horizon = Horizon(deadline=six + timedelta(seconds=20), action="fail", now=lambda: six)
-    Stage().run(*rows, batch_size=50, clock=lambda: seconds[0], observe=observe, horizon=horizon)
-    assert [line.partition("; the")[2] for line in settled(caplog)] == [
-        " deadline will be missed by about 12 s",
-        " deadline will be missed by about 16 s",
+    Stage().run(
+        *rows,
+        batch_size=50,
+        clock=lambda: seconds[0],
+        observe=observe,
+        progress=progress,
+        prepare=lambda: None,
+        horizon=Horizon(deadline=six + timedelta(seconds=20), action="fail", now=lambda: six),
+    )
+    assert told[:4] == [
+        (INFO, "reading and comparing rows, 0 so far"),
+        (INFO, "reading and comparing rows, 500 so far"),
+        (INFO, "asking Iterable what has to be known before the first row is sent"),
+        (INFO, "0 of 500 rows settled, waiting for Iterable's answers"),
     ]
-
-
-def test_a_long_run_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    """Every ten seconds at most: rows, rate and the time that is left, of a batch that takes four seconds."""
-    seconds = [0.0]
-
-    def observe(told: Any) -> None:
-        seconds[0] += 4.0
-
-    stage = Stage()
-    rows: list[Row] = [(str(n), f"{n}@x.io", 1) for n in range(500)]
-    stage.run(*rows, batch_size=50, clock=lambda: seconds[0], observe=observe)
-    assert settled(caplog) == [
-        "250 of 500 rows settled, 16 rows/s, about 16 s left; planned 2 s, about 32 s in all",
-        "450 of 500 rows settled, 14 rows/s, about 4 s left; planned 2 s, about 36 s in all",
-    ]
+    late = "250 of 500 rows settled, 12 rows/s, about 20 s left; planned 2 s, about 40 s in all; the deadline"
+    assert [level for level, words in told if words.startswith(late)] == [WARNING]
+    assert told[-1][1].startswith("500 of 500 rows settled, ")

@@ -222,7 +222,7 @@ DISABLED = b'{"msg":"Disabled API key or insufficient privileges","code":"BadApi
         (Answer(302), "is not Iterable's API"),
         (Answer(429, b"slow down"), "limiting this project's requests"),
         (Answer(503, b'{"code":"GenericError"}'), "an error of its own (503 GenericError)"),
-        (Answer(dropped=True), "cannot be reached: the name does not resolve"),
+        (Answer(dropped=True), "cannot be reached: nothing listens there"),
     ],
 )
 def test_a_bad_connection_says_what_to_do(connect: Connect, server: Answering, answer: Answer, words: str) -> None:

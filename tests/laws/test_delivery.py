@@ -154,7 +154,7 @@ def test_the_innocent_arrive_and_the_others_are_told_why(
             expected[person.key] = (Fate.REJECTED, Reason.TYPE_MISMATCH)
         elif person.identity in refused:
             expected[person.key] = BLAMED[refused[str(person.identity)]]
-    told = [one for examples in world.report.examples.values() for one in examples]
+    told = [sample.outcome for samples in world.report.samples.values() for sample in samples]
     assert expected == {outcome.key: (outcome.fate, outcome.reason) for outcome in told}
     assert {person.key for person in world.model} - expected.keys() == world.state.entries.keys()
 

@@ -16,13 +16,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.report import REPORT_KEY
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL
+from airflow_provider_iterable.errors import CannotRetry, WorthRetrying
 from airflow_provider_iterable.hooks import iterable as hooks
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
@@ -149,10 +150,10 @@ class World:
         return report
 
     def failure(self, kind: type[AirflowException], /, **parameters: Any) -> tuple[str, Any]:
-        """Run the operator into an error of exactly this kind; return its message and the report it left."""
+        """Run the operator into an error that Airflow takes so; return its message and the report it left."""
         with pytest.raises(kind) as failed:
             self.run(**parameters)
-        assert type(failed.value) is kind
+        assert taken_as(failed.value) is kind
         assert failed.value.__suppress_context__
         assert failed.value.__cause__ is None
         return str(failed.value), self.xcoms[f"run-{self.runs}", REPORT_KEY]
@@ -259,6 +260,14 @@ class Scene(World):
             for catalog in self.sandbox.catalogs
             for item in catalog["values"]
         }
+
+
+def taken_as(error: BaseException) -> type[AirflowException]:
+    """Return as what Airflow takes an error of ours, which also has the class that says what happened."""
+    assert isinstance(error, AirflowException)
+    fails = isinstance(error, AirflowFailException)
+    assert isinstance(error, CannotRetry if fails else WorthRetrying)
+    return AirflowFailException if fails else AirflowException
 
 
 def _number(name: str) -> int:

@@ -318,6 +318,7 @@ def test_an_audit_that_fails(desk: Desk, broken: str, audit: Auditing, caplog: p
     world.rows(*(person(n, name="New") for n in range(30)), person(99, email="nobody"))
     report = desk.run(audit, batch_size=10, on_removed="delete", max_removed=None)
     assert (report["status"], report["accepted"], report["rejected"]) == ("succeeded", 50, 1)
+    assert report["rejected_before"] is None, "what the tables know is not known"
     assert len(world.profiles) == 30
     said = [record for record in caplog.records if "audit" in record.getMessage()]
     assert [record.levelname for record in said] == ["INFO", "WARNING"]

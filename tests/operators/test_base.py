@@ -27,7 +27,7 @@ from airflow_provider_iterable.operators import (
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.state import TableState, XComState
-from tests.operators.conftest import KEY, Make, World, email, person
+from tests.operators.conftest import KEY, Make, World, email, person, taken_as
 
 OPERATORS: dict[type[IterableModelOperator], dict[str, Any]] = {
     IterableUserSyncOperator: {"email_column": "email"},
@@ -74,7 +74,7 @@ def test_failures_tell_nothing_private(make_world: Make, heard: Callable[[], str
     world.rows(person(1, name=NAME), person(2, name=NAME), person(3, email="secret.person@nowhere"))
     with pytest.raises(kind) as failed:
         world.run(**{"state": state, "max_rejected": 1.0, **parameters})
-    assert type(failed.value) is kind
+    assert taken_as(failed.value) is kind
     text = told(world, failed.value, heard)
     assert "Sync adhoc_airflow.sync_users" in text
     for secret in every_secret(world):

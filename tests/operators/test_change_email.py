@@ -337,7 +337,7 @@ def test_a_connection_that_names_the_wrong_project_type(make_world: Make) -> Non
     world.create(1)
     moves.rows(move(1))
     message, report = world.failure(AirflowFailException, **moves.options)
-    assert "1 of 1 rows were rejected (refused 1)" in message
+    assert "1 of 1 rows were rejected (refused 1; 0 rejected before, 1 new)" in message
     assert (report["accepted"], world.remembered, moves.people) == (0, [], {uid(1): email(1)})
 
 

@@ -16,7 +16,7 @@ from airflow_provider_iterable.engine.report import REPORT_KEY
 from airflow_provider_iterable.operators import base
 from airflow_provider_iterable.sql import model
 from airflow_provider_iterable.state import XComState
-from tests.operators.conftest import World
+from tests.operators.conftest import World, taken_as
 
 SECRET = "ann.secret@example.com"
 
@@ -92,7 +92,7 @@ def test_a_run_that_a_foreign_error_ends(
     monkeypatch.setattr(base, "sql_hook", lambda *_: StubHook(*answers))
     with pytest.raises(kind) as failed:
         world.run(**PARAMETERS)
-    assert type(failed.value) is kind
+    assert taken_as(failed.value) is kind
     assert told in str(failed.value)
     assert "Nothing was sent" in str(failed.value)
     report = world.xcoms["run-1", REPORT_KEY]

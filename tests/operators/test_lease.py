@@ -23,7 +23,7 @@ from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.tables import lease as leases
 from airflow_provider_iterable.state.tables.session import TableSession
 from airflow_provider_iterable.syncs.users import Users
-from tests.operators.conftest import BULK, KEY, Make, World, person
+from tests.operators.conftest import BULK, KEY, Make, World, person, taken_as
 from tests.services import postgres_uri
 from tests.state.test_table import execute
 
@@ -80,7 +80,7 @@ def test_a_second_run_fails_and_names_the_first(make_world: Make) -> None:
         for options in ({}, {"dry_run": True}, {"resync": "baseline"}):
             with pytest.raises(AirflowException) as failed:
                 world.run(sql="SELECT * FROM nothing", **options)
-            assert type(failed.value) is AirflowException, "a retry may help"
+            assert taken_as(failed.value) is AirflowException, "a retry may help"
             told.append(str(failed.value))
         assert world.calls == calls
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
@@ -51,7 +52,10 @@ def test_four_poisonous_rows_cost_four_rows(scene: Scene, kind: str, rows: int) 
     for number in culprits:
         scene.sandbox.faults({"kind": "poison", "text": TEXTS[kind].format(number)})
     message, report = fail(scene, rows)
-    assert message.startswith("4 rows were deferred (server_error 4)")
+    assert (
+        f" gave no usable answer to POST {WRITES[kind]}: HTTP 500 (5 tries). 4 rows were deferred (server_error 4)"
+        in message
+    )
     assert (report["accepted"], report["deferred"], report["reasons"]) == (rows - 4, 4, {"server_error": 4})
     everybody = set(range(1, rows + 1))
     assert scene.held.keys() == everybody - culprits
@@ -75,7 +79,10 @@ def test_an_endpoint_that_is_dead_ends_the_run(scene: Scene, kind: str, rows: in
     scene.kind = kind
     scene.sandbox.faults({"kind": "5xx_html", "path": WRITES[kind], "times": -1, "status": 503})
     message, report = fail(scene, rows)
-    assert message.startswith(f"{rows} rows were deferred (no_answer {rows})")
+    assert message.startswith(
+        f"{urlsplit(scene.sandbox.url).netloc} gave no usable answer to POST {WRITES[kind]}: HTTP 503"
+    )
+    assert f"(5 tries). {rows} rows were deferred (no_answer {rows})" in message
     assert report["accepted"] == 0
     patience = Patience()
     # The rows that go first come before all that, for the fields are new.

@@ -459,7 +459,7 @@ def test_too_many_rejected_rows_fail_the_task(world: World, limit: float, bad: i
     world.rows(*(person(number, **({"email": "nobody"} if number <= bad else {})) for number in range(1, 21)))
     if fails:
         message, report = world.failure(AirflowFailException, max_rejected=limit)
-        assert f"{bad} of 20 rows were rejected (invalid_email {bad})" in message
+        assert f"{bad} of 20 rows were rejected (invalid_email {bad}; 0 rejected before, {bad} new)" in message
         assert report["status"] == "too_many_rejected"
     else:
         report = world.run(max_rejected=limit)

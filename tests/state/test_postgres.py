@@ -59,7 +59,7 @@ def test_nothing_is_prepared_under_a_name(monkeypatch: pytest.MonkeyPatch, drive
                 now = datetime.now(UTC)
                 call = CallLog("POST", "/", 200, "", 1, 1, 1.0, "")
                 audit.add("s", "r", now, [Line(f"[{number}]", Kind.ADDED, "succeeded")], [RequestRow.of(call, now)])
-                audit.keys_not_accepted("s")
+                audit.keys_with("s", "failed")
             assert prepared(audit) == []
         with closing(Ledger(tables.hook, tables.schema, "one", "forget", MANY, lambda: 1e9)) as ledger:
             assert [ledger.admit() for _ in range(MANY)] == [None] * MANY

@@ -290,10 +290,10 @@ class AuditTables(Tables):
         columns = {name: self._moment(f":{name}") if name.endswith("_at") else f":{name}" for name in _RUN}
         self.transact(lambda: self.replace("runs", columns, RUN_KEY, asdict(row)))
 
-    def keys_not_accepted(self, sync_id: str) -> set[str]:
-        """Return the keys of rows whose newest audit row says that they were not accepted."""
-        query = "SELECT row_id FROM {snapshot} WHERE sync_id = :sync_id AND status <> 'succeeded'"
-        return {key for (key,) in self.transact(lambda: self.find(query, sync_id=sync_id))}
+    def keys_with(self, sync_id: str, status: str) -> set[str]:
+        """Return the keys of rows whose newest audit row has a status."""
+        query = "SELECT row_id FROM {snapshot} WHERE sync_id = :sync_id AND status = :status"
+        return {key for (key,) in self.transact(lambda: self.find(query, sync_id=sync_id, status=status))}
 
     def add(
         self, sync_id: str, run_id: str, moment: datetime, lines: Sequence[Line], requests: Sequence[RequestRow]

@@ -196,6 +196,13 @@ def test_the_sum() -> None:
     assert summed("s", [report("a"), before])["left_out"] == {"tier": 1}
 
 
+def test_rows_rejected_before_are_summed_where_all_partitions_know_them() -> None:
+    """Otherwise it is not known how many they are."""
+    assert summed("s", [report("a", rejected_before=2), report("b", rejected_before=3)])["rejected_before"] == 5
+    assert summed("s", [report("a", rejected_before=2), report("b", rejected_before=None)])["rejected_before"] is None
+    assert summed("s", [report("a", rejected_before=2), report("b")])["rejected_before"] is None
+
+
 def test_the_sum_has_the_form_of_a_report(world: World) -> None:
     """Consumers of the asset's events read one like the other."""
     world.people(1)
@@ -204,8 +211,8 @@ def test_the_sum_has_the_form_of_a_report(world: World) -> None:
 
 
 @pytest.mark.usefixtures("dag")
-def test_a_summary_fails_when_a_partition_is_missing() -> None:
-    """It names it, and tells nobody that the sync has run."""
+def test_a_summary_fails_when_a_partition_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    """It names it, tells nobody that the sync has run, and its sum is an ERROR in the log."""
     mapped = IterableUserSyncOperator.partial(**COMMON, state=TableState()).expand(partition=["a", "b", "c"])
     summary: Any = IterableSyncSummaryOperator(task_id="summary", reports=mapped.output, trigger_rule="all_done")
     event: Any = SimpleNamespace(extra=None)
@@ -213,6 +220,7 @@ def test_a_summary_fails_when_a_partition_is_missing() -> None:
     summary.reports = [report("a"), None, report("c")]
     with pytest.raises(AirflowException, match=r"1 of 3 partitions of the sync dag.sync did not report: b\."):
         summary.execute(context)
+    assert [record.levelname for record in caplog.records if ", 2 partitions: " in record.getMessage()] == ["ERROR"]
     assert event.extra is None
     summary.reports = [report(name) for name in "abc"]
     told = summary.execute(context)

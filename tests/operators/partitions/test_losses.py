@@ -24,7 +24,7 @@ from airflow_provider_iterable.state.tables.entries import Entries
 from airflow_provider_iterable.state.tables.lease import Lease
 from airflow_provider_iterable.state.tables.partitions import Partitions
 from airflow_provider_iterable.state.tables.session import TableSession
-from tests.operators.conftest import BULK, email
+from tests.operators.conftest import BULK, email, taken_as
 from tests.operators.partitions.conftest import DELETE, FOUR, SIX, SYNC, Killed, Shop, addresses, held, killed, total
 
 LISTS: dict[str, Any] = {"operator": IterableListOperator}
@@ -177,7 +177,7 @@ def test_a_change_that_was_begun_too_long_ago_is_not_written(
     large.runs += 1
     with pytest.raises(AirflowException, match="were just changed by another run") as failed:
         large.task(5, SIX, repartition=True)
-    assert type(failed.value) is AirflowException
+    assert taken_as(failed.value) is AirflowException
     assert json.loads(large.headers()[SYNC]["partitions"]) == ["0", "1", "2", "3"]
     assert large.remembered == held(FOUR, range(1, 41))
 

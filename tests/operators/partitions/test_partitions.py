@@ -22,7 +22,7 @@ from airflow_provider_iterable.operators.partitions import summed
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.tables import partitions as partitioning
 from airflow_provider_iterable.state.tables.lease import Lease
-from tests.operators.conftest import BULK, Make, email
+from tests.operators.conftest import BULK, Make, email, taken_as
 from tests.operators.partitions.conftest import (
     DELETE,
     EVERY,
@@ -340,7 +340,7 @@ def test_who_still_runs_an_old_partition_is_waited_for(small: Shop) -> None:
     for partition in (3, 0):
         with pytest.raises(AirflowException, match="is being run by another run: the old run") as failed:
             small.task(partition, SIX, repartition=True)
-        assert type(failed.value) is AirflowException
+        assert taken_as(failed.value) is AirflowException
         assert json.loads(small.headers()[SYNC]["partitions"]) == ["0", "1", "2", "3"]
     assert small.remembered == held(FOUR, range(1, 21))
     small.sql("UPDATE iterable_sync_lease SET expires_at = 1")
@@ -360,7 +360,7 @@ def test_whoever_waits_too_long_for_the_others_fails(small: Shop, monkeypatch: p
     assert total(small.run(FOUR), "unchanged") == 20
     with pytest.raises(AirflowException, match="another partition") as failed:
         small.run(SIX, repartition=True)
-    assert type(failed.value) is AirflowException
+    assert taken_as(failed.value) is AirflowException
 
 
 def test_partitions_that_change_at_this_very_moment(small: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +378,7 @@ def test_partitions_that_change_at_this_very_moment(small: Shop, monkeypatch: py
     monkeypatch.setattr(Lease, "take", late)
     with pytest.raises(AirflowException, match="were just changed by another run") as failed:
         small.task(0, FOUR)
-    assert type(failed.value) is AirflowException
+    assert taken_as(failed.value) is AirflowException
     assert small.leases == []
 
 
