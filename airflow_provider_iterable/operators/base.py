@@ -40,6 +40,7 @@ from airflow_provider_iterable.operators.parameters import (
     options_of,
 )
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
+from airflow_provider_iterable.operators.plan_text import plan_text
 from airflow_provider_iterable.operators.rendering import StrictOperator
 from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.operators.summary import CallCounts, log_summary
@@ -310,6 +311,8 @@ class IterableModelOperator(StrictOperator):
                 raise said from None
             raise
         report.requests = calls.counts
+        if report.dry_run:
+            report.plan_text = plan_text(report)
         log_summary(report)
         account = report.to_dict()
         if self.dry_run:

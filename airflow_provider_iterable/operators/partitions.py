@@ -216,6 +216,8 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
         "rows_per_second": sum(report["rows_per_second"] for report in reports),
         "plan_hash": None,
+        "plan": None,
+        "plan_text": None,
     }
 
 
