@@ -82,17 +82,24 @@ def _fields(fields: Sequence[dict[str, Any]], more: int) -> Iterator[str]:
         [
             code(told["field"]) + (f" of the {told['of']}" if told["of"] not in ("request", fields[-1]["of"]) else ""),
             code(told["column"]) if told["column"] is not None else "none",
-            _STATUS.get(told["status"], "{}").format(told["type"] or "no type yet"),
+            _STATUS.get(told["status"], "{}").format(prose(told["type"] or "no type yet")),
             f"{told['rows']:,}",
             *([f"{told['nulls']:,}" if told["nulls"] else ""] if nulls else []),
-            ", ".join(code(found.removeprefix("string like ")) for found in told["shapes"])
-            + (f", {told['more_shapes']} more" if told["more_shapes"] else ""),
+            ", ".join(_looks(told)),
         ]
         for told in fields
     ]
     yield from _table(("field", "column", "type", "rows", *(["nulls"] if nulls else []), "values look like"), rows)
     if more:
         yield f"\nand {more} more fields."
+
+
+def _looks(told: dict[str, Any]) -> Iterator[str]:
+    """Yield the shapes of a field's values; of texts what they are like."""
+    for found in told["shapes"]:
+        yield code(found.removeprefix("string like "))
+    if told["more_shapes"]:
+        yield f"{told['more_shapes']} more"
 
 
 def _refusals(report: Report, details: dict[str, int]) -> Iterator[str]:

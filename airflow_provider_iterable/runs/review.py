@@ -6,13 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from types import NoneType
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from airflow_provider_iterable.api import field_types
 from airflow_provider_iterable.api.values import shape
-from airflow_provider_iterable.engine.forecast import Forecast, chain, name, requests_for
+from airflow_provider_iterable.engine.forecast import Forecast, chain, lasting, name, requests_for
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.report import Report
@@ -28,8 +30,7 @@ SAMPLED = 500
 COUNTED_SHAPES = 100
 """Shapes of a field that are told apart."""
 _CHUNK = 1000
-_MISSING = object()
-
+_SENT = tuple(map(str, (Kind.ADDED, Kind.CHANGED, Kind.REMOVED)))
 _decode = msgspec.json.Decoder(list[Any]).decode
 
 
@@ -49,10 +50,12 @@ class _Seen:
 
     def look(self, values: Sequence[Any], step: int) -> None:
         """Count values, and look at each of so many."""
-        missing, nulls = values.count(_MISSING), values.count(None)
+        kinds = {*map(type, values)}
+        missing = values.count(UNSET) if UnsetType in kinds else 0
+        nulls = values.count(None) if NoneType in kinds else 0
         self.nulls += nulls
         self.rows += len(values) - missing - nulls
-        sample = [value for value in values[::step] if value is not None and value is not _MISSING]
+        sample = [value for value in values[::step] if value is not None and value is not UNSET]
         field_types.look(self.types, "", sample)
         for found in map(masked, map(shape, sample)):
             if found in self.shapes or len(self.shapes) < COUNTED_SHAPES:
@@ -68,23 +71,35 @@ def review(sync: BaseSync, report: Report, batch_size: int, plan: Plan, expected
     seen = [_Seen() for _ in sync.sent_fields]
     step = max(1, plan.sends // SAMPLED)
     for operations in _chunks(plan):
-        for operation in operations:
-            if operation.call is not None:
-                kinds[operation.call][operation.kind] += 1
+        for (call, kind), rows in Counter((operation.call, operation.kind) for operation in operations).items():
+            if call is not None:
+                kinds[call][kind] += rows
         written = [operation.body for operation in operations if operation.kind is not Kind.REMOVED]
         bodies = list(map(sync.opened, _decode(b"[" + b",".join(written) + b"]")))
+        holders: dict[tuple[str, ...], list[dict[str, Any]]] = {(): bodies}
         for what, found in zip(sync.sent_fields, seen, strict=True):
-            found.look(_values(bodies, what.path), step)
+            held = _held(holders, what.path[:-1])
+            found.look([holder.get(what.path[-1], UNSET) for holder in held], step)
     told_fields = [_field(sync, report, *pair) for pair in zip(sync.sent_fields, seen, strict=True)]
     carried = [told for told in told_fields if told["rows"] or told["nulls"]]
     carried.sort(key=lambda told: told["status"] not in ("new", "left_out"))  # of too many, these are to be seen
     order = {id(told): number for number, told in enumerate(told_fields)}
+    lines = _operations(plan, kinds, batch_size, plan.sends - expected.rows)
     report.plan = {
-        "operations": _operations(plan, kinds, batch_size, plan.sends - expected.rows),
+        "summary": _summary(lines, expected),
+        "operations": lines,
         "fields": sorted(carried[:MOST_FIELDS], key=lambda told: order[id(told)]),
         "more_fields": max(0, len(carried) - MOST_FIELDS),
         "refusals": dict(report.refusals),
     }
+
+
+def _summary(operations: Sequence[Mapping[str, Any]], expected: Forecast) -> str:
+    """Say in a line what is done, and how long it takes."""
+    if not operations:
+        return "nothing to send"
+    done = [f"{line['operation']} {sum(line[kind] for kind in _SENT):,}" for line in operations]
+    return f"{', '.join(done)}, in {lasting(expected.seconds)}"
 
 
 def _chunks(plan: Plan) -> Iterator[list[Operation]]:
@@ -93,12 +108,15 @@ def _chunks(plan: Plan) -> Iterator[list[Operation]]:
         yield chunk
 
 
-def _values(bodies: Sequence[Any], path: Sequence[str]) -> list[Any]:
-    """Return the value of each body to which a path leads."""
-    values = bodies
-    for part in path:
-        values = [value.get(part, _MISSING) if type(value) is dict else _MISSING for value in values]
-    return list(values)
+def _held(holders: dict[tuple[str, ...], list[dict[str, Any]]], path: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the object in each body to which a path leads, an empty one where there is none.
+
+    :param holders: those that are known already, by path
+    """
+    if path not in holders:
+        found = [holder.get(path[-1]) for holder in _held(holders, path[:-1])]
+        holders[path] = [value if type(value) is dict else {} for value in found]
+    return holders[path]
 
 
 def _operations(plan: Plan, kinds: Mapping[Call, Counter[Kind]], batch_size: int, waiting: int) -> list[dict[str, Any]]:
@@ -110,8 +128,8 @@ def _operations(plan: Plan, kinds: Mapping[Call, Counter[Kind]], batch_size: int
     for first, rows in kinds.items():
         for call in chain(first):
             line = found.setdefault((call.does, name(call)), {"operation": call.does, "endpoint": name(call)})
-            for kind in (Kind.ADDED, Kind.CHANGED, Kind.REMOVED):
-                line[str(kind)] = line.get(str(kind), 0) + rows[kind]
+            for kind in _SENT:
+                line[kind] = line.get(kind, 0) + rows[Kind(kind)]
             needed = requests_for(call, max(rows.total() - waiting, 0), plan.sizes[first], batch_size)
             line["requests"] = line.get("requests", 0) + needed
     return list(found.values())
