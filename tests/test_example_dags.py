@@ -12,9 +12,11 @@ from contextlib import closing
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.demo.check import Check
 from airflow_provider_iterable.demo.warehouse import Warehouse
@@ -90,6 +92,23 @@ def test_the_examples_import_without_any_connection(examples: dict[str, Any]) ->
     assert set(examples) == set(PRESENT)
     for dag in examples.values():
         dag.validate()
+
+
+def test_where_nobody_can_be_asked_there_is_no_approval(monkeypatch: pytest.MonkeyPatch, dags: Dags) -> None:
+    """The file is parsed all the same, whether Airflow has no such operator or one that refuses to be imported."""
+    shutil.copy(EXAMPLES / "approval.py", dags.folder)
+    name = "airflow.providers.standard.operators.hitl"
+    monkeypatch.setitem(sys.modules, name, None)
+    assert load(dags.folder) == {}
+    refuses = ModuleType(name)
+
+    def refuse(attribute: str) -> Any:
+        raise AirflowException("Human in the loop functionality needs Airflow 3.1+.")
+
+    refuses.__getattr__ = refuse  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, name, refuses)
+    assert load(dags.folder) == {}
+    (dags.folder / "approval.py").unlink()
 
 
 @pytest.mark.parametrize("dag_id", PRESENT)

@@ -11,8 +11,8 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Outcome
 from airflow_provider_iterable.errors import IterableSyncError
 
-MOST_DETAILS, SHOWN_DETAILS = 1000, 5
-"""Different faults that are counted, and the most frequent of them that are told."""
+MOST_DETAILS, SHOWN_DETAILS, LONGEST_DETAIL = 1000, 5, 300
+"""Different faults that are counted, the most frequent of them that are told, and the characters of each."""
 
 
 def predict(sync: Sync, plan: Plan, report: Report, learn: Callable[[], None]) -> None:
@@ -30,8 +30,9 @@ def predict(sync: Sync, plan: Plan, report: Report, learn: Callable[[], None]) -
         if operation.call is not None and isinstance(outcome := sync.screen(operation), Outcome):
             report.add(outcome)
             refused += 1
-            if outcome.detail in details or len(details) < MOST_DETAILS:
-                details[outcome.detail] += 1
+            detail = outcome.detail[:LONGEST_DETAIL]
+            if detail in details or len(details) < MOST_DETAILS:
+                details[detail] += 1
     report.refusals = Counter(dict(details.most_common(SHOWN_DETAILS)))
     if refused:
         report.notes.append(

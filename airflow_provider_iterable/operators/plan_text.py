@@ -23,13 +23,14 @@ _STATUS = {
 
 def plan_text(report: Report) -> str:
     """Return the plan of a dry run as Markdown: what would be sent, what it looks like, and what is to be known."""
-    plan = report.plan or {"operations": [], "fields": [], "more_fields": 0, "refusals": {}}
+    plan = report.plan or {"summary": "", "operations": [], "fields": [], "more_fields": 0, "refusals": {}}
     target = ", ".join(f"{name} {code(str(value))}" for name, value in report.destination.items() if value is not None)
     resync = "" if report.resync == "changes" else f" as a {report.resync} resync"
     blocks = [
         [f"### Plan of {code(report.name)}{resync}: nothing has been sent"],
-        [f"It leads to {target}."],
-        [*_table(("read", "added", "changed", "removed", "unchanged", "invalid"), [_counts(report)])],
+        [f"**{plan['summary'].capitalize()}**"] if plan["summary"] else [],
+        [f"Goes to {target}."],
+        [*_table(("rows read", "added", "changed", "removed", "unchanged", "invalid"), [_counts(report)])],
     ]
     if plan["operations"]:
         blocks.append([*_operations(plan["operations"])])
@@ -105,7 +106,7 @@ def _looks(told: dict[str, Any]) -> Iterator[str]:
 def _refusals(report: Report, details: dict[str, int]) -> Iterator[str]:
     if not report.reasons:
         return
-    yield "Not sent, or refused:\n"
+    yield "Rows that would not be sent, or be refused:\n"
     for reason, count in report.reasons.most_common():
         examples = report.examples.get(reason, [])
         fate = examples[0].fate if examples else ""
@@ -118,7 +119,10 @@ def _refusals(report: Report, details: dict[str, int]) -> Iterator[str]:
 def _notes(report: Report) -> Iterator[str]:
     why = report.resend_reason
     again = [f"Why rows go again: {why}."] if why and why != NOTHING_REMEMBERED else []
-    yield from (f"- {prose(note)}" for note in [*again, *report.notes])
+    notes = [*again, *report.notes]
+    if notes:
+        yield "Notes:\n"
+        yield from (f"- {prose(note)}" for note in notes)
 
 
 def _rows(count: int) -> str:

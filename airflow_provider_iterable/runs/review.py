@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from types import NoneType
 from typing import Any
 
@@ -29,7 +28,7 @@ SAMPLED = 500
 """Rows, spread over the plan, whose values are looked at for types and shapes; of very large plans, one in 1000."""
 COUNTED_SHAPES = 100
 """Shapes of a field that are told apart."""
-_CHUNK = 1000
+_CHUNK, _CHUNK_BYTES = 1000, 4_000_000
 _SENT = tuple(map(str, (Kind.ADDED, Kind.CHANGED, Kind.REMOVED)))
 _decode = msgspec.json.Decoder(list[Any]).decode
 
@@ -46,7 +45,6 @@ class _Seen:
     nulls: int = 0
     types: field_types.Seen = field(default_factory=dict)
     shapes: Counter[str] = field(default_factory=Counter)
-    other_shapes: int = 0
 
     def look(self, values: Sequence[Any], step: int) -> None:
         """Count values, and look at each of so many."""
@@ -60,8 +58,6 @@ class _Seen:
         for found in map(masked, map(shape, sample)):
             if found in self.shapes or len(self.shapes) < COUNTED_SHAPES:
                 self.shapes[found] += 1
-            else:
-                self.other_shapes += 1
 
 
 def review(sync: BaseSync, report: Report, batch_size: int, plan: Plan, expected: Forecast) -> None:
@@ -103,8 +99,15 @@ def _summary(operations: Sequence[Mapping[str, Any]], expected: Forecast) -> str
 
 
 def _chunks(plan: Plan) -> Iterator[list[Operation]]:
-    sent = (operation for operation in plan.operations() if operation.call is not None)
-    while chunk := list(islice(sent, _CHUNK)):
+    chunk, size = list[Operation](), 0
+    for operation in plan.operations():
+        if operation.call is not None:
+            chunk.append(operation)
+            size += len(operation.body)
+            if len(chunk) == _CHUNK or size > _CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+    if chunk:
         yield chunk
 
 
