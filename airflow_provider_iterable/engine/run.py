@@ -171,10 +171,11 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             observe(outcome)
         if options.dry_run:
             report.status = "planned"
-            if options.foresee is not None and plan.sends:
-                predict(sync, plan, report, options.foresee)
-            if options.review is not None:
-                options.review(plan, expected)
+            with gc_disabled(), _phase(report, "plan", options.clock):
+                if options.foresee is not None and plan.sends:
+                    predict(sync, plan, report, options.foresee)
+                if options.review is not None:
+                    options.review(plan, expected)
             if options.canary is not None:
                 report.notes.append(preview(options.canary, plan))
             return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import NoneType
 from typing import Any
 
@@ -28,6 +29,7 @@ SAMPLED = 500
 """Rows, spread over the plan, whose values are looked at for types and shapes; of very large plans, one in 1000."""
 COUNTED_SHAPES = 100
 """Shapes of a field that are told apart."""
+_CALL, _KIND = attrgetter("call"), attrgetter("kind")
 _CHUNK, _CHUNK_BYTES = 1000, 4_000_000
 _SENT = tuple(map(str, (Kind.ADDED, Kind.CHANGED, Kind.REMOVED)))
 _decode = msgspec.json.Decoder(list[Any]).decode
@@ -67,7 +69,7 @@ def review(sync: BaseSync, report: Report, batch_size: int, plan: Plan, expected
     seen = [_Seen() for _ in sync.sent_fields]
     step = max(1, plan.sends // SAMPLED)
     for operations in _chunks(plan):
-        for (call, kind), rows in Counter((operation.call, operation.kind) for operation in operations).items():
+        for (call, kind), rows in Counter(zip(map(_CALL, operations), map(_KIND, operations), strict=True)).items():
             if call is not None:
                 kinds[call][kind] += rows
         written = [operation.body for operation in operations if operation.kind is not Kind.REMOVED]
