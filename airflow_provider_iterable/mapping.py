@@ -150,6 +150,11 @@ class Mapper:
         return {field: found.get(field) for field in self.names if self._described}
 
     @property
+    def origins(self) -> Mapping[str, str | None]:
+        """The name of each field's column, ``None`` where it is a constant; empty until bound."""
+        return {field: name or None for field, name, *_ in self._described}
+
+    @property
     def text(self) -> str:
         """What decides how the values of the mapped columns look, apart from the values; empty until bound."""
         return repr((self._described, self._constants, self._zone, self._offset))

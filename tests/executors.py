@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -222,16 +223,26 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def unscheduled(example: str) -> str:
+    """Return the source of an example DAG that runs only when it is told to."""
+    source = (EXAMPLES / example).read_text("utf-8")
+    found = re.search(r'schedule="@\w+"', source)
+    assert found is not None
+    return source.replace(found[0], "schedule=None")
+
+
 @contextmanager
-def stage(executor: Executor, rows: int) -> Iterator[Stage]:
-    """Set everything up, and leave nothing behind."""
+def stage(executor: Executor, rows: int, example: str, source: str) -> Iterator[Stage]:
+    """Set everything up, and leave nothing behind.
+
+    :param rows: customers in the warehouse
+    :param example: the name of the file of an example DAG
+    :param source: what is in it
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="executors-", ignore_cleanup_errors=True)))
         shutil.copytree(EXAMPLES / "models", folder / "dags" / "models")
-        source = (EXAMPLES / "partitions.py").read_text("utf-8")
-        many = f'on_removed="delete", batch_size={max(1, rows // REQUESTS)},'
-        source = source.replace('on_removed="delete",', many).replace('schedule="@hourly"', "schedule=None")
-        (folder / "dags" / "partitions.py").write_text(source, "utf-8")
+        (folder / "dags" / example).write_text(source, "utf-8")
         sandbox = stack.enter_context(Sandbox("email"))
         sandbox.faults(SLOW)
         redis = os.environ.get("ITERABLE_TEST_REDIS", "redis://127.0.0.1:6379/11")
@@ -291,7 +302,9 @@ def experiment(
     :param whole: whether other changes are made than that of the partitions
     """
     started = time.monotonic()
-    with stage(executor, rows) as at:
+    many = f'on_removed="delete", batch_size={max(1, rows // REQUESTS)},'
+    source = unscheduled("partitions.py").replace('on_removed="delete",', many)
+    with stage(executor, rows, "partitions.py", source) as at:
         environment = at.environment
         tell(f"{executor}: Airflow is there after {time.monotonic() - started:.0f} s")
 

@@ -12,9 +12,11 @@ from contextlib import closing
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.demo.check import Check
 from airflow_provider_iterable.demo.warehouse import Warehouse
@@ -30,8 +32,11 @@ DAG_IDS = {
     "catalogs.py": "example_iterable_catalogs",
     "privacy.py": "example_iterable_privacy",
     "partitions.py": "example_iterable_partitions",
+    "approval.py": "example_iterable_approval",
 }
 """The DAG that each example file defines."""
+PRESENT = [dag_id for dag_id in DAG_IDS.values() if AIRFLOW >= (3, 1) or dag_id != "example_iterable_approval"]
+"""Those that there are in this Airflow: before 3.1 nobody can be asked."""
 CUSTOMERS = 150
 
 
@@ -84,19 +89,37 @@ def test_every_example_is_known_here() -> None:
 def test_the_examples_import_without_any_connection(examples: dict[str, Any]) -> None:
     """Airflow parses every example where neither the warehouse nor Iterable is known, and finds it in order."""
     assert not [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]
-    assert set(examples) == set(DAG_IDS.values())
+    assert set(examples) == set(PRESENT)
     for dag in examples.values():
         dag.validate()
 
 
-@pytest.mark.parametrize("dag_id", DAG_IDS.values())
+def test_where_nobody_can_be_asked_there_is_no_approval(monkeypatch: pytest.MonkeyPatch, dags: Dags) -> None:
+    """The file is parsed all the same, whether Airflow has no such operator or one that refuses to be imported."""
+    shutil.copy(EXAMPLES / "approval.py", dags.folder)
+    name = "airflow.providers.standard.operators.hitl"
+    monkeypatch.setitem(sys.modules, name, None)
+    assert load(dags.folder) == {}
+    refuses = ModuleType(name)
+
+    def refuse(attribute: str) -> Any:
+        raise AirflowException("Human in the loop functionality needs Airflow 3.1+.")
+
+    refuses.__getattr__ = refuse  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, name, refuses)
+    assert load(dags.folder) == {}
+    (dags.folder / "approval.py").unlink()
+
+
+@pytest.mark.parametrize("dag_id", PRESENT)
 def test_runs_of_an_example_do_not_overlap_and_do_not_catch_up(dag_id: str, examples: dict[str, Any]) -> None:
     """An example shows what a sync wants of its DAG: one run at a time, none for the past, and retries."""
     dag = examples[dag_id]
     assert (dag.max_active_runs, dag.catchup) == (1, False)
     for task in dag.tasks:
-        # Partitions run side by side.
-        assert task.max_active_tis_per_dag == (None if "partitions" in dag_id else 1)
+        # Partitions run side by side; who asks a person sends nothing.
+        free = "partitions" in dag_id or task.task_id in ("has_something_to_do", "approve")
+        assert task.max_active_tis_per_dag == (None if free else 1)
         assert task.retries > 0
 
 

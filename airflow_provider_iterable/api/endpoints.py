@@ -66,27 +66,33 @@ class BatchEndpoint(Endpoint):
     """An endpoint that batches of rows are sent to, and how its answers are judged."""
 
     judge: Judge
+    does: str
+    """What a call does, for people."""
     max_items: int = 1
     max_bytes: int = BULK_BYTES
 
 
-USERS_BULK_UPDATE = BatchEndpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_users, BULK_ITEMS)
-USERS_BULK_UPDATE_ONLY = replace(USERS_BULK_UPDATE, judge=judge_update_only)
-USERS_BULK_CHANGE_EMAIL = replace(USERS_BULK_UPDATE, judge=judge_bulk_change_email)
-USERS_UPDATE_EMAIL = BatchEndpoint("POST", "/api/users/updateEmail", 0, judge_update_email)
-USERS_DELETE_BY_EMAIL = BatchEndpoint("DELETE", "/api/users/{email}", 100, judge_delete)
-USERS_DELETE_BY_USER_ID = BatchEndpoint("DELETE", "/api/users/byUserId/{userId}", 100, judge_delete)
-USERS_FORGET = BatchEndpoint("POST", "/api/users/forget", 3, judge_forget)
-USERS_UNFORGET = BatchEndpoint("POST", "/api/users/unforget", 3, judge_unforget)
-USERS_GET_BY_EMAIL = BatchEndpoint("GET", "/api/users/getByEmail", 100, judge_lookup)
-USERS_GET_BY_USER_ID = BatchEndpoint("GET", "/api/users/byUserId", 100, judge_lookup)
-EVENTS_TRACK_BULK = BatchEndpoint("POST", "/api/events/trackBulk", 10, judge_bulk_events, BULK_ITEMS)
-COMMERCE_TRACK_PURCHASE = BatchEndpoint("POST", "/api/commerce/trackPurchase", 0, judge_commerce)
-COMMERCE_UPDATE_CART = BatchEndpoint("POST", "/api/commerce/updateCart", 0, judge_commerce)
-LISTS_SUBSCRIBE = BatchEndpoint("POST", "/api/lists/subscribe", 0, judge_subscribe, BULK_ITEMS)
-LISTS_UNSUBSCRIBE = BatchEndpoint("POST", "/api/lists/unsubscribe", 0, judge_unsubscribe, BULK_ITEMS)
-CATALOG_WRITE_ITEMS = BatchEndpoint("POST", "/api/catalogs/{name}/items", 100, judge_catalog, BULK_ITEMS)
-CATALOG_DELETE_ITEMS = BatchEndpoint("DELETE", "/api/catalogs/{name}/items", 0, judge_catalog, BULK_ITEMS)
+USERS_BULK_UPDATE = BatchEndpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_users, "upsert users", BULK_ITEMS)
+USERS_BULK_UPDATE_ONLY = replace(USERS_BULK_UPDATE, judge=judge_update_only, does="update users")
+USERS_BULK_CHANGE_EMAIL = replace(USERS_BULK_UPDATE, judge=judge_bulk_change_email, does="change addresses")
+USERS_UPDATE_EMAIL = BatchEndpoint("POST", "/api/users/updateEmail", 0, judge_update_email, "change addresses")
+USERS_DELETE_BY_EMAIL = BatchEndpoint("DELETE", "/api/users/{email}", 100, judge_delete, "delete users")
+USERS_DELETE_BY_USER_ID = BatchEndpoint("DELETE", "/api/users/byUserId/{userId}", 100, judge_delete, "delete users")
+USERS_FORGET = BatchEndpoint("POST", "/api/users/forget", 3, judge_forget, "forget users")
+USERS_UNFORGET = BatchEndpoint("POST", "/api/users/unforget", 3, judge_unforget, "unforget users")
+USERS_GET_BY_EMAIL = BatchEndpoint("GET", "/api/users/getByEmail", 100, judge_lookup, "look up users")
+USERS_GET_BY_USER_ID = BatchEndpoint("GET", "/api/users/byUserId", 100, judge_lookup, "look up users")
+EVENTS_TRACK_BULK = BatchEndpoint("POST", "/api/events/trackBulk", 10, judge_bulk_events, "track events", BULK_ITEMS)
+COMMERCE_TRACK_PURCHASE = BatchEndpoint("POST", "/api/commerce/trackPurchase", 0, judge_commerce, "track purchases")
+COMMERCE_UPDATE_CART = BatchEndpoint("POST", "/api/commerce/updateCart", 0, judge_commerce, "update carts")
+LISTS_SUBSCRIBE = BatchEndpoint("POST", "/api/lists/subscribe", 0, judge_subscribe, "subscribe members", BULK_ITEMS)
+LISTS_UNSUBSCRIBE = BatchEndpoint(
+    "POST", "/api/lists/unsubscribe", 0, judge_unsubscribe, "unsubscribe members", BULK_ITEMS
+)
+CATALOG_WRITE_ITEMS = BatchEndpoint("POST", "/api/catalogs/{name}/items", 100, judge_catalog, "write items", BULK_ITEMS)
+CATALOG_DELETE_ITEMS = BatchEndpoint(
+    "DELETE", "/api/catalogs/{name}/items", 0, judge_catalog, "delete items", BULK_ITEMS
+)
 
 LOOKED_UP_FIRST = f"is looked up first ({min(USERS_GET_BY_EMAIL.rate, USERS_GET_BY_USER_ID.rate):g} a second)"
 """What syncs say that do not know whether a user exists."""
@@ -220,6 +226,7 @@ def _items(endpoint: BatchEndpoint, catalog: str, head: bytes, tail: bytes, part
         endpoint.judge,
         endpoint.rate,
         envelope=len(head) + len(tail),
+        does=endpoint.does,
     )
 
 
@@ -269,6 +276,7 @@ def _members(
         lambda batch, reply: judge(batch, reply, target.number, target.fresh()),
         endpoint.rate,
         envelope=len(b'{"listId":,"subscribers":[]}') + 20 + len(options),
+        does=endpoint.does,
     )
 
 
@@ -308,6 +316,7 @@ def _bulk(endpoint: BatchEndpoint, head: bytes, tail: bytes, then: Call | None =
         endpoint.rate,
         envelope=len(head) + len(tail),
         then=then,
+        does=endpoint.does,
     )
 
 
@@ -322,4 +331,5 @@ def _single(endpoint: BatchEndpoint, wrap: Callable[[Sequence[Operation]], Reque
         endpoint.rate,
         reads=endpoint.method == "GET",
         then=then,
+        does=endpoint.does,
     )

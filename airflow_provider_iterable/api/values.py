@@ -379,6 +379,8 @@ def shape(value: Any) -> str:
         text = "".join(
             c if c.isascii() and c.isprintable() else "x" for c in value[:_SHAPE_LENGTH].translate(_CHARACTERS)
         )
+        if not {*text} & {"x", "0"}:  # then the shape would be the value
+            return f"string of {len(value)} sign{'s' * (len(value) > 1)}" if value else "empty string"
         return f"string like {text}" + ("..." if len(value) > _SHAPE_LENGTH else "")
     if isinstance(value, list):
         return f"array of {len(value)}" + (f", first {shape(value[0])}" if value else "")

@@ -202,7 +202,7 @@ def forecast(plan: Plan, batch_size: int, horizon: Horizon) -> Forecast:
             continue
         for endpoint, line in wave.items():
             lines[endpoint] = lines[endpoint].followed_by(line) if endpoint in lines else line
-        seconds += max(_lasts([wave[name(each)].expected for each in _chain(call)]) for call in calls)
+        seconds += max(_lasts([wave[name(each)].expected for each in chain(call)]) for call in calls)
         decisive.add(max(wave, key=lambda endpoint: wave[endpoint].expected.likely))
     return Forecast(list(lines.values()), plan.sends - held, start, seconds, waiting, frozenset(decisive))
 
@@ -212,19 +212,27 @@ def _wave(plan: Plan, calls: Iterable[Call], batch_size: int, held: int, horizon
     rows, requests, by_name = Counter[str](), Counter[str](), dict[str, Call]()
     for first in calls:
         operations = max(plan.calls[first] - held, 0)
-        for call in _chain(first):
+        for call in chain(first):
             by_name[name(call)] = call
             rows[name(call)] += operations
-            full = math.ceil(operations / min(batch_size, call.max_items))
-            large = math.ceil(plan.sizes[first] / (call.max_bytes - call.envelope)) if call.max_items > 1 else 0
-            requests[name(call)] += max(full, large)
+            requests[name(call)] += requests_for(call, operations, plan.sizes[first], batch_size)
     return {
         endpoint: Line(endpoint, rows[endpoint], number, horizon.outlook(by_name[endpoint], number))
         for endpoint, number in requests.items()
     }
 
 
-def _chain(call: Call) -> Iterator[Call]:
+def requests_for(call: Call, operations: int, size: int, batch_size: int) -> int:
+    """Return how many requests a number of operations takes.
+
+    :param size: bytes of all their bodies
+    """
+    full = math.ceil(operations / min(batch_size, call.max_items))
+    large = math.ceil(size / (call.max_bytes - call.envelope)) if call.max_items > 1 else 0
+    return max(full, large)
+
+
+def chain(call: Call) -> Iterator[Call]:
     """Yield the calls that an operation makes where nothing goes wrong: what follows a write settles doubts only."""
     yield call
     while call.reads and call.then is not None:
@@ -232,10 +240,10 @@ def _chain(call: Call) -> Iterator[Call]:
         yield call
 
 
-def _lasts(chain: Sequence[Expected]) -> float:
+def _lasts(expected: Sequence[Expected]) -> float:
     """Return the seconds that calls take of which each begins when the one before has its first answers."""
-    longest = max(chain, key=lambda expected: expected.likely)
-    return longest.likely + sum(expected.answer for expected in chain) - longest.answer
+    longest = max(expected, key=lambda each: each.likely)
+    return longest.likely + sum(each.answer for each in expected) - longest.answer
 
 
 def name(call: Call) -> str:

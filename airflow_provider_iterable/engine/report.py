@@ -75,6 +75,12 @@ class Report:
     """The endpoints that decide how long the run takes."""
     new_fields: dict[str, str] = field(default_factory=dict)
     """Fields that the last run did not send, and the types that Iterable gives those that it does not have."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """Of a dry run: what is wrong with rows that would be refused for their values, and with how many."""
+    plan: dict[str, Any] | None = None
+    """Of a dry run: its operations, and the fields that they carry."""
+    plan_text: str | None = None
+    """Of a dry run: all of it, for whoever approves it."""
     sample: str = ""
     """What is to be noted of some rows that are sent; never shown."""
     partition: str | None = None
@@ -202,6 +208,8 @@ class Report:
             "rows_per_second": round(self.read / total) if total else 0,
             "plan_hash": self.plan_hash,
             "notes": [note[:TEXT] for note in self.notes[:NOTES]],
+            "plan": self.plan,
+            "plan_text": self.plan_text,
         }
 
 

@@ -77,6 +77,7 @@ class Options:
     :param check: called with the plan before the first call; raises when the state could not hold the result
     :param prepare: called once when there is something to send, before the first operation is screened
     :param foresee: of a dry run with something to send: has the sync know the types of Iterable's fields
+    :param review: of a dry run: enters what its operations are, and what they carry
     :param first: called after ``prepare``; returns positions in the plan of a few operations that go before all others,
         by wave: nothing else is sent until a wave is settled
     :param canary: how many rows go first and are judged before the others follow; ``None``: all go at once
@@ -105,6 +106,7 @@ class Options:
     check: Callable[[Plan], None] | None = None
     prepare: Callable[[], None] | None = None
     foresee: Callable[[], None] | None = None
+    review: Callable[[Plan, Forecast], None] | None = None
     first: Callable[[Plan], Sequence[Sequence[int]]] | None = None
     canary: Canary | None = None
     learn: Learn | None = None
@@ -173,8 +175,11 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             observe(outcome)
         if options.dry_run:
             report.status = "planned"
-            if options.foresee is not None and plan.sends:
-                predict(sync, plan, report, options.foresee)
+            with gc_disabled(), _phase(report, "plan", options.clock):
+                if options.foresee is not None and plan.sends:
+                    predict(sync, plan, report, options.foresee)
+                if options.review is not None:
+                    options.review(plan, expected)
             if options.canary is not None:
                 report.notes.append(preview(options.canary, plan))
             return report

@@ -287,6 +287,8 @@ class Call:
     """Whether it only looks something up: it changes nothing, so that an answer may be lost."""
     then: Call | None = None
     """The call an operation goes on to once this one accepted it (a look-up before an update)."""
+    does: str = ""
+    """What it does, for people: ``"upsert users"``."""
 
 
 class Operation(MaskedRepr, frozen=True, gc=False):

@@ -30,6 +30,7 @@ from airflow_provider_iterable.operators.instances import about_plan, at_once, h
 from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.parameters import check_literals, check_spool_dir, checked_resync
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
+from airflow_provider_iterable.operators.plan_text import plan_text
 from airflow_provider_iterable.operators.rendering import StrictOperator
 from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.operators.summary import CallCounts, log_summary
@@ -299,6 +300,8 @@ class IterableModelOperator(StrictOperator):
                 raise said from None
             raise
         report.requests = calls.counts
+        if report.dry_run:
+            report.plan_text = plan_text(report)
         log_summary(report)
         account = report.to_dict()
         leave_report(context["ti"], account)

@@ -226,6 +226,8 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "rows_per_second": sum(report["rows_per_second"] for report in reports),
         "plan_hash": None,
         "notes": list(dict.fromkeys(note for report in reports for note in report.get("notes", ())))[:NOTES],
+        "plan": None,
+        "plan_text": None,
     }
 
 

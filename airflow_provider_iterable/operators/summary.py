@@ -62,7 +62,12 @@ def log_summary(report: Report) -> None:
 
 
 def summary(report: Report) -> list[str]:
-    """Return the report as lines: what was read, what became of it, why, and how long it took."""
+    """Return the report as lines: what was read, what became of it, why, and how long it took.
+
+    Of a dry run it is the plan's text, and which rows would not be sent.
+    """
+    if report.plan_text is not None:
+        return [f"Sync {report.name} {report.status}{_kind(report)}:\n\n{report.plan_text}\n", *_reasons(report)]
     counts, fates = report.counts, report.fates
     target = ", ".join(f"{name} {value}" for name, value in report.destination.items())
     lines = [

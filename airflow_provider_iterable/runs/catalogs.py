@@ -43,7 +43,7 @@ class CatalogRun(SyncKind):
     def learn(self, run: Run, sync: Sync) -> None:
         """Learn the types of the fields of a catalog that is there, and those that are declared."""
         assert isinstance(sync, Catalogs)
-        found = project.get_catalog_types(run.client, self._catalog) or {}
+        sync.existing = found = project.get_catalog_types(run.client, self._catalog) or {}
         self._take(sync, {**found, **self._missing(found)})
 
     def _take(self, sync: Catalogs, found: Mapping[str, str]) -> None:

@@ -66,28 +66,25 @@ def forecast(sync: BaseSync, report: Report) -> None:
     seen = {path: counts for mapper in sync.mappers for path, counts in mapper.seen.items()}
     types = _types(sync.mappers, seen)
     report.new_fields = types
-    if report.dry_run and types:
-        report.notes.append(
-            f"Fields that this sync has not sent yet, with the types that Iterable gives those that it does not have: "
-            f"{_listed(types)}."
-        )
+    if report.dry_run:
         report.notes.extend(_disagreements([name for mapper in sync.mappers for name in mapper.names], seen))
 
 
-def created(sync: BaseSync, existing: Mapping[str, str]) -> Mapping[str, str]:
+def created(sync: BaseSync, existing: Mapping[str, str], dry_run: bool) -> Mapping[str, str]:
     """Return what values have to be for the fields that Iterable does not have, and say which types they get.
 
     Only fields whose values disagree are looked at again before they are sent.
 
     :param existing: the types of Iterable's fields
+    :param dry_run: whether the plan says it
     """
     if sync.profile is None:
         return {}
     seen = {path: counts for path, counts in sync.profile.seen.items() if path not in existing}
     types = _types([sync.profile], seen)
-    if types:
+    if types and not dry_run:
         log.info("Iterable has no such fields yet, and types them for ever by this run: %s.", _listed(types))
-    for sentence in _disagreements(sync.profile.names, seen):
+    for sentence in () if dry_run else _disagreements(sync.profile.names, seen):
         log.warning("%s", sentence)
     # Where all values have one type there is nothing to be looked at again.
     return {path: kind for path, counts in seen.items() if len(counts) > 1 and (kind := field_types.required(counts))}

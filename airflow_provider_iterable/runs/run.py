@@ -58,8 +58,9 @@ class Run:
         """
         known: Mapping[str, str] = {}
         try:
-            known = self.profile_fields
-            sync.learn_types({**(fields.created(sync, known) if creates else {}), **known})
+            sync.existing = known = self.profile_fields
+            sync.creates = creates
+            sync.learn_types({**(fields.created(sync, known, self.report.dry_run) if creates else {}), **known})
         except WorthRetrying as error:
             log.warning("Values are sent without comparing them with Iterable's field types: %s", error)
             sync.told_types = False

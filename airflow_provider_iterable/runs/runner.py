@@ -25,6 +25,7 @@ from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.runs.canary import Made
 from airflow_provider_iterable.runs.first import first as go_first
 from airflow_provider_iterable.runs.project import note_channels, recognise
+from airflow_provider_iterable.runs.review import review
 from airflow_provider_iterable.runs.run import Run, SyncKind
 from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
@@ -130,6 +131,7 @@ def _carry_out(
                 check=session.check,
                 observe=audit.observe,
                 prepare=prepare,
+                review=partial(review, sync, report, options.batch_size) if isinstance(sync, BaseSync) else None,
                 foresee=partial(kind.learn, run, sync) if kind.checks_types else None,
                 stop=stop,
                 resync=report.resync,
@@ -139,7 +141,7 @@ def _carry_out(
                 progress=progress,
             )
             engine.run(sync, model.chunks, session, kind.sender(run), report, options)
-            if isinstance(sync, BaseSync):
+            if isinstance(sync, BaseSync) and not options.dry_run:
                 fields.forecast(sync, report)
         progress.at("noting the end of the run in the state")
         if not options.dry_run:

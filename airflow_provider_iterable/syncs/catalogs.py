@@ -24,7 +24,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Mapper, position
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
-from airflow_provider_iterable.syncs.sync import BaseSync, recipe_of
+from airflow_provider_iterable.syncs.sync import BaseSync, SentField, mapped_fields, recipe_of
 
 OnRemoved = Literal["keep", "delete"]
 FieldType = Literal["boolean", "date", "geo_location", "long", "double", "object", "string"]
@@ -90,6 +90,9 @@ class Catalogs(BaseSync):
         mapper.bind(columns)
         self.mappers = (mapper,)
         self.typed = {name.partition(".")[0] for name in mapper.names}
+        self.sent_fields = [SentField("item ID", ("id",), columns[self._item_id])]
+        self.sent_fields += mapped_fields(mapper, "item", "item")
+        self.declared = options.field_types
         unknown = sorted(options.field_types.keys() - self.typed)
         if unknown:
             raise ConfigurationError(
@@ -136,6 +139,11 @@ class Catalogs(BaseSync):
         item: dict[str, Any]
         (item,) = body.values()
         return item
+
+    def opened(self, body: Any) -> Any:
+        """Return an item beside its ID."""
+        ((name, item),) = body.items()
+        return {"id": name, "item": item}
 
     def learn_types(self, found: Mapping[str, str]) -> None:
         """Take the types of the catalog's fields; only those of mapped fields matter.

@@ -24,7 +24,7 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import position
 from airflow_provider_iterable.syncs.chunk import Chunk, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match
-from airflow_provider_iterable.syncs.sync import BaseSync, recipe_of
+from airflow_provider_iterable.syncs.sync import BaseSync, SentField, recipe_of
 
 FIRES_ONCE = 'mode="change_email" matched by email fires once for each key'
 """Why changes that are matched by email must not be repeated."""
@@ -78,13 +78,17 @@ class ChangeEmail(BaseSync):
         if options.project_type == "email":
             current = "currentEmail" if options.match == "email" else "currentUserId"
             self._payload = msgspec.defstruct("Move", [current, "newEmail"], gc=False)
+            former, new = SentField(current, (current,), said[1]), SentField("newEmail", ("newEmail",), said[2])
             self._call, self.way = endpoints.update_email(options.match), "one request for each change"
         else:
             fields: Any = msgspec.defstruct("Fields", ["email"], gc=False)
             profile: Any = msgspec.defstruct("Profile", [FIELD_NAMES[options.match], "dataFields"], gc=False)
             self._payload = lambda identifier, email: profile(identifier, fields(email))
+            name = FIELD_NAMES[options.match]
+            former, new = SentField(name, (name,), said[1]), SentField("email", ("dataFields", "email"), said[2])
             self._call = endpoints.bulk_change_email(options.match)
             self.way = f"each user {endpoints.LOOKED_UP_FIRST}, then changed in bulk"
+        self.sent_fields = [former, new]
 
     def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: the identifier that selects the profile, and the new address; nothing else is sent."""

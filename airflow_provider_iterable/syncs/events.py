@@ -23,7 +23,7 @@ from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
 from airflow_provider_iterable.syncs.event_options import EventOptions
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, shares_ids
 from airflow_provider_iterable.syncs.names import FieldedSync, Names
-from airflow_provider_iterable.syncs.sync import recipe_of
+from airflow_provider_iterable.syncs.sync import SentField, mapped_fields, recipe_of
 
 DERIVED_ID = 32
 """Hexadecimal digits of an event ID that is derived from the sync and the row's key."""
@@ -75,6 +75,7 @@ class Events(FieldedSync):
         self._body = _struct(list(self._makers), constants)
         self._write, self.way = self._calls()
         self.typed = {name.partition(".")[0] for name in user_mapper.names}
+        self.sent_fields = self._fields_sent()
         self.names: set[str] = {options.event_name or ""} if options.event_name_column is None else set()
         """Names of the events of the run, as far as they were seen; purchases and carts have none."""
         self.known: dict[str, dict[str, str]] = {}
@@ -127,6 +128,32 @@ class Events(FieldedSync):
         if options.event_type != "cart":
             makers["dataFields"] = lambda chunk, users, ids: self._mapper.payloads(chunk.columns, chunk.refuse_value)
         return makers, constants
+
+    def _fields_sent(self) -> list[SentField]:
+        """Return what the bodies carry: members of the request, then fields of the event and of its user."""
+        options = self._options
+        name = FIELD_NAMES[options.match]
+        person = (name,) if options.event_type == "custom" else ("user", name)
+        named = {
+            "eventName": options.event_name_column,
+            "id": options.event_id_column,
+            "createdAt": options.timestamp_column,
+            "items": options.items_column,
+            "total": options.total_column,
+            "campaignId": options.campaign_id_column,
+            "templateId": options.template_id_column,
+        }
+        found = [SentField(name, person, self._columns[self._identifier])]
+        found += [
+            SentField(member, (member,), column)
+            for member, column in named.items()
+            if column is not None or (member == "eventName" and options.event_name is not None)
+        ]
+        if options.event_type != "cart":
+            found += mapped_fields(self._mapper, "event", *_EVENT)
+        if options.event_type != "custom":
+            found += mapped_fields(self._user_mapper, "profile", *_USER)
+        return found
 
     def _noting_names(self, make: _Maker) -> _Maker:
         def made(*chunk: Any) -> Sequence[Any]:

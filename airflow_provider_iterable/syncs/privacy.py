@@ -36,7 +36,7 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import position
 from airflow_provider_iterable.syncs.chunk import Chunk, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match, check_deletes
-from airflow_provider_iterable.syncs.sync import BaseSync
+from airflow_provider_iterable.syncs.sync import BaseSync, SentField
 
 Action = Literal["delete", "forget", "unforget"]
 Rank = tuple[int, float, str]
@@ -95,6 +95,8 @@ class Privacy(BaseSync):
         kind = UNKNOWN if self._requested_at is None else type_of(columns, self._requested_at)
         self._load = kind.load if kind.kind is ColumnKind.INSTANT else None
         self._call = _call(options)
+        name = FIELD_NAMES[options.match]
+        self.sent_fields = [SentField(name, (name,), columns[self._identifier])]
         self._body: Any = msgspec.defstruct("Person", [FIELD_NAMES[options.match]], gc=False)
         self._asked: dict[str, Rank] = {}
         """When the requests of the chunk at hand were made."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import msgspec
 
@@ -47,6 +48,30 @@ def recipe_of(
     return Recipe(key=key, columns=tuple(read), text=repr(said), json=tuple(only_json))
 
 
+@dataclass(frozen=True)
+class SentField:
+    """Something that the records of a sync carry, as a plan shows it.
+
+    :param name: what Iterable calls it
+    :param path: where its values stand in a decoded body, as :meth:`BaseSync.opened` returns it
+    :param column: the model's column; ``None``: it is a constant, or made from the key
+    :param of: what it belongs to; parts of the ``"request"`` have the types that Iterable's API gives them
+    """
+
+    name: str
+    path: tuple[str, ...]
+    column: str | None
+    of: Literal["request", "profile", "event", "item"] = "request"
+
+
+def mapped_fields(mapper: Mapper, of: Literal["profile", "event", "item"], *path: str) -> list[SentField]:
+    """Return the fields of a mapping that is bound.
+
+    :param path: where they stand in a body
+    """
+    return [SentField(name, (*path, *name.split(".")), column, of) for name, column in mapper.origins.items()]
+
+
 class BaseSync:
     """A sync type, as far as it is like most others.
 
@@ -80,6 +105,14 @@ class BaseSync:
     """Mapped fields that the last run did not send; all of them in the first one."""
     unproven: Collection[Sequence[str]] = ()
     """Paths of values whose types at Iterable nothing tells; known before the first operation is screened."""
+    sent_fields: Sequence[SentField] = ()
+    """What its records carry, in the order in which a plan shows it."""
+    existing: Mapping[str, str] | None = None
+    """The types of the fields of profiles, or of items, that Iterable has; ``None``: that is not known."""
+    creates: bool = True
+    """Whether Iterable may create such fields where it does not have them."""
+    declared: Mapping[str, str] = {}
+    """The types that are declared for such fields."""
     checked_fields: types.Checked = ()
     """Mapped fields with their path and Iterable's type; learned before the first operation is screened."""
 
@@ -117,6 +150,10 @@ class BaseSync:
         """Return the fields in a decoded body that have types at Iterable."""
         fields: dict[str, Any] = body["dataFields"]
         return fields
+
+    def opened(self, body: Any) -> Any:
+        """Return a decoded body as the paths of ``sent_fields`` lead through it."""
+        return body
 
     def learn_types(self, found: Mapping[str, str]) -> None:
         """Take Iterable's field types; only those of mapped fields matter.

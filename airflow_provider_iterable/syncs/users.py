@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +17,7 @@ from airflow_provider_iterable.mapping import Mapper, position
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match, check_deletes, shares_ids
 from airflow_provider_iterable.syncs.names import FieldedSync, Names, check_depth
-from airflow_provider_iterable.syncs.sync import recipe_of
+from airflow_provider_iterable.syncs.sync import SentField, mapped_fields, recipe_of
 
 Mode = Literal["upsert", "update"]
 OnRemoved = Literal["keep", "clear", "delete"]
@@ -90,6 +90,11 @@ class Users(FieldedSync):
         self._clear, self._delete = self._removal_calls()
         self.salvages = options.salvage
         self.typed = {name.partition(".")[0] for name in mapper.names}.difference(FIELD_NAMES.values())
+        self.sent_fields = [SentField(self._name, (self._name,), columns[self._identifier])]
+        if self._other is not None:
+            name, number = FIELD_NAMES[self._other[0]], self._other[1]
+            self.sent_fields.append(SentField(name, ("dataFields", name), columns[number]))
+        self.sent_fields += mapped_fields(mapper, "profile", "dataFields")
 
     def _body_flags(self) -> dict[str, bool]:
         options, flags = self._options, {}
@@ -106,25 +111,30 @@ class Users(FieldedSync):
         bulk = endpoints.bulk_update_users(create_new_fields=options.create_new_fields)
         if options.mode == "upsert":
             return bulk, bulk, "bulk upsert"
-        cautious, way = self._existing_only()
+        cautious, way = self._existing_only("update users")
         if cautious.then is not None and options.recheck_known_users == "never":
-            return cautious, bulk, way + "; users known to the state are not looked up again"
+            return (
+                cautious,
+                replace(bulk, does="update users"),
+                way + "; users known to the state are not looked up again",
+            )
         return cautious, cautious, way
 
-    def _existing_only(self) -> tuple[Call, str]:
-        """Return the quickest call that never creates a user, and the way in words."""
+    def _existing_only(self, does: str) -> tuple[Call, str]:
+        """Return the quickest call that never creates a user, and the way in words.
+
+        :param does: what the call does, in words
+        """
         options = self._options
-        bulk = endpoints.bulk_update_users(create_new_fields=options.create_new_fields)
+        bulk = replace(endpoints.bulk_update_users(create_new_fields=options.create_new_fields), does=does)
         if options.match == "user_id" and options.project_type == "email":
             return (
                 bulk,
                 "bulk update with preferUserId off, which never creates a user in an email-based project",
             )
         if options.update_only:
-            return (
-                endpoints.bulk_update_users(create_new_fields=options.create_new_fields, update_only=True),
-                "bulk update with updateOnly",
-            )
+            only = endpoints.bulk_update_users(create_new_fields=options.create_new_fields, update_only=True)
+            return replace(only, does=does), "bulk update with updateOnly"
         return (
             endpoints.look_up_user(options.match, bulk),
             f"each user {endpoints.LOOKED_UP_FIRST}; faster with Iterable's updateOnly switch and update_only "
@@ -134,7 +144,7 @@ class Users(FieldedSync):
     def _removal_calls(self) -> tuple[Call | None, Call | None]:
         options = self._options
         if options.on_removed == "clear":
-            return self._existing_only()[0], None
+            return self._existing_only("clear fields")[0], None
         if options.on_removed == "delete":
             return None, endpoints.delete_user(options.match)
         return None, None

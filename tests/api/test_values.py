@@ -658,6 +658,9 @@ def test_what_does_not_fit_fails_at_iterable(value: Any, expected: str) -> None:
         ("Ünïcödé ☃ 9٣", "string like xxxxxxx x 0x"),
         ("a\nb\x00", "string like xxxx"),
         ("a" * 41, "string like " + "x" * 40 + "..."),
+        ("", "empty string"),
+        ("*", "string of 1 sign"),
+        ("+-+ /", "string of 5 signs"),
         (42, "integer"),
         (42.5, "decimal number"),
         (True, "boolean"),
@@ -679,13 +682,17 @@ def test_a_shape_tells_no_value(value: Any) -> None:
     for word in (
         "array of ",
         ", first ",
+        "empty string",
+        "string of ",
+        " signs",
+        " sign",
         "integer",
         "decimal number beyond the digits of a double",
         "decimal number",
         "object",
         "boolean",
         "null",
-        *map(str, range(5)),
+        *map(str, range(1, 10)),
     ):
         said = said.replace(word, "")
     assert said.isascii()
