@@ -524,12 +524,13 @@ def test_without_types_the_sync_goes_on(world: World, heard: Callable[[], str]) 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_the_first_refusal_of_the_key_ends_the_run(world: World, status: int) -> None:
-    """A key that may not read the types may not write either: no profile is sent to find out."""
+    """Whoever refuses that the types are read may refuse writing too: no profile is sent to find out."""
     world.people(1)
     world.sandbox.faults({"kind": "5xx_html", "status": status, "path": "/api/users/getFields", "times": 1})
     message, report = world.failure(AirflowFailException)
-    assert f"refused the API key (HTTP {status})" in message
-    assert f"({FIELDS}). No row was sent." in message
+    assert f"{FIELDS} was refused, and not in Iterable's way (HTTP {status})" in message
+    assert "a web page" in message
+    assert "No row was sent." in message
     assert world.calls == {FIELDS: 1}
     assert (report["status"], report["accepted"]) == ("failed", 0)
 
