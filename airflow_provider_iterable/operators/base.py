@@ -39,7 +39,7 @@ from airflow_provider_iterable.operators.parameters import (
     checked_resync,
     options_of,
 )
-from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
+from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, check_query, name_of
 from airflow_provider_iterable.operators.rendering import StrictOperator
 from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.operators.summary import CallCounts, log_summary
@@ -82,7 +82,8 @@ class IterableModelOperator(StrictOperator):
     :param sync_id: the sync's lasting name; default ``<dag_id>.<task_id>``. After renaming a DAG or task, set it to
         the old name, or every row goes again
     :param partition: the part of the model that this task syncs, of a sync in several: it comes from
-        ``.partial(...).expand(partition=[...])``, and the query selects by it, as ``{{ task.partition }}``
+        ``.partial(...).expand(partition=[...])``, and the query selects by it, as ``{{ task.partition }}``; a text is
+        bound: ``parameters={"part": "{{ task.partition }}"}``
     :param partitions: all partitions; by default those over which the task was expanded (templated)
     :param repartition: lets the partitions be others than before: what is remembered moves, and nobody is removed in
         that run (templated)
@@ -367,8 +368,9 @@ class IterableModelOperator(StrictOperator):
         return part_of(self.sync_id, self.partition, partitions, mapped, self.repartition, str(context["run_id"]), dry)
 
     def _model(self) -> Model:
-        sql = self.sql if self.table is None else select_all(self.table)
-        return Model(self._sql_hook(None), sql or "", self.parameters)
+        sql = (self.sql if self.table is None else select_all(self.table)) or ""
+        check_query(self.partition, sql)
+        return Model(self._sql_hook(None), sql, self.parameters)
 
     def _sql_hook(self, conn_id: str | None) -> DbApiHook:
         own = conn_id is None or conn_id == self.sql_conn_id
