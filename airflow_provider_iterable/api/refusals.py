@@ -113,7 +113,7 @@ def in_words(method: str, template: str, reply: Reply) -> str | None:
             f"Iterable has not enabled {method} {template} for this project ({shown}). The connection's host is right: "
             "ask Iterable to enable the endpoint."
         )
-    meant = names_nobody(reply) or is_missing_catalog(reply)
+    meant = names_nobody(reply) or (template.startswith("/api/catalogs/") and is_missing_catalog(reply))
     if 300 <= reply.status < 400 or (reply.status in _NOT_THERE and not meant):
         return (
             f"{method} {template} is not there ({shown}): check the connection's host, and {_BETWEEN}. What answered "

@@ -57,6 +57,7 @@ FOREIGN: Mapping[str, Answer] = {
     "null 404": _json(404, None),
     "object 404": _json(404, {}),
     "iterable-like code without msg 404": _json(404, {"code": "NotFound"}),
+    "iterable's form, no words 404": _json(404, {"msg": "not found", "code": "BadParams", "params": None}),
     "iterable's form, other words 404": _json(404, {"msg": "no such page", "code": "PageNotFound", "params": None}),
     # 200 of somebody else
     "login page 200": _page(200),
