@@ -170,7 +170,7 @@ class TinyIterable:
             return Reply(200, b'{"msg":"","code":"Success","params":null}')
         assert request.template == "/api/users/getByEmail"
         known = request.query["email"].lower() in self.users
-        return Reply(200, b'{"user":{}}' if known else b"{}")
+        return Reply(200, b'{"user":{"dataFields":{}}}' if known else b"{}")
 
     def _bulk(self, raws: Sequence[msgspec.Raw], fault: str) -> Reply:
         people = [msgspec.json.decode(raw, type=_BulkUser) for raw in raws]

@@ -246,7 +246,10 @@ def answering() -> Iterator[Answering]:
             if answer.drips:
                 self.drip(answer)
                 return
-            self.send_response(answer.status)
+            if "Server" in answer.headers:
+                self.send_response_only(answer.status)
+            else:
+                self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer.body) + 100 * answer.truncated))

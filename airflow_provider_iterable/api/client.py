@@ -8,6 +8,7 @@ Identifiers (in paths) and the key stay inside.
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -48,6 +49,7 @@ LONGEST_TURN = 10.0
 """Seconds for which a batch waits here while its endpoint is held; whoever sends it decides about longer waits."""
 LONGEST_WAIT = 600.0
 """Seconds for which any other request does; it is not sent if they are not enough."""
+_PRODUCT = re.compile(r"[A-Za-z][A-Za-z-]{0,29}(?:/v?[0-9][0-9.]{0,15})?(?![^ ])")
 MAX_IN_FLIGHT = 64
 """Requests of a task that may be under way at once, unless something else is said."""
 
@@ -266,6 +268,7 @@ class Client:
             retry_after=_retry_after(response.status, response.headers, body),
             milliseconds=self._since(started),
             request_id=response.headers.get("Iterable-Request-Id", ""),
+            server=_product(response.headers.get("Server", "")),
         )
 
     def _since(self, started: float) -> float:
@@ -305,6 +308,12 @@ def _retry_after(status: int, headers: Mapping[str, str], body: bytes) -> float 
     header = headers.get("Retry-After")
     said = (_seconds(reset.params.rateLimitReset if reset and reset.params else None), _seconds(header), _until(header))
     return next((seconds for seconds in said if seconds is not None), None)
+
+
+def _product(server: str) -> str:
+    """Return the name and version with which a ``Server`` header begins; empty when it begins with something else."""
+    found = _PRODUCT.match(server)
+    return found[0] if found else ""
 
 
 def _seconds(value: Any) -> float | None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from airflow_provider_iterable.api.answers import code_of, names_nobody, parsed, values_at
+from airflow_provider_iterable.api.answers import (
+    code_of,
+    in_iterables_form,
+    is_success,
+    names_nobody,
+    parsed,
+    values_at,
+)
 from airflow_provider_iterable.api.refusals import CODES, outcome_of, refusal
 from airflow_provider_iterable.api.verdicts import judge_bulk_users, judge_lookup
 from airflow_provider_iterable.engine.reasons import Fate, Reason
@@ -20,12 +27,12 @@ def judge_update_email(batch: Batch, reply: Reply) -> Verdict:
     never existed or somebody else has the new address.
     """
     (operation,) = batch.operations
-    body, code = parsed(reply), code_of(parsed(reply))
-    if 200 <= reply.status < 300 and body:
+    if is_success(reply):
         return Settled({0: _accepted(operation)})
-    taken = code in _TAKEN or (reply.status == 409 and code not in CODES)
-    unknown = code in ("UnknownEmailError", "UnknownUserIdError") or names_nobody(reply)
-    if reply.status in (400, 404, 409) and (taken or unknown):
+    body = in_iterables_form(reply)
+    code = code_of(body)
+    taken = code in _TAKEN or (reply.status == 409 and bool(body) and code not in CODES)
+    if reply.status in (400, 404, 409) and (taken or names_nobody(reply)):
         return Settled()
     return refusal(batch, reply)
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 import tenacity
 
-from airflow_provider_iterable.api.answers import is_missing_catalog, not_enabled, parsed
+from airflow_provider_iterable.api.answers import is_foreign, is_missing_catalog, is_success, not_enabled, parsed
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.endpoints import (
     CATALOG_CREATE,
@@ -69,9 +69,12 @@ def get_channels(client: Client, tries: int = TRIES) -> list[int]:
         tries,
     )
     channels = _member(reply, "channels")
+    hopeless = in_words(CHANNELS_GET.method, CHANNELS_GET.template, reply)
+    if hopeless is not None and (is_foreign(reply) or not (reply.status in (401, 403) or not_enabled(reply))):
+        raise Halted(f"{hopeless} No row was sent.")
     if reply.status == 401:
         raise Halted(f"Iterable refused the API key ({_short(reply)}): {_explain(reply, client.host)} No row was sent.")
-    if _failure(reply) is ConfigurationError:
+    if _failure(reply) is ConfigurationError and not is_foreign(reply):
         return []
     if reply.status != 200 or not isinstance(channels, list):
         raise WorthRetrying(
@@ -122,7 +125,7 @@ def create_catalog(client: Client, catalog: str) -> str:
     :raises Halted: Iterable refuses the API key
     """
     reply = _call(client, CATALOG_CREATE, catalog)
-    return "" if _done(reply) else _short(reply)
+    return "" if is_success(reply) else _short(reply)
 
 
 def set_catalog_types(client: Client, catalog: str, types: Mapping[str, str]) -> bool:
@@ -137,7 +140,7 @@ def set_catalog_types(client: Client, catalog: str, types: Mapping[str, str]) ->
             f"Iterable refused the types of {', '.join(types)} in catalog {catalog} ({_short(reply)}). No item was "
             "sent. Compare field_types with the catalog's fields at Iterable, of which there may be about 350."
         )
-    return _done(reply)
+    return is_success(reply)
 
 
 def get_lists(client: Client, name: str) -> list[int]:
@@ -172,7 +175,7 @@ def create_list(client: Client, name: str, description: str | None = None) -> in
     about = {"name": name} if description is None else {"name": name, "description": description}
     reply = tried(client, lambda: _call(client, LISTS_CREATE, body=about), _unlimited)
     number = _member(reply, "listId")
-    if reply.status == 200 and isinstance(number, int):
+    if reply.status == 200 and isinstance(number, int) and not isinstance(number, bool):
         return number
     if reply.status == 429 or _failure(reply) is ConfigurationError:
         raise _failure(reply)(f"Iterable did not create the list {name!r}: {_short(reply)}. Nothing was sent.")
@@ -185,7 +188,7 @@ def trouble(client: Client) -> str | None:
     It is said in words a person can act on. Iterable's own text is left out, for it may echo what was sent.
     """
     reply = _request(client, CHANNELS_GET)
-    well = reply.status == 200 and _member(reply, "channels") is not None
+    well = reply.status == 200 and isinstance(_member(reply, "channels"), list)
     return None if well else _explain(reply, client.host)
 
 
@@ -218,11 +221,6 @@ def _ask(client: Client, endpoint: Endpoint, catalog: str = "") -> Reply:
 
 def _unlimited(reply: Reply) -> bool:
     return reply.status != 429
-
-
-def _done(reply: Reply) -> bool:
-    """Return whether a call that changes something says that it did; a page in HTML, or half an answer, does not."""
-    return 200 <= reply.status < 300 and (bool(parsed(reply)) or not reply.body.strip())
 
 
 def _failure(reply: Reply) -> type[IterableSyncError]:

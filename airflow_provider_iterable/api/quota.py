@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from airflow_provider_iterable.api.answers import is_foreign
 from airflow_provider_iterable.engine.vocabulary import Batch, Reply, Send
 
 NO_QUOTA = "NoQuota"
@@ -25,6 +26,9 @@ class Ledger(Protocol):
 
     def admit(self) -> float | None:
         """Write an attempt down, if there is room for it; otherwise return when there will be, in seconds from now."""
+
+    def take_back(self) -> None:
+        """Remove the attempt that was written down last."""
 
 
 class Quota:
@@ -60,6 +64,8 @@ class Quota:
                 self._exhausted = True
                 return Reply(0, error=NO_QUOTA)
             reply = self._send(batch)
+            if is_foreign(reply):  # Iterable did not get it, so it does not count it
+                self._ledger.take_back()
             # Somebody else uses the quota too.
             self._exhausted = reply.status == 429 and (reply.retry_after or 0.0) > QUOTA_PATIENCE
             return reply

@@ -8,7 +8,18 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_iterable.api.answers import code_of, not_enabled, parsed, status_of, values_at
+from airflow_provider_iterable.api.answers import (
+    code_of,
+    in_iterables_form,
+    is_foreign,
+    is_missing_catalog,
+    names_nobody,
+    not_enabled,
+    outline,
+    parsed,
+    status_of,
+    values_at,
+)
 from airflow_provider_iterable.api.field_types import fits
 from airflow_provider_iterable.api.values import shape
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
@@ -44,6 +55,9 @@ _OF_THE_BODY = ("RequestFieldsTypesMismatched", "BatchTooLarge", "UniqueFieldsLi
 """Codes that are about what was sent: another try would get the same answer, whatever the status."""
 CART = "shoppingCartItems"
 """What Iterable calls the items of purchases and carts, in events and in profiles."""
+_NOT_THERE = (404, 405, 407, 410, 421, 451)
+"""Statuses that Iterable does not have for a row: it has 404 for paths and catalogs, and gateways have all of them."""
+_BETWEEN = "whether a gateway, a proxy or a login page stands before Iterable"
 _BODY_INDEX = re.compile(r"\[(\d{1,9})\]")
 
 
@@ -67,7 +81,8 @@ def refusal(batch: Batch, reply: Reply) -> Verdict:
         return Halt(_field_limit(batch, body))
     hopeless = in_words(batch.call.method, batch.call.template, reply)
     if hopeless is not None:
-        return Halt(hopeless)
+        return Halt(f"{hopeless} Once that is mended, a new run sends what is left.")
+    code = code_of(in_iterables_form(reply))  # what is skipped is nobody's to say but Iterable's
     reason, fate = CODES.get(code, (Reason.REFUSED, Fate.REJECTED))
     if status == 409 and code not in CODES:
         reason = Reason.CONFLICT
@@ -77,9 +92,18 @@ def refusal(batch: Batch, reply: Reply) -> Verdict:
 
 
 def in_words(method: str, template: str, reply: Reply) -> str | None:
-    """Say what is wrong with the key or the endpoint; ``None`` when the answer is about neither."""
+    """Say what is wrong with the key, the endpoint or the host; ``None`` when the answer is about none of them.
+
+    A 404 in whatever form says that something else than Iterable's endpoint was reached, unless Iterable says in its
+    own words what it means.
+    """
     shown = status_of(reply)
     if reply.status in (401, 403):
+        if is_foreign(reply):
+            return (
+                f"{method} {template} was refused, and not in Iterable's way ({shown}): check the connection's host, "
+                f"and {_BETWEEN}. What answered is {outline(reply)}."
+            )
         return (
             f"Iterable refused the API key ({shown}): it is wrong, disabled, of another data centre, or may not make "
             f"this call ({method} {template})."
@@ -89,8 +113,12 @@ def in_words(method: str, template: str, reply: Reply) -> str | None:
             f"Iterable has not enabled {method} {template} for this project ({shown}). The connection's host is right: "
             "ask Iterable to enable the endpoint."
         )
-    if 300 <= reply.status < 400 or (reply.status == 404 and not parsed(reply)):
-        return f"{method} {template} is not there ({shown}): check the connection's host."
+    meant = names_nobody(reply) or (template.startswith("/api/catalogs/") and is_missing_catalog(reply))
+    if 300 <= reply.status < 400 or (reply.status in _NOT_THERE and not meant):
+        return (
+            f"{method} {template} is not there ({shown}): check the connection's host, and {_BETWEEN}. What answered "
+            f"is {outline(reply)}."
+        )
     return None
 
 

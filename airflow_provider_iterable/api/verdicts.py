@@ -15,10 +15,12 @@ import msgspec
 from airflow_provider_iterable.api.answers import (
     code_of,
     count,
+    in_iterables_form,
     is_missing_catalog,
+    is_success,
     message,
+    names_forgotten,
     names_nobody,
-    not_enabled,
     parsed,
 )
 from airflow_provider_iterable.api.quota import NO_QUOTA, QUOTA_PATIENCE
@@ -44,7 +46,6 @@ UNSUBSCRIBED: Mapping[str, Meaning] = {
 }
 """What they mean when somebody was to leave a list: who does not exist is on none."""
 
-_GONE = ("UnknownEmailError", "UnknownUserIdError", "ForgottenUserError")
 _NO_LIST = re.compile(r"invalidListId|invalid email list|not a static list", re.IGNORECASE)
 _DISALLOWED = b"is disallowed from tracking"
 _NOT_TRACKED = "the project does not track events of this name"
@@ -111,7 +112,7 @@ def judge_unsubscribe(batch: Batch, reply: Reply, number: int | None = None, fre
     if verdict is not None:
         return verdict
     if reply.status != 200:
-        if len(batch.operations) == 1 and code_of(parsed(reply)) in _GONE:
+        if len(batch.operations) == 1 and _is_gone(reply):
             return Settled({0: outcome_of(batch.operations[0], Reason.ALREADY_GONE, Fate.ACCEPTED)})
         return refusal(batch, reply)
     body = parsed(reply)
@@ -247,17 +248,21 @@ def _blamed(body: Mapping[str, Any], meanings: Mapping[str, Meaning]) -> Iterato
 
 
 def judge_delete(batch: Batch, reply: Reply) -> Verdict:
-    """Judge a deletion: somebody who is gone or forgotten already counts as deleted."""
+    """Judge a deletion: it is done when Iterable says so, or says that there is nobody, or that they are forgotten.
+
+    Nobody else's answer counts, whatever its status: a person whom it is believed of would stay at Iterable for ever.
+    """
     (operation,) = batch.operations
-    body = parsed(reply)
-    if 200 <= reply.status < 300 and (body or not reply.body.strip()):
+    if is_success(reply):
         return Settled()
-    unknown = code_of(body) in _GONE or names_nobody(reply)
-    if not_enabled(reply):
-        return refusal(batch, reply)
-    if reply.status in (400, 404, 409) and (unknown or (reply.status == 404 and body)):
+    if _is_gone(reply):
         return Settled({0: outcome_of(operation, Reason.ALREADY_GONE, Fate.ACCEPTED)})
     return refusal(batch, reply)
+
+
+def _is_gone(reply: Reply) -> bool:
+    """Return whether Iterable says of the one user of a request that there is nobody to remove."""
+    return reply.status in (400, 404, 409) and (names_nobody(reply) or names_forgotten(reply))
 
 
 def judge_forget(batch: Batch, reply: Reply) -> Verdict:
@@ -282,15 +287,15 @@ def judge_lookup(batch: Batch, reply: Reply) -> Verdict:
     """Judge a look-up: accepted when the user exists, skipped when not.
 
     An unknown user ID was seen as a 200 with ``{}``, as a 400 in plain text, and as a coded error of another
-    status; all three mean that nobody has it.
+    status; all three mean that nobody has it. Of an answer ``{}`` it cannot be told who gave it.
     """
     (operation,) = batch.operations
-    body = parsed(reply)
-    if reply.status == 200 and isinstance(body.get("user"), dict):
+    user = parsed(reply).get("user")
+    if reply.status == 200 and isinstance(user, dict) and not user.keys().isdisjoint(("email", "userId", "dataFields")):
         return Settled()
     if reply.status == 200 and reply.body.strip() == b"{}":
         return Settled({0: outcome_of(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)})
-    if reply.status >= 400 and names_nobody(reply):
+    if names_nobody(reply):
         return Settled({0: outcome_of(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)})
     if reply.status == 200:
         return Again(Reason.NO_ANSWER)
@@ -354,10 +359,11 @@ def judge_commerce(batch: Batch, reply: Reply) -> Verdict:
     (operation,) = batch.operations
     if not reply.sent:
         return Again(Reason.RATE_LIMITED, reply.retry_after)
-    if 200 <= reply.status < 300 and parsed(reply):
+    if 200 <= reply.status < 300 and in_iterables_form(reply):
         if _DISALLOWED in reply.body:
             return Settled({0: outcome_of(operation, Reason.REFUSED, Fate.REJECTED, _NOT_TRACKED)})
-        return Settled()
+        if is_success(reply):
+            return Settled()
     return refusal(batch, reply)
 
 
@@ -381,11 +387,13 @@ def judge_carts() -> Callable[[Batch, Reply], Verdict]:
 
 
 def judge_catalog(batch: Batch, reply: Reply) -> Verdict:
-    """Judge a change of catalog items: Iterable takes a request as a whole, and says nothing about single items."""
-    body = parsed(reply)
-    if 200 <= reply.status < 300 and (body or not reply.body.strip()):
+    """Judge a change of catalog items: Iterable takes a request as a whole, and says nothing about single items.
+
+    It documents a 202 for that, and no body, so an empty one counts with this status alone.
+    """
+    if is_success(reply, ("Success", "Accepted")) or (reply.status == 202 and not reply.body.strip()):
         return Settled()
-    code = code_of(body)
+    code = code_of(parsed(reply))
     shown = f"HTTP {reply.status} {code}".strip()
     if is_missing_catalog(reply):
         return Halt(

@@ -52,6 +52,8 @@ class Report:
     left_out: Counter[str] = field(default_factory=Counter)
     """Fields that Iterable does not have, and how many rows of this run it accepted without them."""
     collapsed: int = 0
+    rejected_removals: int = 0
+    """How many of those that were rejected are no rows of the model any more."""
     explained: Counter[tuple[Fate, Reason]] = field(default_factory=Counter)
     """How many rows of each fate have each reason."""
     rejected_before: Counter[Reason] | None = None
@@ -136,6 +138,8 @@ class Report:
             self._left_out(outcome)
         if outcome.reason is not None:
             self._explain(outcome)
+        if outcome.fate is Fate.REJECTED and outcome.kind is Kind.REMOVED:
+            self.rejected_removals += 1
 
     def _left_out(self, outcome: Outcome) -> None:
         self.partial += 1
@@ -355,7 +359,7 @@ def conclude(report: Report, halted: str, stopped: bool, max_rejected: float | i
         if resync == "baseline":
             said = "Everything else is recorded as delivered, unless the state is XCom"
         raise TooManyRejected(
-            f"{rejected} of {report.read} rows were rejected ({_reasons(report, Fate.REJECTED)}{_again(report)}); "
+            f"{_rejections(report)} ({_reasons(report, Fate.REJECTED)}{_again(report)}); "
             f"{max_rejected=!r} allows {math.floor(most)}. {said}. Mend the rows or raise max_rejected; the rejected "
             "rows go again with the next run."
         )
@@ -372,6 +376,14 @@ def conclude(report: Report, halted: str, stopped: bool, max_rejected: float | i
             f"{_fates(report, *rest)}. {_kept(report)}. A retry or the next run sends what is left.{_later(report)}"
         )
     report.status = "succeeded"
+
+
+def _rejections(report: Report) -> str:
+    """Say how many were rejected, of how many; those that have left the model are none of the rows that were read."""
+    gone = report.rejected_removals
+    of_rows = f"{report.fates[Fate.REJECTED] - gone} of {report.read} rows"
+    of_removals = f" and {gone} of {report.counts[Kind.REMOVED]} removals" if gone else ""
+    return f"{of_rows}{of_removals} were rejected"
 
 
 def _later(report: Report) -> str:

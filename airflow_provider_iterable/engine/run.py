@@ -155,6 +155,8 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
             if options.left_out is not None:
                 report_fields(report, plan, options.left_out)
             why = report_churn(report, plan, state.remembered, options.sample)
+            if not why and report.resend_reason:
+                why = f"The reason: {report.resend_reason}."
             about = with_resync(options.about, options.resync)
             if options.dry_run or options.approved_plan is not None:
                 report.plan_hash = plan_hash(plan, about, state.remembered)

@@ -260,6 +260,8 @@ class Reply(MaskedRepr, frozen=True):
     """Seconds Iterable asked to wait, from ``Retry-After`` or ``rateLimitReset``."""
     milliseconds: float = 0.0
     request_id: str = ""
+    server: str = ""
+    """What the server calls itself, if that is a product's name: it may be a gateway, and not Iterable."""
     error: str = ""
     """For status 0: what went wrong on the way, as an exception's class name."""
     sent: bool = True

@@ -29,7 +29,7 @@ from airflow_provider_iterable.operators.forms import COMMON_FORMS, Form, option
 from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.parameters import check_literals, check_spool_dir, checked_resync
-from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
+from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, check_query, name_of
 from airflow_provider_iterable.operators.plan_text import plan_text
 from airflow_provider_iterable.operators.rendering import StrictOperator
 from airflow_provider_iterable.operators.signature import FullSignature
@@ -70,7 +70,8 @@ class IterableModelOperator(StrictOperator):
     :param sync_id: the sync's lasting name; default ``<dag_id>.<task_id>``. After renaming a DAG or task, set it to
         the old name, or every row goes again
     :param partition: the part of the model that this task syncs, of a sync in several: it comes from
-        ``.partial(...).expand(partition=[...])``, and the query selects by it, as ``{{ task.partition }}``
+        ``.partial(...).expand(partition=[...])``, and the query selects by it, as ``{{ task.partition }}``; a text is
+        bound: ``parameters={"part": "{{ task.partition }}"}``
     :param partitions: all partitions; by default those over which the task was expanded (templated)
     :param repartition: lets the partitions be others than before: what is remembered moves, and nobody is removed in
         that run (templated)
@@ -374,8 +375,9 @@ class IterableModelOperator(StrictOperator):
         return part_of(self.sync_id, self.partition, partitions, mapped, self.repartition, str(context["run_id"]), dry)
 
     def _model(self) -> Model:
-        sql = self.sql if self.table is None else select_all(self.table)
-        return Model(self._sql_hook(None), sql or "", self.parameters)
+        sql = (self.sql if self.table is None else select_all(self.table)) or ""
+        check_query(self.partition, sql)
+        return Model(self._sql_hook(None), sql, self.parameters)
 
     def _sql_hook(self, conn_id: str | None) -> DbApiHook:
         own = conn_id is None or conn_id == self.sql_conn_id

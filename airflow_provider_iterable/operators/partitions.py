@@ -42,10 +42,24 @@ NEEDS_TABLES = (
     "A partitioned sync remembers which partitions it has, and moves entries between them, in tables; {} has none. Use "
     'state=TableState() or state=TableState(conn_id="...").'
 )
+_ENDS_LITERALS = re.compile(r"['\"`\\]")
 NEEDS_PARTITION = (
     "Each task of a mapped sync needs a partition, or all of them would remember as one: "
     '.partial(...).expand(partition=[...]), or .expand_kwargs([{"partition": ..., ...}, ...]).'
 )
+
+
+def check_query(partition: Any, query: str) -> None:
+    """Refuse a query in whose text the name of a partition stands that may end a literal.
+
+    :raises ConfigurationError: the name would be read as SQL
+    """
+    if isinstance(partition, str) and _ENDS_LITERALS.search(partition) and partition in query:
+        raise ConfigurationError(
+            f"The partition {partition!r} stands in the query's text, where its quotes would be read as SQL. Nothing "
+            'was read or sent. Bind it: parameters={"part": "{{ task.partition }}"}, and in the query :part or '
+            "%(part)s, as the database's driver writes it."
+        )
 
 
 def name_of(partition: Any) -> str:

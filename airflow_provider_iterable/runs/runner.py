@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,8 +13,8 @@ from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine import churn
 from airflow_provider_iterable.engine import run as engine
 from airflow_provider_iterable.engine.progress import Progress
+from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
@@ -35,7 +35,9 @@ from airflow_provider_iterable.syncs.sync import BaseSync
 
 log = logger(__name__)
 
-RESENT: Mapping[Resync, str | None] = {"full": 'resync="full" sends every row again', "baseline": None}
+GOES_ON = 'resync="full" goes on: the rows go again that an earlier try of this run did not send'
+UNFINISHED = 'a run with resync="full" did not end, and the rows go again that it did not send'
+BEGINS = 'resync="full" sends every row again'
 """Why rows go again, by the kind of resync."""
 
 
@@ -84,12 +86,13 @@ def _carry_out(
     progress.at("opening the state")
     # The state before the model: under the read lock of an open query, SQLite creates no tables.
     session = kind.open_state(job.store, job.scope)
-    run, lease, left_out = Run(hook, client, session, report, stop), session.lease, None
+    run, lease, left_out, resync = Run(hook, client, session, report, stop), session.lease, None, None
     client.require(permitting(lease, stop))
     try:
         audit.begin(session.recall, anonymous=kind.anonymous)
         project = recognise(hook, client, session, report)
-        report.resend_reason = RESENT.get(report.resync, session.resend_reason)
+        resync = _about_resync(report, session)
+        report.resend_reason = _why(report, session, resync)
         if report.resend_reason:
             log.info("Sync %s: %s.", report.sync_id, report.resend_reason)
         progress.at("running the model's query")
@@ -148,7 +151,7 @@ def _carry_out(
             if isinstance(sync, BaseSync):
                 fields.note(sync, session)
             kind.note(run, sync)
-            if report.resync == "full":
+            if session.notes.get(RESYNC_NOTE):
                 session.note(RESYNC_NOTE, "")
             pace.note(session, client, report)
             if not kind.anonymous:
@@ -165,8 +168,31 @@ def _carry_out(
     finally:
         fields_left_out.report_missing(left_out, report, kind.outlook, kind.harm)
         # Who compares is known by now, and whether anything was remembered.
-        report.resend_reason = RESENT.get(report.resync, session.resend_reason or report.resend_reason)
+        report.resend_reason = _why(report, session, resync, ended=True)
         session.close()
+
+
+def _about_resync(report: Report, session: Session) -> str | None:
+    """Return what rows go again for because of a full resync: this one, or one before that did not end."""
+    resync = session.notes.get(RESYNC_NOTE)
+    if report.resync == "full":
+        return GOES_ON if resync == report.run_id else BEGINS
+    return UNFINISHED if resync and report.resync == "changes" else None
+
+
+def _why(report: Report, session: Session, resync: str | None, ended: bool = False) -> str | None:
+    """Return why rows go again that were accepted before.
+
+    :param resync: see :func:`_about_resync`
+    :param ended: whether it is known by now what the run had to send, and who compared
+    """
+    if report.resync != "changes":
+        return resync
+    if resync is None:
+        return session.resend_reason or report.resend_reason
+    if ended and not report.counts[Kind.ADDED] + report.counts[Kind.CHANGED]:
+        return session.resend_reason
+    return "; ".join(filter(None, (session.resend_reason, resync)))
 
 
 def permitting(lease: Hold | None, stop: threading.Event) -> Callable[[], bool]:

@@ -109,20 +109,18 @@ class XComSession(Undivided):
         return {}
 
     def check(self, plan: Plan) -> None:
-        """Refuse a plan whose result would not fit.
+        """Refuse a plan whose result would not fit: what is remembered once rows that came are there, and others gone.
 
         :raises StateTooLarge: too many rows or bytes; the message names TableState
         """
-        added = (op for op in plan.operations() if op.kind == "added")
-        grown = self.remembered + sum(1 for op in added if op.key not in self._entries)
-        if grown > self._store.max_rows:
-            raise StateTooLarge(
-                f"The sync would remember up to {grown} rows and XComState holds {self._store.max_rows}. Nothing was "
-                'sent. Use state=TableState(conn_id="...").'
-            )
         after = dict(self._entries)
         for patch in plan.patch():
             apply(after, patch)
+        if len(after) > self._store.max_rows:
+            raise StateTooLarge(
+                f"The sync would remember {len(after)} rows and XComState holds {self._store.max_rows}. Nothing was "
+                'sent. Use state=TableState(conn_id="...").'
+            )
         size = len(encode(self._scope, after))
         if size > self._store.max_bytes:
             raise StateTooLarge(

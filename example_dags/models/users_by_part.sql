@@ -1,4 +1,5 @@
--- One row per customer of one partition. The task knows its partition, and all of them.
+-- One row per customer of one partition. The task knows its partition, and all of them. They are numbers; partitions
+-- that are texts are bound, see parameters in docs/partitions.md.
 SELECT
     id,
     email,

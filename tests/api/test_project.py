@@ -150,8 +150,9 @@ CHANNELS = b'{"channels":[{"id":9,"name":"b"},{"id":7},{"name":"without"},8]}'
         ([Answer(200, CHANNELS)], [7, 9]),
         ([Answer(503), Answer(429), Answer(dropped=True), Answer(200, b"<html>"), Answer(200, CHANNELS)], [7, 9]),
         ([Answer(200, b'{"channels":[]}')], []),
-        ([Answer(403, b'{"code":"Forbidden"}')], []),
-        ([Answer(404, b"<html>")], []),
+        ([Answer(403, b'{"msg":"","code":"Forbidden","params":null}')], []),
+        ([Answer(403, b"")], []),
+        ([Answer(404, NOT_ENABLED)], []),
     ],
 )
 def test_channels_are_numbers(server: Answering, client: Client, answers: list[Answer], found: list[int]) -> None:
@@ -165,6 +166,11 @@ def test_channels_are_numbers(server: Answering, client: Client, answers: list[A
     ("answer", "tries", "kind", "words"),
     [
         (Answer(401, b'{"msg":"ada@example.com","code":"BadApiKey"}'), 1, Halted, "refused the API key .401 BadApiKey"),
+        (Answer(404, b"<html>ada@example.com"), 1, Halted, "GET /api/channels is not there"),
+        (Answer(404, b'{"message":"no Route matched with those values"}'), 1, Halted, "GET /api/channels is not there"),
+        (Answer(403, b"<html>ada@example.com"), 1, Halted, "not in Iterable's way"),
+        (Answer(302), 1, Halted, "GET /api/channels is not there"),
+        (Answer(400, b"<html>ada@example.com"), 1, WorthRetrying, "did not return the project's channels: 400"),
         (Answer(503, b'{"msg":"ada@example.com"}'), 5, WorthRetrying, "did not return the project's channels: 503"),
         (Answer(503), 1, WorthRetrying, "503"),
     ],

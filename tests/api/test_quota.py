@@ -13,6 +13,7 @@ from tests.fakes import a_call, an_operation
 from tests.state.test_ledger import DAY, Clock, Place
 from tests.state.test_table import sqlite_hook
 
+DONE = b'{"msg":"","code":"Success","params":null}'
 BATCH = Batch(a_call(), [an_operation("[1]", None)])
 
 
@@ -32,7 +33,7 @@ class Iterable:
     def send(self, batch: Batch) -> Reply:
         """Answer a request."""
         self.calls += 1
-        return self.replies.pop(0) if self.replies else Reply(200)
+        return self.replies.pop(0) if self.replies else Reply(200, DONE)
 
 
 def test_requests_pass_while_there_is_room(beside: Place) -> None:
@@ -97,3 +98,25 @@ def test_what_is_stopped_is_not_sent(beside: Place) -> None:
         clock.now += DAY
         assert [quota.send(BATCH).error for _ in range(2)] == ["Stopped"] * 2
         assert (iterable.calls, len(ledger.attempts())) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("reply", "counted"),
+    [
+        (Reply(200, DONE), 1),
+        (Reply(400, b'{"msg":"Invalid email: foo@","code":"InvalidEmailAddressError","params":null}'), 1),
+        (Reply(429, b"slow down"), 1),
+        (Reply(503, b"<html>"), 1),
+        (Reply(0, error="ReadTimeout"), 1),
+        (Reply(200, b'{"msg":"","code":"Succ'), 1),
+        (Reply(200, b"<html>"), 0),
+        (Reply(200, b'{"status":"ok"}'), 0),
+        (Reply(404, b'{"message":"no Route matched with those values"}'), 0),
+        (Reply(302), 0),
+    ],
+)
+def test_what_iterable_did_not_get_is_not_counted(beside: Place, reply: Reply, counted: int) -> None:
+    """An answer that is somebody else's says so; where it is not known, the attempt counts."""
+    with beside.ledger() as ledger:
+        Quota(ledger, Iterable([reply]).send, threading.Event(), beside.clock.sleep).send(BATCH)
+        assert len(ledger.attempts()) == counted

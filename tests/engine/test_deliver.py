@@ -237,6 +237,41 @@ def test_stopping_finishes_what_is_in_flight() -> None:
     assert "" == told.delivery.halted
 
 
+@pytest.mark.parametrize("commit_batches", [1, 3, 100])
+@pytest.mark.parametrize("in_flight", [1, 4])
+@pytest.mark.parametrize("way", ["stop", "error of the caller", "error of a request"])
+def test_what_was_answered_before_a_stop_is_committed(commit_batches: int, in_flight: int, way: str) -> None:
+    """However many batches are committed together, and whether a stop is asked for or breaks in."""
+    answered: set[str] = set()
+    told, lock = Told(), threading.Lock()
+
+    def send(batch: Batch) -> Reply:
+        with lock:
+            if len(answered) >= 10 and way == "error of a request":
+                raise Killed
+            if len(answered) >= 10 and way == "stop":
+                told.stop.set()
+            answered.update(operation.key for operation in batch.operations)
+        return OK
+
+    def wave() -> Iterable[Operation]:
+        for operation in people(CALL, 60):
+            if way == "error of the caller" and operation.key == "30":
+                raise Killed
+            yield operation
+
+    patience = Patience(in_flight=in_flight, commit_batches=commit_batches)
+    told.delivery = Delivery(send, told.committer, patience=patience, batch_size=2, stop=told.stop)
+    if way == "stop":
+        told.run(wave())  # type: ignore[arg-type]
+    else:
+        with pytest.raises(Killed):
+            told.run(wave())  # type: ignore[arg-type]
+    assert 10 <= len(answered) < 60
+    assert set(told.committer.state) == answered
+    assert NEVER_EQUAL not in {entry.fingerprint for entry in told.committer.state.values() if entry}
+
+
 def test_stopping_ends_the_tries_of_a_batch() -> None:
     """A batch that waits to go again does not, and what was not packed yet is not looked at."""
     told = Told([NO_ANSWER] * 5, patience=Patience(tries=5, in_flight=1))

@@ -367,10 +367,15 @@ MUTATIONS = (
     ),
     Mutation(
         "a deletion's 200 is success whatever its body",
+        "api/answers.py",
+        'and "msg" in body and body["code"] in codes',
+        "",
+    ),
+    Mutation(
+        "a 404 in JSON says that somebody is gone",
         "api/verdicts.py",
-        "and (body or not reply.body.strip()):",
-        "and True:",
-        times=2,
+        "    return reply.status in (400, 404, 409) and (names_nobody(reply) or names_forgotten(reply))\n",
+        "    return reply.status == 404 or names_nobody(reply) or names_forgotten(reply)\n",
     ),
     Mutation(
         "a lost answer is success",

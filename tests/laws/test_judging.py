@@ -74,6 +74,7 @@ codes = st.sampled_from(
         "RequestFieldsTypesMismatched",
         "UniqueFieldsLimitExceeded",
         "BadApiKey",
+        "UnknownEmailError",
     ]
 )
 fields = st.sampled_from(["n", "my_project_etl:::n", "deep.er", "obj[1].users[0]", "obj.users[99999999999]"])
@@ -142,6 +143,10 @@ def check(call: Call, ops: list[Operation], status: int, body: bytes) -> None:
             assert 200 == status
             assert accepted <= allowed
             assert len(ops) - accepted == answer["failCount"]
+        if accepted and call is CALLS["delete"]:
+            answer = msgspec.json.decode(body)
+            assert "msg" in answer
+            assert answer["code"] in (["Success"] if status < 300 else ["UnknownEmailError"])
 
 
 @budget(400)

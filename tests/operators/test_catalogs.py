@@ -744,7 +744,7 @@ def test_the_first_refusal_of_the_key_ends_the_run(
 
     def request(client: Client, request: Any, rate: float) -> Reply:
         if f"{request.method} {request.template}" == refused:
-            return Reply(status=status, body=b'{"code":"Forbidden"}')
+            return Reply(status=status, body=b'{"msg":"","code":"Forbidden","params":null}')
         return answered(client, request, rate)
 
     answered = Client.request

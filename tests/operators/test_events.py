@@ -574,7 +574,7 @@ def test_user_fields_are_compared_with_their_types(open_shop: Open, heard: Calla
     shop.forget_calls()
     shop.happen(5, tier=3)
     message, _ = shop.failure(AirflowFailException, user_fields={"tier": "tier"})
-    assert "refused the API key (HTTP 403)" in message
+    assert f"{FIELDS} was refused, and not in Iterable's way (HTTP 403)" in message
     assert shop.calls == {FIELDS: 1}
     shop.forget_calls()
     shop.happen(4, tier="5")

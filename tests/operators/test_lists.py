@@ -471,8 +471,9 @@ def test_the_first_refusal_of_the_key_ends_the_run(world: ListWorld, path: str, 
     world.people(1)
     world.sandbox.faults({"kind": "5xx_html", "status": status, "path": path, "times": 1})
     message, report = world.failure(AirflowFailException, list_name="VIP", fields={"age": "age"})
-    assert f"refused the API key (HTTP {status})" in message
-    assert f"(GET {path}). No row was sent." in message
+    assert f"GET {path} was refused, and not in Iterable's way (HTTP {status})" in message
+    assert "a web page" in message
+    assert "No row was sent." in message
     assert SUBSCRIBE not in world.calls
     assert report["status"] == "failed"
 

@@ -17,6 +17,7 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableEventOperator, IterableUserSyncOperator
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.runs.run import SyncKind
+from airflow_provider_iterable.runs.runner import BEGINS, GOES_ON, UNFINISHED
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.store import Store
 from tests.operators.conftest import BULK, FIELDS, Make, World, email, person
@@ -160,6 +161,7 @@ def test_a_full_resync_that_was_killed_goes_on(world: World, store: Store, death
     deaths.after = None
     report = world.run(state=store, resync="full", batch_size=2)
     assert (report["changed"], report["unchanged"], report["accepted"]) == (2, 8, 2)
+    assert report["resend_reason"] == GOES_ON
     assert deaths.accepted == Counter(f"[{number}]" for number in range(1, 11))
     assert world.run(state=store)["unchanged"] == 10
 
@@ -172,8 +174,8 @@ def test_another_full_resync_begins_anew(world: World, store: Store, deaths: Dea
     with pytest.raises(Dead):
         world.run(state=store, resync="full", batch_size=2)
     deaths.after = None
-    assert world.run(state=store, resync="full")["accepted"] == 10
-    assert retry(world, state=store, resync="full")["accepted"] == 10
+    for begun in (world.run(state=store, resync="full"), retry(world, state=store, resync="full")):
+        assert (begun["accepted"], begun["resend_reason"]) == (10, BEGINS)
 
 
 def test_the_next_run_ends_a_full_resync_that_was_killed(events: Events, store: Store, deaths: Deaths) -> None:
@@ -187,9 +189,49 @@ def test_the_next_run_ends_a_full_resync_that_was_killed(events: Events, store: 
     deaths.after = None
     report = events.run(state=store, batch_size=2)
     assert (report["added"], report["unchanged"], report["accepted"]) == (6, 4, 6)
+    assert report["resend_reason"] == UNFINISHED
     assert deaths.accepted == Counter(f"[{number}]" for number in range(1, 11))
     assert events.seen == sorted(map(email, range(1, 11))), "an event with an ID is overwritten"
     assert events.run(state=store)["unchanged"] == 10
+
+
+def test_rows_that_go_again_after_a_full_resync_that_did_not_end_have_that_reason(
+    world: World, store: Store, deaths: Deaths, heard: Callable[[], str]
+) -> None:
+    """Report, log and guard say so, rather than that the rows changed, until a run has sent them; beside another reason
+    if there is one."""
+    world.people(*range(1, 51))
+    world.run(state=store)
+    deaths.after = 2
+    with pytest.raises(Dead):
+        world.run(state=store, resync="full", batch_size=5)
+    deaths.after = None
+    message, report = world.failure(AirflowFailException, state=store, max_changed=0.1)
+    assert (
+        f"40 of 50 remembered rows changed; max_changed=0.1 allows 5. Nothing was sent. The reason: {UNFINISHED}."
+        in message
+    )
+    report = world.run(state=store)
+    assert (report["changed"], report["unchanged"], report["accepted"]) == (40, 10, 40)
+    assert (report["resend_reason"], report["changed_fields"]) == (UNFINISHED, {})
+    assert UNFINISHED in heard()
+    report = world.run(state=store)
+    assert (report["unchanged"], report["resend_reason"]) == (50, None)
+    world.people(*range(1, 50), 51)
+    assert world.run(state=store)["resend_reason"] is None, "nor ever again"
+
+
+def test_two_reasons_are_both_told(world: World, store: Store, deaths: Deaths) -> None:
+    """A full resync did not end, and then the mapping changed."""
+    world.people(*range(1, 11))
+    world.run(state=store)
+    deaths.after = 2
+    with pytest.raises(Dead):
+        world.run(state=store, resync="full", batch_size=2)
+    deaths.after = None
+    report = world.run(state=store, fields={"name": "name"})
+    assert report["accepted"] == 10
+    assert report["resend_reason"] == f"the mapping changed, so rows whose payload differs go again; {UNFINISHED}"
 
 
 def test_a_guard_trips_before_a_full_resync_begins(world: World, store: Store) -> None:

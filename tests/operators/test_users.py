@@ -467,6 +467,17 @@ def test_too_many_rejected_rows_fail_the_task(world: World, limit: float, bad: i
     assert len(world.profiles) == len(world.remembered) == 20 - bad
 
 
+def test_removals_that_are_rejected_are_not_counted_among_the_rows(world: World) -> None:
+    """Who left is none of the rows that were read, so more may be rejected than those are."""
+    world.people(1, 2)
+    world.run(on_removed="delete")
+    world.rows(person(3, email="nobody"))
+    world.sandbox.faults({"kind": "5xx_html", "status": 400, "path": "/api/users/{email}", "times": 1})
+    message, report = world.failure(AirflowFailException, on_removed="delete", max_rejected=0, max_removed=1.0)
+    assert "1 of 1 rows and 1 of 2 removals were rejected (" in message
+    assert (report["read"], report["rejected"], report["accepted"]) == (1, 2, 1)
+
+
 def test_skipped_rows_are_no_rejected_rows(world: World) -> None:
     """Nothing that is nobody's fault fails a task."""
     world.people(*range(1, 6))
@@ -524,12 +535,13 @@ def test_without_types_the_sync_goes_on(world: World, heard: Callable[[], str]) 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_the_first_refusal_of_the_key_ends_the_run(world: World, status: int) -> None:
-    """A key that may not read the types may not write either: no profile is sent to find out."""
+    """Whoever refuses that the types are read may refuse writing too: no profile is sent to find out."""
     world.people(1)
     world.sandbox.faults({"kind": "5xx_html", "status": status, "path": "/api/users/getFields", "times": 1})
     message, report = world.failure(AirflowFailException)
-    assert f"refused the API key (HTTP {status})" in message
-    assert f"({FIELDS}). No row was sent." in message
+    assert f"{FIELDS} was refused, and not in Iterable's way (HTTP {status})" in message
+    assert "a web page" in message
+    assert "No row was sent." in message
     assert world.calls == {FIELDS: 1}
     assert (report["status"], report["accepted"]) == ("failed", 0)
 

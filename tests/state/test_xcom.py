@@ -93,12 +93,14 @@ def test_too_many_rows_are_refused_before_the_first_call() -> None:
 
 
 def test_rows_that_are_remembered_already_count_once() -> None:
-    """Only added rows make the state longer; leaving ones do not yet make it shorter, for they may be refused."""
+    """Who comes in the place of somebody who leaves makes the state no longer: turnover is not growth."""
     place, sync_id = XComs(XComState(max_rows=10)), fresh()
     keep(place, sync_id, {f"[{number}]": entry(number, f"u{number}@example.com") for number in range(10)})
     planned(place.open(sync_id), people(0, 10))
-    with pytest.raises(StateTooLarge, match="11 rows"):
-        planned(place.open(sync_id), people(1, 10))
+    planned(place.open(sync_id), people(1, 10))
+    planned(place.open(sync_id), people(10, 10))
+    with pytest.raises(StateTooLarge, match="remember 11 rows"):
+        planned(place.open(sync_id), people(9, 11))
 
 
 def test_too_many_bytes_are_refused_before_the_first_call() -> None:

@@ -67,6 +67,7 @@ class Ledger:
         self.limit, self.clock = limit, clock
         self._project_and_action = (project, action)
         self._also: str | None = None
+        self._last = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._tables = _LedgerTables(hook, schema, patience)
         try:
@@ -97,9 +98,14 @@ class Ledger:
         self._do(lambda: self._tables.add(*self._project_and_action, attempt, self._milliseconds()))
         made = self.attempts()
         if len(made) <= self.limit:
+            self._last = attempt
             return None
         self._do(lambda: self._tables.withdraw(*self._project_and_action, attempt))
         return max(made[len(made) - self.limit - 1] + DAY + TRAVEL - self.clock(), 0.001)
+
+    def take_back(self) -> None:
+        """Remove the attempt that was written down last: Iterable did not get it."""
+        self._do(lambda: self._tables.withdraw(*self._project_and_action, self._last))
 
     def count_also(self, project: str) -> None:
         """Count the attempts under another name of the project as well, until it is renamed."""

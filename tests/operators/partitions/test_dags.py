@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowException
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import (
@@ -20,7 +20,7 @@ from airflow_provider_iterable.operators import (
 from airflow_provider_iterable.operators.partitions import COUNTS, summed
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from tests.airflow_db import Dags, run_dag
-from tests.operators.conftest import World
+from tests.operators.conftest import World, email, person
 
 DAG_FILE = """
 from datetime import UTC, datetime
@@ -70,6 +70,37 @@ def test_partitions_that_an_earlier_task_returns(world: World, dags: Dags) -> No
     states = {task.task_id: task.state for task in failed.get_task_instances()}
     assert states == {"make": "success", "sync": "failed", "summary": "upstream_failed"}
     assert len(world.sandbox.calls) == calls
+
+
+NASTY = ["O'Brien", "x' OR '1' = '1", 'say "ah"', "back\\slash", "'; DROP TABLE users; --"]
+
+
+def test_partitions_whose_names_hold_quotes_are_bound(world: World, dags: Dags) -> None:
+    """As the documentation has it: each selects its own rows, and no name is read as SQL."""
+    body = """sync = IterableUserSyncOperator.partial(
+        task_id="sync",
+        sql="SELECT * FROM users WHERE city = :part",
+        parameters={"part": "{{ task.partition }}"},
+        **common,
+    ).expand(partition=NAMES)""".replace("NAMES", repr(NASTY))
+    world.rows(*(person(number, city=name) for number, name in enumerate([*NASTY, "elsewhere"], 1)))
+    report, _ = run(dags.write("nasty_partitions", DAG_FILE.format(dag_id="nasty_partitions", body=body)))
+    assert (report["partitions"], report["read"], report["accepted"]) == (len(NASTY), len(NASTY), len(NASTY))
+    assert email(6) not in world.profiles
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("quote", ["'", '"', ""])
+def test_a_partition_in_the_text_of_a_query_may_not_end_a_literal(world: World, name: str, quote: str) -> None:
+    """Its name would be read as SQL; the message says how to bind it, and nothing is read."""
+    world.people(1)
+    sql = f"SELECT * FROM users WHERE city = {quote}{name}{quote}"
+    message, _ = world.failure(
+        AirflowFailException, sql=sql, partition=name, partitions=[name, "other"], state=TableState()
+    )
+    assert "stands in the query's text" in message
+    assert 'parameters={"part": "{{ task.partition }}"}' in message
+    assert world.calls == {}
 
 
 @pytest.mark.parametrize("made", [False, True])
