@@ -91,6 +91,9 @@ class TooManyRejected(CannotRetry):
 class WorthRetrying(IterableSyncError):
     """A retry sends what is left."""
 
+    retry_after: float | None = None
+    """Seconds before which a retry would be in vain, as Iterable or the state says; ``None``: nobody says."""
+
 
 class LeaseHeld(WorthRetrying):
     """Another run of the sync is under way; nothing was read or sent."""

@@ -194,6 +194,10 @@ class Client:
         """Return what was measured of each endpoint until now, and the requests per second to expect of it."""
         return self._turns.measured(self.max_in_flight)
 
+    def held(self) -> float:
+        """Return for how many more seconds Iterable wants no request at some endpoint; 0: it said nothing like it."""
+        return self._turns.held()
+
     def pause(self, seconds: float) -> None:
         """Wait between tries; :meth:`stop` cuts it short."""
         self._sleep(seconds)

@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable import retry
 from airflow_provider_iterable.engine.canary import Canary
 from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
@@ -195,7 +196,11 @@ class IterableModelOperator(StrictOperator):
     ) -> None:
         if partition is None:
             kwargs.setdefault("max_active_tis_per_dag", 1)
+        if not retry.SUPPORTED:
+            kwargs.pop("retry_policy", None)
         super().__init__(**kwargs)
+        if retry.SUPPORTED and self.retry_policy is None:  # not before: default_args may have one
+            self.retry_policy = retry.IterableRetryPolicy()
         self.sql, self.table, self.parameters = sql, table, parameters
         self.sql_conn_id, self.hook_params = sql_conn_id, hook_params
         self.primary_key = cast("tuple[str, ...]", primary_key)
@@ -248,6 +253,8 @@ class IterableModelOperator(StrictOperator):
     def partial(cls, **kwargs: Any) -> Partial:  # type: ignore[override]  # Airflow's is a descriptor
         """Return what is to be expanded over partitions, each shown by its name in the Airflow UI."""
         check_literals(cls.forms, cls.template_fields, {name: kwargs[name] for name in kwargs if name in cls.forms})
+        if not retry.SUPPORTED:
+            kwargs.pop("retry_policy", None)
         return Partial(super().partial(**{"map_index_template": "{{ task.partition }}", **kwargs}))
 
     @abstractmethod

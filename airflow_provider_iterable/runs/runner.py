@@ -15,7 +15,7 @@ from airflow_provider_iterable.engine import run as engine
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import Resync
 from airflow_provider_iterable.engine.tries import Patience
-from airflow_provider_iterable.errors import IterableSyncError
+from airflow_provider_iterable.errors import IterableSyncError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs import fields, pace
@@ -146,6 +146,8 @@ def _carry_out(
         if failure is not None and not isinstance(error, type(failure)):
             report.status = "failed"
             raise failure from None  # whatever it led to, it comes first
+        if isinstance(error, WorthRetrying) and error.retry_after is None:
+            error.retry_after = client.held() or None
         raise
     finally:
         fields_left_out.report_missing(left_out, report, kind.outlook, kind.harm)
