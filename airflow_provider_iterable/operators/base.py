@@ -29,6 +29,7 @@ from airflow_provider_iterable.errors import CannotRetry, ConfigurationError, It
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.operators import metrics
 from airflow_provider_iterable.operators.failures import leave, unforeseen
 from airflow_provider_iterable.operators.forms import COMMON_FORMS, Form, options_of
 from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
@@ -36,6 +37,7 @@ from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.parameters import check_literals, check_spool_dir, checked_resync
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
 from airflow_provider_iterable.operators.rendering import StrictOperator
+from airflow_provider_iterable.operators.running import Running
 from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.operators.summary import CallCounts, log_summary
 from airflow_provider_iterable.runs.audit import Audit
@@ -286,8 +288,10 @@ class IterableModelOperator(StrictOperator):
         report.identifying = self.identifying()
         audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
+        running = Running(cast("Mapping[str, Any]", context).get("task_state_store"), report)
         stop = self._stop = threading.Event()
         try:
+            running.begin()
             with audit:
                 if wrong is not None:
                     raise wrong
@@ -300,10 +304,12 @@ class IterableModelOperator(StrictOperator):
                 report.resync = checked_resync(self.resync, kind.harm)
                 share, most = 1 / at_once(self, part), self.max_in_flight
                 with hook.get_conn(on_call=calls.note, share=share, stopped=stop, max_in_flight=most) as client:
-                    carry_out(self._job(context, hook, report, kind), hook, client, report, audit, stop)
+                    job = replace(self._job(context, hook, report, kind), observe=running.observe)
+                    carry_out(job, hook, client, report, audit, stop)
         except BaseException as error:
             report.requests = calls.counts
             leave(context["ti"], REPORT_KEY, report, error)
+            self._count(report, running, error)
             if isinstance(error, IterableSyncError):
                 raised = AirflowFailException if isinstance(error, CannotRetry) else AirflowException
                 raise raised(str(error)) from None
@@ -312,12 +318,18 @@ class IterableModelOperator(StrictOperator):
             raise
         report.requests = calls.counts
         log_summary(report)
+        self._count(report, running)
         account = report.to_dict()
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
         elif self.partition is None:
             context["outlet_events"][self.asset].extra = account
         return account
+
+    def _count(self, report: Report, running: Running, error: BaseException | None = None) -> None:
+        """Show Airflow what became of the run."""
+        running.end()
+        metrics.count(report, error, {"dag_id": self.dag_id, "task_id": self.task_id, "sync_type": self.sync_type})
 
     def on_kill(self) -> None:
         """Let no request start any more; those under way have a few seconds, and what they did is committed."""

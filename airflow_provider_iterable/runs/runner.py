@@ -20,7 +20,7 @@ from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs import fields, pace
 from airflow_provider_iterable.runs import left_out as fields_left_out
-from airflow_provider_iterable.runs.audit import Audit
+from airflow_provider_iterable.runs.audit import Audit, Observed
 from airflow_provider_iterable.runs.canary import Made
 from airflow_provider_iterable.runs.first import first as go_first
 from airflow_provider_iterable.runs.project import note_channels, recognise
@@ -47,6 +47,7 @@ class Job:
     :param model: the model, not opened yet
     :param options: how the run goes about it; what only the opened state and the connection know is added here
     :param commit_batches: batches that are committed together; ``None``: as the store has it
+    :param observe: called with the plan and with outcomes, as the audit is; never raises
     """
 
     kind: SyncKind
@@ -55,6 +56,7 @@ class Job:
     model: Model
     options: engine.Options
     commit_batches: int | None = None
+    observe: Callable[[Observed], None] | None = None
 
 
 def carry_out(
@@ -117,7 +119,7 @@ def _carry_out(
                 ),
                 about={**options.about, **_about(job.scope, session, project)},
                 check=session.check,
-                observe=audit.observe,
+                observe=_both(audit.observe, job.observe),
                 prepare=prepare,
                 foresee=partial(kind.learn, run, sync) if kind.checks_types else None,
                 stop=stop,
@@ -176,6 +178,20 @@ def distrusting(session: Session, report: Report) -> Callable[[], None] | None:
         log.info("Sync %s: the full resync of an earlier try goes on.", report.sync_id)
         return None
     return lambda: session.void(RESYNC_NOTE, report.run_id)
+
+
+def _both(
+    first: Callable[[Observed], None] | None, second: Callable[[Observed], None] | None
+) -> Callable[[Observed], None] | None:
+    """Return what calls both, as far as they are there."""
+    if first is None or second is None:
+        return first or second
+
+    def observe(observed: Observed) -> None:
+        first(observed)
+        second(observed)
+
+    return observe
 
 
 def _batches(job: Job, session: Session) -> int:

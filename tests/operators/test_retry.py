@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException, BaseOperator
 
 from airflow_provider_iterable import retry
-from airflow_provider_iterable.operators import IterableListOperator, IterableUserSyncOperator, base
+from airflow_provider_iterable.operators import IterableListOperator, IterableUserSyncOperator
 from airflow_provider_iterable.retry import IterableRetryPolicy
 from airflow_provider_iterable.state import TableState
 from tests.operators.conftest import World
@@ -107,7 +107,7 @@ def test_an_airflow_without_policies_lets_it_pass(monkeypatch: pytest.MonkeyPatc
         given.append(set(kwargs))
         constructor(self, **kwargs)
 
-    monkeypatch.setattr(base.retry, "SUPPORTED", False)
+    monkeypatch.setattr(retry, "SUPPORTED", False)
     mapped = IterableListOperator.partial(
         **{**COMMON, "task_id": "m"}, table="users", state=TableState(), retry_policy=IterableRetryPolicy()
     ).expand(partition=[1])
