@@ -67,6 +67,16 @@ class CallLog(Struct, frozen=True):
     milliseconds: float
     request_id: str
 
+    @property
+    def line(self) -> str:
+        """The request as a line of a log."""
+        code = f" {self.code}" if self.code and self.code != "Success" else ""
+        request = f", request {self.request_id}" if self.request_id else ""
+        return (
+            f"{self.method} {self.template}: {self.status or 'no answer'}{code}, {self.rows} rows, {self.sent} bytes, "
+            f"{self.milliseconds:.0f} ms{request}"
+        )
+
 
 T = TypeVar("T")
 OnCall = Callable[[CallLog], None]
@@ -240,7 +250,7 @@ class Client:
         try:
             response = self._pool.urlopen(
                 request.method,
-                self._prefix + request.path + (f"?{urlencode(request.query)}" if request.query else ""),
+                self._prefix + request.path + (f"?{urlencode(request.query, doseq=True)}" if request.query else ""),
                 request.body,
                 self._headers,
                 ONCE,

@@ -31,17 +31,7 @@ class CallCounts:
 
     def note(self, call: CallLog) -> None:
         """Log and count one request."""
-        log.info(
-            "%s %s: %s%s, %d rows, %d bytes, %.0f ms%s",
-            call.method,
-            call.template,
-            call.status or "no answer",
-            f" {call.code}" if call.code and call.code != "Success" else "",
-            call.rows,
-            call.sent,
-            call.milliseconds,
-            f", request {call.request_id}" if call.request_id else "",
-        )
+        log.info("%s", call.line)
         with self._lock:
             by_status = self.counts.setdefault(f"{call.method} {call.template}", {})
             status = str(call.status)
