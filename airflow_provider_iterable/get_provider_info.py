@@ -11,9 +11,23 @@ def get_provider_info() -> dict[str, object]:
             {
                 "integration-name": "Iterable",
                 "external-doc-url": "https://api.iterable.com/api/docs",
+                "how-to-guide": [
+                    "/docs/users.md",
+                    "/docs/change_email.md",
+                    "/docs/events.md",
+                    "/docs/lists.md",
+                    "/docs/catalogs.md",
+                    "/docs/privacy.md",
+                    "/docs/partitions.md",
+                    "/docs/hook.md",
+                    "/docs/retries.md",
+                ],
+                "logo": "/docs/integration-logos/airflow-provider-iterable.svg",
                 "tags": ["service"],
             }
         ],
+        # Without a handler Airflow leaves URIs as they are; with the scheme's name it knows whose they are.
+        "asset-uris": [{"schemes": ["iterable"], "handler": None}],
         "hooks": [{"integration-name": "Iterable", "python-modules": ["airflow_provider_iterable.hooks.iterable"]}],
         "operators": [
             {

@@ -196,7 +196,8 @@ class IterableModelOperator(StrictOperator):
         iterable_conn_id: str = IterableHook.default_conn_name,
         **kwargs: Unpack[TaskKeywords],
     ) -> None:
-        if partition is None:
+        alone = partition is None and partitions is None
+        if alone:
             kwargs.setdefault("max_active_tis_per_dag", 1)
         if not retry.SUPPORTED:
             kwargs.pop("retry_policy", None)
@@ -221,7 +222,7 @@ class IterableModelOperator(StrictOperator):
         self._check_literals()
         self._check_parameters()
         self.asset = Asset(f"iterable://{self.sync_type}/{self.sync_id}")
-        if partition is None:  # otherwise the summary of all partitions says that the sync has run
+        if alone:  # otherwise the summary of all partitions says that the sync has run
             self.inlets = [*(self.inlets or []), self.asset]
             self.outlets = [*(self.outlets or []), self.asset]
         self._stop: threading.Event | None = None
@@ -253,11 +254,12 @@ class IterableModelOperator(StrictOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Partial:  # type: ignore[override]  # Airflow's is a descriptor
-        """Return what is to be expanded over partitions, each shown by its name in the Airflow UI."""
+        """Return what is to be expanded over partitions, or syncs, each shown by its name in the Airflow UI."""
         check_literals(cls.forms, cls.template_fields, {name: kwargs[name] for name in kwargs if name in cls.forms})
         if not retry.SUPPORTED:
             kwargs.pop("retry_policy", None)
-        return Partial(super().partial(**{"map_index_template": "{{ task.partition }}", **kwargs}))
+        shown = "{{ task.sync_id if task.partition is none else task.partition }}"
+        return Partial(super().partial(**{"map_index_template": shown, **kwargs}))
 
     @abstractmethod
     def kind(self, hook: IterableHook) -> SyncKind:
@@ -322,7 +324,7 @@ class IterableModelOperator(StrictOperator):
         account = report.to_dict()
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
-        elif self.partition is None:
+        elif self.asset in self.outlets:
             context["outlet_events"][self.asset].extra = account
         return account
 
