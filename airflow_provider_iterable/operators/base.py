@@ -196,8 +196,7 @@ class IterableModelOperator(StrictOperator):
         iterable_conn_id: str = IterableHook.default_conn_name,
         **kwargs: Unpack[TaskKeywords],
     ) -> None:
-        alone = partition is None and partitions is None
-        if alone:
+        if partition is None:
             kwargs.setdefault("max_active_tis_per_dag", 1)
         if not retry.SUPPORTED:
             kwargs.pop("retry_policy", None)
@@ -222,7 +221,7 @@ class IterableModelOperator(StrictOperator):
         self._check_literals()
         self._check_parameters()
         self.asset = Asset(f"iterable://{self.sync_type}/{self.sync_id}")
-        if alone:  # otherwise the summary of all partitions says that the sync has run
+        if partition is None and not self._has("partitions"):  # of mapped tasks, a summary says that they have run
             self.inlets = [*(self.inlets or []), self.asset]
             self.outlets = [*(self.outlets or []), self.asset]
         self._stop: threading.Event | None = None
