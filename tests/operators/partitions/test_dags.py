@@ -210,6 +210,22 @@ def test_a_mapped_task_emits_no_event_and_waits_for_none() -> None:
     assert [asset.uri for asset in summary.outlets] == ["iterable://privacy/dag.sync"]
 
 
+def test_a_mapped_sync_of_its_own_has_no_asset(world: World) -> None:
+    """Airflow knows the assets in a DAG file, where mapped tasks are none yet, and refuses others when a task runs."""
+    world.people(1)
+    made = IterableUserSyncOperator(
+        **{**COMMON, "sql_conn_id": "warehouse", "table": "users"},
+        state=TableState(),
+        sync_id="a",
+        partitions=[{"sync_id": "a"}, {"sync_id": "b"}],  # type: ignore[list-item]  # as it comes from ``expand_kwargs``
+    )
+    assert (made.inlets, made.outlets) == ([], [])
+    ti: Any = SimpleNamespace(run_id="r", map_index=0, try_number=1, xcom_push=lambda **_: None)
+    context: Any = {"run_id": "r", "ti": ti, "outlet_events": {}}
+    report = made.execute(context)
+    assert (report["sync_id"], report["accepted"]) == ("a", 1)
+
+
 @pytest.mark.usefixtures("dag")
 def test_a_summary_is_about_a_partitioned_sync() -> None:
     """Of anything else it does not know which asset it is about."""
