@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,8 @@ from airflow_provider_iterable.errors import (
     WorthRetrying,
 )
 from airflow_provider_iterable.retry import IterableRetryPolicy
-from tests.airflow_db import AIRFLOW
+from tests.airflow_db import AIRFLOW, Dags, run_dag
+from tests.services import Answer, answering
 
 OLD_AIRFLOW = """
 import sys
@@ -79,7 +81,37 @@ def test_it_is_known_whether_airflow_asks() -> None:
     assert retry.SUPPORTED is (AIRFLOW >= (3, 3))
 
 
+DAG_FILE = """
+from datetime import UTC, datetime, timedelta
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.operators import IterableListOperator
+from airflow_provider_iterable.retry import IterableRetryPolicy
+
+settings = {{"retries": 2, "retry_delay": timedelta(0)}} | {more}
+with DAG(
+    dag_id="{dag_id}", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), default_args=settings
+) as dag:
+
+    @task
+    def ask() -> int:
+        return len(IterableHook().lists())
+
+    ask()
+"""
+
 if retry.SUPPORTED:
+
+    @pytest.mark.parametrize(("more", "tries"), [('{"retry_policy": IterableRetryPolicy()}', 1), ("{}", 3)])
+    def test_a_wrong_key_is_not_tried_again(dags: Dags, monkeypatch: pytest.MonkeyPatch, more: str, tries: int) -> None:
+        """By a task of the author's own, in Airflow itself; without the policy it is."""
+        with answering() as server:
+            server.answers += [Answer(401, b'{"code":"BadApiKey"}')] * 3
+            connection = {"conn_type": "iterable", "password": "0123456789abcdef", "host": server.url}
+            monkeypatch.setenv("AIRFLOW_CONN_ITERABLE_DEFAULT", json.dumps(connection))
+            dag = dags.write(f"wrong_key_{tries}", DAG_FILE.format(dag_id=f"wrong_key_{tries}", more=more))
+            assert str(run_dag(dag, datetime(2026, 3, 1, tzinfo=UTC)).state) == "failed"
+            assert len(server.history) == tries
 
     @pytest.mark.parametrize("kind", [ConfigurationError, Halted])
     def test_what_no_retry_mends_fails_at_once(kind: type[IterableSyncError]) -> None:

@@ -326,12 +326,15 @@ class IterableHook(BaseHook):
             return False, str(error)
 
     def _advice(self) -> str:
-        if self.project_type:
-            return ""
-        return (
-            "The project type is not set: syncs behave safely for any type. Setting it lets a sync map both email and "
-            "user ID without match_by, and refuses what the project cannot do before anything is sent."
-        )
+        told = []
+        if strange := form.unknown(self.connection.extra_dejson):
+            told.append(f"Its extra has settings that mean nothing here: {strange}.")
+        if not self.project_type:
+            told.append(
+                "The project type is not set: syncs behave safely for any type. Setting it lets a sync map both email "
+                "and user ID without match_by, and refuses what the project cannot do before anything is sent."
+            )
+        return " ".join(told)
 
     def _host_override(self) -> str:
         host, port = (self.connection.host or "").strip(), self.connection.port

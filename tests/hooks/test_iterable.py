@@ -229,6 +229,13 @@ def test_a_good_connection_says_what_a_project_type_would_gain(connect: Connect,
     assert "project type is not set" in message
 
 
+def test_a_good_connection_says_which_settings_mean_nothing(connect: Connect, server: Answering) -> None:
+    """Whoever presses the button has just written them."""
+    server.answers.append(Answer(200, b'{"channels":[]}'))
+    _, message = connect({"project_type": "email", "rateshare": "a-secret"}, host=server.url).test_connection()
+    assert message.endswith("Its extra has settings that mean nothing here: rateshare (meant: rate_share?).")
+
+
 DISABLED = b'{"msg":"Disabled API key or insufficient privileges","code":"BadApiKey","params":{"apiKeyType":"x"}}'
 
 
