@@ -186,6 +186,11 @@ class IterableSyncSummaryOperator(BaseOperator):
         self._expanded_over(arguments.get("partitions"))
 
     def _expanded_over(self, partitions: Any) -> None:
+        if isinstance(partitions, list) and any(isinstance(one, Mapping) for one in partitions):
+            raise ConfigurationError(
+                "A summary is of one sync's partitions. These tasks are syncs of their own, each with its sync_id, and "
+                "have no sum."
+            )
         if self.partitions is None:
             self.partitions = partitions
 

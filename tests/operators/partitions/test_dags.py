@@ -236,6 +236,16 @@ def test_a_summary_is_about_a_partitioned_sync() -> None:
             IterableSyncSummaryOperator(task_id=f"summary_{number}", reports=reports)
 
 
+@pytest.mark.usefixtures("dag")
+def test_syncs_of_their_own_have_no_summary() -> None:
+    """Rows of different syncs are not added up."""
+    mapped = IterableListOperator.partial(**COMMON, table="users", state=TableState()).expand_kwargs(
+        [{"sync_id": "a", "list_name": "a"}, {"sync_id": "b", "list_name": "b"}]
+    )
+    with pytest.raises(ConfigurationError, match="syncs of their own"):
+        IterableSyncSummaryOperator(task_id="summary", reports=mapped.output)
+
+
 def report(partition: str, **changes: Any) -> dict[str, Any]:
     """Return the report of a partition."""
     whole = {
