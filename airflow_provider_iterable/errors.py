@@ -15,12 +15,14 @@ No message holds an email address: each is masked when the error is made.
     │   ├── StateTooLarge         the state does not fit its store; nothing was sent
     │   ├── LeaseLost             another run has taken the sync over; this one writes and sends nothing more
     │   ├── Halted                Iterable refused in a way that no further request could mend
+    │   ├── RequestRefused        Iterable refused a request of the DAG author's own
     │   ├── CanaryFailed          the few rows that went first did not pass; the others were not sent
     │   └── TooManyRejected       more rows were rejected than the sync tolerates
     └── WorthRetrying             a retry sends what is left
         ├── LeaseHeld             another run of the sync is under way; nothing was read or sent
         ├── ModelUnavailable      the model could not be read; nothing was sent
         ├── Unfinished            rows were deferred
+        ├── RequestUnanswered     a request of the DAG author's own got no usable answer
         ├── Stopped               the task was stopped from outside
         └── StateUnavailable      the state could not be read or written; accepted batches in flight go again
 """
@@ -80,6 +82,14 @@ class Halted(CannotRetry):
     """Iterable refused in a way that no further request could mend."""
 
 
+class RequestRefused(CannotRetry):
+    """Iterable refused a request of the DAG author's own; ``status`` and ``code`` are Iterable's."""
+
+    def __init__(self, message: str, status: int, code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
 class CanaryFailed(CannotRetry):
     """The few rows that went first did not pass; the others were not sent."""
 
@@ -90,6 +100,9 @@ class TooManyRejected(CannotRetry):
 
 class WorthRetrying(IterableSyncError):
     """A retry sends what is left."""
+
+    retry_after: float | None = None
+    """Seconds before which a retry would be in vain, as Iterable or the state says; ``None``: nobody says."""
 
 
 class LeaseHeld(WorthRetrying):
@@ -102,6 +115,14 @@ class ModelUnavailable(WorthRetrying):
 
 class Unfinished(WorthRetrying):
     """Rows were deferred."""
+
+
+class RequestUnanswered(WorthRetrying):
+    """A request of the DAG author's own got no usable answer; ``status`` is 0 where there was none at all."""
+
+    def __init__(self, message: str, status: int, code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
 
 
 class Stopped(WorthRetrying):

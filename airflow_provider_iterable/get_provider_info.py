@@ -11,9 +11,23 @@ def get_provider_info() -> dict[str, object]:
             {
                 "integration-name": "Iterable",
                 "external-doc-url": "https://api.iterable.com/api/docs",
+                "how-to-guide": [
+                    "/docs/users.md",
+                    "/docs/change_email.md",
+                    "/docs/events.md",
+                    "/docs/lists.md",
+                    "/docs/catalogs.md",
+                    "/docs/privacy.md",
+                    "/docs/partitions.md",
+                    "/docs/hook.md",
+                    "/docs/retries.md",
+                ],
+                "logo": "/docs/integration-logos/airflow-provider-iterable.svg",
                 "tags": ["service"],
             }
         ],
+        # Without a handler Airflow leaves URIs as they are; with the scheme's name it knows whose they are.
+        "asset-uris": [{"schemes": ["iterable"], "handler": None}],
         "hooks": [{"integration-name": "Iterable", "python-modules": ["airflow_provider_iterable.hooks.iterable"]}],
         "operators": [
             {
@@ -27,21 +41,24 @@ def get_provider_info() -> dict[str, object]:
                 "hook-name": "Iterable",
                 "hook-class-name": "airflow_provider_iterable.hooks.iterable.IterableHook",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "login", "port"],
+                    "hidden-fields": ["schema", "login"],
                     "relabeling": {"password": "API key", "host": "API base URL"},
-                    "placeholders": {"host": "empty: the data centre's own address"},
+                    "placeholders": {
+                        "host": "empty: the data centre's own address",
+                        "port": "empty; Airflow 3.3.1 and 3.3.2: 0, for the Test button",
+                    },
                 },
                 "conn-fields": {
                     "data_center": {
                         "label": "Data center",
                         "description": "Where the Iterable project lives; an API key works in one of them only.",
-                        "schema": {"type": ["string", "null"], "enum": ["us", "eu", None], "default": "us"},
+                        "schema": {"type": ["string", "null"], "enum": ["us", "eu"], "default": "us"},
                     },
                     "project_type": {
                         "label": "Project type",
                         "description": "How the project tells users apart. Empty: syncs behave safely for any type. "
                         "Projects in the EU are never email-based.",
-                        "schema": {"type": ["string", "null"], "enum": ["email", "user_id", "hybrid", None]},
+                        "schema": {"type": ["string", "null"], "enum": ["email", "user_id", "hybrid"]},
                     },
                     "rate_share": {
                         "label": "Rate share",

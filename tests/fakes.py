@@ -169,7 +169,7 @@ class TinyIterable:
             self.users.pop(unquote(request.path.rpartition("/")[2]).lower(), None)
             return Reply(200, b'{"msg":"","code":"Success","params":null}')
         assert request.template == "/api/users/getByEmail"
-        known = request.query["email"].lower() in self.users
+        known = str(request.query["email"]).lower() in self.users
         return Reply(200, b'{"user":{"dataFields":{}}}' if known else b"{}")
 
     def _bulk(self, raws: Sequence[msgspec.Raw], fault: str) -> Reply:

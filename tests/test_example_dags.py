@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_iterable.demo.check import Check
 from airflow_provider_iterable.demo.warehouse import Warehouse
+from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.sandbox import Sandbox
 from tests.airflow_db import AIRFLOW, Dags, run_dag
 
@@ -33,6 +34,7 @@ DAG_IDS = {
     "privacy.py": "example_iterable_privacy",
     "partitions.py": "example_iterable_partitions",
     "approval.py": "example_iterable_approval",
+    "questions.py": "example_iterable_questions",
 }
 """The DAG that each example file defines."""
 PRESENT = [dag_id for dag_id in DAG_IDS.values() if AIRFLOW >= (3, 1) or dag_id != "example_iterable_approval"]
@@ -117,8 +119,9 @@ def test_runs_of_an_example_do_not_overlap_and_do_not_catch_up(dag_id: str, exam
     dag = examples[dag_id]
     assert (dag.max_active_runs, dag.catchup) == (1, False)
     for task in dag.tasks:
-        # Partitions run side by side; who asks a person sends nothing.
-        free = "partitions" in dag_id or task.task_id in ("has_something_to_do", "approve")
+        # Partitions run side by side, questions are no syncs, and who asks a person sends nothing.
+        together = "partitions" in dag_id or "questions" in dag_id
+        free = together or task.task_id in ("has_something_to_do", "approve")
         assert task.max_active_tis_per_dag == (None if free else 1)
         assert task.retries > 0
 
@@ -460,6 +463,36 @@ def test_the_order_of_several_syncs_keeps_one_profile_for_each_person(
     (members,) = [found["members"] for found in sandbox.lists]
     assert {member["email"] for member in members} == {"moved@example.com", customer(2)}
     assert run(3) == []
+
+
+def bought(orders: Any) -> IterableHook:
+    """Have Iterable know a list of three people with their orders, and return the connection."""
+    hook = IterableHook()
+    number = hook.run("POST", "/api/lists", json={"name": "loyal_customers"})["listId"]
+    members = [{"email": f"customer{each}@example.com", "dataFields": {"orderCount": orders}} for each in (1, 2, 3)]
+    hook.run("POST", "/api/lists/subscribe", json={"listId": number, "subscribers": members})
+    return hook
+
+
+def test_the_questions_example_asks(examples: dict[str, Any], sandbox: Sandbox) -> None:
+    """What tasks of an author's own return is what Iterable has."""
+    hook = bought(7)
+    done = run_dag(examples["example_iterable_questions"], datetime(2026, 3, 1, 1, tzinfo=UTC))
+    assert done.state == "success"
+    told = done.get_task_instances()[0]
+    assert told.xcom_pull(task_ids="count_members") == 3
+    counts = {"lists": 1, "catalogs": 0, "channels": len(hook.channels()), "forgotten": 0}
+    assert told.xcom_pull(task_ids="describe_project") == counts
+
+
+def test_the_questions_example_finds_a_wrong_type(examples: dict[str, Any], sandbox: Sandbox) -> None:
+    """Which no retry mends, and nothing comes after it."""
+    bought("seven")
+    done = run_dag(examples["example_iterable_questions"], datetime(2026, 3, 1, 2, tzinfo=UTC))
+    assert done.state == "failed"
+    states = {each.task_id: str(each.state) for each in done.get_task_instances()}
+    assert states["check_fields"] == "failed"
+    assert states["count_members"] == "upstream_failed"
 
 
 @pytest.mark.slow

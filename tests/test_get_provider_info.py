@@ -4,7 +4,7 @@ import ast
 import json
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import airflow
 import jsonschema  # type: ignore[import-untyped]  # Airflow depends on it; its stubs are another package
@@ -13,7 +13,8 @@ import pytest
 from airflow_provider_iterable import get_provider_info as module
 from airflow_provider_iterable import operators
 from airflow_provider_iterable.get_provider_info import get_provider_info
-from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.hooks.form import SETTINGS
+from airflow_provider_iterable.hooks.iterable import DataCenter, IterableHook, ProjectType
 
 AIRFLOW = Path(airflow.__path__[0])
 INFO: Any = get_provider_info()
@@ -37,10 +38,56 @@ def test_the_form_satisfies_the_schema_of_apaches_own_providers() -> None:
 
 @pytest.mark.parametrize("name", CONNECTION["conn-fields"])
 def test_a_field_may_be_left_empty(name: str) -> None:
-    """Null, which is what the form sends for an empty field, is valid for each of them."""
+    """The form takes a field for required unless null, which it sends for an empty one, is among its types."""
     schema = CONNECTION["conn-fields"][name]["schema"]
-    jsonschema.validate(None, schema)
-    jsonschema.validate(schema.get("default"), schema)
+    assert "null" in schema["type"]
+    jsonschema.validate(None, {"type": schema["type"]})
+    if "default" in schema:
+        jsonschema.validate(schema["default"], schema)
+
+
+def test_no_field_has_a_choice_called_null() -> None:
+    """The form shows a choice by what Python or JavaScript calls it; an empty field is emptied by its cross."""
+    choices = {name: one["schema"].get("enum", []) for name, one in CONNECTION["conn-fields"].items()}
+    assert all(isinstance(choice, str) and choice for of_field in choices.values() for choice in of_field)
+    assert choices["data_center"] == list(get_args(DataCenter))
+    assert choices["project_type"] == list(get_args(ProjectType))
+
+
+def test_the_form_knows_what_the_hook_reads() -> None:
+    """A setting is in the form, or it is one that nobody is to set by accident; the others are warned about."""
+    assert set(CONNECTION["conn-fields"]) | {"allow_http"} == set(SETTINGS)
+
+
+def test_guides_and_logo_are_there() -> None:
+    """They are files of the repository."""
+    (integration,) = INFO["integrations"]
+    root = Path(__file__).parent.parent
+    for path in (*integration["how-to-guide"], integration["logo"]):
+        assert path.startswith("/docs/")
+        assert (root / path.removeprefix("/")).is_file(), path
+    assert integration["external-doc-url"].startswith("https://")
+
+
+def test_every_part_is_of_the_one_integration() -> None:
+    """Airflow's registry lists hooks and operators by it."""
+    (integration,) = INFO["integrations"]
+    assert {entry["integration-name"] for kind in ("hooks", "operators") for entry in INFO[kind]} == {
+        integration["integration-name"]
+    }
+
+
+@pytest.mark.parametrize("sync_id", ["dag.task", "a/b", "Größe ?x=1", "x#y"])
+def test_assets_keep_their_uris(sync_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """States in XCom are found by them, and DAGs are scheduled on them."""
+    from airflow.providers.common.compat.sdk import Asset
+
+    module = import_module(Asset.__module__)
+    uri = f"iterable://users/{sync_id}"
+    monkeypatch.setattr(module, "_get_uri_normalizer", lambda scheme: None)
+    before = Asset(uri).uri
+    monkeypatch.setattr(module, "_get_uri_normalizer", lambda scheme: lambda parts: parts)
+    assert Asset(uri).uri == before
 
 
 def test_it_agrees_with_the_hook() -> None:

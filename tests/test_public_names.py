@@ -24,7 +24,15 @@ NAMES = {
     "airflow_provider_iterable.state": {"ObjectState", "TableState", "XComState"},
     "airflow_provider_iterable.mapping": {"Column", "Constant", "Json"},
     "airflow_provider_iterable.hooks.iterable": {"IterableHook"},
-    "airflow_provider_iterable.errors": {"CannotRetry", "ConfigurationError", "IterableSyncError", "WorthRetrying"},
+    "airflow_provider_iterable.retry": {"IterableRetryPolicy"},
+    "airflow_provider_iterable.errors": {
+        "CannotRetry",
+        "ConfigurationError",
+        "IterableSyncError",
+        "RequestRefused",
+        "RequestUnanswered",
+        "WorthRetrying",
+    },
     "airflow_provider_iterable.get_provider_info": {"get_provider_info"},
 }
 

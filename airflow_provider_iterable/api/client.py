@@ -69,6 +69,16 @@ class CallLog(Struct, frozen=True):
     milliseconds: float
     request_id: str
 
+    @property
+    def line(self) -> str:
+        """The request as a line of a log."""
+        code = f" {self.code}" if self.code and self.code != "Success" else ""
+        request = f", request {self.request_id}" if self.request_id else ""
+        return (
+            f"{self.method} {self.template}: {self.status or 'no answer'}{code}, {self.rows} rows, {self.sent} bytes, "
+            f"{self.milliseconds:.0f} ms{request}"
+        )
+
 
 T = TypeVar("T")
 OnCall = Callable[[CallLog], None]
@@ -196,6 +206,10 @@ class Client:
         """Return what was measured of each endpoint until now, and the requests per second to expect of it."""
         return self._turns.measured(self.max_in_flight)
 
+    def held(self) -> float:
+        """Return for how many more seconds Iterable wants no request at some endpoint; 0: it said nothing like it."""
+        return self._turns.held()
+
     def pause(self, seconds: float) -> None:
         """Wait between tries; :meth:`stop` cuts it short."""
         self._sleep(seconds)
@@ -238,7 +252,7 @@ class Client:
         try:
             response = self._pool.urlopen(
                 request.method,
-                self._prefix + request.path + (f"?{urlencode(request.query)}" if request.query else ""),
+                self._prefix + request.path + (f"?{urlencode(request.query, doseq=True)}" if request.query else ""),
                 request.body,
                 self._headers,
                 ONCE,

@@ -118,7 +118,7 @@ def connections(adapter: Adapter, base_url: str) -> tuple[HTTPConnectionPool, st
     proxies = {} if is_loopback(base_url) else settings["proxies"]
     try:
         return adapter.pool(base_url, proxies, settings["verify"])
-    except (requests.RequestException, OSError) as error:
+    except (requests.RequestException, exceptions.HTTPError, OSError) as error:
         raise ConfigurationError(
             f"{urlsplit(base_url).netloc} cannot be reached ({type(error).__name__}): check the proxy that the "
             "environment names (HTTPS_PROXY) and its file of certificates (REQUESTS_CA_BUNDLE)."

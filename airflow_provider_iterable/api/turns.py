@@ -111,6 +111,12 @@ class Turns:
             else:
                 pace.answered(now, now - sent_at)
 
+    def held(self) -> float:
+        """Return for how many more seconds some endpoint is held; 0: none is."""
+        with self._lock:
+            now = self._clock()
+            return max([0.0, *(pace.held_until - now for pace in self._paces.values())])
+
     def window(self, endpoint: Endpoint, most: int) -> int:
         """Return how many requests are to be in flight so that the rate is reached, up to ``most``."""
         with self._lock:

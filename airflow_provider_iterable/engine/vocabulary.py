@@ -246,7 +246,7 @@ class Request(MaskedRepr, frozen=True):
     path: str
     template: str
     """The path as it may appear in logs and reports, without identifiers."""
-    query: Mapping[str, str] = {}
+    query: Mapping[str, str | Sequence[str]] = {}
     body: bytes | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -13,15 +14,21 @@ from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_iterable.api.client import MAX_IN_FLIGHT, Client, OnCall
+from airflow_provider_iterable.api import questions
+from airflow_provider_iterable.api.asking import ask
+from airflow_provider_iterable.api.client import MAX_IN_FLIGHT, CallLog, Client, OnCall
 from airflow_provider_iterable.api.connections import is_loopback
 from airflow_provider_iterable.api.endpoints import HOSTS, NAMES
 from airflow_provider_iterable.api.project import trouble
 from airflow_provider_iterable.api.shared_paces import SharedPaces
 from airflow_provider_iterable.errors import ConfigurationError
+from airflow_provider_iterable.hooks import form
+from airflow_provider_iterable.masking import logger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+
+log = logger(__name__)
 
 ProjectType = Literal["email", "user_id", "hybrid"]
 DataCenter = Literal["us", "eu"]
@@ -70,6 +77,8 @@ class IterableHook(BaseHook):
                 f"Connection {self.iterable_conn_id} is of type {kind!r}, so its password is no API key of Iterable: "
                 "it was not used, and nothing was sent. Name a connection of type iterable, or correct its type."
             )
+        if strange := form.unknown(connection.extra_dejson):
+            log.warning("Connection %s: its extra has settings that mean nothing here: %s", connection.conn_id, strange)
         return connection
 
     @property
@@ -237,6 +246,74 @@ class IterableHook(BaseHook):
             shared=SharedPaces(f"{self.host} {self.api_key}") if self.shared_pace else None,
         )
 
+    def run(
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        repeatable: bool | None = None,
+    ) -> Any:
+        """Send one request to any of Iterable's endpoints, and return the JSON of its answer (``None``: it is empty).
+
+        It waits for its turn as operators do, and shares the endpoint's rate with them where ``shared_pace`` is on
+        (10 a second for endpoints that are not known here). Logs and errors name the endpoint and Iterable's code,
+        never what stands in the path, the query or a body.
+
+        :param method: ``GET``, ``POST``, ``PUT``, ``PATCH`` or ``DELETE``
+        :param path: such as ``/api/lists``; identifiers go into ``params``, or are quoted
+        :param json: the body; ``None``: there is none
+        :param params: the query: texts, numbers, truth values, or lists of them
+        :param repeatable: whether it may be sent again, up to 5 times, after a 429, a 5xx or no answer; default: GET,
+            PUT and DELETE may
+        :raises ConfigurationError: the connection or the request makes no sense; nothing was sent
+        :raises RequestRefused: Iterable refused it; ``status`` and ``code`` say how
+        :raises RequestUnanswered: there was no usable answer; ``retry_after`` says when to ask again
+        """
+        return ask(self._client, method, path, json, params, repeatable)
+
+    def lists(self) -> list[questions.ListInfo]:
+        """Return all lists of the project, newest first: ``id``, ``name`` and ``type`` of each."""
+        return questions.lists(self._client)
+
+    def list_id(self, name: str) -> int | None:
+        """Return the ID of the static list of a name; ``None``: there is none.
+
+        :raises ConfigurationError: several lists have the name
+        """
+        return questions.list_id(self._client, name)
+
+    def list_size(self, list_id: int) -> int:
+        """Return how many members a list has; Iterable answers this 5 times a minute."""
+        return questions.list_size(self._client, list_id)
+
+    def catalogs(self) -> list[str]:
+        """Return the names of all catalogs."""
+        return questions.catalogs(self._client)
+
+    def user_exists(self, *, email: str | None = None, user_id: str | None = None) -> bool:
+        """Return whether the project has a user, by one of the two identifiers."""
+        return questions.user_exists(self._client, email, user_id)
+
+    def channels(self) -> list[questions.ChannelInfo]:
+        """Return the message channels: ``id``, ``name``, ``type`` and ``medium`` of each."""
+        return questions.channels(self._client)
+
+    def message_types(self) -> list[questions.MessageTypeInfo]:
+        """Return the message types: ``id``, ``name``, ``channel_id`` and ``subscription_policy`` of each."""
+        return questions.message_types(self._client)
+
+    def field_types(self) -> dict[str, str]:
+        """Return the profile fields and their types, nested ones with dots; Iterable answers this 3 times a second."""
+        return questions.field_types(self._client)
+
+    @cached_property
+    def _client(self) -> Client:
+        """The client of the hook's own requests, which keeps connections and paces from one to the next."""
+        client = self.get_conn(on_call=_note)
+        weakref.finalize(self, client.close)
+        return client
+
     def test_connection(self) -> tuple[bool, str]:
         """Call ``GET /api/channels`` and say what came of it, in words a person can act on."""
         try:
@@ -249,12 +326,15 @@ class IterableHook(BaseHook):
             return False, str(error)
 
     def _advice(self) -> str:
-        if self.project_type:
-            return ""
-        return (
-            "The project type is not set: syncs behave safely for any type. Setting it lets a sync map both email and "
-            "user ID without match_by, and refuses what the project cannot do before anything is sent."
-        )
+        told = []
+        if strange := form.unknown(self.connection.extra_dejson):
+            told.append(f"Its extra has settings that mean nothing here: {strange}.")
+        if not self.project_type:
+            told.append(
+                "The project type is not set: syncs behave safely for any type. Setting it lets a sync map both email "
+                "and user ID without match_by, and refuses what the project cannot do before anything is sent."
+            )
+        return " ".join(told)
 
     def _host_override(self) -> str:
         host, port = (self.connection.host or "").strip(), self.connection.port
@@ -292,33 +372,16 @@ class IterableHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the form's extra fields for Airflow before 3.2; later ones read the provider's metadata."""
-        # Only Airflow before 3.2 calls this, and brings these packages; none of them has types everywhere.
-        field_widgets = import_module("flask_appbuilder.fieldwidgets")
-        wtforms = import_module("wtforms")
-        lazy_gettext = import_module("flask_babel").lazy_gettext
-
-        def text(label: str) -> Any:
-            return wtforms.StringField(lazy_gettext(label), widget=field_widgets.BS3TextFieldWidget())
-
-        return {
-            "data_center": text("Data center (us or eu)"),
-            "project_type": text("Project type (email, user_id or hybrid)"),
-            "rate_share": text("Rate share (above 0, at most 1)"),
-            "rates": text("Rates (requests per second by endpoint, as JSON)"),
-            "max_in_flight": text("Requests in flight (1 to 1000)"),
-            "shared_pace": text("Shared pace (true or false; empty: true)"),
-            "update_only": wtforms.BooleanField(lazy_gettext("Update-only switch")),
-            "project": text("Project (any name for it)"),
-        }
+        return form.widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return how the form shows the standard fields, for Airflow before 3.2."""
-        return {
-            "hidden_fields": ["schema", "login", "port"],
-            "relabeling": {"password": "API key", "host": "API base URL"},
-            "placeholders": {"host": "empty: the data centre's own address"},
-        }
+        return form.behaviour()
+
+
+def _note(call: CallLog) -> None:
+    log.info("%s", call.line)
 
 
 def _mask(secret: str) -> None:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from airflow.providers.common.compat.sdk import Asset
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable import retry
 from airflow_provider_iterable.engine.canary import Canary
 from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
@@ -24,6 +25,7 @@ from airflow_provider_iterable.errors import ConfigurationError, IterableSyncErr
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
 from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.operators import metrics
 from airflow_provider_iterable.operators.failures import for_airflow, leave, leave_report, unforeseen
 from airflow_provider_iterable.operators.forms import COMMON_FORMS, Form, options_of
 from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
@@ -32,6 +34,7 @@ from airflow_provider_iterable.operators.parameters import check_literals, check
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, check_query, name_of
 from airflow_provider_iterable.operators.plan_text import plan_text
 from airflow_provider_iterable.operators.rendering import StrictOperator
+from airflow_provider_iterable.operators.running import Running
 from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.operators.summary import CallCounts, log_summary
 from airflow_provider_iterable.runs.audit import Audit
@@ -192,7 +195,11 @@ class IterableModelOperator(StrictOperator):
     ) -> None:
         if partition is None:
             kwargs.setdefault("max_active_tis_per_dag", 1)
+        if not retry.SUPPORTED:
+            kwargs.pop("retry_policy", None)
         super().__init__(**kwargs)
+        if retry.SUPPORTED and self.retry_policy is None:  # not before: default_args may have one
+            self.retry_policy = retry.IterableRetryPolicy()
         self.sql, self.table, self.parameters = sql, table, parameters
         self.sql_conn_id, self.hook_params = sql_conn_id, hook_params
         self.primary_key = cast("tuple[str, ...]", primary_key)
@@ -211,7 +218,7 @@ class IterableModelOperator(StrictOperator):
         self._check_literals()
         self._check_parameters()
         self.asset = Asset(f"iterable://{self.sync_type}/{self.sync_id}")
-        if partition is None:  # otherwise the summary of all partitions says that the sync has run
+        if partition is None and not self._has("partitions"):  # of mapped tasks, a summary says that they have run
             self.inlets = [*(self.inlets or []), self.asset]
             self.outlets = [*(self.outlets or []), self.asset]
         self._stop: threading.Event | None = None
@@ -243,9 +250,12 @@ class IterableModelOperator(StrictOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Partial:  # type: ignore[override]  # Airflow's is a descriptor
-        """Return what is to be expanded over partitions, each shown by its name in the Airflow UI."""
+        """Return what is to be expanded over partitions, or syncs, each shown by its name in the Airflow UI."""
         check_literals(cls.forms, cls.template_fields, {name: kwargs[name] for name in kwargs if name in cls.forms})
-        return Partial(super().partial(**{"map_index_template": "{{ task.partition }}", **kwargs}))
+        if not retry.SUPPORTED:
+            kwargs.pop("retry_policy", None)
+        shown = "{{ task.sync_id if task.partition is none else task.partition }}"
+        return Partial(super().partial(**{"map_index_template": shown, **kwargs}))
 
     @abstractmethod
     def kind(self, hook: IterableHook) -> SyncKind:
@@ -277,8 +287,10 @@ class IterableModelOperator(StrictOperator):
         report.state = self._about_state(report.identifying)
         audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
+        running = Running(cast("Mapping[str, Any]", context).get("task_state_store"), report)
         stop = self._stop = threading.Event()
         try:
+            running.begin()
             with audit:
                 if wrong is not None:
                     raise wrong
@@ -291,10 +303,12 @@ class IterableModelOperator(StrictOperator):
                 report.resync = checked_resync(self.resync, kind.harm)
                 share, most = 1 / at_once(self, part), self.max_in_flight
                 with hook.get_conn(on_call=calls.note, share=share, stopped=stop, max_in_flight=most) as client:
-                    carry_out(self._job(context, hook, report, kind), hook, client, report, audit, stop)
+                    job = replace(self._job(context, hook, report, kind), observe=running.observe)
+                    carry_out(job, hook, client, report, audit, stop)
         except BaseException as error:
             report.requests = calls.counts
             leave(context["ti"], report, error)
+            self._count(report, running, error)
             if isinstance(error, IterableSyncError):
                 raise for_airflow(error) from None
             if isinstance(error, Exception) and (said := unforeseen(error)) is not error:
@@ -304,13 +318,19 @@ class IterableModelOperator(StrictOperator):
         if report.dry_run:
             report.plan_text = plan_text(report)
         log_summary(report)
+        self._count(report, running)
         account = report.to_dict()
         leave_report(context["ti"], account)
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
-        elif self.partition is None:
+        elif self.asset in self.outlets:
             context["outlet_events"][self.asset].extra = account
         return account
+
+    def _count(self, report: Report, running: Running, error: BaseException | None = None) -> None:
+        """Show Airflow what became of the run."""
+        running.end()
+        metrics.count(report, error, {"dag_id": self.dag_id, "task_id": self.task_id, "sync_type": self.sync_type})
 
     def on_kill(self) -> None:
         """Let no request start any more; those under way have a few seconds, and what they did is committed."""

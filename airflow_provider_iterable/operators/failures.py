@@ -43,12 +43,15 @@ def for_airflow(error: IterableSyncError) -> IterableSyncError:
     """
     kind, ending = type(error), AirflowFailException if isinstance(error, CannotRetry) else AirflowException
 
-    def reduced(raised: IterableSyncError) -> tuple[type[IterableSyncError], tuple[Any, ...]]:
-        return kind, (str(raised), raised.report)  # the class below has no name of its own by which pickle finds it
+    def reduced(raised: IterableSyncError) -> tuple[type[IterableSyncError], tuple[Any, ...], dict[str, Any]]:
+        # The class below has no name of its own by which pickle finds it.
+        return kind, (str(raised), raised.report), vars(raised)
 
     members: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduced}
     both: type[IterableSyncError] = type(kind.__name__, (kind, ending), members)
-    return both(str(error), error.report)
+    made = both(str(error), error.report)
+    vars(made).update(vars(error))
+    return made
 
 
 def log_origin(error: BaseException) -> None:

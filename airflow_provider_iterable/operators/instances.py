@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, name_of, names_of
+from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, name_of, names_of, sync_ids_of
 from airflow_provider_iterable.state.scope import Holder, Part
 
 
@@ -32,7 +32,7 @@ def part_of(
     """
     if partition is None:
         if (-1 if mapped is None else mapped) >= 0:
-            raise ConfigurationError(f"{NEEDS_PARTITION} Nothing was read or sent.")
+            _check_own(sync_id, partitions)
         return Part(sync_id, repartition=repartition, run=run_id, dry=dry_run)
     name, names = name_of(partition), names_of(partitions)
     if name not in names:
@@ -41,6 +41,18 @@ def part_of(
             "sent. Leave partitions out where .expand(partition=[...]) names them, or name all of them."
         )
     return Part(sync_id, name, names, repartition, run_id, dry_run)
+
+
+def _check_own(sync_id: str, mapped: Sequence[Any]) -> None:
+    """Refuse a mapped task that is no partition, unless it is a sync of its own.
+
+    :param mapped: what it was expanded over
+    """
+    try:
+        if sync_id not in sync_ids_of(mapped):
+            raise ConfigurationError(NEEDS_PARTITION)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error} Nothing was read or sent.") from None
 
 
 def at_once(task: BaseOperator, part: Part) -> int:

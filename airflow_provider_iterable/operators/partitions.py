@@ -39,13 +39,14 @@ COUNTS = (
 """What is simply added up."""
 
 NEEDS_TABLES = (
-    "A partitioned sync remembers which partitions it has, and moves entries between them, in tables; {} has none. Use "
+    "A mapped sync remembers which partitions it has, and moves entries between them, in tables; {} has none. Use "
     'state=TableState() or state=TableState(conn_id="...").'
 )
 _ENDS_LITERALS = re.compile(r"['\"`\\]")
 NEEDS_PARTITION = (
     "Each task of a mapped sync needs a partition, or all of them would remember as one: "
-    '.partial(...).expand(partition=[...]), or .expand_kwargs([{"partition": ..., ...}, ...]).'
+    '.partial(...).expand(partition=[...]), or .expand_kwargs([{"partition": ..., ...}, ...]). Syncs that have nothing '
+    'to do with each other need a sync_id each: .expand_kwargs([{"sync_id": ..., ...}, ...]).'
 )
 
 
@@ -94,8 +95,33 @@ def names_of(partitions: Any) -> tuple[str, ...]:
     return names
 
 
+def sync_ids_of(mapped: Any) -> tuple[str, ...]:
+    """Return the ``sync_id`` of each of the syncs over which a task was expanded.
+
+    :raises ConfigurationError: one has none, or two have the same
+    """
+    given = tuple(one.get("sync_id") if isinstance(one, Mapping) else None for one in _iterable(mapped))
+    names = tuple(name for name in given if isinstance(name, str) and name.strip())
+    if not names or len(names) < len(given):
+        raise ConfigurationError(NEEDS_PARTITION)
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
+    if twice:
+        raise ConfigurationError(
+            f"Several tasks of a mapped sync have the sync_id {', '.join(map(repr, twice))}: each would remember, and "
+            "remove, as if it were the only one. Give each a sync_id of its own, or a partition where they are parts "
+            "of one sync."
+        )
+    return names
+
+
+def _iterable(mapped: Any) -> Iterable[Any]:
+    return () if isinstance(mapped, (str, Mapping)) or not isinstance(mapped, Iterable) else mapped
+
+
 class Partial:
     """What ``partial()`` of a sync returns: to be expanded over partitions, all of which each task gets to know.
+
+    Or over syncs of their own, by ``expand_kwargs`` with a ``sync_id`` for each, all of which each task gets to know.
 
     :param partial: what Airflow's own ``partial()`` returned
     """
@@ -122,9 +148,9 @@ class Partial:
         return self._partial.expand(**mapped)
 
     def expand_kwargs(self, kwargs: Any, **options: Any) -> Any:
-        """Return a mapped task: one task instance for each dictionary, which names its partition.
+        """Return a mapped task: one task instance for each dictionary, which names its partition or its sync.
 
-        :raises ConfigurationError: one has no ``partition``, or one is there twice
+        :raises ConfigurationError: one has neither ``partition`` nor ``sync_id``, or one is there twice
         """
         self._name_all(kwargs)
         return self._partial.expand_kwargs(kwargs, **options)
@@ -132,9 +158,13 @@ class Partial:
     def _name_all(self, partitions: Any) -> None:
         """Let each task know all partitions; those that an earlier task returns are known when it has run."""
         if isinstance(partitions, Sequence) and all(isinstance(one, (str, int, Mapping)) for one in partitions):
-            if any(isinstance(one, Mapping) and "partition" not in one for one in partitions):
+            without = [isinstance(one, Mapping) and "partition" not in one for one in partitions]
+            if without and all(without):
+                partitions = [{"sync_id": name} for name in sync_ids_of(partitions)]
+            elif any(without):
                 raise ConfigurationError(NEEDS_PARTITION)
-            partitions = list(names_of(partitions))
+            else:
+                partitions = list(names_of(partitions))
         self._partial.kwargs.setdefault("partitions", partitions)
 
 
@@ -173,6 +203,11 @@ class IterableSyncSummaryOperator(BaseOperator):
         self._expanded_over(arguments.get("partitions"))
 
     def _expanded_over(self, partitions: Any) -> None:
+        if isinstance(partitions, list) and any(isinstance(one, Mapping) for one in partitions):
+            raise ConfigurationError(
+                "A summary is of one sync's partitions. These tasks are syncs of their own, each with its sync_id, and "
+                "have no sum."
+            )
         if self.partitions is None:
             self.partitions = partitions
 

@@ -36,18 +36,7 @@ class CallCounts:
             by_status = self.counts.setdefault(f"{call.method} {call.template}", {})
             first = status not in by_status
             by_status[status] = by_status.get(status, 0) + 1
-        log.log(
-            logging.INFO if first and not 200 <= call.status < 300 else logging.DEBUG,
-            "%s %s: %s%s, %d rows, %d bytes, %.0f ms%s",
-            call.method,
-            call.template,
-            call.status or "no answer",
-            f" {call.code}" if call.code and call.code != "Success" else "",
-            call.rows,
-            call.sent,
-            call.milliseconds,
-            f", request {call.request_id}" if call.request_id else "",
-        )
+        log.log(logging.INFO if first and not 200 <= call.status < 300 else logging.DEBUG, "%s", call.line)
         if self._also is not None:
             self._also(call)
 

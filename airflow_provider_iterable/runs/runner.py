@@ -16,12 +16,12 @@ from airflow_provider_iterable.engine.progress import Progress
 from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.tries import Patience
-from airflow_provider_iterable.errors import IterableSyncError
+from airflow_provider_iterable.errors import IterableSyncError, WorthRetrying
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs import fields, pace
 from airflow_provider_iterable.runs import left_out as fields_left_out
-from airflow_provider_iterable.runs.audit import Audit
+from airflow_provider_iterable.runs.audit import Audit, Observed
 from airflow_provider_iterable.runs.canary import Made
 from airflow_provider_iterable.runs.first import first as go_first
 from airflow_provider_iterable.runs.project import note_channels, recognise
@@ -51,6 +51,7 @@ class Job:
     :param model: the model, not opened yet
     :param options: how the run goes about it; what only the opened state and the connection know is added here
     :param commit_batches: batches that are committed together; ``None``: as the store has it
+    :param observe: called with the plan and with outcomes, as the audit is; never raises
     """
 
     kind: SyncKind
@@ -59,6 +60,7 @@ class Job:
     model: Model
     options: engine.Options
     commit_batches: int | None = None
+    observe: Callable[[Observed], None] | None = None
 
 
 def carry_out(
@@ -132,7 +134,7 @@ def _carry_out(
                 ),
                 about={**options.about, **_about(job.scope, session, project)},
                 check=session.check,
-                observe=audit.observe,
+                observe=_both(audit.observe, job.observe),
                 prepare=prepare,
                 review=partial(review, sync, report, options.batch_size) if isinstance(sync, BaseSync) else None,
                 foresee=partial(kind.learn, run, sync) if kind.checks_types else None,
@@ -164,6 +166,8 @@ def _carry_out(
         if failure is not None and not isinstance(error, type(failure)):
             report.status = "failed"
             raise failure from None  # whatever it led to, it comes first
+        if isinstance(error, WorthRetrying) and error.retry_after is None:
+            error.retry_after = client.held() or None
         raise
     finally:
         fields_left_out.report_missing(left_out, report, kind.outlook, kind.harm)
@@ -215,6 +219,20 @@ def distrusting(session: Session, report: Report) -> Callable[[], None] | None:
         log.info("Sync %s: the full resync of an earlier try goes on.", report.sync_id)
         return None
     return lambda: session.void(RESYNC_NOTE, report.run_id)
+
+
+def _both(
+    first: Callable[[Observed], None] | None, second: Callable[[Observed], None] | None
+) -> Callable[[Observed], None] | None:
+    """Return what calls both, as far as they are there."""
+    if first is None or second is None:
+        return first or second
+
+    def observe(observed: Observed) -> None:
+        first(observed)
+        second(observed)
+
+    return observe
 
 
 def _batches(job: Job, session: Session) -> int:

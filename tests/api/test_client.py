@@ -594,7 +594,7 @@ def test_other_hosts_are_reached_through_the_proxy_known_at_the_start(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("HTTPS_PROXY", "http://"), ("HTTPS_PROXY", "socks5://127.0.0.1:1"), ("REQUESTS_CA_BUNDLE", "/nowhere/own.pem")],
+    [("HTTPS_PROXY", "http://"), ("HTTPS_PROXY", "gopher://127.0.0.1:1"), ("REQUESTS_CA_BUNDLE", "/nowhere/own.pem")],
 )
 def test_an_environment_that_leads_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """When the client is made, before anything is read or sent."""

@@ -76,7 +76,7 @@ def reached(request: Request) -> tuple[str, str]:
     assert found is not None
     route, variable = found
     named = {**dict(request.query), **variable}
-    return route.template, named.get("email") or named["userId"]
+    return route.template, str(named.get("email") or named["userId"])
 
 
 @pytest.mark.parametrize("identifier", ODD)

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_iterable.api.client import CallLog
 from airflow_provider_iterable.engine.vocabulary import Request
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.hooks import iterable
+from airflow_provider_iterable.hooks import form, iterable
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from tests.api.test_project import NOT_ENABLED
 from tests.services import Answer, Answering, answering
@@ -75,6 +75,10 @@ def test_forms_and_environments_write_text(connect: Connect) -> None:
     [
         ({"host": "http://127.0.0.1:8080"}, "http://127.0.0.1:8080"),
         ({"host": "127.0.0.1", "port": 8080}, "http://127.0.0.1:8080"),
+        ({"host": "http://127.0.0.1:8080", "port": 0}, "http://127.0.0.1:8080"),
+        ({"host": "api.eu.iterable.com", "port": 0}, "https://api.eu.iterable.com"),
+        ({"host": "", "port": 0}, "https://api.iterable.com"),
+        ({"host": "", "port": 443}, "https://api.iterable.com"),
         ({"host": "localhost:8080"}, "http://localhost:8080"),
         ({"host": "127.0.0.1", "schema": "https", "port": 1}, "https://127.0.0.1:1"),
         ({"host": "http://[::1]", "port": 8080}, "http://[::1]:8080"),
@@ -142,6 +146,29 @@ def test_the_client_has_the_key_and_the_callback(connect: Connect, server: Answe
     assert [entry.template for entry in heard] == ["/api/lists"]
 
 
+def test_settings_that_mean_nothing_are_warned_about(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, and by their names alone: a slip would otherwise change nothing, and nobody would know."""
+    hook = connect({"rate_shar": 0.5, "api_key": "a-secret", "ada@example.com": 1, "data_center": "us"})
+    hook.get_conn()
+    hook.get_conn()
+    (line,) = [line for line in caplog.messages if "mean nothing here" in line]
+    assert line.endswith("ad***@ex***, api_key, rate_shar (meant: rate_share?)")
+    assert "a-secret" not in caplog.text
+    assert "0.5" not in caplog.text
+
+
+def test_settings_that_are_known_are_not(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither those of the form, nor the one that is not in it, nor those of forms that send null."""
+    connect({**dict.fromkeys(form.SETTINGS), "allow_http": True}).get_conn()
+    assert "mean nothing" not in caplog.text
+
+
+def test_many_settings_are_counted() -> None:
+    """As when somebody pasted another service's extra."""
+    assert form.unknown([f"x{number:02}" for number in range(13)]).endswith("x09 and 3 more")
+    assert form.unknown(["y" * 500]) == "y" * 50
+
+
 def test_the_key_is_masked(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the connection has Airflow hide its key in logs."""
     masked: list[str] = []
@@ -200,6 +227,13 @@ def test_a_good_connection_says_what_a_project_type_would_gain(connect: Connect,
     good, message = connect(host=server.url).test_connection()
     assert good
     assert "project type is not set" in message
+
+
+def test_a_good_connection_says_which_settings_mean_nothing(connect: Connect, server: Answering) -> None:
+    """Whoever presses the button has just written them."""
+    server.answers.append(Answer(200, b'{"channels":[]}'))
+    _, message = connect({"project_type": "email", "rateshare": "a-secret"}, host=server.url).test_connection()
+    assert message.endswith("Its extra has settings that mean nothing here: rateshare (meant: rate_share?).")
 
 
 DISABLED = b'{"msg":"Disabled API key or insufficient privileges","code":"BadApiKey","params":{"apiKeyType":"x"}}'

@@ -84,6 +84,8 @@ class World:
     tries: int = 1
     """Of the run that comes next: which try it is."""
     operator: IterableModelOperator | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+    """What Airflow hands to tasks besides."""
 
     def rows(self, *rows: Sequence[Any], columns: Sequence[str] = COLUMNS) -> None:
         """Let the model be these rows."""
@@ -131,6 +133,7 @@ class World:
             "ti": TaskInstance(run_id, self.xcoms, self.tries),
             "inlet_events": {operator.asset: list(self.events)},
             "outlet_events": {operator.asset: SimpleNamespace(extra=None)},
+            **self.context,
         }
         report = operator.execute(context)  # type: ignore[arg-type]  # a context of dicts is enough
         told = context["outlet_events"][operator.asset].extra

@@ -25,8 +25,9 @@ KINDS = [
     for kind in vars(errors).values()
     if isinstance(kind, type)
     and issubclass(kind, (errors.CannotRetry, errors.WorthRetrying))
-    and kind not in (errors.CannotRetry, errors.WorthRetrying)
+    and kind not in (errors.CannotRetry, errors.WorthRetrying, errors.RequestRefused, errors.RequestUnanswered)
 ]
+"""Those that a sync may end with; requests of a DAG author's own end with the others."""
 """What a run may end with."""
 
 DAG_FILE = """

@@ -109,10 +109,17 @@ def test_an_endpoint_that_gives_no_usable_answer(world: World, answer: str) -> N
 def test_a_key_that_is_refused(world: World, path: str) -> None:
     """By whichever call comes first: the host is told, for the key may be right at another one."""
     world.people(1, 2)
-    world.sandbox.faults({"kind": "5xx_html", "status": 401, "path": path, "times": -1})
+    keys = {"disabled_keys": (KEY,)}
+
+    def revoke(seconds: float) -> None:
+        world.sandbox.service.project.options = world.sandbox.service.project.options.changed(keys)
+
+    world.sandbox._server.sleep = revoke
+    before = "/api/users/getFields" if path == BULK else "/api/channels"
+    world.sandbox.faults({"kind": "slow", "path": before, "seconds": 1})
     message, _ = world.failure(AirflowFailException)
     host = urlsplit(world.sandbox.url).netloc
-    assert message.startswith(f"{host}: Iterable refused the API key (HTTP 401): it is wrong, disabled, of another ")
+    assert message.startswith(f"{host}: Iterable refused the API key (HTTP 401 BadApiKey): it is wrong, disabled, ")
     if path == BULK:
         rows = "2 rows were not sent; accepted 0, rejected 0, skipped 0. What was accepted is remembered."
         assert message.endswith(f"{rows} Clear the task when this is mended.")

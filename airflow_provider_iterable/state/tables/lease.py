@@ -122,11 +122,13 @@ class Lease:
             ) from None
         if held is not None:
             label, left = held
-            raise LeaseHeld(
+            taken = LeaseHeld(
                 f"Sync {self._sync_id!r} is being run by another run: {label}. Nothing was read or sent. Its lease "
                 f"runs out in {max(left, 0) / 1000:.0f} s, unless it is renewed, as it is while that run lives. A "
                 "retry begins when that run has ended."
             )
+            taken.retry_after = max(left, 0) / 1000
+            raise taken
         self._taken, self._renewed = True, self._began
         if self._thread is not None:
             self._thread.start()

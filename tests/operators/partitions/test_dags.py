@@ -120,6 +120,52 @@ def test_partitions_with_arguments_of_their_own(world: World, dags: Dags, made: 
     assert (found["name"], len(found["members"])) == ("remainders", 7)
 
 
+SYNCS = """syncs = {syncs}
+    sync = IterableListOperator.partial(task_id="sync", table="users", **common).expand_kwargs({given})"""
+ALONE = DAG_FILE.replace('IterableSyncSummaryOperator(task_id="summary", reports=sync.output)', "")
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_mapped_syncs_of_their_own(world: World, dags: Dags, made: bool) -> None:
+    """One task fills several lists: each remembers what it sent, and is shown, by its own ``sync_id``."""
+    syncs = [{"sync_id": f"list-{name}", "list_name": name} for name in ("gold", "silver")]
+    given = "task(lambda: syncs, task_id='make')()" if made else "syncs"
+    source = ALONE.format(dag_id=f"own_syncs_{made}", body=SYNCS.format(syncs=syncs, given=given))
+    dag = dags.write(f"own_syncs_{made}", source)
+    world.people(1, 2, 3)
+    for hour, requests in ((1, 2), (2, 0)):
+        before = world.calls["POST /api/lists/subscribe"]
+        done = run_dag(dag, NOON.replace(hour=hour))
+        tasks = [each for each in done.get_task_instances() if each.task_id == "sync"]
+        assert [each.state for each in tasks] == ["success", "success"]
+        assert {each.rendered_map_index for each in tasks} == {"list-gold", "list-silver"}
+        assert world.calls["POST /api/lists/subscribe"] - before == requests
+    with closing(sqlite3.connect(world.warehouse)) as database:
+        known = database.execute("SELECT sync_id, count(*) FROM iterable_sync_state GROUP BY 1 ORDER BY 1").fetchall()
+    assert known == [("list-gold", 3), ("list-silver", 3)]
+    assert {found["name"]: len(found["members"]) for found in world.sandbox.lists} == {"gold": 3, "silver": 3}
+
+
+@pytest.mark.parametrize(
+    "syncs",
+    [
+        [{"list_name": "gold"}, {"list_name": "silver"}],
+        [{"sync_id": "s", "list_name": "gold"}, {"sync_id": "s", "list_name": "silver"}],
+        [{"sync_id": "s", "list_name": "gold"}, {"list_name": "silver"}],
+    ],
+    ids=["none", "same", "some"],
+)
+def test_mapped_tasks_that_share_a_sync_by_accident_send_nothing(world: World, dags: Dags, syncs: Any) -> None:
+    """Where an earlier task returns them, it is found when they run: each would remove what the other sent."""
+    body = SYNCS.format(syncs=syncs, given="task(lambda: syncs, task_id='make')()")
+    dag_id = f"shared_{len(str(syncs))}"
+    world.people(1, 2, 3)
+    done = run_dag(dags.write(dag_id, ALONE.format(dag_id=dag_id, body=body)), NOON)
+    tasks = [each for each in done.get_task_instances() if each.task_id == "sync"]
+    assert [each.state for each in tasks] == ["failed", "failed"]
+    assert len(world.sandbox.calls) == 0
+
+
 @pytest.fixture
 def dag() -> Iterator[DAG]:
     """A DAG that is being parsed."""
@@ -146,6 +192,10 @@ def test_partitions_need_tables_when_the_dag_is_parsed(state: dict[str, Any]) ->
         (lambda partial: partial.expand(partition=[1, 2], table=["a", "b"]), "each partition with each of table"),
         (lambda partial: partial.expand(partition=["a", "b]"]), "cannot be a partition"),
         (lambda partial: partial.expand_kwargs([{"partition": 2}, {"partition": 2}]), "there are several 2"),
+        (
+            lambda partial: partial.expand_kwargs([{"sync_id": "a"}, {"sync_id": "a"}]),
+            "have the sync_id 'a': each would",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Task 'sync' was never mapped:UserWarning")
@@ -153,6 +203,32 @@ def test_partitions_are_looked_at_when_the_dag_is_parsed(expand: Any, message: s
     """What stands in the DAG file need not wait for a task to fail."""
     with pytest.raises(ConfigurationError, match=message):
         expand(IterableUserSyncOperator.partial(**COMMON, state=TableState()))
+
+
+@pytest.mark.parametrize(
+    "mapped",
+    [
+        [{"table": "a"}, {"table": "b"}],
+        [{"sync_id": "a"}, {"table": "b"}],
+        [{"sync_id": "a"}, {"sync_id": " "}],
+        [{"sync_id": "a"}, {"partition": 1}],
+        [{"sync_id": 1}, {"sync_id": 2}],
+    ],
+    ids=["none", "one", "blank", "mixed", "numbers"],
+)
+@pytest.mark.filterwarnings("ignore:Task 'sync' was never mapped:UserWarning")
+def test_mapped_tasks_that_are_not_told_apart_are_refused(mapped: Any) -> None:
+    """When the DAG is parsed, and with both ways out."""
+    partial = IterableUserSyncOperator.partial(**COMMON, state=TableState())
+    with pytest.raises(ConfigurationError, match=r"needs a partition.* need a sync_id each"):
+        partial.expand_kwargs(mapped)
+
+
+@pytest.mark.usefixtures("dag")
+def test_a_list_that_happens_to_be_empty_is_parsed() -> None:
+    """As Airflow has it: there is nothing to be run."""
+    partial = IterableUserSyncOperator.partial(**{**COMMON, "table": "users"}, state=TableState())
+    assert partial.expand_kwargs([]).partial_kwargs["partitions"] == []
 
 
 @pytest.mark.usefixtures("dag")
@@ -165,6 +241,22 @@ def test_a_mapped_task_emits_no_event_and_waits_for_none() -> None:
     assert [asset.uri for asset in summary.outlets] == ["iterable://privacy/dag.sync"]
 
 
+def test_a_mapped_sync_of_its_own_has_no_asset(world: World) -> None:
+    """Airflow knows the assets in a DAG file, where mapped tasks are none yet, and refuses others when a task runs."""
+    world.people(1)
+    made = IterableUserSyncOperator(
+        **{**COMMON, "sql_conn_id": "warehouse", "table": "users"},
+        state=TableState(),
+        sync_id="a",
+        partitions=[{"sync_id": "a"}, {"sync_id": "b"}],  # type: ignore[list-item]  # as it comes from ``expand_kwargs``
+    )
+    assert (made.inlets, made.outlets) == ([], [])
+    ti: Any = SimpleNamespace(run_id="r", map_index=0, try_number=1, xcom_push=lambda **_: None)
+    context: Any = {"run_id": "r", "ti": ti, "outlet_events": {}}
+    report = made.execute(context)
+    assert (report["sync_id"], report["accepted"]) == ("a", 1)
+
+
 @pytest.mark.usefixtures("dag")
 def test_a_summary_is_about_a_partitioned_sync() -> None:
     """Of anything else it does not know which asset it is about."""
@@ -173,6 +265,16 @@ def test_a_summary_is_about_a_partitioned_sync() -> None:
     for number, reports in enumerate(others):
         with pytest.raises(ConfigurationError, match=r"reports=sync\.output"):
             IterableSyncSummaryOperator(task_id=f"summary_{number}", reports=reports)
+
+
+@pytest.mark.usefixtures("dag")
+def test_syncs_of_their_own_have_no_summary() -> None:
+    """Rows of different syncs are not added up."""
+    mapped = IterableListOperator.partial(**COMMON, table="users", state=TableState()).expand_kwargs(
+        [{"sync_id": "a", "list_name": "a"}, {"sync_id": "b", "list_name": "b"}]
+    )
+    with pytest.raises(ConfigurationError, match="syncs of their own"):
+        IterableSyncSummaryOperator(task_id="summary", reports=mapped.output)
 
 
 def report(partition: str, **changes: Any) -> dict[str, Any]:
