@@ -12,13 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, cast
 from zoneinfo import ZoneInfo
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    Asset,
-)
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperatorLink
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_iterable.assets import sync_asset, target_alias, tell
 from airflow_provider_iterable.engine.canary import Canary
 from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
@@ -32,6 +29,8 @@ from airflow_provider_iterable.operators.failures import leave, unforeseen
 from airflow_provider_iterable.operators.forms import COMMON_FORMS, Form, options_of
 from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
+from airflow_provider_iterable.operators.lineage import Ran, lineage_of
+from airflow_provider_iterable.operators.links import LINKS, leave_app_link, leave_run_link
 from airflow_provider_iterable.operators.parameters import check_literals, check_spool_dir, checked_resync
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, name_of
 from airflow_provider_iterable.operators.rendering import StrictOperator
@@ -50,6 +49,7 @@ from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 
 log = logger(__name__)
@@ -135,6 +135,7 @@ class IterableModelOperator(StrictOperator):
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "parameters": "json"}
+    operator_extra_links: Collection[BaseOperatorLink] = LINKS
     __signature__ = FullSignature()
     ui_color = "#f0e6ff"
     sync_type: ClassVar[str] = ""
@@ -213,10 +214,14 @@ class IterableModelOperator(StrictOperator):
         self.iterable_conn_id = iterable_conn_id
         self._check_literals()
         self._check_parameters()
-        self.asset = Asset(f"iterable://{self.sync_type}/{self.sync_id}")
+        self.asset = sync_asset(self.sync_type, self.sync_id)
+        self.target = target_alias(self.sync_type, self.sync_id)
         if partition is None:  # otherwise the summary of all partitions says that the sync has run
-            self.inlets = [*(self.inlets or []), self.asset]
-            self.outlets = [*(self.outlets or []), self.asset]
+            if self.state.found_by_events:
+                self.inlets = [*(self.inlets or []), self.asset]
+            self.outlets = [*(self.outlets or []), self.asset, self.target]
+        self._ran: Ran | None = None
+        self.app_link = ""
         self._stop: threading.Event | None = None
 
     def _check_parameters(self) -> None:
@@ -269,11 +274,16 @@ class IterableModelOperator(StrictOperator):
         :param used: further columns that are none by default
         """
         columns = frozenset(name for name in (*self.primary_key, *used) if name is not None)
-        return Mapper(fields, self.nulls, ZoneInfo(self.timezone), columns, offset)
+        mapper = Mapper(fields, self.nulls, ZoneInfo(self.timezone), columns, offset)
+        if self._ran is not None:
+            self._ran.mappers.append(mapper)
+        return mapper
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the sync and return its report."""
         report = Report(self.sync_id, str(context["run_id"]), {})
+        self._ran = Ran(report)
+        leave_run_link(self, context)
         wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
         report.identifying = self.identifying()
@@ -288,7 +298,8 @@ class IterableModelOperator(StrictOperator):
                 hook = IterableHook(self.iterable_conn_id)
                 part = self._part(context)
                 report.destination = self.destination(hook)
-                kind = self.kind(hook)
+                self._ran.hook = hook
+                kind = self._ran.kind = self.kind(hook)
                 self._check_state(kind.harm)
                 report.resync = checked_resync(self.resync, kind.harm)
                 share, most = 1 / at_once(self, part), self.max_in_flight
@@ -296,6 +307,7 @@ class IterableModelOperator(StrictOperator):
                     carry_out(self._job(context, hook, report, kind), hook, client, report, audit, stop)
         except BaseException as error:
             report.requests = calls.counts
+            self.app_link = leave_app_link(context, self._ran)
             leave(context["ti"], REPORT_KEY, report, error)
             if isinstance(error, IterableSyncError):
                 raised = AirflowFailException if isinstance(error, CannotRetry) else AirflowException
@@ -305,12 +317,18 @@ class IterableModelOperator(StrictOperator):
             raise
         report.requests = calls.counts
         log_summary(report)
+        self.app_link = leave_app_link(context, self._ran)
         account = report.to_dict()
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
         elif self.partition is None:
             context["outlet_events"][self.asset].extra = account
+            tell(context["outlet_events"], self.target, account, getattr(self, "event_name", None))
         return account
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Return what the run read and wrote, for OpenLineage's provider, which asks when it has failed, too."""
+        return None if self._ran is None else lineage_of(self, self._ran, lambda: self._sql_hook(None))
 
     def on_kill(self) -> None:
         """Let no request start any more; those under way have a few seconds, and what they did is committed."""
@@ -321,6 +339,8 @@ class IterableModelOperator(StrictOperator):
         """Return what the run is to do."""
         model, how = self._model(), ("check_types", *self.changes_requests)
         scope = replace(self._scope(context, report), model=model)
+        if self._ran is not None:
+            self._ran.model = model
         options = Options(
             guards=Guards(
                 allow_empty=self.allow_empty,

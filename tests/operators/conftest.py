@@ -71,6 +71,17 @@ class TaskInstance:
 
 
 @dataclass
+class Told:
+    """What a sync says of its target to Airflow: assets, and what it says about each."""
+
+    events: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def add(self, asset: Any, extra: Any) -> None:
+        """Keep it."""
+        self.events.append((asset, extra))
+
+
+@dataclass
 class World:
     """A warehouse, a project and what happened between them."""
 
@@ -83,6 +94,8 @@ class World:
     tries: int = 1
     """Of the run that comes next: which try it is."""
     operator: IterableModelOperator | None = None
+    told: Told = field(default_factory=Told)
+    """Of the last run."""
 
     def rows(self, *rows: Sequence[Any], columns: Sequence[str] = COLUMNS) -> None:
         """Let the model be these rows."""
@@ -129,14 +142,14 @@ class World:
             "run_id": run_id,
             "ti": TaskInstance(run_id, self.xcoms, self.tries),
             "inlet_events": {operator.asset: list(self.events)},
-            "outlet_events": {operator.asset: SimpleNamespace(extra=None)},
+            "outlet_events": {operator.asset: SimpleNamespace(extra=None), operator.target: Told()},
         }
         report = operator.execute(context)  # type: ignore[arg-type]  # a context of dicts is enough
-        told = context["outlet_events"][operator.asset].extra
+        told, self.told = (context["outlet_events"][key] for key in (operator.asset, operator.target))
         if report["dry_run"]:
-            assert (told, operator.outlets) == (None, [])
+            assert (told.extra, self.told.events, operator.outlets) == (None, [], [])
             return report
-        assert told == report
+        assert told.extra == report
         self.events.append(
             SimpleNamespace(
                 source_dag_id="dag",
