@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from airflow.providers.duckdb.hooks.duckdb import DuckDBHook
 
 from airflow_provider_iterable.columns import Columns, ColumnType, Kind
 from airflow_provider_iterable.operators import IterableUserSyncOperator
@@ -100,6 +101,7 @@ class Lineage:
         text = self.file.read_text()
         assert KEY not in text
         assert "@example.com" not in text, "nobody is in it"
+        assert "Bob" not in text
         ended = [event for event in map(json.loads, text.splitlines()) if event["job"]["name"] == f"{dag_id}.sync"]
         return state, ended[-1]
 
@@ -298,7 +300,7 @@ def test_parameters_are_bound_and_are_in_no_event(lineage: Lineage, database: Da
     """The parser reads around them; the text is shown with their places, and not their values."""
     body = """IterableUserSyncOperator(
         task_id="sync",
-        sql="SELECT id, email FROM {people} WHERE name = %(name)s AND email NOT LIKE '%%.org'",
+        sql="SELECT id, email FROM {people} WHERE name = %(name)s AND email NOT LIKE '%%.org' AND id %% 9 = 1",
         parameters={"name": "Ann"}, sql_conn_id="shop", primary_key="id", email_column="email",
     )"""
     state, event = lineage.run(body)
@@ -323,6 +325,33 @@ def test_only_what_the_text_tells_has_a_source(database: Database, sql: str, kno
     columns = Columns(("id", "email", "total"), [ColumnType(Kind.UNKNOWN)] * 3)
     _, found = read_from(sql_hook("shop"), database.named(sql), columns, bound=False)
     assert {name for name, source in found.items() if source} == known
+
+
+def test_a_database_that_was_not_read_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be why the run failed, and OpenLineage would wait for it."""
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", "postgresql://nobody@127.0.0.1:1/shop?connect_timeout=1")
+    found, _ = read_from(sql_hook("shop"), "SELECT id FROM people JOIN crm.orders USING (id)", (), bound=False)
+    assert [(one.namespace, one.name) for one in found.inputs] == [
+        ("postgres://127.0.0.1:1", "shop.crm.orders"),
+        ("postgres://127.0.0.1:1", "shop.public.people"),
+    ]
+
+
+@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+def test_a_table_of_the_same_name_elsewhere_is_another_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB's information schema is about all databases that are attached."""
+    real = DuckDBHook.get_conn
+
+    def attached(self: Any) -> Any:
+        connection = real(self)
+        connection.execute(database.named("ATTACH ':memory:' AS other; CREATE TABLE other.main.{people} (x integer)"))
+        return connection
+
+    monkeypatch.setattr(DuckDBHook, "get_conn", attached)
+    found, _ = read_from(sql_hook("shop"), database.named("SELECT id FROM {people}"), ("id",), bound=False)
+    assert [one.name for one in found.inputs] == [database.people]
+    (table,) = found.inputs
+    assert [one.name for one in table.facets["schema"].fields] == ["id", "email", "name"]
 
 
 def test_without_the_package_nothing_is_imported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
