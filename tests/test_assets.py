@@ -88,6 +88,9 @@ def test_what_iterable_does_not_keep_is_no_asset(uri: str) -> None:
     """A typing error does not become an asset that is never updated."""
     with pytest.raises(ValueError, match="URI format iterable://"):
         sanitize_uri(urlsplit(uri))
+    if AIRFLOW >= (3, 0):
+        with pytest.raises(ValueError, match="URI format iterable://"):
+            Asset(uri=uri)
 
 
 @pytest.mark.parametrize(("target", "host"), [("user", "api.iterable.com"), ("users", "users"), ("users", "")])

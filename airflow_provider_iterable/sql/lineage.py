@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import PurePath
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ Source = tuple[str, str, str]
 
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\))?s")
 """What a driver replaces by a parameter, and the parser does not know."""
+_SELECT = re.compile(r"\bselect\b", re.IGNORECASE)
 _WILDCARD = re.compile(r"(?:\b(?:select|distinct|all)|[,.])\s*\*", re.IGNORECASE)
 
 
@@ -48,29 +49,70 @@ def read_from(
         return OperatorLineage(job_facets=job), {}
     kind = str(connection.conn_type)
     dialect = kind if kind in ("sqlite", "duckdb") else hook.get_openlineage_database_dialect(connection)
+    text = _PLACEHOLDER.sub("NULL", sql).replace("%%", "%") if bound else sql
 
     class Parser(SQLParser):
-        """It leaves out tables that only a WITH names, unless a column comes from them; and a model writes nothing."""
+        """The parser leaves out the tables of a WITH; and a model writes nothing."""
 
         def parse(self, sql: list[str] | str) -> Any:
-            """Return what is in a query, with the tables that its columns come from."""
-            parsed = super().parse(sql)
+            """Return what is in the query, with the tables of its WITH."""
+            parsed, tables = super().parse(text), dict[str, Any]()
             if parsed is None:
                 return None
-            origins = [one.origin for column in parsed.column_lineage for one in column.lineage if one.origin]
-            tables = {table.qualified_name: table for table in [*origins, *parsed.in_tables]}
-            read = [tables[name] for name in sorted(tables)]
-            lineage, errors = parsed.column_lineage, parsed.errors
+            for query, names in queries(text):
+                # Without a schema by default it is known which tables have one in the text.
+                bare, full = (one.parse(query) for one in (SQLParser(dialect), SQLParser(dialect, schema)))
+                own = [one for one in bare.in_tables if one.schema or one.name.lower() not in names] if bare else []
+                kept = {(one.schema or schema, one.name) for one in own}
+                read = full.in_tables if full else ()
+                tables |= {one.qualified_name: one for one in read if (one.schema, one.name) in kept}
+            lineage, errors, read = parsed.column_lineage, parsed.errors, [tables[name] for name in sorted(tables)]
             return SimpleNamespace(in_tables=read, out_tables=[], column_lineage=lineage, errors=errors)
 
     parser = Parser(dialect=dialect, default_schema=schema)
-    text = _PLACEHOLDER.sub("NULL", sql).replace("%%", "%") if bound else sql
     asked = bool(columns) and kind != "sqlite"  # which has no information schema
     found = parser.generate_openlineage_metadata_from_sql(sql=text, hook=hook, database_info=info, use_connection=asked)
     if columns and kind == "sqlite":
         _describe(hook, found.inputs)
     found = OperatorLineage(inputs=found.inputs, run_facets=found.run_facets, job_facets=job)
     return found, _sources(parser.parse(text), found.inputs, columns, text)
+
+
+def queries(sql: str) -> Iterator[tuple[str, set[str]]]:
+    """Yield the query of each common table expression, and at last all of it, with the names that are no tables there.
+
+    These are in lower case. Without RECURSIVE, what has the name of its own expression, or of a later one, is a table.
+    """
+    from sqlparse import lexer, tokens
+
+    found: Iterable[tuple[Any, str]] = lexer.tokenize(sql)  # type: ignore[no-untyped-call]
+    pieces = [one for one in found if one[0] not in tokens.Comment and one[0] not in tokens.Whitespace]
+    recursive = any(text.lower() == "recursive" for _, text in pieces)
+    opened, names = list[tuple[int, set[str] | None]](), set[str]()
+    for number, (_, text) in enumerate(pieces):
+        if text == "(":
+            name = _named(pieces[max(0, number - 500) : number])
+            own = set() if name is None else {name}
+            opened.append((number, None if name is None else names | own if recursive else set(names)))
+            names |= own
+        elif text == ")" and opened:
+            start, known = opened.pop()
+            if known is not None:
+                yield " ".join(piece for _, piece in pieces[start + 1 : number]), known
+    yield sql, names
+
+
+def _named(pieces: Sequence[tuple[Any, str]]) -> str | None:
+    """Return the name of the common table expression whose query is to follow; ``None``: something else follows."""
+    words = [text.lower() for _, text in pieces]
+    while words and words[-1] in ("materialized", "not"):
+        words.pop()
+    if not words or words.pop() != "as":
+        return None
+    if words and words[-1] == ")":  # the names of its columns
+        while words and words.pop() != "(":
+            pass
+    return words[-1].strip('"`[]') if words else None
 
 
 def _database(hook: DbApiHook, connection: Any, asked: bool) -> tuple[DatabaseInfo | None, str | None]:
@@ -127,7 +169,7 @@ def _sources(parsed: Any, tables: Sequence[Any], columns: Sequence[str], sql: st
             table = _table(origin.origin, tables)
             if table is not None:
                 found[one.descendant.name.lower()].append(_source(table, origin.name))
-    if _WILDCARD.search(sql):
+    if _WILDCARD.search(sql) and len(_SELECT.findall(sql)) == 1:  # of a query within, it has other names
         for column in columns:
             having = [table for table in tables if column.lower() in _names(table)]
             if column.lower() not in found and len(having or tables) == 1:

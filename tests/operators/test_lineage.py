@@ -317,6 +317,7 @@ def test_parameters_are_bound_and_are_in_no_event(lineage: Lineage, database: Da
         ("SELECT * FROM {people}", {"id", "email"}),
         ("SELECT p.*, o.total FROM {people} p JOIN {orders} o ON o.person = p.id", {"id", "email", "total"}),
         ("SELECT count(*) AS id, 'a' AS email FROM {people}", set()),
+        ("SELECT * FROM (SELECT email AS id, name AS email FROM {people})", set()),
         ("WITH a AS (SELECT id, email AS mail FROM {people}) SELECT id, mail AS email FROM a", {"id", "email"}),
     ],
 )
@@ -325,6 +326,30 @@ def test_only_what_the_text_tells_has_a_source(database: Database, sql: str, kno
     columns = Columns(("id", "email", "total"), [ColumnType(Kind.UNKNOWN)] * 3)
     _, found = read_from(sql_hook("shop"), database.named(sql), columns, bound=False)
     assert {name for name, source in found.items() if source} == known
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("WITH a AS (SELECT id FROM people), b AS (SELECT * FROM a JOIN orders USING (id)) SELECT * FROM b", "p o"),
+        ("with recursive A (id, up) as (SELECT id, 1 FROM people) SELECT * FROM a JOIN orders o ON o.id = A.id", "p o"),
+        (
+            "WITH a AS MATERIALIZED (WITH b AS NOT MATERIALIZED (SELECT 1 FROM people) SELECT 1 x) SELECT 1 FROM a",
+            "p",
+        ),
+        ("WITH people AS (SELECT * FROM people), orders AS (SELECT * FROM crm.orders) SELECT 1 FROM people", "p crm"),
+        ("WITH a AS (SELECT 1 x), orders AS (SELECT * FROM a, crm.orders, people) SELECT 1 FROM orders, a", "p crm"),
+        ("WITH orders AS (SELECT 1 x FROM people), b AS (SELECT 1 y FROM orders, crm.orders) SELECT 1 FROM b", "p crm"),
+        ("WITH RECURSIVE a AS (SELECT id FROM people UNION ALL SELECT id FROM a) SELECT id FROM a", "p"),
+        ("SELECT id FROM people WHERE id IN (SELECT person FROM orders) -- WITH x AS (SELECT * FROM nothing)", "p o"),
+    ],
+)
+def test_tables_of_a_with_are_found(monkeypatch: pytest.MonkeyPatch, sql: str, tables: str) -> None:
+    """Its own names are none, unless they are names of tables too."""
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", "postgresql://nobody@127.0.0.1:1/shop?connect_timeout=1")
+    names = {"p": "shop.public.people", "o": "shop.public.orders", "crm": "shop.crm.orders"}
+    found, _ = read_from(sql_hook("shop"), sql, (), bound=False)
+    assert {one.name for one in found.inputs} == {names[table] for table in tables.split()}
 
 
 def test_a_database_that_was_not_read_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
