@@ -55,7 +55,7 @@ def target_alias(sync_type: str, sync_id: str) -> AssetAlias:
     """Return the stand-in for what a sync writes into, which is known once its connection can be read."""
     from airflow.providers.common.compat.sdk import AssetAlias
 
-    return AssetAlias(f"iterable-target://{sync_type}/{sync_id}")
+    return AssetAlias(f"iterable-target://{sync_type}/{sync_id}", **_group())
 
 
 def target_of(destination: Mapping[str, Any], event_name: str | None) -> str:
@@ -132,7 +132,10 @@ def _asset(uri: str, extra: dict[str, Any] | None = None) -> Asset:
     from airflow.providers.common.compat.sdk import Asset
 
     given: dict[str, Any] = {} if extra is None else {"extra": extra}
-    try:
-        return Asset(uri=uri, group=GROUP, **given)
-    except TypeError:  # Airflow 2 has no groups
-        return Asset(uri=uri, **given)
+    return Asset(uri=uri, **given, **_group())
+
+
+def _group() -> dict[str, Any]:
+    from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+    return {"group": GROUP} if AIRFLOW_V_3_0_PLUS else {}  # Airflow 2 has none

@@ -73,7 +73,8 @@ def lineage_of(task: Any, ran: Ran, hook: Callable[[], DbApiHook]) -> OperatorLi
         from airflow.providers.openlineage.extractors import OperatorLineage
     except ImportError:
         return None
-    found, sources = OperatorLineage[Any, Any](), dict[str, list[Source]]()
+    found: OperatorLineage[Any, Any] = OperatorLineage()
+    sources: dict[str, list[Source]] = {}
     columns = Columns() if ran.model is None else ran.model.columns
     if ran.model is not None:
         try:

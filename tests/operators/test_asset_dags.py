@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_iterable.assets import create_asset, sync_asset
+from airflow_provider_iterable.assets import create_asset, sync_asset, target_alias
 from airflow_provider_iterable.state import ObjectState, TableState, XComState, xcom
 from tests.airflow_db import AIRFLOW, Dags, run_dag
 from tests.conftest import AIRFLOW_HOME
@@ -125,7 +125,10 @@ def test_a_state_in_xcom_is_found_through_the_asset_that_it_always_had(
 def test_only_a_state_in_xcom_has_its_sync_read_its_own_asset(world: World, tmp_path: Any) -> None:
     """Elsewhere a sync would wait for itself in the graph of assets, for nothing."""
     own = sync_asset("users", "mine")
-    assert world.make(state=XComState(), sync_id="mine").inlets == [own]
+    made = world.make(state=XComState(), sync_id="mine")
+    assert (made.inlets, made.outlets) == ([own], [own, target_alias("users", "mine")])
+    if AIRFLOW >= (3, 0):
+        assert {one.group for one in made.outlets} == {"iterable"}
     for state in (TableState(), ObjectState(f"file://{tmp_path}")):
         made = world.make(state=state, sync_id="mine", inlets=[create_asset("users")])
         assert made.inlets == [create_asset("users")]
