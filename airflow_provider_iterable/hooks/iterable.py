@@ -268,9 +268,9 @@ class IterableHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Call ``GET /api/channels`` and say what came of it, in words a person can act on."""
         try:
+            _ = self.links  # which a sync does without
             with self.get_conn() as client:
                 wrong = trouble(client)
-                _ = self.links  # which a sync does without
                 if wrong is None:
                     return True, f"Connected to {client.host}. {self._advice()}".strip()
                 return False, wrong
