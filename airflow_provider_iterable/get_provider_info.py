@@ -35,6 +35,21 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": ["airflow_provider_iterable.operators"],
             }
         ],
+        "extra-links": [
+            "airflow_provider_iterable.operators.links.IterableLink",
+            "airflow_provider_iterable.operators.links.SyncRunLink",
+        ],
+        **{
+            key: [
+                {
+                    "schemes": ["iterable"],
+                    "handler": "airflow_provider_iterable.assets.sanitize_uri",
+                    "factory": "airflow_provider_iterable.assets.create_asset",
+                    "to_openlineage_converter": "airflow_provider_iterable.assets.convert_asset_to_openlineage",
+                }
+            ]
+            for key in ("asset-uris", "dataset-uris")  # the latter for Airflow 2
+        },
         "connection-types": [
             {
                 "connection-type": "iterable",
@@ -95,6 +110,13 @@ def get_provider_info() -> dict[str, object]:
                         "description": "Any name for the project. A sync's state belongs to one project; with a name, "
                         "it knows the project by that, and otherwise by API key and message channels.",
                         "schema": {"type": ["string", "null"], "maxLength": 100},
+                    },
+                    "links": {
+                        "label": "Links",
+                        "description": "Addresses of pages in Iterable's own web app, as JSON, which tasks link to: "
+                        '{"project": "https://...", "list": "https://.../{list_id}", '
+                        '"catalog": "https://.../{catalog}"}.',
+                        "schema": {"type": ["string", "object", "null"]},
                     },
                 },
             }

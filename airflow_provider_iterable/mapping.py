@@ -72,7 +72,7 @@ _UNNAMED = re.compile(
 """What databases call expressions without AS: ``?column?``, ``_col0``, ``f0_``, or the expression itself."""
 
 
-_FIELD_TYPES = {
+FIELD_TYPES = {
     **{Kind.BOOLEAN: "boolean", Kind.INTEGER: "long", Kind.DECIMAL: "double", Kind.DOUBLE: "double"},
     **dict.fromkeys((Kind.DATE, Kind.TIMESTAMP, Kind.INSTANT), "date"),
     **dict.fromkeys((Kind.TIME, Kind.INTERVAL, Kind.UUID), "string"),
@@ -237,7 +237,7 @@ class Mapper:
         return rendered
 
     def _look(self, field: str, rendered: Sequence[Any]) -> None:
-        known = _FIELD_TYPES.get(self._kinds[field])
+        known = FIELD_TYPES.get(self._kinds[field])
         if known is None:
             look(self.seen, field, rendered)
         elif count := len(rendered) - rendered.count(None):

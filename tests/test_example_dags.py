@@ -29,6 +29,7 @@ DAG_IDS = {
     "users.py": "example_iterable_users",
     "email_change_order.py": "example_iterable_email_change_order",
     "lists.py": "example_iterable_lists",
+    "after_users.py": "example_iterable_after_users",
     "events.py": "example_iterable_events",
     "catalogs.py": "example_iterable_catalogs",
     "privacy.py": "example_iterable_privacy",
@@ -394,6 +395,23 @@ def test_the_partitions_example_brings_iterable_up_to_the_model(
         0,
         3,
     ]
+
+
+def test_a_dag_that_waits_for_profiles_fills_its_list_with_those_there_are(
+    examples: dict[str, Any], sandbox: Sandbox, warehouse: Warehouse
+) -> None:
+    """It is scheduled on what every user sync updates, and before these have run nobody enters the list."""
+    dag = examples["example_iterable_after_users"]
+    assert "iterable://api.iterable.com/users" in repr(
+        getattr(dag.timetable, f"{'asset' if AIRFLOW >= (3, 0) else 'dataset'}_condition")
+    )
+    dag.get_task("sync_loyal_customers").retries = 0  # a failure is to be seen at once
+    dags = {True: examples["example_iterable_users"], False: dag}
+    for hour, users in enumerate((False, True, False)):
+        assert run_dag(dags[users], datetime(2026, 3, 1, hour, tzinfo=UTC)).state == "success"
+    (found,) = sandbox.lists
+    loyal = {row["email"].lower() for row in warehouse.rows() if row["order_count"] >= 5}
+    assert (found["name"], {member["email"] for member in found["members"]}) == ("Loyal customers", loyal)
 
 
 def asset_events(uri: str) -> list[dict[str, Any]]:

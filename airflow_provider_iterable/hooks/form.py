@@ -16,6 +16,7 @@ SETTINGS = (
     "shared_pace",
     "update_only",
     "project",
+    "links",
     "allow_http",
 )
 """What is read of a connection's extra."""
@@ -45,6 +46,7 @@ def widgets() -> dict[str, Any]:
         "shared_pace": text("Shared pace (true or false; empty: true)"),
         "update_only": wtforms.BooleanField(lazy_gettext("Update-only switch")),
         "project": text("Project (any name for it)"),
+        "links": text("Links (addresses of project, list and catalog in Iterable's web app, as JSON)"),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import weakref
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ DataCenter = Literal["us", "eu"]
 
 _OF_NO_SERVICE = ("iterable", "generic", "")
 """Connection types whose password may be an API key of Iterable: its own, and those that name no service."""
+_LINKS = {"project": "", "list": "{list_id}", "catalog": "{catalog}"}
+"""What a link may be about, and what is filled in."""
 
 
 class IterableHook(BaseHook):
@@ -48,7 +51,8 @@ class IterableHook(BaseHook):
     ``{"POST /api/commerce/trackPurchase": 100}``, where they are others than Iterable documents), ``max_in_flight``
     (requests of a task that may be under way at once; default 64), ``shared_pace`` (whether tasks of one machine keep
     the rates together; default true), ``update_only`` (default false), ``project`` (a name for the project, by which
-    states know it whatever the key; default unset) and ``allow_http``.
+    states know it whatever the key; default unset), ``links`` (addresses of pages in Iterable's own web app, such as
+    ``{"list": "https://.../{list_id}"}``; default: none) and ``allow_http``.
 
     :param iterable_conn_id: the connection's ID (default ``iterable_default``).
     """
@@ -206,6 +210,30 @@ class IterableHook(BaseHook):
         return value
 
     @property
+    def links(self) -> Mapping[str, str]:
+        """Addresses of the ``project``, a ``list`` and a ``catalog`` in Iterable's own web app (default: none).
+
+        :raises ConfigurationError: when they are no http(s) URLs, or have other places to fill than the list's ID, as
+            ``{list_id}``, and the catalog's name, as ``{catalog}``.
+        """
+        value = self._setting("links", {})
+        with suppress(ValueError):  # a form has a text for it
+            value = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(value, dict) or not value.keys() <= _LINKS.keys():
+            raise ConfigurationError(
+                f"Connection {self.iterable_conn_id}: links must be an object with addresses of project, list and "
+                'catalog, such as {"list": "https://.../{list_id}"}.'
+            )
+        for name, url in value.items():
+            rest = url.replace(_LINKS[name], "") if isinstance(url, str) and _LINKS[name] else url
+            if not isinstance(rest, str) or not rest.startswith(("https://", "http://")) or re.search(r"[{}\s]", rest):
+                places = f"with {_LINKS[name]} in it or nothing to fill" if _LINKS[name] else "with nothing to fill"
+                raise ConfigurationError(
+                    f"Connection {self.iterable_conn_id}: the link {name} must be an http(s) URL {places}."
+                )
+        return value
+
+    @property
     def max_in_flight(self) -> int:
         """How many requests of a task may be under way at once (default 64).
 
@@ -317,6 +345,7 @@ class IterableHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Call ``GET /api/channels`` and say what came of it, in words a person can act on."""
         try:
+            _ = self.links  # which a sync does without
             with self.get_conn() as client:
                 wrong = trouble(client)
                 if wrong is None:

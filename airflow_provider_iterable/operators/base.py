@@ -12,10 +12,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, cast
 from zoneinfo import ZoneInfo
 
-from airflow.providers.common.compat.sdk import Asset
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable import retry
+from airflow_provider_iterable.assets import sync_asset, target_alias, tell
 from airflow_provider_iterable.engine.canary import Canary
 from airflow_provider_iterable.engine.forecast import Horizon
 from airflow_provider_iterable.engine.guards import Guards
@@ -30,6 +31,8 @@ from airflow_provider_iterable.operators.failures import for_airflow, leave, lea
 from airflow_provider_iterable.operators.forms import COMMON_FORMS, Form, options_of
 from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
+from airflow_provider_iterable.operators.lineage import Ran, lineage_of
+from airflow_provider_iterable.operators.links import LINKS, leave_app_link, leave_run_link
 from airflow_provider_iterable.operators.parameters import check_literals, check_spool_dir, checked_resync
 from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial, check_query, name_of
 from airflow_provider_iterable.operators.plan_text import plan_text
@@ -50,6 +53,7 @@ from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 
 log = logger(__name__)
@@ -135,6 +139,7 @@ class IterableModelOperator(StrictOperator):
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "parameters": "json"}
+    operator_extra_links: Collection[BaseOperatorLink] = LINKS
     __signature__ = FullSignature()
     ui_color = "#f0e6ff"
     sync_type: ClassVar[str] = ""
@@ -217,10 +222,14 @@ class IterableModelOperator(StrictOperator):
         self.iterable_conn_id = iterable_conn_id
         self._check_literals()
         self._check_parameters()
-        self.asset = Asset(f"iterable://{self.sync_type}/{self.sync_id}")
+        self.asset = sync_asset(self.sync_type, self.sync_id)
+        self.target = target_alias(self.sync_type, self.sync_id)
         if partition is None and not self._has("partitions"):  # of mapped tasks, a summary says that they have run
-            self.inlets = [*(self.inlets or []), self.asset]
-            self.outlets = [*(self.outlets or []), self.asset]
+            if self.state.found_by_events:
+                self.inlets = [*(self.inlets or []), self.asset]
+            self.outlets = [*(self.outlets or []), self.asset, self.target]
+        self._ran: Ran | None = None
+        self.app_link = ""
         self._stop: threading.Event | None = None
 
     def _check_parameters(self) -> None:
@@ -276,11 +285,16 @@ class IterableModelOperator(StrictOperator):
         :param used: further columns that are none by default
         """
         columns = frozenset(name for name in (*self.primary_key, *used) if name is not None)
-        return Mapper(fields, self.nulls, ZoneInfo(self.timezone), columns, offset)
+        mapper = Mapper(fields, self.nulls, ZoneInfo(self.timezone), columns, offset)
+        if self._ran is not None:
+            self._ran.mappers.append(mapper)
+        return mapper
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the sync and return its report."""
         report = Report(self.sync_id, str(context["run_id"]), {})
+        self._ran = Ran(report)
+        leave_run_link(self, context)
         wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
         report.identifying, report.forgets = self.identifying(), not self.state.batchwise
@@ -298,7 +312,8 @@ class IterableModelOperator(StrictOperator):
                 hook = IterableHook(self.iterable_conn_id)
                 part = self._part(context)
                 report.destination = self.destination(hook)
-                kind = self.kind(hook)
+                self._ran.hook = hook
+                kind = self._ran.kind = self.kind(hook)
                 self._check_state(kind.harm)
                 report.resync = checked_resync(self.resync, kind.harm)
                 share, most = 1 / at_once(self, part), self.max_in_flight
@@ -308,7 +323,7 @@ class IterableModelOperator(StrictOperator):
         except BaseException as error:
             report.requests = calls.counts
             leave(context["ti"], report, error)
-            self._count(report, running, error)
+            self._show(context, report, running, error)
             if isinstance(error, IterableSyncError):
                 raise for_airflow(error) from None
             if isinstance(error, Exception) and (said := unforeseen(error)) is not error:
@@ -318,19 +333,26 @@ class IterableModelOperator(StrictOperator):
         if report.dry_run:
             report.plan_text = plan_text(report)
         log_summary(report)
-        self._count(report, running)
+        self._show(context, report, running)
         account = report.to_dict()
         leave_report(context["ti"], account)
         if self.dry_run:
             self.outlets = []  # nothing has changed, and what is scheduled on changes is not to start
         elif self.asset in self.outlets:
             context["outlet_events"][self.asset].extra = account
+            tell(context["outlet_events"], self.target, account, getattr(self, "event_name", None))
         return account
 
-    def _count(self, report: Report, running: Running, error: BaseException | None = None) -> None:
-        """Show Airflow what became of the run."""
+    def _show(self, context: Context, report: Report, running: Running, error: BaseException | None = None) -> None:
+        """Show Airflow what became of the run: its task state, its metrics, and the link to what was filled."""
         running.end()
         metrics.count(report, error, {"dag_id": self.dag_id, "task_id": self.task_id, "sync_type": self.sync_type})
+        if self._ran is not None:
+            self.app_link = leave_app_link(context, self._ran)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Return what the run read and wrote, for OpenLineage's provider, which asks when it has failed, too."""
+        return None if self._ran is None else lineage_of(self, self._ran, lambda: self._sql_hook(None))
 
     def on_kill(self) -> None:
         """Let no request start any more; those under way have a few seconds, and what they did is committed."""
@@ -341,6 +363,8 @@ class IterableModelOperator(StrictOperator):
         """Return what the run is to do."""
         model, how = self._model(), ("check_types", *self.changes_requests)
         scope = replace(self._scope(context, report), model=model)
+        if self._ran is not None:
+            self._ran.model = model
         options = Options(
             guards=Guards(
                 allow_empty=self.allow_empty,

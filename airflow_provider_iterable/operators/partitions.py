@@ -8,14 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, Asset, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
+from airflow_provider_iterable.assets import sync_asset, target_alias, tell
 from airflow_provider_iterable.engine.report import NOTES, TEXT
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators.failures import for_airflow
 from airflow_provider_iterable.operators.forms import AS_IT_IS
-from airflow_provider_iterable.operators.parameters import rendered
+from airflow_provider_iterable.operators.parameters import is_template, rendered
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -198,8 +199,10 @@ class IterableSyncSummaryOperator(BaseOperator):
             )
         arguments = mapped.partial_kwargs
         self.sync_id = arguments.get("sync_id") or f"{mapped.dag_id}.{mapped.task_id}"
-        self.asset = Asset(f"iterable://{sync_type}/{self.sync_id}")
-        self.outlets = [*(self.outlets or []), self.asset]
+        self.asset, self.target = sync_asset(sync_type, self.sync_id), target_alias(sync_type, self.sync_id)
+        self.outlets = [*(self.outlets or []), self.asset, self.target]
+        name = arguments.get("event_name")
+        self._event_name = name if isinstance(name, str) and not is_template(name) else None
         self._expanded_over(arguments.get("partitions"))
 
     def _expanded_over(self, partitions: Any) -> None:
@@ -232,6 +235,7 @@ class IterableSyncSummaryOperator(BaseOperator):
             self.outlets = []  # some partition has only made a plan
         else:
             context["outlet_events"][self.asset].extra = total
+            tell(context["outlet_events"], self.target, total, self._event_name)
         return total
 
 

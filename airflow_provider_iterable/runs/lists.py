@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
@@ -60,11 +60,12 @@ class ListRun(SyncKind):
 
     def __init__(self, options: ListOptions, chosen: ListChoice, mapper: Mapper, check_types: bool) -> None:
         self._options, self._chosen, self._mapper, self.checks_types = options, chosen, mapper, check_types
+        self._target = MailingList(chosen.number)
 
     def build(self, run: Run, columns: Sequence[str]) -> Lists:
         """Return the list sync bound to the model's columns; a list that is known already is looked at here."""
         noted = run.session.notes.get(NUMBER)
-        target = MailingList(self._chosen.number or (int(noted) if noted else None))
+        target = self._target = MailingList(self._chosen.number or (int(noted) if noted else None))
         if target.number is not None:
             self._refuse_to_share(run, target.number)
         members = Lists(self._options, self._mapper, columns, target)
@@ -86,6 +87,10 @@ class ListRun(SyncKind):
         """Learn the types of Iterable's profile fields."""
         if self.checks_types and isinstance(sync, Lists):
             run.learn_profile_types(sync)
+
+    def filled(self) -> Mapping[str, object]:
+        """Return the ID of the list, once it is known."""
+        return {"list_id": self._target.number}
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now."""

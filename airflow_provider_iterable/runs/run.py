@@ -128,5 +128,9 @@ class SyncKind(ABC):
         """Return those of some fields that Iterable has by now, or is to create, as far as it is known."""
         return ()
 
+    def filled(self) -> Mapping[str, object]:
+        """Return the ``list_id`` of the list that is filled, if one is and its ID is known by now."""
+        return {}
+
     def close(self, report: Report) -> None:  # noqa: B027 - likewise
         """Account for what only this kind knows, and give back what it holds; called however the run ended."""

@@ -187,6 +187,11 @@ class Store(Protocol):
         return True
 
     @property
+    def found_by_events(self) -> bool:
+        """Whether the state is found through the sync's own asset events, so that the task has to read these."""
+        return False
+
+    @property
     def keeps_partitions(self) -> bool:
         """Whether partitions of a sync can be kept, with entries moving between them."""
         return False

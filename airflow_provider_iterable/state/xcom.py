@@ -46,6 +46,11 @@ class XComState(Store):
         """It is written once, when the task has succeeded."""
         return False
 
+    @property
+    def found_by_events(self) -> bool:
+        """The events name the runs whose XComs hold it."""
+        return True
+
     def open(self, scope: Scope) -> XComSession:
         """Find the state of the last completed run.
 

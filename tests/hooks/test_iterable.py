@@ -56,6 +56,35 @@ def test_settings_are_read_from_extra(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("form", [dict, json.dumps])
+def test_links_are_an_object_or_the_text_of_one(connect: Connect, form: Callable[[Any], Any]) -> None:
+    """Each may be left out, and need not have a place to fill."""
+    links = {"list": "https://app.example.com/{list_id}", "catalog": "http://app.example.com/all"}
+    assert (connect({"links": form(links)}).links, connect().links) == (links, {})
+
+
+@pytest.mark.parametrize(
+    ("links", "message"),
+    [
+        ([5], "links must be an object with addresses of project, list and catalog"),
+        ("https://app.example.com", "links must be an object with addresses of project, list and catalog"),
+        ({"user": "https://app.example.com"}, "links must be an object with addresses of project, list and catalog"),
+        ({"project": "javascript:alert(1)"}, "the link project must be an http"),
+        ({"project": 5}, "the link project must be an http"),
+        ({"project": "https://app.example.com/{list_id}"}, "the link project must be an http"),
+        ({"list": "https://app.example.com/{id}"}, "the link list must be an http"),
+        ({"list": None}, "the link list must be an http"),
+        ({"catalog": "https://app.example.com/ {catalog}"}, "the link catalog must be an http"),
+    ],
+)
+def test_links_that_lead_nowhere_are_told_by_the_test(connect: Connect, links: Any, message: str) -> None:
+    """A sync does without them, so a client is made all the same."""
+    hook = connect({"links": links})
+    hook.get_conn()
+    good, words = hook.test_connection()
+    assert (good, message in words) == (False, True)
+
+
+@pytest.mark.parametrize("form", [dict, json.dumps])
 def test_rates_are_an_object_or_the_text_of_one(connect: Connect, form: Callable[[Any], Any]) -> None:
     """As an environment or a form has it; requests in flight likewise."""
     hook = connect({"rates": form({PURCHASE: 12.5}), "max_in_flight": "9"})
@@ -290,4 +319,5 @@ if find_spec("flask_appbuilder"):  # Airflow 2 brings it
             "shared_pace",
             "update_only",
             "project",
+            "links",
         ]

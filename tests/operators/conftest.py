@@ -72,6 +72,17 @@ class TaskInstance:
 
 
 @dataclass
+class Told:
+    """What a sync says of its target to Airflow: assets, and what it says about each."""
+
+    events: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def add(self, asset: Any, extra: Any) -> None:
+        """Keep it."""
+        self.events.append((asset, extra))
+
+
+@dataclass
 class World:
     """A warehouse, a project and what happened between them."""
 
@@ -86,6 +97,8 @@ class World:
     operator: IterableModelOperator | None = None
     context: dict[str, Any] = field(default_factory=dict)
     """What Airflow hands to tasks besides."""
+    told: Told = field(default_factory=Told)
+    """Of the last run."""
 
     def rows(self, *rows: Sequence[Any], columns: Sequence[str] = COLUMNS) -> None:
         """Let the model be these rows."""
@@ -132,15 +145,15 @@ class World:
             "run_id": run_id,
             "ti": TaskInstance(run_id, self.xcoms, self.tries),
             "inlet_events": {operator.asset: list(self.events)},
-            "outlet_events": {operator.asset: SimpleNamespace(extra=None)},
+            "outlet_events": {operator.asset: SimpleNamespace(extra=None), operator.target: Told()},
             **self.context,
         }
         report = operator.execute(context)  # type: ignore[arg-type]  # a context of dicts is enough
-        told = context["outlet_events"][operator.asset].extra
+        told, self.told = (context["outlet_events"][key] for key in (operator.asset, operator.target))
         if report["dry_run"]:
-            assert (told, operator.outlets) == (None, [])
+            assert (told.extra, self.told.events, operator.outlets) == (None, [], [])
             return report
-        assert told == report
+        assert told.extra == report
         self.events.append(
             SimpleNamespace(
                 source_dag_id="dag",

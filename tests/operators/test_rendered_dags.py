@@ -119,20 +119,20 @@ def test_a_dry_run_tells_nobody(
     world.people(1, 2)
     params = {"column": "city", "limit": "0.5", "dry": False}
     state, report = runs.run(**params)
-    assert (state, report["accepted"], report["dry_run"], runs.events) == ("success", 2, False, 2)
+    assert (state, report["accepted"], report["dry_run"], runs.events) == ("success", 2, False, 3)
     assert world.profiles[email(1)]["batch"] == "of False"
     assert world.profiles[email(1)]["lasting"] == 7
     world.people(1, 2, 3)
     world.forget_calls()
     state, report = runs.run(**{**params, "dry": True})
-    assert (state, report["status"], report["dry_run"], runs.events) == ("success", "planned", True, 2)
+    assert (state, report["status"], report["dry_run"], runs.events) == ("success", "planned", True, 3)
     assert set(world.calls) == {FIELDS}
     assert runs.shown["dry_run"] in (True, "True")
     assert runs.shown["max_removed"] in (0.5, "0.5")
     assert "city" in str(runs.shown["fields"])
     assert "{{" not in str(runs.shown)
     state, report = runs.run(**params)
-    assert (state, report["accepted"], report["unchanged"], runs.events) == ("success", 1, 2, 4)
+    assert (state, report["accepted"], report["unchanged"], runs.events) == ("success", 1, 2, 6)
     assert world.calls[BULK] == 1
 
 
@@ -144,7 +144,7 @@ def test_a_list_is_named_by_the_run(world: World, dags: Dags) -> None:
     assert (state, report["destination"]["list"], world.sandbox.lists, runs.events) == ("success", "VIP", [], 0)
     state, _ = runs.run(list="VIP", column="city", dry=False)
     (found,) = world.sandbox.lists
-    assert (state, found["name"], found["description"], runs.events) == ("success", "VIP", "about VIP", 2)
+    assert (state, found["name"], found["description"], runs.events) == ("success", "VIP", "about VIP", 3)
     assert world.profiles[email(1)]["city"] == "Paris"
     assert runs.shown["list_name"] == "VIP"
 
@@ -172,5 +172,5 @@ def test_a_dry_run_of_partitions_tells_nobody(world: World, dags: Dags) -> None:
     assert (state, report["dry_run"], report["added"], runs.events) == ("success", True, 3, 0)
     assert set(world.calls) == {FIELDS}
     state, report = runs.run(column="city", dry=False)
-    assert (state, report["dry_run"], report["accepted"], runs.events) == ("success", False, 3, 2)
+    assert (state, report["dry_run"], report["accepted"], runs.events) == ("success", False, 3, 3)
     assert world.profiles[email(3)]["city"] == "Rome"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException
 
+from airflow_provider_iterable.assets import sync_asset, target_alias
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import (
     IterableListOperator,
@@ -20,7 +21,7 @@ from airflow_provider_iterable.operators import (
 from airflow_provider_iterable.operators.partitions import COUNTS, summed
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from tests.airflow_db import Dags, run_dag
-from tests.operators.conftest import World, email, person
+from tests.operators.conftest import Told, World, email, person
 
 DAG_FILE = """
 from datetime import UTC, datetime
@@ -238,7 +239,7 @@ def test_a_mapped_task_emits_no_event_and_waits_for_none() -> None:
     assert (list(mapped.outlets or ()), list(mapped.inlets or ())) == ([], [])
     assert (mapped.max_active_tis_per_dag, mapped.partial_kwargs["partitions"]) == (None, ["1", "2"])
     summary = IterableSyncSummaryOperator(task_id="summary", reports=mapped.output)
-    assert [asset.uri for asset in summary.outlets] == ["iterable://privacy/dag.sync"]
+    assert summary.outlets == [sync_asset("privacy", "dag.sync"), target_alias("privacy", "dag.sync")]
 
 
 def test_a_mapped_sync_of_its_own_has_no_asset(world: World) -> None:
@@ -283,7 +284,7 @@ def report(partition: str, **changes: Any) -> dict[str, Any]:
         "sync_id": "s",
         "partition": partition,
         "run_id": "r",
-        "destination": {"host": "h"},
+        "destination": {"host": "https://api.iterable.com", "type": "users"},
         "status": "succeeded",
         "resync": "changes",
         "dry_run": False,
@@ -349,12 +350,15 @@ def test_a_summary_fails_when_a_partition_is_missing(caplog: pytest.LogCaptureFi
     mapped = IterableUserSyncOperator.partial(**COMMON, state=TableState()).expand(partition=["a", "b", "c"])
     summary: Any = IterableSyncSummaryOperator(task_id="summary", reports=mapped.output, trigger_rule="all_done")
     event: Any = SimpleNamespace(extra=None)
-    context = {"outlet_events": {summary.asset: event}}
+    target = Told()
+    context = {"outlet_events": {summary.asset: event, summary.target: target}}
     summary.reports = [report("a"), None, report("c")]
     with pytest.raises(AirflowException, match=r"1 of 3 partitions of the sync dag.sync did not report: b\."):
         summary.execute(context)
     assert [record.levelname for record in caplog.records if ", 2 partitions: " in record.getMessage()] == ["ERROR"]
-    assert event.extra is None
+    assert (event.extra, target.events) == (None, [])
     summary.reports = [report(name) for name in "abc"]
     told = summary.execute(context)
     assert (told["partitions"], event.extra) == (3, told)
+    ((asset, extra),) = target.events
+    assert (asset.uri, extra["sync_id"]) == ("iterable://api.iterable.com/users", "dag.sync")
