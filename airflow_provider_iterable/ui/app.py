@@ -93,6 +93,7 @@ def run(session: SessionDep, dag_id: str, run_id: Text, task_id: Text, map_index
         {"map_index": each.map_index, "state": each.state, "shown_as": each.shown_as, **each.count} for each in found
     ]
     account: dict[str, Any] = {"instance": chosen, "before": before, "instances": others, "now": datetime.now(UTC)}
+    account["progress"] = history.progress(session, chosen)
     with _audit(chosen) as (reader, trouble):
         account["audit"] = None if reader is None else reader.run(_name(chosen))
         account["trouble"] = trouble

@@ -6,6 +6,7 @@ user may see.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +20,12 @@ from sqlalchemy import Select, and_, func, or_, select, tuple_, union
 from sqlalchemy.orm import Session
 
 from airflow_provider_iterable.engine.report import REPORT_KEY
+from airflow_provider_iterable.operators.running import KEY as RUNNING_KEY
+
+try:
+    from airflow.models.task_state_store import TaskStateStoreModel as State
+except ImportError:  # before 3.3
+    State = None  # type: ignore[assignment,misc]
 
 OPERATORS = tuple(
     f"Iterable{kind}Operator" for kind in ("UserSync", "Event", "List", "Catalog", "Privacy", "Subscription", "Merge")
@@ -44,6 +51,7 @@ class Instance(Struct, kw_only=True):
     try_number: int
     started_at: datetime | None
     ended_at: datetime | None
+    host: str | None
     shown_as: str | None
     """What a mapped task instance is called."""
     report: Report | None
@@ -146,6 +154,25 @@ def instances(session: Session, dag_id: str, run_id: str, task_id: str) -> list[
     return _read(session, query.order_by(TaskInstance.map_index))
 
 
+def progress(session: Session, instance: Instance) -> Report | None:
+    """Return the counts that a task under way has left in its state store, where Airflow has one."""
+    if State is None or instance.state != "running":
+        return None
+    query = select(State.value).where(
+        State.dag_id == instance.dag_id,
+        State.run_id == instance.run_id,
+        State.task_id == instance.task_id,
+        State.map_index == instance.map_index,
+        State.key == RUNNING_KEY,
+    )
+    value = session.scalar(query)
+    try:
+        counts = value if value is None else json.loads(value)
+    except ValueError:
+        return None
+    return counts if isinstance(counts, dict) and counts.get("phase") == "running" else None
+
+
 def before(session: Session, instance: Instance) -> Instance | None:
     """Return the same task, or partition, in the run before."""
     ran = select(DagRun.run_after).where(DagRun.dag_id == instance.dag_id, DagRun.run_id == instance.run_id)
@@ -162,13 +189,14 @@ def before(session: Session, instance: Instance) -> Instance | None:
 
 
 def _instances() -> Select[Any]:
+    columns: list[Any] = [
+        *(TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id, TaskInstance.map_index),
+        *(TaskInstance.state, TaskInstance.try_number, TaskInstance.start_date, TaskInstance.end_date),
+        *(TaskInstance.hostname, TaskInstance._rendered_map_index),
+        XComModel.value,
+    ]
     return (
-        select(
-            *(TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id, TaskInstance.map_index),
-            *(TaskInstance.state, TaskInstance.try_number, TaskInstance.start_date, TaskInstance.end_date),
-            TaskInstance._rendered_map_index,
-            XComModel.value,
-        )
+        select(*columns)
         .join(DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id))
         .outerjoin(
             XComModel,
@@ -186,9 +214,9 @@ def _read(session: Session, query: Select[Any]) -> list[Instance]:
     return [
         Instance(
             dag_id=dag, task_id=task, run_id=run, map_index=number, state=None if state is None else str(state),
-            try_number=tried, started_at=started, ended_at=ended, shown_as=name, report=_report(value),
+            try_number=tried, started_at=started, ended_at=ended, host=host, shown_as=name, report=_report(value),
         )
-        for dag, task, run, number, state, tried, started, ended, name, value in session.execute(query)
+        for dag, task, run, number, state, tried, started, ended, host, name, value in session.execute(query)
     ]  # fmt: skip
 
 

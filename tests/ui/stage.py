@@ -12,6 +12,7 @@ from typing import Any
 
 USERS = {"viewer": "viewer", "stranger": "viewer"}
 PASSWORD = "of the tests"
+RUNNING = "example_iterable_privacy"
 
 
 def prepare(home: Path, port: int, sandbox: str) -> None:
@@ -44,6 +45,22 @@ def save(dags: dict[str, Any]) -> None:
     sync_bag_to_db(bag, bundle_name="tests", bundle_version="1")
 
 
+def let_run(dag_id: str) -> None:
+    """Have the last run of a Dag look as if it were under way, with some rows settled."""
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        task = session.scalars(select(TaskInstance).where(TaskInstance.dag_id == dag_id)).one()
+        task.state, task.hostname = "running", "worker-7"
+        counts = {"phase": "running", "to_send": 40, "accepted": 9, "rejected": 1, "updated_at": "2026-11-30T12:00:00Z"}
+        session.scalars(
+            select(TaskStateStoreModel).where(TaskStateStoreModel.dag_id == dag_id)
+        ).one().value = json.dumps(counts)
+
+
 def main() -> None:
     """Run some syncs, then serve."""
     home, port = Path(sys.argv[1]), int(sys.argv[2])
@@ -62,6 +79,7 @@ def main() -> None:
             database.execute("DELETE FROM customers")  # which the sync takes for a mistake
             database.commit()
         assert airflow.run().state == "failed"
+        let_run(RUNNING)
         import uvicorn
         from airflow.api_fastapi.app import create_app
 

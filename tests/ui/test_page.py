@@ -23,7 +23,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.services import lacking
 from tests.ui.access import HIDDEN
-from tests.ui.stage import PASSWORD
+from tests.ui.stage import PASSWORD, RUNNING
 
 PATIENCE = 120.0
 USERS, TASK = "example_iterable_users", "sync_users"
@@ -136,7 +136,8 @@ def test_the_list_names_what_needs_somebody_first(airflow: Airflow) -> None:
     assert first["succeeded_at"] < first["failing_since"] <= listing["now"]
     assert [bar["state"] for bar in first["bars"]] == ["success", "success", "success", "failed"]
     assert [bar["rejected"] for bar in first["bars"]] == [0, 4, 4, 0]
-    assert all(line["state"] == "success" for line in listing["lines"][1:])
+    others = {line["dag_id"]: line["state"] for line in listing["lines"][1:]}
+    assert {dag for dag, state in others.items() if state != "success"} == {RUNNING}
     assert set(airflow.lines("viewer", type="events")) == {
         ("example_iterable_events", f"{name}") for name in ("track_visits", "track_purchases", "update_carts")
     }
@@ -181,6 +182,16 @@ def test_the_history_of_a_row_is_found_by_its_key(airflow: Airflow) -> None:
     assert [[event["status"] for event in story["events"]] for story in stories] == [["failed", "failed"]] * 3
     nothing = airflow.get(f"api/dags/{USERS}/row", "viewer", **run_of(airflow, 3), key="999").json()["found"]
     assert nothing == {"key": "[999]", "events": []}
+
+
+def test_a_run_under_way_tells_how_far_it_is(airflow: Airflow) -> None:
+    """As the task itself wrote it down; nobody else is asked."""
+    ((task, line),) = airflow.lines("viewer", dag_id=RUNNING).items()
+    run = {"run_id": line["bars"][0]["run_id"], "task_id": task[1]}
+    account = airflow.get(f"api/dags/{RUNNING}/run", "viewer", **run).json()
+    assert (account["instance"]["state"], account["instance"]["host"]) == ("running", "worker-7")
+    assert (account["progress"]["accepted"], account["progress"]["to_send"]) == (9, 40)
+    assert airflow.get(f"api/dags/{USERS}/run", "viewer", **run_of(airflow, 0)).json()["progress"] is None
 
 
 def test_keys_that_name_people_are_masked(airflow: Airflow) -> None:
@@ -246,6 +257,8 @@ def test_a_viewer_clicks_from_the_list_to_the_row(airflow: Airflow, browser: web
     waited(browser, "h1", f"{USERS}.{TASK}")
     waited(browser, "p a", "Iterable syncs").click()
     waited(browser, "span", "8 syncs")
+    waited(browser, "td a", "forget_people").click()
+    waited(browser, ".box", "10 of 40 rows are settled")
     wrong = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert [entry for entry in wrong if "favicon" not in entry["message"] and "401" not in entry["message"]] == []
 
