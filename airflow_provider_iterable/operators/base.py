@@ -29,7 +29,7 @@ from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.operators import metrics
 from airflow_provider_iterable.operators.failures import for_airflow, leave, leave_report, unforeseen
 from airflow_provider_iterable.operators.forms import COMMON_FORMS, Form, options_of
-from airflow_provider_iterable.operators.instances import about_plan, at_once, holder_of, part_of
+from airflow_provider_iterable.operators.instances import about_plan, about_state, at_once, holder_of, part_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
 from airflow_provider_iterable.operators.lineage import Ran, lineage_of
 from airflow_provider_iterable.operators.links import LINKS, leave_app_link, leave_run_link
@@ -298,7 +298,7 @@ class IterableModelOperator(StrictOperator):
         wrong = self._read_rendered(report)
         report.partition = None if self.partition is None else name_of(self.partition)
         report.identifying, report.forgets = self.identifying(), not self.state.batchwise
-        report.state = self._about_state(report.identifying)
+        report.state = about_state(self.state, self.sql_conn_id, report.identifying)
         audit = self._auditing(context, report)
         calls = CallCounts(also=audit.note)
         running = Running(cast("Mapping[str, Any]", context).get("task_state_store"), report)
@@ -394,20 +394,6 @@ class IterableModelOperator(StrictOperator):
             primary_key=self.primary_key,
             model_name=self.model_name() or "",
         )
-
-    def _about_state(self, identifying: Collection[int]) -> dict[str, Any]:
-        """Return where the state is, for whoever looks at the run later."""
-        tables = self.state.tables
-        where = {"store": type(self.state).__name__}
-        if tables is None:
-            return where
-        return {
-            **where,
-            "conn_id": tables.conn_id or self.sql_conn_id,
-            "schema": tables.schema,
-            "audit": tables.audit,
-            "identifying": sorted(identifying),
-        }
 
     def _part(self, context: Context) -> Part:
         """Return which part of the sync this run is about.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -14,6 +14,7 @@ from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.operators.partitions import NEEDS_PARTITION, name_of, names_of, sync_ids_of
 from airflow_provider_iterable.state.scope import Holder, Part
+from airflow_provider_iterable.state.store import Store
 
 
 def part_of(
@@ -90,3 +91,21 @@ def _joined(values: Mapping[str, Any]) -> str:
         f"{name}={json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value}"
         for name, value in values.items()
     )
+
+
+def about_state(store: Store, model_conn_id: str, identifying: Collection[int]) -> dict[str, Any]:
+    """Return where a sync remembers, for whoever looks at a run later.
+
+    :param model_conn_id: the connection of the model
+    :param identifying: which parts of the key are identifiers of people
+    """
+    where, tables = {"store": type(store).__name__}, store.tables
+    if tables is None:
+        return where
+    return {
+        **where,
+        "conn_id": tables.conn_id or model_conn_id,
+        "schema": tables.schema,
+        "audit": tables.audit,
+        "identifying": sorted(identifying),
+    }
