@@ -265,8 +265,9 @@ def test_the_command_serves_until_told_to_stop(number: signal.Signals) -> None:
 def test_options_on_the_command_line() -> None:
     """A value is JSON, or a string where it is none."""
     given = arguments(["--option", "too_large=BatchTooLarge", "--option", 'invalid_data=["a@x.io"]'])
-    assert options_from(given) == {"too_large": "BatchTooLarge", "invalid_data": ["a@x.io"]}
-    assert (given.port, given.project_type) == (8090, "email")
+    expected = {"record_identifiers": True, "too_large": "BatchTooLarge", "invalid_data": ["a@x.io"]}
+    assert options_from(given) == expected
+    assert (given.host, given.port, given.project_type) == ("127.0.0.1", 8090, "email")
 
 
 def test_a_wrong_option_ends_the_command() -> None:
