@@ -7,6 +7,8 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -206,7 +208,6 @@ def test_it_is_written_while_it_serves(tmp_path: Path) -> None:
     path = tmp_path / "kept.json"
     with Sandbox() as sandbox, Keeper(sandbox.service, path, seconds=0.01):
         sandbox.seed(users=[{"email": "a@x.io"}])
-        sandbox.service.changes += 1
         until = time.monotonic() + 60
         while b"a@x.io" not in path.read_bytes():
             assert time.monotonic() < until
@@ -218,25 +219,34 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow_provider_iterable.sandbox", "--port", "0", *arguments]
 
 
+@contextmanager
+def served(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Serve until the end of the block, whatever happens in it; give the first line of output."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command(*arguments), stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline(), process
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
 def test_the_command_seeds_once_and_keeps(tmp_path: Path) -> None:
     """A second start finds what the first one left, its project type included, and does not seed again."""
     seed, kept = tmp_path / "seed.json", tmp_path / "kept.json"
     seed.write_text(json.dumps(SEED), "utf-8")
     for start, expected in enumerate((2, 3)):
         options = ["--seed", str(seed), "--keep", str(kept)] + ["--project-type", "hybrid"] * (start == 0)
-        with subprocess.Popen(command(*options), stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            line = process.stdout.readline()
+        with served(*options) as (line, process):
             assert "hybrid project" in line
             url = line.split()[-1]
             body = json.dumps({"email": f"new{start}@x.io"}).encode()
             with urlopen(f"{url}/sandbox/state", timeout=10) as answer:
                 state = json.load(answer)
-            assert (state["users"], state["events"]) == (expected, 1)
+            assert (state["users"], state["events"], state["lists"]) == (expected, 1, 2)
             assert state["options"]["record_identifiers"] is True
             urlopen(Request(f"{url}/api/users/update", body, {"Api-Key": "k"}), timeout=10).close()
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+        assert process.returncode == 0
 
 
 @pytest.mark.parametrize("option", ["--seed", "--keep"])
@@ -253,11 +263,8 @@ def test_the_command_says_what_is_wrong_with_a_file(tmp_path: Path, option: str)
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.2", False), ("0.0.0.0", True)])
 def test_an_open_address_is_warned_of(host: str, warned: bool) -> None:
     """It is said that whoever reaches it needs no key; the address that is printed is one that answers."""
-    with subprocess.Popen(
-        command("--host", host), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
+    with served("--host", host) as (line, process):
+        url = line.split()[-1]
         with urlopen(f"{url}/sandbox/summary", timeout=10) as answer:
             assert json.load(answer)["total"] == 0
         process.send_signal(signal.SIGTERM)

@@ -51,6 +51,7 @@ def seed(service: Service, query: dict[str, str], body: Any) -> Any:
     except msgspec.ValidationError as error:
         raise ValueError(f"seed: {error}") from None
     before = service.kept()
+    service.changes += 1
     try:
         _fill(service, chosen(service, query), wanted)
     except ValueError as error:
