@@ -146,7 +146,7 @@ def test_from_nothing_to_a_users_story(page: Page) -> None:
 
 
 def test_a_refresh_disturbs_nobody(page: Page) -> None:
-    """Selected text stays selected while rows come in above it; what is open, typed or scrolled to stays so."""
+    """Text stays selected while rows come in above it and when the sandbox ends; so does what is open or typed."""
     for number in range(60):
         page.call("users/update", {"email": f"p{number}@example.com"})
     page.shows("60, newest first")
@@ -164,6 +164,10 @@ def test_a_refresh_disturbs_nobody(page: Page) -> None:
     assert page.browser.find_element(By.CSS_SELECTOR, "details").get_attribute("open") is not None
     assert page.browser.find_element(By.NAME, "q").get_attribute("value") == "half a wo"
     assert page.browser.execute_script("return scrollY") >= 400
+    page.sandbox.stop()
+    page.shows("No answer from the sandbox")
+    assert page.browser.execute_script("return String(getSelection())") == selected
+    page.browser.get_log("browser")  # the requests without an answer are in it
 
 
 def test_controls(page: Page) -> None:
