@@ -46,7 +46,7 @@ HYPOTHESIS_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 settings.load_profile(HYPOTHESIS_PROFILE)
 
 # These come with the dev extra alone: a Snowflake that is none brings half a cloud along, and a browser a browser.
-NEEDED = {"state/test_snowflake.py": "fakesnow", "ui/test_page.py": "selenium"}
+NEEDED = {"state/test_snowflake.py": "fakesnow", "ui/test_page.py": "selenium", "sandbox/test_page.py": "selenium"}
 collect_ignore = [path for path, package in NEEDED.items() if not find_spec(package)]
 
 REQUIRE_SERVICES = os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1"

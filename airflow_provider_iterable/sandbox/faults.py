@@ -75,6 +75,12 @@ class Faults:
         """End all faults."""
         self._faults.clear()
 
+    def remove(self, position: int) -> None:
+        """End the fault at a position in the list, counted from 0; a ValueError when there is none."""
+        if not 0 <= position < len(self._faults):
+            raise ValueError("no such fault")
+        del self._faults[position]
+
     def listed(self) -> list[dict[str, Any]]:
         """Return the faults, each with how many calls it matched, and how many it made fail."""
         return [{name: getattr(fault, name) for name in fault.__struct_fields__} for fault in self._faults]

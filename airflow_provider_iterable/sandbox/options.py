@@ -152,7 +152,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     project_id: int = 10216
     """The project's number, which messages name and from which the IDs of its channels and message types come."""
     record_identifiers: bool = False
-    """Whether the log of each call holds the identifiers that it wrote."""
+    """Whether the log of each call holds the identifiers that it wrote, deleted, forgot or unforgot."""
+    record_bodies: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many of the newest calls keep their bodies, sent and answered, cut at 100,000 characters."""
 
     def changed(self, changes: Mapping[str, Any]) -> "Options":
         """Return these options with some changed; an unknown name or a wrong type is a ValueError."""

@@ -1,4 +1,4 @@
-"""The HTTP/1.1 server of the sandbox, on 127.0.0.1."""
+"""The HTTP/1.1 server of the sandbox."""
 
 import socket
 import sys
@@ -16,6 +16,7 @@ from .calls import Call
 from .endpoints.routes import query_of
 from .inspection.history import stored_events, stored_purchases
 from .inspection.inspections import inspect, page, stored
+from .inspection.seeding import seed
 from .inspection.stock import stored_catalogs, stored_lists
 from .options import Options, ProjectType
 from .project.project import Project
@@ -29,7 +30,7 @@ LINGER = 1.0
 
 
 class Sandbox:
-    """A local Iterable on a port of 127.0.0.1; it serves from `start` to `stop`.
+    """A local Iterable on a port of 127.0.0.1, or of another address; it serves from `start` to `stop`.
 
     Its properties show the first project; those that the option `project_keys` adds are shown by the inspections.
     """
@@ -38,15 +39,19 @@ class Sandbox:
         self,
         project_type: ProjectType = "email",
         *,
+        host: str = HOST,
         port: int = 0,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         seed: int = 0,
         **options: Any,
     ) -> None:
-        """Take the project type, a port (0: a free one), time as functions, and options by name."""
+        """Take the project type, an address and a port (0: a free one), time as functions, and options by name.
+
+        Anything but a loopback address is open to whoever reaches it: the inspections ask for no key.
+        """
         self.service = Service(project_type, options=Options().changed(options), clock=clock, seed=seed)
-        self._server = _Server((HOST, port), self.service, sleep)
+        self._server = _Server((host, port), self.service, sleep)
         self._thread = threading.Thread(target=self._serve, name="sandbox", daemon=True)
 
     @property
@@ -57,7 +62,8 @@ class Sandbox:
     @property
     def url(self) -> str:
         """The address to use instead of Iterable's, without a slash at the end."""
-        return f"http://{HOST}:{self.port}"
+        host = str(self._server.server_address[0])
+        return f"http://{HOST if host == '0.0.0.0' else host}:{self.port}"
 
     @property
     def project(self) -> Project:
@@ -109,6 +115,11 @@ class Sandbox:
         """Change options."""
         with self.service.lock:
             self.project.options = self.project.options.changed(options)
+
+    def seed(self, **content: Any) -> None:
+        """Add users, lists, catalogs, events and purchases, as POST /sandbox/seed does."""
+        with self.service.lock:
+            seed(self.service, {}, content)
 
     def reset(self, project_type: ProjectType | None = None) -> None:
         """Go back to the start: an empty project, no calls, no faults, the first options."""

@@ -3,7 +3,8 @@
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -12,12 +13,15 @@ from .endpoints.routes import Route, Table, query_of
 from .faults import Fault, Faults
 from .limits import Excess, Limits
 from .options import PROJECT_TYPES, Options, ProjectType
+from .project.kept import Kept, keep, restored
 from .project.project import DAY, Project
 from .shapes import answers
 from .shapes.answers import Answer
 from .shapes.bodies import BadBodyError, read
 from .shapes.request import Request
 
+MOST_BODY = 100_000
+"""Characters of a body that are recorded."""
 _BATCHES = ("users", "events", "subscribers", "update_subscriptions_requests", "documents", "item_ids")
 
 
@@ -30,6 +34,13 @@ class Incoming(msgspec.Struct):
     headers: Mapping[str, str] = {}
     body: bytes = b""
     ip: str = "127.0.0.1"
+
+
+class KeptService(msgspec.Struct, forbid_unknown_fields=True):
+    """All projects, the first one first."""
+
+    projects: Annotated[list[Kept], msgspec.Meta(min_length=1)]
+    format: Literal[1] = 1
 
 
 class Service:
@@ -48,6 +59,8 @@ class Service:
         self._first = (project_type, options, seed)
         self._table = Table()
         self.calls = Calls()
+        self.changes = 0
+        """Inspections that may have changed something."""
         self._begin(project_type, options, seed)
 
     def _begin(self, project_type: ProjectType, options: Options, seed: int) -> None:
@@ -64,6 +77,46 @@ class Service:
         with self.lock:
             first_type, options, seed = self._first
             self._begin(project_type or first_type, options, seed)
+
+    def kept(self) -> bytes:
+        """Return what the projects hold, as JSON that `restore` takes; options, faults and calls are left out."""
+        with self.lock:
+            projects = [self.project, *self._others.values()]
+            return msgspec.json.encode(KeptService([keep(project) for project in projects]))
+
+    def restore(self, data: bytes) -> None:
+        """Let the projects hold what `kept` returned; anything else is a ValueError, and changes nothing."""
+        try:
+            first, *others = msgspec.json.decode(data, type=KeptService).projects
+        except (msgspec.DecodeError, UnicodeError, ValueError) as error:
+            raise ValueError(f"not a kept sandbox: {error}") from None
+        with self.lock:
+            project, made = self._restored(first, self.project.options.project_id), {}
+            for kept in others:
+                made[kept.number] = self._restored(kept, kept.number)
+            self.project, self._others = project, made
+
+    def _restored(self, kept: Kept, number: int) -> Project:
+        own = msgspec.structs.replace(self.project.options, project_id=number)
+        try:
+            return restored(kept, Project(kept.type, options=own, clock=self.clock, seed=self._seed))
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"not a kept sandbox: {error!r}") from None
+
+    def direct(self, project: Project, method: str, path: str, body: Any) -> Any:
+        """Return the answer to an API call as JSON without key, rate, fault and log; a refusal is a ValueError."""
+        found = self._table.find(method, path)
+        assert found is not None, path
+        route, variable = found
+        try:
+            sent: Any = read(msgspec.json.encode(body), route.body) if route.body is not None else None
+        except BadBodyError as error:
+            raise ValueError(f"{path}: {error.violations}") from None
+        answer = route.action(project, Request(variable, sent))
+        said = msgspec.json.decode(answer.body)
+        if answer.status >= 300 or said.get("failCount"):
+            raise ValueError(f"{path}: {answer.body.decode()}")
+        return said
 
     def numbered(self, number: int) -> Project:
         """Return the project with the number, which has the options of the first; an unknown one is a ValueError."""
@@ -95,9 +148,13 @@ class Service:
         answer = self._answered(project, incoming, found, fault, call)
         if fault is not None and fault.kind == "slow":
             elapse(fault.seconds)
+        bodies = project.options.record_bodies
+        if bodies:
+            call.request = _text(incoming.body)
+            call.answer = _text(answer.body) if answer is not None else ""
         with self.lock:
             call.finished = self.clock()
-            self.calls.add(call)
+            self.calls.add(call, bodies)
         return answer
 
     def _answered(
@@ -113,6 +170,7 @@ class Service:
             return None
         answer = _early_fault(project, fault, found, incoming) or self._judged(project, incoming, found, call)
         call.applied = answer.applied
+        call.accepted, call.failed = _outcome(call, answer)
         if project.options.record_identifiers:
             call.identifiers = answer.identifiers
         if fault is not None and fault.kind == "drop_after":
@@ -214,6 +272,8 @@ def _call_of(incoming: Incoming, route: Route | None, started: float, project: i
         records=0,
         bytes=len(incoming.body),
         applied=False,
+        accepted=0,
+        failed=0,
         body_sha256=hashlib.sha256(incoming.body).hexdigest(),
         project=project,
         started=started,
@@ -227,6 +287,32 @@ def _records(body: Any) -> int:
         return 0
     held = next((getattr(body, name) for name in _BATCHES if hasattr(body, name)), None)
     return 1 if held is None else len(held)
+
+
+class _Counts(msgspec.Struct):
+    successCount: int | None = None  # noqa: N815
+    failCount: int = 0  # noqa: N815
+
+
+_counts = msgspec.json.Decoder(_Counts)
+
+
+def _outcome(call: Call, answer: Answer) -> tuple[int, int]:
+    """Return how many records of a call were accepted, and how many failed: as the answer counts them, or all alike."""
+    if call.method == "GET":
+        return 0, 0
+    if answer.status == 200 and answer.content_type == answers.JSON:
+        with suppress(msgspec.DecodeError):
+            found = _counts.decode(answer.body)
+            if found.successCount is not None:
+                return found.successCount, found.failCount
+    if answer.status < 300:
+        return (max(call.records, 1), 0) if answer.applied else (0, 0)
+    return 0, call.records
+
+
+def _text(body: bytes) -> str:
+    return body[: 4 * MOST_BODY].decode(errors="replace")[:MOST_BODY]
 
 
 def _too_large(options: Options) -> Answer:

@@ -53,7 +53,8 @@ class SandboxProcess:
 @contextmanager
 def sandbox(*arguments: str) -> Iterator[SandboxProcess]:
     """Run a sandbox on a free port, with further arguments of its command line."""
-    command = [sys.executable, "-m", "airflow_provider_iterable.sandbox", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "airflow_provider_iterable.sandbox", "--port", "0"]
+    command += ["--option", "record_identifiers=false", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -219,6 +219,8 @@ def test_calls_are_remembered_without_their_keys(make: Make) -> None:
         "records": 1,
         "bytes": len(body),
         "applied": True,
+        "accepted": 1,
+        "failed": 0,
         "body_sha256": hashlib.sha256(body).hexdigest(),
         "project": 10216,
         "started": START,

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -10,11 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import get_args
 
+import msgspec
 import pytest
 
-from airflow_provider_iterable.sandbox import Sandbox
+from airflow_provider_iterable.sandbox import Options, Sandbox
 from airflow_provider_iterable.sandbox.__main__ import arguments, options_from
+from airflow_provider_iterable.sandbox.faults import Fault, Kind
+from airflow_provider_iterable.sandbox.inspection.inspections import INSPECTIONS
 
 KEY = {"Api-Key": "key"}
 ONE = json.dumps({"email": "a@x.io", "dataFields": {"f": 1}})
@@ -265,8 +271,9 @@ def test_the_command_serves_until_told_to_stop(number: signal.Signals) -> None:
 def test_options_on_the_command_line() -> None:
     """A value is JSON, or a string where it is none."""
     given = arguments(["--option", "too_large=BatchTooLarge", "--option", 'invalid_data=["a@x.io"]'])
-    assert options_from(given) == {"too_large": "BatchTooLarge", "invalid_data": ["a@x.io"]}
-    assert (given.port, given.project_type) == (8090, "email")
+    expected = {"record_identifiers": True, "too_large": "BatchTooLarge", "invalid_data": ["a@x.io"]}
+    assert options_from(given) == expected
+    assert (given.host, given.port, given.project_type) == ("127.0.0.1", 8090, "email")
 
 
 def test_a_wrong_option_ends_the_command() -> None:
@@ -275,3 +282,55 @@ def test_a_wrong_option_ends_the_command() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert "no_such" in done.stderr
+
+
+DOCUMENTED = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text("utf-8")
+
+
+def test_every_option_is_documented() -> None:
+    """With its default as JSON, once; and nothing else is."""
+    told = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \| .", DOCUMENTED.partition("\n## Options\n")[2], re.MULTILINE))
+    defaults = {name: getattr(Options(), name) for name in Options.__struct_fields__}
+    assert {name: json.loads(text) for name, text in told.items()} == json.loads(msgspec.json.encode(defaults))
+
+
+def test_every_inspection_is_documented() -> None:
+    """In the table, and with a line of curl that works; nothing else is in the table."""
+    told = re.findall(r"^\| `(\w+) (/sandbox/\w+)` \| .", DOCUMENTED, re.MULTILINE)
+    assert sorted(told) == sorted(INSPECTIONS)
+    lines = re.findall(
+        r"^curl (?:-X (\w+) )?'?http://127.0.0.1:8090(/sandbox/[^' ]+)'?(?: -d '(.+)')?$", DOCUMENTED, re.M
+    )
+    assert {(method or "GET", path.partition("?")[0]) for method, path, _ in lines} == set(INSPECTIONS)
+    with Sandbox("email") as sandbox:
+        connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
+        ask(connection, "POST", "/api/users/update", ONE)
+        for method, path, body in lines:
+            assert ask(connection, method or "GET", path, body)[0] == 200, path
+        connection.close()
+        assert sandbox.project.type == "hybrid"
+
+
+def test_every_argument_is_documented() -> None:
+    """Of the command line, in its table, with its default."""
+    table = DOCUMENTED.partition("\n## Command line\n")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `--([\w-]+)` \| (.+?) \| .", table, re.MULTILINE))
+    given = vars(arguments([]))
+    assert {name.replace("-", "_") for name in told} == given.keys()
+    for name, default in told.items():
+        value = given[name.replace("-", "_")]
+        assert default == f"`{value}`" or (not value and default in ("none", "off", "any")), name
+
+
+def test_the_seed_and_the_fault_of_the_documentation() -> None:
+    """The seed is one, and the table of faults has their members with their defaults, and all kinds."""
+    seed = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENTED, re.DOTALL)[0])
+    with Sandbox("email") as sandbox:
+        sandbox.seed(**seed)
+        assert (len(sandbox.users), len(sandbox.purchases)) == (1, 1)
+    table = DOCUMENTED.partition("\n## Faults\n")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| .", table, re.MULTILINE))
+    fault = Fault("slow")
+    known = {name: getattr(fault, name) for name in fault.__struct_fields__ if name not in ("kind", "matched", "fired")}
+    assert told == {"kind": "required", **{name: f"`{json.dumps(value)}`" for name, value in known.items()}}
+    assert all(f"`{kind}`" in table for kind in get_args(Kind))

@@ -86,16 +86,6 @@ def test_a_dropped_connection_may_leave_a_twin(ask: Speaker) -> None:
     assert [row["name"] for row in ask.sandbox.lists] == ["VIP", "VIP"]
 
 
-def test_the_page_shows_lists_and_catalogs(ask: Speaker) -> None:
-    """It has a place for each and asks for what fills it."""
-    _, page = ask("GET", "/")
-    for name in ("lists", "catalogs", "items"):
-        assert f'id="{name}"' in page
-    for path in ("/sandbox/lists", "/sandbox/catalogs?items=1&limit=1"):
-        assert path.partition("&")[0] in page
-        assert ask("GET", path)[0] == 200
-
-
 @pytest.mark.slow
 def test_large_lists_go_through_quickly(ask: Speaker) -> None:
     """A list takes, tells and loses 100,000 members, and the last batch costs no more than the first."""

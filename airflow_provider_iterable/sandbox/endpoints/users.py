@@ -82,9 +82,10 @@ def update_email(project: Project, request: Request[EmailChange]) -> Answer:
         return forgotten(project, new)
     if project.profiles.with_email(new) is not None:
         return refusal(400, "EmailAlreadyExists", f"Email already exists: {new}")
+    before = identifiers(profile)
     project.change_email(profile, new)
     answer = success(applied=True)
-    answer.identifiers = identifiers(profile)
+    answer.identifiers = list(dict.fromkeys([*before, *identifiers(profile)]))
     return answer
 
 
@@ -162,8 +163,11 @@ def delete_by_email(project: Project, request: Request[None]) -> Answer:
     if not is_email(email):
         return bad_email(email)
     profile = project.profiles.with_email(email)
+    gone = identifiers(profile) if profile else []
     project.delete([profile] if profile else [])
-    return success(applied=profile is not None)
+    answer = success(applied=profile is not None)
+    answer.identifiers = gone
+    return answer
 
 
 def delete_by_user_id(project: Project, request: Request[None]) -> Answer:
@@ -172,8 +176,10 @@ def delete_by_user_id(project: Project, request: Request[None]) -> Answer:
     doomed = project.profiles.all_with_user_id(user_id)
     if not doomed:
         return refusal(400, "BadParams", f"User does not exist. Email:  UserId: {user_id}")
+    answer = success(f"All users associated with {user_id} were successfully deleted", applied=True)
+    answer.identifiers = list({name: None for profile in doomed for name in identifiers(profile)})
     project.delete(doomed)
-    return success(f"All users associated with {user_id} were successfully deleted", applied=True)
+    return answer
 
 
 def forget(project: Project, request: Request[Named]) -> Answer:
@@ -200,15 +206,19 @@ def _forgetting(project: Project, request: Request[Named], action: str) -> Answe
         return bad_email(email)
     if email is None and user_id is not None and not is_user_id(user_id):
         return bad_user_id(user_id)
+    answer = success(applied=True)
+    answer.identifiers = [("email", email)] if email is not None else [("user_id", user_id or "")]
     if action == "unforget":
         project.unforget(email, user_id)
-        return success(applied=True)
+        return answer
     known = project.profiles.with_email(email) or project.profiles.with_user_id(user_id)
     if known is None and project.options.forget_unknown == "refuse":
         msg = f"User does not exist. Email: {email or ''} UserId: {user_id or ''}"
         return refusal(400, "BadParams", msg)
+    if known is not None:
+        answer.identifiers = list(dict.fromkeys([*answer.identifiers, *identifiers(known)]))
     project.forget(email, user_id)
-    return success(applied=True)
+    return answer
 
 
 def forgotten_emails(project: Project, request: Request[None]) -> Answer:

@@ -26,12 +26,12 @@ def purchases(service: Service, query: dict[str, str], body: Any) -> Any:
     return {**_found(project.purchases, query, _purchase_row, "purchases"), "fields": fields}
 
 
-def stored_events(events: Events) -> list[Row]:
+def stored_events(events: Iterable[Event]) -> list[Row]:
     """Return custom events as stored, the one that was first written first."""
     return [_event_row(event) for event in events]
 
 
-def stored_purchases(purchases: Events) -> list[Row]:
+def stored_purchases(purchases: Iterable[Event]) -> list[Row]:
     """Return purchases as stored, the one that was first written first."""
     return [_purchase_row(event) for event in purchases]
 

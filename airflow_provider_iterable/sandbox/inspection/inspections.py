@@ -11,7 +11,9 @@ from ..options import Options
 from ..project.project import Project
 from ..service import Service, chosen
 from ..shapes.answers import Answer, plain
-from . import history, stock
+from . import history, people, stock
+from .people import call_row, stored_profile
+from .seeding import seed
 
 Inspect = Callable[[Service, dict[str, str], Any], Any]
 
@@ -44,15 +46,7 @@ def state(service: Service, query: dict[str, str], body: Any) -> Any:
 
 def stored(project: Project, limit: int | None = None) -> list[dict[str, Any]]:
     """Return profiles as stored, without system fields, each with the number of its accepted writes."""
-    return [
-        {
-            "email": profile.email,
-            "userId": profile.user_id,
-            "dataFields": profile.fields,
-            "writes": profile.writes,
-        }
-        for profile in islice(project.profiles, limit)
-    ]
+    return [stored_profile(profile) for profile in islice(project.profiles, limit)]
 
 
 def options_of(options: Options) -> dict[str, Any]:
@@ -72,11 +66,16 @@ def calls(service: Service, query: dict[str, str], body: Any) -> Any:
     if "newest" in query:
         after = max(after, service.calls.last - int(query["newest"]))
     for call in service.calls.after(after):
-        row = {name: getattr(call, name) for name in call.__struct_fields__}
-        if not wanted:
-            del row["identifiers"]
-        found.append(row)
+        found.append(call_row(call, "identifiers") if wanted else call_row(call))
     return {"calls": found}
+
+
+def one_call(service: Service, query: dict[str, str], body: Any) -> Any:
+    """Return the call whose number `seq` is, with whom it wrote and its bodies, as far as they are recorded."""
+    found = service.calls.numbered(int(query.get("seq", "")))
+    if found is None:
+        raise ValueError("no such call")
+    return call_row(found, "identifiers", "request", "answer")
 
 
 def forget_calls(service: Service, query: dict[str, str], body: Any) -> Any:
@@ -108,8 +107,11 @@ def add_faults(service: Service, query: dict[str, str], body: Any) -> Any:
 
 
 def end_faults(service: Service, query: dict[str, str], body: Any) -> Any:
-    """End all faults."""
-    service.faults.clear()
+    """End all faults, or the one at the `position` that it has among those listed, counted from 0."""
+    if "position" in query:
+        service.faults.remove(int(query["position"]))
+    else:
+        service.faults.clear()
     return list_faults(service, query, body)
 
 
@@ -123,15 +125,19 @@ def change_options(service: Service, query: dict[str, str], body: Any) -> Any:
 
 INSPECTIONS: dict[tuple[str, str], Inspect] = {
     ("GET", "/sandbox/state"): state,
+    ("GET", "/sandbox/users"): people.users,
+    ("GET", "/sandbox/user"): people.story,
     ("GET", "/sandbox/lists"): stock.lists,
     ("POST", "/sandbox/lists"): stock.add_list,
     ("GET", "/sandbox/catalogs"): stock.catalogs,
     ("GET", "/sandbox/events"): history.events,
     ("GET", "/sandbox/purchases"): history.purchases,
     ("GET", "/sandbox/calls"): calls,
+    ("GET", "/sandbox/call"): one_call,
     ("DELETE", "/sandbox/calls"): forget_calls,
     ("GET", "/sandbox/summary"): summary,
     ("POST", "/sandbox/reset"): reset,
+    ("POST", "/sandbox/seed"): seed,
     ("GET", "/sandbox/faults"): list_faults,
     ("POST", "/sandbox/faults"): add_faults,
     ("DELETE", "/sandbox/faults"): end_faults,
@@ -147,6 +153,7 @@ def inspect(service: Service, method: str, path: str, query: dict[str, str], bod
     try:
         value = msgspec.json.decode(body) if body else None
         with service.lock:
+            service.changes += method != "GET"
             return plain(action(service, query, value))
     except (ValueError, msgspec.DecodeError, RecursionError) as error:
         return _error(400, str(error))

@@ -11,11 +11,12 @@ from ..service import Service, chosen
 
 
 def lists(service: Service, query: dict[str, str], body: Any) -> Any:
-    """Return the lists, how often each name was created, and the deleted IDs; members with `members=1`."""
+    """Return the lists, how often names were created, and the deleted IDs; with `members=1` members; of all or `id`."""
     project = chosen(service, query)
     limit = _limit(query, "members")
+    only = int(query["id"]) if "id" in query else None
     return {
-        "lists": stored_lists(project, limit),
+        "lists": [row for row in stored_lists(project, limit) if only in (None, row["id"])],
         "created": dict(project.lists.created),
         "deleted": project.lists.deleted,
     }
@@ -62,11 +63,11 @@ class _NewList(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def catalogs(service: Service, query: dict[str, str], body: Any) -> Any:
-    """Return the catalogs, how often each name was created and deleted; items with `items=1`."""
+    """Return the catalogs, how often names were created and deleted; with `items=1` items; of all or `name`."""
     project = chosen(service, query)
     limit = _limit(query, "items")
     return {
-        "catalogs": stored_catalogs(project, limit),
+        "catalogs": [row for row in stored_catalogs(project, limit) if query.get("name") in (None, row["name"])],
         "created": dict(project.catalogs.created),
         "deleted": dict(project.catalogs.deleted),
         "waiting": project.catalogs.waiting,

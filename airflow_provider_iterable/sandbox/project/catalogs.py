@@ -120,6 +120,11 @@ class Catalogs:
         self._catalogs[name.lower()] = Catalog(name)
         self.created[name] += 1
 
+    def restore(self, catalogs: Iterable[Catalog], created: Mapping[str, int], deleted: Mapping[str, int]) -> None:
+        """Take in catalogs that were kept, with how often each name was created and deleted."""
+        self._catalogs = {catalog.name.lower(): catalog for catalog in catalogs}
+        self.created, self.deleted = Counter(created), Counter(deleted)
+
     def delete(self, catalog: Catalog) -> None:
         """Drop a catalog with its items."""
         del self._catalogs[catalog.name.lower()]

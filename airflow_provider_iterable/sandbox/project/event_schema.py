@@ -71,6 +71,12 @@ class EventSchema:
         """Return the fields of the events of a name."""
         return self._fields[name]
 
+    def restore(self, kept: Mapping[str, Mapping[str, str]]) -> None:
+        """Take in fields that were kept, as `custom` returned them."""
+        for name, types in kept.items():
+            self.open(name)
+            self._fields[name].restore(types)
+
     def close(self, name: str) -> None:
         """Remove the name of an event with its fields."""
         del self._fields[name]

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -77,6 +77,13 @@ class Events:
                 _keep(before, event)
         self._by_id[event.id] = event
         self._by_profile.setdefault(event.profile, {})[event.id] = event
+
+    def restore(self, events: Iterable[Event], accepted: int) -> None:
+        """Take in events that were kept, with how many writes were accepted."""
+        for event in events:
+            self._by_id[event.id] = event
+            self._by_profile.setdefault(event.profile, {})[event.id] = event
+        self.accepted = accepted
 
     def drop(self, profile: Profile) -> None:
         """Forget all events of a user."""

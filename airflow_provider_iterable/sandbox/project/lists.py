@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -57,6 +57,11 @@ class Lists:
         made = self._lists[number] = MailingList(number, name, description, kind, now)
         self.created[name] += 1
         return made
+
+    def restore(self, lists: Iterable[MailingList], created: Mapping[str, int], deleted: Iterable[int]) -> None:
+        """Take in lists that were kept, with how often each name was created, and which IDs were deleted."""
+        self._lists = {found.id: found for found in lists}
+        self.created, self.deleted = Counter(created), list(deleted)
 
     def delete(self, doomed: MailingList, profiles: Iterable[Profile]) -> None:
         """Drop a list and take everyone off it."""

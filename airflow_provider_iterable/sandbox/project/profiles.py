@@ -1,6 +1,6 @@
 """The profiles of a project, found by their identifiers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -63,6 +63,18 @@ class Profiles:
         """Return all profiles that share the user ID."""
         first = self._by_user_id.get(user_id)
         return [] if first is None else [first, *self._sharing.get(user_id, ())]
+
+    @property
+    def sharing(self) -> dict[str, list[Profile]]:
+        """The profiles of each user ID that more than one has, the oldest first."""
+        return {user_id: self.all_with_user_id(user_id) for user_id in self._sharing}
+
+    def restore(self, profiles: Iterable[Profile], sharing: Mapping[str, list[Profile]]) -> None:
+        """Take in profiles that were kept, with those that share a user ID, as `sharing` returned them."""
+        for profile in profiles:
+            self.add(profile)
+        for user_id, (first, *others) in sharing.items():
+            self._by_user_id[user_id], self._sharing[user_id] = first, others
 
     def add(self, profile: Profile) -> None:
         """Take in a new profile."""

@@ -41,20 +41,20 @@ class Quota:
 
     def __init__(self) -> None:
         """Start with no call made."""
-        self._calls: deque[float] = deque()
+        self.calls: deque[float] = deque()
 
     def take(self, now: float, most: int | None) -> bool:
         """Count a call, unless `most` were made in the last 24 hours."""
-        while self._calls and self._calls[0] <= now - DAY:
-            self._calls.popleft()
-        if most is not None and len(self._calls) >= most:
+        while self.calls and self.calls[0] <= now - DAY:
+            self.calls.popleft()
+        if most is not None and len(self.calls) >= most:
             return False
-        self._calls.append(now)
+        self.calls.append(now)
         return True
 
     def reset(self, now: float) -> float:
         """Seconds until the oldest call no longer counts."""
-        return self._calls[0] + DAY - now if self._calls else DAY
+        return self.calls[0] + DAY - now if self.calls else DAY
 
 
 class Project:

@@ -86,6 +86,11 @@ class Fields:
         """The fields that requests have made."""
         return {name: word for name, word in self.types.items() if name not in self.system}
 
+    def restore(self, kept: Mapping[str, str]) -> None:
+        """Take in fields that were kept, as `custom` returned them."""
+        self.types.update(kept)
+        self._classes.update({name: _CLASSES[word] for name, word in kept.items() if word in _CLASSES})
+
     def shown(self) -> dict[str, str]:
         """Return the fields as getFields lists them: flattened, an object beside its members."""
         return dict(self.types)
