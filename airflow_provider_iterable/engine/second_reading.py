@@ -85,8 +85,11 @@ def unseen_bearers(sync: Sync, plan: Plan, unseen: Unseen, left: Iterable[str]) 
 
 
 def planned_with(plan: Plan, identities: set[int]) -> set[str]:
-    """Return the keys of rows that need not go again: they are planned with one of the identities, or erased."""
-    planned = {op.key for _, op in plan.rows.read() if op.handles and hash(op.handles[0]) in identities}
+    """Return the keys of rows that need not go again: they are planned with one of the identities, or erased.
+
+    Duplicates are none of them: each of their rows is still to be asked for the identity that it bears.
+    """
+    planned = {op.key for _, op in plan.present() if op.handles and hash(op.handles[0]) in identities}
     planned.update(outcome.key for outcome in plan.erased)
     return planned
 

@@ -53,7 +53,8 @@ class PrivacyRun(SyncKind):
             self.most_in_flight = 1  # by the quota, see there
             try:
                 project = project_of(self._hook.host, self._hook.api_key)
-                self._ledger = Ledger(tables.connect(scope), tables.schema, project, action, DAILY, clock)
+                hook, reading = tables.connect(scope), scope.reading
+                self._ledger = Ledger(hook, tables.schema, project, action, DAILY, clock, reading=reading)
             except BaseException:
                 self._erasing.close()
                 raise

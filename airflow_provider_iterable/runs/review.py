@@ -92,6 +92,18 @@ def review(sync: BaseSync, report: Report, batch_size: int, plan: Plan, expected
     }
 
 
+def carried(sync: BaseSync, report: Report, body: bytes) -> list[dict[str, Any]]:
+    """Return what is told of the fields that one body carries."""
+    holders: dict[tuple[str, ...], list[dict[str, Any]]] = {(): [sync.opened(msgspec.json.decode(body))]}
+    told = []
+    for what in sync.sent_fields:
+        seen = _Seen()
+        seen.look([holder.get(what.path[-1], UNSET) for holder in _held(holders, what.path[:-1])], 1)
+        if seen.rows or seen.nulls:
+            told.append(_field(sync, report, what, seen))
+    return told
+
+
 def _summary(operations: Sequence[Mapping[str, Any]], expected: Forecast) -> str:
     """Say in a line what is done, and how long it takes."""
     if not operations:

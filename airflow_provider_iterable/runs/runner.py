@@ -93,7 +93,7 @@ def _carry_out(
     try:
         audit.begin(session.recall, anonymous=kind.anonymous)
         project = recognise(hook, client, session, report)
-        resync = _about_resync(report, session)
+        resync = about_resync(report, session)
         report.resend_reason = _why(report, session, resync)
         if report.resend_reason:
             log.info("Sync %s: %s.", report.sync_id, report.resend_reason)
@@ -176,7 +176,7 @@ def _carry_out(
         session.close()
 
 
-def _about_resync(report: Report, session: Session) -> str | None:
+def about_resync(report: Report, session: Session) -> str | None:
     """Return what rows go again for because of a full resync: this one, or one before that did not end."""
     resync = session.notes.get(RESYNC_NOTE)
     if report.resync == "full":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from airflow_provider_iterable.engine.doubt import patch_of, with_receipts
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Doubt, Entry, Intents, Pair, Patch, Row
-from airflow_provider_iterable.state.pairing import pair_with
+from airflow_provider_iterable.sql.model import Model
+from airflow_provider_iterable.state.pairing import pair_some, pair_with
 from airflow_provider_iterable.state.store import Header, Undivided
 
 
@@ -45,6 +46,14 @@ class MemoryState(Undivided):
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys."""
         return {key: self.entries[key] for key in keys if key in self.entries}
+
+    def bearing(self, refs: Sequence[str]) -> Collection[str]:
+        """Return the keys that are remembered with one of some references."""
+        return [key for key, entry in self.entries.items() if entry.ref in refs]
+
+    def pair_some(self, sync: Sync, model: Model, keys: Collection[str]) -> Iterator[Pair]:
+        """Pair the rows of some keys with entries."""
+        return pair_some(self.recall, sync, model.chunks(), keys)
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch and intents."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import repeat
 
@@ -50,6 +50,28 @@ def pair_with(
             yield Gone(packed_key.decode(), Entry(fingerprint))
     for key, rows_with_it in repeats.items():
         yield Duplicate(key, rows_with_it)
+
+
+def pair_some(
+    recall: Callable[[Sequence[str]], Mapping[str, Entry]],
+    sync: Sync,
+    chunks: Iterable[Sequence[Row]],
+    keys: Collection[str],
+) -> Iterator[Pair]:
+    """Pair the rows that have some keys with what is remembered under these.
+
+    :param recall: returns whole entries; a tombstone has no fingerprint
+    """
+    entries = recall([*keys, *map(tombstone, keys)])
+    known = {key.encode(): entry.fingerprint for key, entry in entries.items() if entry.fingerprint}
+    erased = {key: 0 for key, entry in entries.items() if not entry.fingerprint}
+    return pair_with(known, sync, _with_keys(sync, chunks, keys), erased)
+
+
+def _with_keys(sync: Sync, chunks: Iterable[Sequence[Row]], keys: Collection[str]) -> Iterator[Sequence[Row]]:
+    for rows in chunks:
+        if found := [row for name, row in zip(sync.keys(rows), rows, strict=True) if name in keys]:
+            yield found
 
 
 def _rows_of_erased(keys: Sequence[str], known: Mapping[bytes, bytes], erased: dict[str, int]) -> set[int]:

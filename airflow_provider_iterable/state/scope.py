@@ -76,6 +76,7 @@ class Scope:
     :param push: hands a text to Airflow, to be found by the next run's ``pull``
     :param holder: the run
     :param part: which part of the sync it is; ``None``: all of it
+    :param reading: whether the store is only looked at: no lease is taken, and nothing is made or written
     """
 
     sync_id: str
@@ -88,6 +89,7 @@ class Scope:
     resync: Resync = "changes"
     holder: Holder = Holder()
     part: Part | None = None
+    reading: bool = False
 
 
 def same_destination(scope: Scope, remembered: Mapping[str, Any]) -> bool:

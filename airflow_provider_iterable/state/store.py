@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_provider_iterable.engine.plan import Plan
-from airflow_provider_iterable.engine.protocols import State
+from airflow_provider_iterable.engine.protocols import State, Sync
+from airflow_provider_iterable.engine.vocabulary import Pair
 from airflow_provider_iterable.errors import IterableSyncError
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.scope import Scope
 
 if TYPE_CHECKING:
@@ -104,6 +106,21 @@ class Session(State, Protocol):
         """Return the other syncs that the same store remembers, by ``sync_id``; empty where it cannot list them."""
         ...
 
+    def bearing(self, refs: Sequence[str]) -> Collection[str]:
+        """Return the keys that are remembered with one of some references."""
+        ...
+
+    def partition_of(self, key: str) -> str | None:
+        """Return the other partition of the sync that remembers a key; ``None``: none does."""
+        ...
+
+    def pair_some(self, sync: Sync, model: Model, keys: Collection[str]) -> Iterator[Pair]:
+        """Pair the rows that have some keys as :meth:`pair` would, and what is remembered under these keys.
+
+        :param model: the model, or as much of it as has the rows
+        """
+        ...
+
     def check(self, plan: Plan) -> None:
         """Refuse a plan whose result the store could not hold, before the first call.
 
@@ -131,6 +148,10 @@ class Undivided:
     def alone(self) -> AbstractContextManager[None]:
         """Do nothing: there are no other partitions."""
         return nullcontext()
+
+    def partition_of(self, key: str) -> str | None:
+        """There are no other partitions."""
+        return None
 
     def siblings(self) -> Sequence[Header]:
         """There are no other partitions."""

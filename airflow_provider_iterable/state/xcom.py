@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,8 +18,9 @@ from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row
 from airflow_provider_iterable.errors import ConfigurationError, StateTooLarge
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.memory import apply, void
-from airflow_provider_iterable.state.pairing import pair_with
+from airflow_provider_iterable.state.pairing import pair_some, pair_with
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
 from airflow_provider_iterable.state.store import Header, Store, Undivided
 
@@ -87,6 +88,14 @@ class XComSession(Undivided):
     def recall(self, keys: Sequence[str]) -> Mapping[str, Entry]:
         """Return the whole entries of some keys."""
         return {key: self._entries[key] for key in keys if key in self._entries}
+
+    def bearing(self, refs: Sequence[str]) -> Collection[str]:
+        """Return the keys that are remembered with one of some references."""
+        return [key for key, entry in self._entries.items() if entry.ref in refs]
+
+    def pair_some(self, sync: Sync, model: Model, keys: Collection[str]) -> Iterator[Pair]:
+        """Pair the rows of some keys with entries."""
+        return pair_some(self.recall, sync, model.chunks(), keys)
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Apply a patch in memory; it is stored when the run finishes. Intents of a run that does not are lost."""

@@ -226,6 +226,11 @@ class Events(FieldedSync):
         digest.update(key.encode())
         return digest.hexdigest()[:DERIVED_ID]
 
+    @property
+    def identity_column(self) -> str | None:
+        """That of the events' IDs; carts are their users'."""
+        return super().identity_column if self._options.event_type == "cart" else self._options.event_id_column
+
     def reference(self, identity: Handle) -> str:
         """Return what is remembered of an event: nothing where a row's identity cannot be another's."""
         return super().reference(identity) if self._fires_again else ""

@@ -21,6 +21,8 @@ from airflow_provider_iterable.engine.vocabulary import (
     Outcome,
     Recipe,
     Record,
+    Records,
+    Removed,
     Row,
 )
 from airflow_provider_iterable.mapping import Mapper, position
@@ -84,6 +86,8 @@ class BaseSync:
     collapses = False
     recipe: Recipe | None = None
     keys: Callable[[Sequence[Row]], Sequence[str | Invalid]]
+    records: Callable[..., Records]
+    removed: Callable[[Removed], Operation]
     _write: Call
     """Writes new rows, and changed ones."""
     way = ""
@@ -172,6 +176,11 @@ class BaseSync:
         :param found: dotted name to type
         """
         self.learn_types({**{name: kind for name, _, kind in self.checked_fields}, **found})
+
+    @property
+    def identity_column(self) -> str | None:
+        """The model's column of which the identities of rows are; ``None``: no two rows have the same."""
+        return self.sent_fields[0].column
 
     @property
     def most(self) -> int:

@@ -764,3 +764,17 @@ def test_clearing_a_profile_is_no_deletion(world: World) -> None:
     world.run(on_removed="clear")
     world.people(1)
     assert world.run(on_removed="clear", max_deletes=0)["removed"] == 1
+
+
+@pytest.mark.parametrize("compare", ["worker", "database"])
+def test_nobody_is_deleted_whom_the_second_row_of_a_duplicate_key_is_about(world: World, compare: Any) -> None:
+    """Even if the first row of that key shares its identity with rows that go again."""
+    parameters: dict[str, Any] = {"on_removed": "delete", "max_removed": None, "max_rejected": 1.0}
+    parameters["state"] = TableState(compare=compare)
+    world.rows(person(1), person(2), person(7, email=email(1)))
+    world.run(**parameters)
+    double = (person(3, email=email(1)), person(3, email=email(2)))
+    world.rows(person(1), *double, person(7, email=email(1), name="Changed"))
+    report = world.run(**parameters)
+    assert (1, 2) == (report["removed"], report["reasons"]["duplicate_key"])
+    assert {email(1), email(2)} == set(world.profiles)

@@ -67,6 +67,11 @@ class Entries:
         )
         return {key: Entry(fingerprint, ref) for key, fingerprint, ref in found}
 
+    def bearing(self, refs: Sequence[str]) -> list[str]:
+        """Return the keys of entries that have one of some references."""
+        query = "SELECT key FROM entries WHERE ref IN (SELECT value FROM json_each(?))"
+        return [key for (key,) in self._file.execute(query, (msgspec.json.encode(refs).decode(),))]
+
     def __len__(self) -> int:
         ((count,),) = self._file.execute("SELECT count(*) FROM entries")
         return int(count)

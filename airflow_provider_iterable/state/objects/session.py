@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,9 +14,10 @@ from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.masking import logger
+from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.state.objects.folder import Folder, Head, Line, folder_of, last_head
 from airflow_provider_iterable.state.objects.journal import Journal
-from airflow_provider_iterable.state.pairing import pair_with
+from airflow_provider_iterable.state.pairing import pair_some, pair_with
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
 from airflow_provider_iterable.state.store import Header, Store, Undivided
 
@@ -100,6 +101,14 @@ class ObjectSession(Undivided):
         """Return the whole entries of some keys."""
         return self._journal.entries.recall(keys)
 
+    def bearing(self, refs: Sequence[str]) -> Collection[str]:
+        """Return the keys that are remembered with one of some references."""
+        return self._journal.entries.bearing(refs)
+
+    def pair_some(self, sync: Sync, model: Model, keys: Collection[str]) -> Iterator[Pair]:
+        """Pair the rows of some keys with entries."""
+        return pair_some(self.recall, sync, model.chunks(), keys)
+
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch and intents as one object; a failure is tried again for 30 s.
 
@@ -136,6 +145,9 @@ class ObjectSession(Undivided):
         if not begun:
             return
         lines: list[Line] = [line for doubts in begun.values() for line in lines_of(doubts)]
+        if self._scope.reading:
+            self._journal.entries.take(lines, void=False)
+            return
         head = msgspec.structs.replace(self._head(), ended=list(begun))
         self._journal.append(head, lines, "Nothing was read or sent.")
         log.info(

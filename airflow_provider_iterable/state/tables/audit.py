@@ -290,6 +290,15 @@ class AuditTables(Tables):
         columns = {name: self._moment(f":{name}") if name.endswith("_at") else f":{name}" for name in _RUN}
         self.transact(lambda: self.replace("runs", columns, RUN_KEY, asdict(row)))
 
+    def newest(self, sync_id: str, key: str) -> tuple[Any, ...] | None:
+        """Return what became of a row that was audited last: run, operation, status, reason, detail, moment."""
+        query = (
+            "SELECT sync_run_id, op_type, status, failure_reason, failure_detail, recorded_at FROM {snapshot} "
+            "WHERE sync_id = :sync_id AND row_id = :row_id"
+        )
+        found = self.transact(lambda: self.find(query, sync_id=sync_id, row_id=key))
+        return found[0] if found else None
+
     def keys_with(self, sync_id: str, status: str) -> set[str]:
         """Return the keys of rows whose newest audit row has a status."""
         query = "SELECT row_id FROM {snapshot} WHERE sync_id = :sync_id AND status = :status"

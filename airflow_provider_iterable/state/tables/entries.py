@@ -72,6 +72,18 @@ def refuse_former_schema(tables: Tables, sync_id: str) -> None:
     )
 
 
+def refuse_other_version(tables: Tables, sync_id: str) -> None:
+    """Refuse to take tables of another version for none, where they are only looked at.
+
+    :raises ConfigurationError: there is a table of entries
+    """
+    if _headers_in(tables, "{header}", sync_id) is not None:
+        raise ConfigurationError(
+            f"The state tables of sync {sync_id!r} are not of this version of the provider, or not complete. The next "
+            "run brings them up to date, or says why it cannot."
+        )
+
+
 def _headers_in(tables: Tables, table: str, sync_id: str) -> int | None:
     """Return how many headers of the sync a table has; ``None``: no such table is there, or to be seen."""
     query = f"SELECT count(*) FROM {table} WHERE sync_id = :sync_id"

@@ -59,22 +59,35 @@ class Announced:
         self._texts.update(begun)
 
 
+def unsettled(entries: Entries, sync_id: str) -> dict[str, tuple[str, str, str]]:
+    """Return the entries that what an earlier run announced and did not settle leaves behind, by key.
+
+    :raises StateUnavailable: they could not be read
+    """
+    query = "SELECT doubts FROM {intents} WHERE sync_id = :sync_id ORDER BY number, part"
+    found = entries.read(lambda: entries.tables.find(query, sync_id=sync_id))
+    return {line[0]: line for (text,) in found for line in lines_of(json.loads(text))}
+
+
+def not_erased(
+    entries: Entries, sync_id: str, doubts: Mapping[str, tuple[str, str, str]]
+) -> list[tuple[str, str, str]]:
+    """Return those of some entries in doubt whose people were not erased meanwhile, in the transaction."""
+    erased = {key for key, _, _ in entries.find(sync_id, list(map(tombstone, doubts)))}
+    return [line for key, line in doubts.items() if tombstone(key) not in erased]
+
+
 def settle(entries: Entries, sync_id: str) -> None:
     """Turn what an earlier run announced and did not settle into entries in doubt: that run was killed.
 
     :raises StateUnavailable: it could not be read or stored
     """
-    tables = entries.tables
-    query = "SELECT doubts FROM {intents} WHERE sync_id = :sync_id ORDER BY number, part"
-    found = entries.read(lambda: tables.find(query, sync_id=sync_id))
-    if not found:
+    tables, doubts = entries.tables, unsettled(entries, sync_id)
+    if not doubts:
         return
-    doubts = {line[0]: line for (text,) in found for line in lines_of(json.loads(text))}
-    keys = list(doubts)
 
     def write() -> None:
-        erased = {key for key, _, _ in entries.find(sync_id, list(map(tombstone, keys)))}
-        entries.put(sync_id, [doubts[key] for key in keys if tombstone(key) not in erased])
+        entries.put(sync_id, not_erased(entries, sync_id, doubts))
         tables.change("DELETE FROM {intents} WHERE sync_id = :sync_id", sync_id=sync_id)
 
     with tables.explaining_failure(

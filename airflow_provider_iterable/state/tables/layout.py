@@ -93,7 +93,7 @@ def establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: 
 
 def _establish(tables: Tables, layouts: Collection[Layout], whose: str, outcome: str) -> None:
     try:
-        if not _is_up_to_date(tables, layouts):
+        if not are_there(tables, layouts):
             _make_patiently(tables, layouts)
         _try_rights(tables, layouts)
     except Refused as refused:
@@ -174,7 +174,7 @@ class _LaterVersion(IterableSyncError):
         self.layout, self.found = layout, found
 
 
-def _is_up_to_date(tables: Tables, layouts: Collection[Layout]) -> bool:
+def are_there(tables: Tables, layouts: Collection[Layout]) -> bool:
     """Return, by one query, whether everything is there and of these versions.
 
     :raises Refused: it is there, and may not be read
@@ -189,7 +189,7 @@ def _is_up_to_date(tables: Tables, layouts: Collection[Layout]) -> bool:
         if unreached.denied:
             raise Refused(str(unreached), False) from None
         tables.patiently(lambda: None)
-        return _is_up_to_date(tables, layouts)  # on this connection; to make what is there takes rights of its own
+        return are_there(tables, layouts)  # on this connection; to make what is there takes rights of its own
     except Exception:  # drivers differ in the error of a missing table
         return False
     return all(found.get(layout.part) == layout.version for layout in layouts)

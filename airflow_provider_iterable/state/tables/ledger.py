@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_iterable.errors import IterableSyncError, StateUnavailable
 from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE, Tables, cause
-from airflow_provider_iterable.state.tables.layout import Layout, establish
+from airflow_provider_iterable.state.tables.layout import Layout, are_there, establish
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -52,6 +52,7 @@ class Ledger:
     :param limit: attempts in 24 hours
     :param clock: seconds since the epoch
     :param patience: seconds for which a failed write is tried again
+    :param reading: whether it is only looked at: no table is made and nothing is written
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class Ledger:
         limit: int,
         clock: Callable[[], float],
         patience: float = COMMIT_PATIENCE,
+        *,
+        reading: bool = False,
     ) -> None:
         self.limit, self.clock = limit, clock
         self._project_and_action = (project, action)
@@ -70,7 +73,12 @@ class Ledger:
         self._last = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._tables = _LedgerTables(hook, schema, patience)
+        self._none_yet = False
+        """Whether the table is not there: nothing was attempted."""
         try:
+            if reading:
+                self._none_yet = not self._do(lambda: are_there(self._tables, (LEDGER,)))
+                return
             self._do(self._tables.prepare)
             self._do(lambda: self._tables.forget(self._milliseconds(-KEPT_DAYS * DAY)))
             self._do(self._tables.close)  # until the model is read, which may take long
@@ -83,6 +91,8 @@ class Ledger:
 
         :param ahead: seconds from now; only attempts that still count then are returned
         """
+        if self._none_yet:
+            return []
         since, (project, action) = self._milliseconds(ahead - DAY - TRAVEL), self._project_and_action
         made = self._do(lambda: self._tables.attempts(project, action, since))
         if self._also is not None:

@@ -95,6 +95,14 @@ class Partitions:
             raise self._changed()
         self._take_notes(_notes(header))
 
+    def look(self) -> None:
+        """See that the state is of these partitions, without a lease; of a part that is ``dry``, nothing is written.
+
+        :raises PartitionsChanged: the state is of other partitions, and the run may not change that
+        :raises ConfigurationError: what is remembered has to move before anything can be said
+        """
+        self._check_partitions()
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep the other partitions of the sync from doing this at the same time; they wait for their turn.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, ClassVar
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.protocols import Sync
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Pair, Patch, Row
-from airflow_provider_iterable.state.pairing import pair_with
+from airflow_provider_iterable.sql.model import Model
+from airflow_provider_iterable.state.pairing import pair_some, pair_with
 from airflow_provider_iterable.state.project import PROJECT_NOTE, Project
 from airflow_provider_iterable.state.scope import MAPPING_CHANGED, Scope, same_destination
 from airflow_provider_iterable.state.store import Header
 from airflow_provider_iterable.state.tables.claims import Claims
 from airflow_provider_iterable.state.tables.connection import COMMIT_PATIENCE, Tables
-from airflow_provider_iterable.state.tables.entries import STATE, Entries, check_length, refuse_former_schema
-from airflow_provider_iterable.state.tables.intents import Announced, settle
-from airflow_provider_iterable.state.tables.layout import Layout, establish
+from airflow_provider_iterable.state.tables.entries import (
+    STATE,
+    Entries,
+    check_length,
+    refuse_former_schema,
+    refuse_other_version,
+)
+from airflow_provider_iterable.state.tables.intents import Announced, not_erased, settle, unsettled
+from airflow_provider_iterable.state.tables.layout import Layout, are_there, establish
 from airflow_provider_iterable.state.tables.lease import SECONDS, Lease
 from airflow_provider_iterable.state.tables.partitions import Partitions, grouped
 
@@ -70,11 +77,18 @@ class TableSession:
         self._announced = Announced(self._entries)
         self._partitions = Partitions(self._entries, scope, hold)
         self._claims = Claims(self._entries, scope, self._partitions)
+        self._none_yet = False
+        """Whether the tables are not there: nothing is remembered."""
+        self._unsettled: dict[str, Entry] = {}
+        """What a run that was killed left in doubt, where that is only looked at."""
         try:
-            self._prepare()
-            self._partitions.join(self.lease)
-            self._read_header()
-            settle(self._entries, scope.sync_id)
+            if scope.reading:
+                self._look()
+            else:
+                self._prepare()
+                self._partitions.join(self.lease)
+                self._read_header()
+                settle(self._entries, scope.sync_id)
         except BaseException:
             self.close()
             raise
@@ -142,8 +156,44 @@ class TableSession:
 
         :raises StateUnavailable: they could not be read
         """
+        if self._none_yet:
+            return {}
         found = self._entries.read(lambda: self._entries.find(self._scope.sync_id, keys))
-        return {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in found}
+        entries = {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in found}
+        return {**entries, **{key: self._unsettled[key] for key in keys if key in self._unsettled}}
+
+    def bearing(self, refs: Sequence[str]) -> Collection[str]:
+        """Return the keys that are remembered with one of some references.
+
+        :raises StateUnavailable: they could not be read
+        """
+        if self._none_yet or not refs:
+            return ()
+        found = dict(self._entries.read(lambda: self._entries.bearers(self._scope.sync_id, refs)))
+        doubted = (key for key, entry in self._unsettled.items() if entry.ref in refs)
+        return {*found, *doubted}
+
+    def partition_of(self, key: str) -> str | None:
+        """Return the other partition of the sync that remembers a key; ``None``: none does.
+
+        :raises StateUnavailable: that could not be read
+        """
+        part = self._scope.part
+        if part is None or self._none_yet:
+            return None
+        for name in sorted({*part.names} - {part.name}):
+            if self._entries.read(partial(self._entries.find, part.state_id(name), [key])):
+                return name
+        return None
+
+    def pair_some(self, sync: Sync, model: Model, keys: Collection[str]) -> Iterator[Pair]:
+        """Pair the rows of some keys with entries; of keys without a row, those that another partition also holds are
+        left out."""
+        pairs = self._pair_some(sync, model, keys)
+        return pairs if self._none_yet else self._claims.pairs(sync, pairs)
+
+    def _pair_some(self, sync: Sync, model: Model, keys: Collection[str]) -> Iterator[Pair]:
+        return pair_some(self.recall, sync, model.chunks(), keys)
 
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch and intents, all or nothing; a failure is tried again for 30 s.
@@ -243,6 +293,8 @@ class TableSession:
         return {sync_id: header for sync_id, header in self._headers() if not grouped(sync_id, header.notes, part)}
 
     def _headers(self) -> Iterator[tuple[str, Header]]:
+        if self._none_yet:
+            return
         for sync_id, destination, notes in self._entries.read(self._entries.headers):
             yield sync_id, Header(json.loads(destination), json.loads(notes))
 
@@ -268,6 +320,25 @@ class TableSession:
         ):
             self._entries.store(write)
             self._claims.forget()
+
+    def _look(self) -> None:
+        """Read what is there, and write nothing.
+
+        :raises StateUnavailable: the database is not there, or refuses
+        :raises PartitionsChanged: the state is of other partitions
+        """
+        entries, sync_id = self._entries, self._scope.sync_id
+        with self.tables.explaining_failure(f"The state of sync {sync_id!r} could not be read", "Nothing was written."):
+            refuse_former_schema(self.tables, sync_id)
+            self._none_yet = self._new = not are_there(self.tables, (STATE,))
+        if self._none_yet:
+            refuse_other_version(self.tables, sync_id)
+            return
+        self._partitions.look()
+        self._read_header()
+        if doubts := unsettled(entries, sync_id):
+            left = entries.read(lambda: not_erased(entries, sync_id, doubts))
+            self._unsettled = {key: Entry(bytes.fromhex(fingerprint), ref) for key, fingerprint, ref in left}
 
     def _prepare(self) -> None:
         """Make the tables that are missing.

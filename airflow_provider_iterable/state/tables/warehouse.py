@@ -9,7 +9,7 @@ the ID of its scheme, so that it never equals one that the worker or another kin
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_iterable.engine.protocols import Sync
@@ -105,6 +105,11 @@ class WarehouseSession(TableSession):
 
     def _pair(self, sync: Sync, chunks: Iterable[Sequence[Row]]) -> Iterator[Pair]:
         """Let the database compare; where it cannot, pair the rows with fingerprints held in memory, and say so."""
+        self._choose(sync)
+        return super()._pair(sync, chunks) if self._comparison is None else self._compared(sync, self._comparison)
+
+    def _choose(self, sync: Sync) -> None:
+        """Find out whether the database compares, and say so."""
         recipe: Recipe | None = sync.recipe
         try:
             self._comparison = self._comparison_of(recipe)
@@ -116,7 +121,35 @@ class WarehouseSession(TableSession):
                 ) from None
             log.info("Rows are compared by the worker: %s.", error)
         self._say_why_rows_go_again()
-        return super()._pair(sync, chunks) if self._comparison is None else self._compared(sync, self._comparison)
+
+    def _pair_some(self, sync: Sync, model: Model, keys: Collection[str]) -> Iterator[Pair]:
+        """Let the database make the fingerprints of the rows, if it is the one that compares."""
+        self._model = model
+        self._choose(sync)
+        if self._comparison is None:
+            yield from super()._pair_some(sync, model, keys)
+            return
+        lines = [line for chunk in self._comparison.some(sorted(keys)).chunks() for line in chunk]
+        lines = list(self._with_agreed_keys(sync.keys(lines), lines)) if lines else []
+        entries = self.recall([*keys, *map(tombstone, keys)])
+        rows: dict[str, list[Row]] = {}
+        for line in lines:
+            rows.setdefault(line[KEY], []).append(line)
+        for key in keys:
+            found, entry = rows.get(key, ()), entries.get(key)
+            if found and tombstone(key) in entries:
+                yield Erased([key] * len(found))
+            elif found:
+                before = None if entry is None else entry.fingerprint
+                prints = [bytes.fromhex(line[FINGERPRINT]) for line in found]
+                # Of the rows of a duplicate key, the first one counts that leaves the database.
+                news = (n for n, one in enumerate(prints) if one != before or self._scope.resync == "full")
+                first = next(news, 0)
+                yield Present([key], [found[first]], [before], [prints[first]])
+                if len(found) > 1:
+                    yield Duplicate(key, len(found))
+            elif entry is not None:
+                yield Gone(key, entry)
 
     def _comparison_of(self, recipe: Recipe | None) -> Comparison:
         if self._comparing is None or self._model is None:
