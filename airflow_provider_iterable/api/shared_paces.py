@@ -7,7 +7,6 @@ mean the same to all of its processes. Where no such file can be had, each task 
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import struct
@@ -20,13 +19,14 @@ from io import FileIO
 from pathlib import Path
 
 from airflow_provider_iterable.api.pacing import COMMON, Pace
+from airflow_provider_iterable.masking import logger
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover (Windows, where Airflow does not run)
     fcntl = None  # type: ignore[assignment]
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 FORGOTTEN_SECONDS = 60.0
 """What nobody has used for so long does not count any more, nor is a hold shared for longer: later tasks begin anew."""

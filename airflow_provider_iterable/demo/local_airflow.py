@@ -36,7 +36,7 @@ def connections(warehouse: Path, url: str, project_type: str) -> dict[str, dict[
             "conn_type": "iterable",
             "host": url,
             "password": "any-key-will-do-here",
-            "extra": {"project_type": project_type},
+            "extra": {"project_type": project_type, "shared_pace": False},  # nothing is left on this machine
         },
     }
 

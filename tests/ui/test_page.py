@@ -57,7 +57,7 @@ class Airflow:
         return {(line["dag_id"], line["task_id"]): line for line in found}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """Give an API server with the runs of a demo, of which the last one failed."""
     with socket.socket() as probe:
