@@ -22,6 +22,8 @@ _QUOTED = re.compile(r"\"([^\"\n]*)\"(?=@)")
 _AROUND = "'`{}|\\"
 _MASKED = re.compile(r"(?:.*\.)?[^.]{0,2}\*\*\*@.{0,2}\*\*\*[.:]?")
 """A masked address, within the fields that it is in."""
+_PLAIN = re.compile(r"[A-Za-z_][\w$:/-]*")
+"""What the name of a member of an object looks like."""
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,99}")
 SHORT_NAME = 5
 """Shorter names are looked for as words of their own only: they may be parts of other words by chance."""
@@ -47,9 +49,14 @@ def masked_name(text: str, names: Iterable[str] = (), mapped: Collection[str] = 
     """
     top, dot, rest = text.partition(".")
     if dot and top in mapped:
-        return f"{top}.{masked_name(rest, names)}"
+        return f"{top}.{'.'.join(map(_member, masked_name(rest, names).split('.')))}"
     text = masked(text, names)
     return _hidden(text) if _AT.search(text) else text
+
+
+def _member(name: str) -> str:
+    """Return the name of a member of an object as it may be shown: where keys are data, they may name people."""
+    return name if _PLAIN.fullmatch(name) or "***" in name else _hidden(name)
 
 
 def masked_key(key: str, names: Collection[str] = (), identifying: Collection[int] = ()) -> str:

@@ -115,10 +115,15 @@ def test_names_are_masked(text: str, names: tuple[str, ...], shown: str) -> None
         ("scores.ada lovelace@x.io", ("scores",), "scores.ad***@x.***"),
         ("scores.ada lovelace@x.io", (), "sc***@x.***"),
         ("ada.l@x.io", ("ada l",), "ad***@x.***"),
+        ("scores.Ada Lovelace.4155550188", ("scores",), "scores.Ad***.41***"),
+        ("scores.2026-11-30.won", ("scores",), "scores.20***.won"),
+        ("scores.***.won", ("scores",), "scores.***.won"),
+        ("First Name", ("First Name",), "First Name"),
     ],
 )
 def test_field_names_keep_what_the_mapping_calls_them(name: str, mapped: tuple[str, ...], shown: str) -> None:
-    """A name within a field is data: with an address in it, it is masked as a whole."""
+    """A name within a field may be data: with an address in it, it is masked as a whole; other members if they are no
+    plain words, for keys that are data may be names and numbers of people."""
     assert masked_name(name, mapped=mapped) == shown
 
 

@@ -297,12 +297,16 @@ class Client:
             rows=rows,
             sent=len(request.body or b""),
             milliseconds=reply.milliseconds,
-            request_id=masked(reply.request_id),
+            request_id=masked(reply.request_id) if _REQUEST_ID.fullmatch(reply.request_id) else "",
         )
         try:
             on_call(entry)
         except Exception as error:  # What Iterable accepted stays accepted, whether or not it could be noted.
             log.warning("A call could not be recorded: %s", type(error).__name__)
+
+
+_REQUEST_ID = re.compile(r"[\w.:=+/-]{1,200}")
+"""What an ID looks like; other texts, which a server between may put there, may hold anything."""
 
 
 def _check(base_url: str, api_key: str, rate_share: float) -> None:

@@ -71,7 +71,7 @@ def get_channels(client: Client, tries: int = TRIES) -> list[int]:
     channels = _member(reply, "channels")
     hopeless = in_words(CHANNELS_GET.method, CHANNELS_GET.template, reply)
     if hopeless is not None and (is_foreign(reply) or not (reply.status in (401, 403) or not_enabled(reply))):
-        raise Halted(f"{hopeless} No row was sent.")
+        raise Halted(f"{client.host}: {hopeless} No row was sent.")
     if reply.status == 401:
         raise Halted(f"Iterable refused the API key ({_short(reply)}): {_explain(reply, client.host)} No row was sent.")
     if _failure(reply) is ConfigurationError and not is_foreign(reply):

@@ -203,11 +203,11 @@ def adds_up(size: int, body: Mapping[str, Any], blamed: Blamed) -> bool:
     ``noOp`` arrays name count as well. Names that count as done explain a failure each, and do no harm where they were
     counted as successes.
     """
-    failures = count(body, "failCount")
-    successes = count(body, "successCount") + sum(map(len, _no_ops(body)))
+    failures, reported = count(body, "failCount"), count(body, "successCount")
+    successes = reported + sum(map(len, _no_ops(body)))
     done = all(fate is Fate.ACCEPTED for _, fate in blamed.meanings.values()) and 0 <= failures <= len(blamed.meanings)
     explained = not blamed.suspects and (done or failures == len(blamed.meanings))
-    return explained and size - failures <= successes
+    return explained and size - failures <= successes and reported <= size
 
 
 def _no_ops(body: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
@@ -276,7 +276,9 @@ def judge_forget(batch: Batch, reply: Reply) -> Verdict:
 
 
 def judge_unforget(batch: Batch, reply: Reply) -> Verdict:
-    """Judge unforgetting somebody: who was not forgotten, or does not exist, counts as done."""
+    """Judge unforgetting somebody: who was not forgotten, or does not exist, counts as done; who still is, does not."""
+    if names_forgotten(reply):
+        return refusal(batch, reply)
     verdict = judge_forget(batch, reply)
     if isinstance(verdict, Settled) and all(outcome.fate is Fate.ACCEPTED for outcome in verdict.outcomes.values()):
         return Settled()
@@ -292,7 +294,7 @@ def judge_lookup(batch: Batch, reply: Reply) -> Verdict:
     (operation,) = batch.operations
     user = parsed(reply).get("user")
     if reply.status == 200 and isinstance(user, dict) and not user.keys().isdisjoint(("email", "userId", "dataFields")):
-        return Settled()
+        return Settled() if _is_asked_for(operation, user) else Again(Reason.NO_ANSWER)
     if reply.status == 200 and reply.body.strip() == b"{}":
         return Settled({0: outcome_of(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)})
     if names_nobody(reply):
@@ -300,6 +302,18 @@ def judge_lookup(batch: Batch, reply: Reply) -> Verdict:
     if reply.status == 200:
         return Again(Reason.NO_ANSWER)
     return refusal(batch, reply)
+
+
+def _is_asked_for(operation: Operation, user: Mapping[str, Any]) -> bool:
+    """Return whether a user is the one who was asked for, as far as the answer says who it is.
+
+    A cache between the worker and Iterable may answer for somebody else, and an update must not create users.
+    """
+    said = (("email", user.get("email")), ("user_id", user.get("userId")))
+    named = {(kind, name.strip().lower()) for kind, name in said if isinstance(name, str) and name.strip()}
+    asked = {(kind, name.strip().lower()) for kind, name in operation.handles}
+    untold = {kind for kind, _ in named}.isdisjoint(kind for kind, _ in asked)
+    return untold or not named.isdisjoint(asked)
 
 
 def judge_bulk_events(batch: Batch, reply: Reply) -> Verdict:
@@ -325,9 +339,11 @@ def _disallowed(batch: Batch, body: Mapping[str, Any], names: Sequence[Any]) -> 
     blamed = [n for n, op in enumerate(operations) if len(operations) == 1 or _event_name(op) in names]
     others = [n for n in range(len(operations)) if n not in set(blamed)]
     rest = Batch(call, [operations[number] for number in others])
-    failures = count(body, "failCount")
+    failures, successes = count(body, "failCount"), count(body, "successCount")
+    if successes <= len(operations):  # and may count those that are not tracked
+        successes = min(successes, len(others))
     for failed in (failures - len(blamed), failures) if blamed else ():
-        verdict = counted(rest, {**body, "failCount": failed})
+        verdict = counted(rest, {**body, "failCount": failed, "successCount": successes})
         if isinstance(verdict, Settled):
             outcomes = {others[number]: outcome for number, outcome in verdict.outcomes.items()}
             outcomes.update((n, outcome_of(operations[n], Reason.REFUSED, Fate.REJECTED, _NOT_TRACKED)) for n in blamed)

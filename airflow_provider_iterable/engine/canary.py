@@ -111,10 +111,14 @@ class Trials:
     :param first_run: whether nothing is remembered of the sync
     :param left: returns how many operations are still to be settled
     :param end: ends the delivery: what is still to come is put off
+    :param doomed: why the run would fail in the end whatever becomes of its rows, as a sentence
     """
 
-    def __init__(self, canary: Canary, first_run: bool, left: Callable[[], int], end: Callable[[], None]) -> None:
+    def __init__(
+        self, canary: Canary, first_run: bool, left: Callable[[], int], end: Callable[[], None], doomed: str = ""
+    ) -> None:
         self._canary, self._first_run, self._left, self._end = canary, first_run, left, end
+        self._doomed = doomed
         self._tally: _Tally | None = None
         self._asked = False
         self.verdict = ""
@@ -136,7 +140,7 @@ class Trials:
         self._tally = None
 
     def _judge(self, tally: _Tally, *, last: bool) -> None:
-        faults = [*self._refusals(tally), *(self._at_last(tally) if last else ())]
+        faults = [*filter(None, [self._doomed]), *self._refusals(tally), *(self._at_last(tally) if last else ())]
         if faults:
             self.verdict = " ".join(faults)
             self._end()

@@ -351,7 +351,7 @@ def conclude(report: Report, halted: str, stopped: bool, max_rejected: float | i
             f"{report.host}: {halted} {deferred} rows were not sent; {_fates(report, *rest)}. {_kept(report)}. Clear "
             "the task when this is mended."
         )
-    most = max_rejected * report.read if isinstance(max_rejected, float) else max_rejected
+    most = _allowed(report, max_rejected)
     if rejected > most:
         report.status = "too_many_rejected"
         others = f"{_fates(report, Fate.ACCEPTED, Fate.SKIPPED, Fate.DEFERRED)}. {_kept(report)}"
@@ -376,6 +376,21 @@ def conclude(report: Report, halted: str, stopped: bool, max_rejected: float | i
             f"{_fates(report, *rest)}. {_kept(report)}. A retry or the next run sends what is left.{_later(report)}"
         )
     report.status = "succeeded"
+
+
+def _allowed(report: Report, max_rejected: float | int) -> float | int:
+    return max_rejected * report.read if isinstance(max_rejected, float) else max_rejected
+
+
+def doom(report: Report, max_rejected: float | int) -> str:
+    """Say that a run will fail for the rows that are known beforehand to be rejected; empty: it will not."""
+    rejected, most = report.fates[Fate.REJECTED], _allowed(report, max_rejected)
+    if rejected <= most:
+        return ""
+    return (
+        f"{_rejections(report)} before anything was sent ({_reasons(report, Fate.REJECTED)}), so the run would fail in "
+        f"the end: {max_rejected=!r} allows {math.floor(most)}."
+    )
 
 
 def _rejections(report: Report) -> str:

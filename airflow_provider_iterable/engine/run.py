@@ -32,6 +32,7 @@ from airflow_provider_iterable.engine.remember import Remembering, prepare_state
 from airflow_provider_iterable.engine.report import (
     Report,
     conclude,
+    doom,
     report_churn,
     report_delivery,
     report_fields,
@@ -293,7 +294,8 @@ def _deliver(
     trials = None
     if options.canary is not None:
         first_run, end = not report.remembered, partial(delivery.end, Reason.CANARY)
-        trials = Trials(options.canary, first_run, lambda: plan.sends - progress.done, end)
+        doomed = doom(report, options.max_rejected)
+        trials = Trials(options.canary, first_run, lambda: plan.sends - progress.done, end, doomed)
 
     options.progress.at(progress.line)
     observe = options.observe or _ignore

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_provider_iterable.api import endpoints, project
+from airflow_provider_iterable.api import endpoints, project, verdicts
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import Again, Batch, Call, Halt, Reply, Settled, Split
@@ -17,7 +17,7 @@ from airflow_provider_iterable.errors import Halted, IterableSyncError
 from tests.api.conftest import KEY
 from tests.api.foreign import FOREIGN
 from tests.api.judging import chain, operations
-from tests.fakes import settled
+from tests.fakes import an_operation, settled
 from tests.services import Answer, Answering, answering
 
 ADA = {
@@ -149,7 +149,9 @@ GONE = {
 def test_iterables_words_for_somebody_who_is_gone_are_believed(name: str, gone: str) -> None:
     """Each form in which it was seen to say so."""
     status, body = GONE[gone]
-    assert believed(CALLS[name][0], 1, Kind.ADDED, Reply(status, json.dumps(body).encode())) == ["accepted"]
+    done = believed(CALLS[name][0], 1, Kind.ADDED, Reply(status, json.dumps(body).encode()))
+    still_forgotten = name == "users/unforget" and "forgotten" in gone
+    assert (done == ["accepted"]) is not still_forgotten
 
 
 UNKNOWN = {
@@ -236,3 +238,29 @@ def test_a_strange_name_of_a_server_is_not_shown(server: Answering, client: Clie
     call = endpoints.forget_user()
     server.answers.append(Answer(404, b"", {"Server": server_name}))
     assert client.send(Batch(call, operations([ADA], call))).server == ""
+
+
+@pytest.mark.parametrize(
+    ("user", "fates"),
+    [
+        ({"email": "u0@example.com", "dataFields": {}}, ["accepted"]),
+        ({"email": "U0@Example.com ", "userId": "another"}, ["accepted"]),
+        ({"dataFields": {}}, ["accepted"]),
+        ({"email": "somebody.else@example.com", "userId": "u-9"}, []),
+    ],
+)
+def test_who_was_looked_up_is_who_was_found(user: dict[str, object], fates: list[str]) -> None:
+    """A cache between may answer for somebody else, and an update creates nobody."""
+    call, _ = CALLS["look-up by email"]
+    one = an_operation("u0", call, identity="u0@example.com")
+    verdict = verdicts.judge_lookup(Batch(call, [one]), Reply(200, json.dumps({"user": user}).encode()))
+    assert isinstance(verdict, Settled if fates else Again)
+
+
+@pytest.mark.parametrize(("successes", "failures"), [(1000, 0), (4, 0), (3, 1)])
+def test_more_successes_than_rows_are_not_believed(successes: int, failures: int) -> None:
+    """What answers counts something else than the rows of this request."""
+    body = {"successCount": successes, "failCount": failures, "failedUpdates": {}}
+    call, _ = CALLS["users/bulkUpdate"]
+    three = Batch(call, [an_operation(f"u{number}", call) for number in range(3)])
+    assert isinstance(verdicts.judge_bulk_users(three, Reply(200, json.dumps(body).encode())), Split)

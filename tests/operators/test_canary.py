@@ -371,6 +371,19 @@ def test_some_may_be_rejected(make_field: Any, limit: int | float, passes: bool)
         assert report["accepted"] + report["rejected"] == 40
 
 
+def test_a_run_that_would_fail_for_rows_that_cannot_be_sent_is_stopped(make_field: Any) -> None:
+    """The wrong column as address: no more rows go than go first, though these are right."""
+    stage: Field = make_field()
+    typed(stage)
+    stage.model(*map(plain, range(MANY)))
+    sql = "SELECT id, CASE WHEN id % 5 = 0 THEN email ELSE 'nobody' END AS email, score FROM users"
+    message, report = stage.failure(AirflowFailException, kind="users", canary=3, sql=sql, max_rejected=0.1)
+    assert f"{report['invalid']} of {MANY} rows were rejected before anything was sent (invalid_email " in message
+    assert (report["status"], report["accepted"]) == ("canary_failed", 3)
+    allowed = stage.run(kind="users", canary=3, sql=sql, max_rejected=1.0)
+    assert allowed["accepted"] + allowed["unchanged"] == MANY - report["invalid"]
+
+
 def test_the_default_lets_a_tenth_be_rejected(make_field: Any) -> None:
     """As the limit for the whole run does: one of ten rows is dirt, and two are a fault."""
     stage: Field = make_field()
