@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from airflow_provider_iterable.sandbox import Sandbox
-from tests.services import lacking
+from tests.browsers import chromium
 
 PATIENCE = 60
 pytestmark = pytest.mark.slow
@@ -29,20 +25,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A browser without a window."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        lacking("no chromium and chromedriver: Debian has both as packages")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(program)
-    profile: Path = tmp_path_factory.mktemp("browser")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=Service(str(driver), env=dict(os.environ)))
-    try:
+    with chromium(tmp_path_factory.mktemp("browser")) as made:
         yield made
-    finally:
-        made.quit()
 
 
 class Page:

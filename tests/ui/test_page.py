@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,12 +14,11 @@ from typing import Any
 import pytest
 import requests
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.services import lacking
+from tests.browsers import chromium
 from tests.ui.access import HIDDEN
 from tests.ui.stage import PASSWORD, RUNNING
 
@@ -85,19 +82,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     """Give a browser without a window."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        lacking("no chromium and chromedriver: Debian has both as packages")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(program)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=Service(str(driver), env=dict(os.environ)))
-    try:
+    with chromium(tmp_path / "profile") as made:
         yield made
-    finally:
-        made.quit()
 
 
 def run_of(airflow: Airflow, number: int) -> dict[str, Any]:
