@@ -24,6 +24,7 @@ from tests.operators.test_first_rows import EVENTS, ITEMS, LISTS, Stage, items
 MANY = 120
 SIZES: list[int | float] = [7, 0.05]
 Row = dict[str, Any]
+TRACK = "/api/events/trackBulk"
 NAMED = re.compile(rb"(?:person|sku-)(\d+)")
 
 
@@ -253,6 +254,32 @@ FAULTS = [
     ),
     Fault("values of items", "catalogs", MISTYPED, text, always={"field_types": {"score": "long"}}),
     Fault("items that are refused", "catalogs", "", spoil=partial(unwilling, "/api/catalogs/{name}/items")),
+    Fault("users that are refused", "users", "refused", spoil=partial(unwilling, "/api/users/bulkUpdate")),
+    Fault("events that are refused", "events", "refused", spoil=partial(unwilling, TRACK), when=("first",)),
+    Fault(
+        "purchases that are refused",
+        "purchases",
+        "refused",
+        spoil=partial(unwilling, "/api/commerce/trackPurchase"),
+        always={"fields": None, "sql": "SELECT id, email, items, total FROM users"},
+        when=("first",),
+    ),
+    Fault(
+        "carts that are refused",
+        "carts",
+        "refused",
+        spoil=partial(unwilling, "/api/commerce/updateCart"),
+        always={"sql": "SELECT id, email, items FROM users"},
+        when=("first",),
+    ),
+    Fault("members who are forgotten", "lists", LOST, spoil=forgotten, when=("first",)),
+    Fault(
+        "members whose data is invalid",
+        "lists",
+        "invalid_data",
+        spoil=lambda stage: stage.sandbox.set(invalid_data=[email(n) for n in range(MANY)]),
+        when=("first",),
+    ),
 ]
 CASES = [
     pytest.param(fault, when, size, id=f"{fault.name}-{when}-{size}")
