@@ -36,10 +36,10 @@ class Dags:
         self.files.append(path)
         spec = importlib.util.spec_from_file_location(f"dags_of_tests_{dag_id}", path)
         assert spec is not None
-        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
+        # Its loader takes the bytecode of a source of the same length that was written in the same second.
+        exec(compile(source, path, "exec"), module.__dict__)
         return module.dag
 
 

@@ -350,7 +350,7 @@ MUTATIONS = (
     Mutation(
         "successCount is not looked at",
         "api/verdicts.py",
-        "    return explained and size - failures <= successes\n",
+        "    return explained and size - failures <= successes and reported <= size\n",
         "    return explained\n",
     ),
     Mutation(
