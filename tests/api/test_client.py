@@ -106,6 +106,24 @@ def test_a_batch_is_wrapped_sent_and_counted(server: Answering) -> None:
     assert entry.milliseconds > 0
 
 
+@pytest.mark.parametrize(
+    ("given", "noted"),
+    [
+        ("0a1b-2c3d:4e=", "0a1b-2c3d:4e="),
+        ("request of Zoe Quartermaine", ""),
+        ("zoe@example.com", ""),
+        ("x" * 201, ""),
+    ],
+)
+def test_a_request_id_is_noted_if_it_is_one(server: Answering, given: str, noted: str) -> None:
+    """A server between may put any text there."""
+    heard: list[CallLog] = []
+    server.answers.append(Answer(200, b"{}", {"Iterable-Request-Id": given}))
+    with Client(server.url, KEY, on_call=heard.append) as client:
+        client.request(UPDATE, 0)
+    assert [entry.request_id for entry in heard] == [noted]
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b'{"code":7}', b"\xff\xfe"])
 def test_a_body_without_a_code_is_logged_without_one(server: Answering, body: bytes) -> None:
     """Bodies that are no JSON object with a textual code have no code, and disturb nobody."""

@@ -187,5 +187,6 @@ def test_channels_that_do_not_come_are_an_error(
     server.answers.extend([answer] * tries)
     with pytest.raises(kind, match=words) as caught:
         project.get_channels(client, tries=tries)
+    assert client.host in str(caught.value)
     assert "ada" not in str(caught.value)
     assert len(server.history) == tries
