@@ -5,12 +5,11 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-from tests.services import Answer
+from tests.services import Answer, Heard, answering
 
 Passes = Callable[[str, str], bool]
 
@@ -51,49 +50,18 @@ def gateway_before(url: str) -> Iterator[Gateway]:
     """Serve a gateway before a server, on a free port of the loopback address, while the context lasts."""
     state, lock, target = Gateway(), threading.Lock(), urlsplit(url)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def give(heard: Heard) -> Answer:
+        with lock:
+            passed = state.passes(heard.method, heard.path)
+            state.answered += not passed
+        return ask(heard) if passed else state.answer
 
-        def handle_one_request(self) -> None:
-            self.raw_requestline = self.rfile.readline(65537)
-            if not self.raw_requestline or not self.parse_request():
-                self.close_connection = True
-                return
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            with lock:
-                passed = state.passes(self.command, self.path)
-                state.answered += not passed
-            self.give(self.ask(body) if passed else state.answer)
+    def ask(heard: Heard) -> Answer:
+        with closing(http.client.HTTPConnection(target.hostname or "", target.port, timeout=30)) as connection:
+            connection.request(heard.method, heard.path, heard.body or None, heard.headers)
+            found = connection.getresponse()
+            return Answer(found.status, found.read(), {"Content-Type": found.headers.get("Content-Type", "")})
 
-        def ask(self, body: bytes) -> Answer:
-            connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=30)
-            try:
-                connection.request(self.command, self.path, body or None, dict(self.headers))
-                found = connection.getresponse()
-                return Answer(found.status, found.read(), {"Content-Type": found.headers.get("Content-Type", "")})
-            finally:
-                connection.close()
-
-        def give(self, answer: Answer) -> None:
-            self.send_response_only(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            if answer.status not in (204, 304):
-                self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            self.wfile.write(answer.body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Keep the test's output to itself."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answering(give) as server:
+        state.url = server.url
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

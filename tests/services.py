@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -217,8 +217,11 @@ class Answering:
 
 
 @contextmanager
-def answering() -> Iterator[Answering]:
-    """Serve on a free port of the loopback address while the context lasts."""
+def answering(give: Callable[[Heard], Answer] | None = None) -> Iterator[Answering]:
+    """Serve on a free port of the loopback address while the context lasts.
+
+    :param give: makes the answer to a request; default: the next of the queue, or an empty object
+    """
     state = Answering()
 
     class Handler(BaseHTTPRequestHandler):
@@ -235,8 +238,12 @@ def answering() -> Iterator[Answering]:
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            state.history.append(Heard(self.command, self.path, headers, body))
-            self.give(state.answers.popleft() if state.answers else Answer())
+            heard = Heard(self.command, self.path, headers, body)
+            state.history.append(heard)
+            if give is not None:
+                self.give(give(heard))
+            else:
+                self.give(state.answers.popleft() if state.answers else Answer())
 
         def give(self, answer: Answer) -> None:
             state.closing.wait(answer.late)
@@ -246,13 +253,14 @@ def answering() -> Iterator[Answering]:
             if answer.drips:
                 self.drip(answer)
                 return
-            if "Server" in answer.headers:
+            if give is not None or "Server" in answer.headers:
                 self.send_response_only(answer.status)
             else:
                 self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body) + 100 * answer.truncated))
+            if answer.status not in (204, 304):
+                self.send_header("Content-Length", str(len(answer.body) + 100 * answer.truncated))
             self.end_headers()
             self.wfile.write(answer.body)
             self.close_connection = self.close_connection or answer.truncated

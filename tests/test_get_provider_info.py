@@ -13,8 +13,9 @@ import pytest
 from airflow_provider_iterable import get_provider_info as module
 from airflow_provider_iterable import operators
 from airflow_provider_iterable.get_provider_info import get_provider_info
+from airflow_provider_iterable.hooks.connection import DataCenter, ProjectType
 from airflow_provider_iterable.hooks.form import SETTINGS
-from airflow_provider_iterable.hooks.iterable import DataCenter, IterableHook, ProjectType
+from airflow_provider_iterable.hooks.iterable import IterableHook
 
 AIRFLOW = Path(airflow.__path__[0])
 INFO: Any = get_provider_info()

@@ -14,6 +14,7 @@ from airflow_provider_iterable.engine import churn
 from airflow_provider_iterable.engine.canary import Canary, Trials, conclude_trials, preview
 from airflow_provider_iterable.engine.churn import Sample
 from airflow_provider_iterable.engine.compare import GoesAgain, compare, recalled
+from airflow_provider_iterable.engine.conclusion import conclude, doom
 from airflow_provider_iterable.engine.deliver import Delivery
 from airflow_provider_iterable.engine.doubt import doubts_of
 from airflow_provider_iterable.engine.forecast import Forecast, Horizon, forecast
@@ -31,8 +32,6 @@ from airflow_provider_iterable.engine.reasons import Fate, Reason
 from airflow_provider_iterable.engine.remember import Remembering, prepare_state
 from airflow_provider_iterable.engine.report import (
     Report,
-    conclude,
-    doom,
     report_churn,
     report_delivery,
     report_fields,

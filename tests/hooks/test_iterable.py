@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_iterable.api.client import CallLog
 from airflow_provider_iterable.engine.vocabulary import Request
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.hooks import form, iterable
+from airflow_provider_iterable.hooks import connection, form
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from tests.api.test_project import NOT_ENABLED
 from tests.services import Answer, Answering, answering
@@ -201,7 +201,7 @@ def test_many_settings_are_counted() -> None:
 def test_the_key_is_masked(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the connection has Airflow hide its key in logs."""
     masked: list[str] = []
-    monkeypatch.setattr(iterable, "_mask", masked.append)
+    monkeypatch.setattr(connection, "_mask", masked.append)
     hook = connect()
     hook.get_conn()
     hook.get_conn()

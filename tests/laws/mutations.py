@@ -337,26 +337,26 @@ MUTATIONS = (
     ),
     Mutation(
         "blame need not add up to failCount",
-        "api/verdicts.py",
+        "api/blame.py",
         "    if adds_up(len(batch.operations), body, blamed):\n",
         "    if True:\n",
     ),
     Mutation(
         "a conflict blames whoever bears the identifier",
-        "api/verdicts.py",
+        "api/blame.py",
         "        if meaning[0] is Reason.CONFLICT and len(operations) > 1:\n",
         "        if not operations:\n",
     ),
     Mutation(
         "successCount is not looked at",
-        "api/verdicts.py",
+        "api/blame.py",
         "    return explained and size - failures <= successes and reported <= size\n",
         "    return explained\n",
     ),
     Mutation(
         "blame is not looked at",
-        "api/verdicts.py",
-        "    named = list(_blamed(body, meanings))\n",
+        "api/blame.py",
+        "    named = list(blamed_by(body, meanings))\n",
         "    named: list[tuple[str, str, Meaning]] = []\n",
     ),
     Mutation(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_iterable.api.blame import BLAME
 from airflow_provider_iterable.api.endpoints import (
     MailingList,
     bulk_update_users,
@@ -15,7 +16,6 @@ from airflow_provider_iterable.api.endpoints import (
     subscribe_to_list,
     unsubscribe_from_list,
 )
-from airflow_provider_iterable.api.verdicts import BLAME
 from airflow_provider_iterable.engine.reasons import Fate, Kind
 from airflow_provider_iterable.engine.vocabulary import (
     Again,
