@@ -49,6 +49,8 @@ settings.load_profile(HYPOTHESIS_PROFILE)
 NEEDED = {"state/test_snowflake.py": "fakesnow", "ui/test_page.py": "selenium", "sandbox/test_page.py": "selenium"}
 collect_ignore = [path for path, package in NEEDED.items() if not find_spec(package)]
 
+LONG = ("stops", "approval", "executors", "leases", "kill", "demo", "retry", "example_dags")
+"""Tests of whole processes, `tests/test_*.py`, some of which take a minute."""
 REQUIRE_SERVICES = os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1"
 
 
@@ -64,10 +66,15 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Count what needs Airflow's database among the slow: making it takes seconds, and so does every DAG run."""
+    """Count what needs Airflow's database among the slow: making it takes seconds, and so does every DAG run.
+
+    What takes longest comes first: at the end, one worker would wait for the other.
+    """
     for item in items:
         if "airflow_db" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
+    first = {f"test_{name}.py": turn for turn, name in enumerate(LONG)}
+    items.sort(key=lambda item: first.get(item.path.name, len(first)))
 
 
 def refuse_to_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
