@@ -128,8 +128,8 @@ def test_only_the_named_group_is_touched(
         before = stored(ask, where, "1")
         path = f"subscriptions/{group}/{number}"
         if how == "PUT":
-            body = {"usersByUserId": ["1"]}
-            answer = ask(where, "PUT", f"{path}?action={'subscribe' if wanted else 'unsubscribe'}", body)
+            action = "subscribe" if wanted else "unsubscribe"
+            answer = ask(where, "PUT", f"{path}?action={action}", {"usersByUserId": ["1"]})
         else:
             answer = ask(where, "PATCH" if wanted else "DELETE", f"{path}/byUserId/1")
         assert answer == (202, {"msg": "", "code": "Success", "params": None})
@@ -187,7 +187,7 @@ def test_a_merged_profile_is_what_both_were(
     found = stored(ask, where, "1")
     on = found.pop(sandbox.project.lists.field)
     assert set(on) == set(lists[0]) | set(lists[1])
-    assert found == merged(*fields, joined)
+    assert found == merged(fields[0], fields[1], joined)
     assert [user["userId"] for user in sandbox.users] == ["1"]
     events = ask(where, "GET", "events/byUserId/1")[1]["events"]
     assert {event["_id"] for event in events} == {"e0", "e1"}

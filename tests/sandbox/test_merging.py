@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_iterable.sandbox.options import ProjectType
 
-from .conftest import Client, Clock, Make, Reply
+from .conftest import START, Client, Clock, Make, Reply
 from .test_faults_and_calls import ask, last, spoil
 
 A, B = {"email": "a@x.io"}, {"email": "b@x.io"}
@@ -28,13 +28,16 @@ def members(client: Client) -> list[tuple[str | None, str | None]]:
     return [(profile.email, profile.user_id) for profile in client.project.profiles]
 
 
-def test_the_destination_keeps_what_it_has(make: Make) -> None:
-    """It gains the fields that it lacks, objects are not merged, and the source is deleted."""
+def test_the_destination_keeps_what_it_has(make: Make, clock: Clock) -> None:
+    """It gains the fields that it lacks, objects are not merged, that is a write, and the source is deleted."""
     client = make("hybrid")
     source = {"both": 1, "mine": [1], "object": {"x": 1, "y": 1}}
     client.bulk({**A, "dataFields": source}, {**B, "dataFields": {"both": 2, "object": {"x": 2}, "own": True}})
+    clock.pass_(5)
     reply = a_into_b(client)
     assert (reply.status, reply.json) == (200, SUCCESS)
+    [profile] = client.project.profiles
+    assert (profile.writes, profile.updated, profile.created) == (2, START + 5, START)
     assert client.fields_of("b@x.io") == {"both": 2, "mine": [1], "object": {"x": 2}, "own": True}
     assert members(client) == [("b@x.io", None)]
     assert client.read("a@x.io") == {}
