@@ -39,7 +39,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--api-key", help="the only key accepted (default: any)")
     parser.add_argument("--random-seed", type=int, default=0, help="of chance in faults and made-up addresses")
     parser.add_argument(
-        "--seed", type=Path, metavar="FILE", help="JSON of users, lists, catalogs, events and purchases to begin with"
+        "--seed",
+        type=Path,
+        metavar="FILE",
+        help="JSON of users, channels, lists, events and so on to begin with",
     )
     parser.add_argument(
         "--keep",

@@ -81,6 +81,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     of 2017, or 200 `{}`."""
     unknown_user_id_status: int = 400
     """Status of the newest error code."""
+    merge_lists: Literal["union", "destination"] = "union"
+    """Which lists a merged user is on: those of both, or those of the destination."""
+    merge_subscriptions: Literal["destination", "union"] = "destination"
+    """Whose subscription arrays a merged user has: the destination's, or both joined."""
+    merge_identifiers: bool = True
+    """Whether a destination without an email or a user ID takes on that of the source."""
+    merge_managed_arrays: Literal["refuse", "ignore"] = "refuse"
+    """Whether arrayMerge of a field of Iterable's own refuses the merge, or is ignored."""
     visible_after: float = 0.0
     """Seconds before a new profile, or a new event, can be read."""
 
@@ -121,10 +129,35 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Whether lists of other types than Standard refuse to take members; a recording of 2017 says no."""
     list_channel: int | None = None
     """The channel that channelUnsubscribe leaves; the first of the project when None."""
-    opt_in: bool = False
+    opt_in: bool = True
     """Whether the project has the opt-in feature, which subscribedMessageTypeIds needs."""
+    unknown_subscriptions: Literal["accept", "refuse"] = "accept"
+    """What becomes of an unknown list, channel or message type in updateSubscriptions: it is stored, or refused."""
     subscriptions_conflict: Literal["whole", "listed"] = "whole"
     """Whether a forgotten user or a conflict refuses bulkUpdateSubscriptions as a whole or fails alone."""
+    subscriptions_api: bool = True
+    """Whether Iterable has switched on /api/subscriptions; otherwise its calls are answered with 404."""
+    double_opt_in_api: bool = True
+    """Whether Iterable has switched on subscribeToDoubleOptIn; otherwise it is answered with 404."""
+    subscriptions_status: Literal[200, 202] = 202
+    """Status of accepted changes by /api/subscriptions; both are documented."""
+    subscriptions_code: Literal["Success", "Accepted"] = "Success"
+    """Code of accepted changes by /api/subscriptions; the official client takes both."""
+    unknown_group: Literal["refuse", "ignore"] = "refuse"
+    """What /api/subscriptions does about an unknown list, channel or message type."""
+    unknown_subscribers: Literal["create", "refuse", "ignore"] = "create"
+    """What /api/subscriptions does about unknown users: create those whom the project can create and refuse the call
+    for others, refuse it for all, or ignore them."""
+    malformed_subscribers: Literal["ignore", "refuse"] = "ignore"
+    """What a call about many users does about a malformed identifier: ignore it, or refuse them all."""
+    forgotten_subscribers: Literal["refuse", "ignore"] = "refuse"
+    """What a call about many users does about a forgotten one: refuse them all, or ignore the one."""
+    transactional_unsubscribe: Literal["accept", "refuse"] = "accept"
+    """Whether /api/subscriptions lets users leave a transactional channel."""
+    double_opt_in_direct: Literal["accept", "refuse"] = "accept"
+    """Whether /api/subscriptions subscribes to a message type with double opt-in without a confirmation."""
+    double_opt_in_confirmed: bool = False
+    """Whether users confirm at once what subscribeToDoubleOptIn asks them; otherwise they never do."""
 
     # Catalogs
     catalog_max_items: int = 1000

@@ -16,6 +16,7 @@ from .calls import Call
 from .endpoints.routes import query_of
 from .inspection.history import stored_events, stored_purchases
 from .inspection.inspections import inspect, page, stored
+from .inspection.messaging import stored_channels
 from .inspection.seeding import seed
 from .inspection.stock import stored_catalogs, stored_lists
 from .options import Options, ProjectType
@@ -89,6 +90,12 @@ class Sandbox:
             return stored_lists(self.project)
 
     @property
+    def channels(self) -> list[dict[str, Any]]:
+        """All channels with their message types, and how many users are subscribed to each."""
+        with self.service.lock:
+            return stored_channels(self.project)
+
+    @property
     def catalogs(self) -> list[dict[str, Any]]:
         """All catalogs with their items."""
         with self.service.lock:
@@ -117,7 +124,7 @@ class Sandbox:
             self.project.options = self.project.options.changed(options)
 
     def seed(self, **content: Any) -> None:
-        """Add users, lists, catalogs, events and purchases, as POST /sandbox/seed does."""
+        """Add users, channels, lists, catalogs, events and so on, as POST /sandbox/seed does."""
         with self.service.lock:
             seed(self.service, {}, content)
 

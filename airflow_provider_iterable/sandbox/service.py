@@ -22,7 +22,15 @@ from .shapes.request import Request
 
 MOST_BODY = 100_000
 """Characters of a body that are recorded."""
-_BATCHES = ("users", "events", "subscribers", "update_subscriptions_requests", "documents", "item_ids")
+_BATCHES = (
+    "users",
+    "users_by_user_id",
+    "events",
+    "subscribers",
+    "update_subscriptions_requests",
+    "documents",
+    "item_ids",
+)
 
 
 class Incoming(msgspec.Struct):
@@ -191,7 +199,8 @@ class Service:
         route, variable = found
         options = project.options
         with self.lock:
-            barred = _key_refusal(incoming, route, options) or self._too_fast(project, route, incoming)
+            barred = _key_refusal(incoming, route, options) or _shut(route, options)
+            barred = barred or self._too_fast(project, route, incoming)
         if barred is not None:
             return barred
         if route.bulk and len(incoming.body) > options.max_bytes:
@@ -199,7 +208,8 @@ class Service:
         try:
             body = read(incoming.body, route.body) if route.body is not None else None
         except BadBodyError as error:
-            return answers.bad_body(route.template, error.violations)
+            refuse = answers.bad_body_error if route.plain else answers.bad_body
+            return refuse(route.template, error.violations)
         call.records = _records(body)
         if route.bulk and options.max_records is not None and call.records > options.max_records:
             return answers.refusal(400, "BatchTooLarge", f"Batch of more than {options.max_records} items")
@@ -285,8 +295,8 @@ def _records(body: Any) -> int:
     """Return how many records a body holds."""
     if body is None:
         return 0
-    held = next((getattr(body, name) for name in _BATCHES if hasattr(body, name)), None)
-    return 1 if held is None else len(held)
+    held = [getattr(body, name) for name in _BATCHES if hasattr(body, name)]
+    return sum(len(batch or ()) for batch in held) if held else 1
 
 
 class _Counts(msgspec.Struct):
@@ -301,6 +311,8 @@ def _outcome(call: Call, answer: Answer) -> tuple[int, int]:
     """Return how many records of a call were accepted, and how many failed: as the answer counts them, or all alike."""
     if call.method == "GET":
         return 0, 0
+    if answer.counts is not None:
+        return answer.counts
     if answer.status == 200 and answer.content_type == answers.JSON:
         with suppress(msgspec.DecodeError):
             found = _counts.decode(answer.body)
@@ -319,6 +331,13 @@ def _too_large(options: Options) -> Answer:
     if options.too_large == "413":
         return answers.page(413, "413 Request Entity Too Large")
     return answers.refusal(400, "BatchTooLarge", f"Request body is larger than {options.max_bytes} bytes")
+
+
+def _shut(route: Route, options: Options) -> Answer | None:
+    """Refuse a call that Iterable has not switched on for the project."""
+    if route.gate is None or getattr(options, route.gate):
+        return None
+    return answers.refusal(404, "NotFound", f"Endpoint not found for project: {options.project_id}")
 
 
 def _key_refusal(incoming: Incoming, route: Route, options: Options) -> Answer | None:

@@ -125,7 +125,7 @@ def test_another_project_is_refused_before_anything_is_read(place: World, connec
     message, report = place.failure(AirflowFailException, state=store)
     for words in (
         "The state of sync 'adhoc_airflow.sync_users' belongs to another project at Iterable",
-        "message channels: remembered 102161, 102162, 102163, now 771, 772, 773",
+        "message channels: remembered 102161, 102162, 102163, 102164, now 771, 772, 773, 774",
         "Nothing was read or sent",
         "another sync_id",
         'resync="full"',

@@ -106,6 +106,7 @@ def test_from_nothing_to_a_users_story(page: Page) -> None:
     page.until(lambda: "grace@example.com" not in page.text)
     page.click("ada@example.com")
     page.shows("Profile fields", "birthDate", "1815-12-10", "Newsletter", "signed_up", "Teapot", "none known")
+    page.shows("Subscriptions", "SMS Marketing", "double opt-in", "not subscribed")
 
     page.call(
         "users/bulkUpdate", {"users": [{"email": "ada@example.com", "dataFields": {"firstName": "A"}}, {"email": "x"}]}

@@ -28,6 +28,16 @@ SEED: dict[str, Any] = {
         {"email": "a@x.io", "userId": "1", "dataFields": {"name": "A", "born": "1990-01-02"}},
         {"email": "b@x.io", "userId": "2", "dataFields": {"score": 1.5}},
     ],
+    "channels": [
+        {
+            "name": "Texts",
+            "messageMedium": "SMS",
+            "id": 900,
+            "messageTypes": [{"name": "Alerts", "subscriptionPolicy": "DoubleOptIn", "id": 901}, {"name": "News"}],
+        },
+        {"name": "Bills", "channelType": "Transactional"},
+    ],
+    "subscriptions": [{"userId": "2", "subscribedMessageTypeIds": [901], "unsubscribedChannelIds": [102161]}],
     "lists": [
         {"name": "VIP", "description": "few", "members": [{"email": "a@x.io", "userId": "1"}]},
         {"name": "All", "listType": "Dynamic"},
@@ -38,7 +48,7 @@ SEED: dict[str, Any] = {
     "events": [{"email": "a@x.io", "userId": "1", "eventName": "seen", "id": "e1", "dataFields": {"n": 1}}],
     "purchases": [{"user": {"email": "a@x.io", "userId": "1"}, "total": 12.5, "items": [ITEM], "id": "p1"}],
 }
-PATHS = ("state?users=1", "lists?members=1", "catalogs?items=1", "events", "purchases")
+PATHS = ("state?users=1", "lists?members=1", "catalogs?items=1", "events", "purchases", "channels")
 
 
 def content(client: Client) -> list[Any]:
@@ -52,7 +62,7 @@ def test_a_seed_is_there(make: Make, project_type: Any) -> None:
     client = make(project_type)
     answer = ask(client, "POST", "/sandbox/seed", SEED)
     assert (answer.status, answer.json) == (200, {name: len(rows) for name, rows in SEED.items()})
-    state, lists, catalogs, events, purchases = content(client)
+    state, lists, catalogs, events, purchases, channels = content(client)
     assert [user["userId"] for user in state["profiles"]] == ["1", "2"]
     assert state["fields"]["score"] == "double"
     assert [(row["name"], row["listType"], row["size"]) for row in lists["lists"]] == [
@@ -61,6 +71,14 @@ def test_a_seed_is_there(make: Make, project_type: Any) -> None:
     ]
     assert catalogs["catalogs"][0]["values"][0]["indexed"] == ["price"]
     assert (events["count"], purchases["count"]) == (1, 1)
+    texts, bills = channels["channels"][-2:]
+    assert (texts["id"], texts["messageMedium"], texts["channelType"]) == (900, "SMS", "Marketing")
+    assert [(row["id"], row["subscriptionPolicy"], row["subscribed"]) for row in texts["messageTypes"]] == [
+        (901, "DoubleOptIn", 1),
+        (10216001, "OptOut", 2),
+    ]
+    assert (bills["id"], bills["channelType"], bills["messageTypes"]) == (10216002, "Transactional", [])
+    assert channels["channels"][0]["subscribed"] == 1
     assert ask(client, "GET", "/sandbox/summary").json["total"] == 0
     more = {"catalogs": [{"name": "Shop", "items": {"sku-2": {}}}]}
     assert ask(client, "POST", "/sandbox/seed", more).status == 200
@@ -75,6 +93,9 @@ def test_a_seed_is_there(make: Make, project_type: Any) -> None:
         {"users": [{"email": 5}]},
         {"users": SEED["users"], "lists": [{"name": "x", "members": [{"email": "foo@"}]}]},
         {"users": [{"email": "c@x.io"}], "catalogs": [{"name": "no such name!"}]},
+        {"channels": [{"name": "x"}, {"name": "y", "id": 102161}]},
+        {"channels": [{"name": "x", "messageTypes": [{"name": "y", "subscriptionPolicy": "DoubleOptIn"}]}]},
+        {"channels": [{"name": "x"}], "subscriptions": [{"email": "foo@"}]},
         {"users": [{"email": "c@x.io"}], "events": [{"eventName": "nobody's"}]},
         {"users": [{"email": "c@x.io"}], "purchases": [{}]},
         {"people": []},

@@ -96,7 +96,7 @@ def test_unknown_users_by_project_type(make: Make) -> None:
 )
 def test_why_one_is_refused(make: Make, body: dict[str, Any], status: int, code: str) -> None:
     """Identifiers, shape and opt-in are judged as in other single calls, and nothing is written."""
-    client = make("hybrid")
+    client = make("hybrid", opt_in=False)
     client.bulk({"email": "a@x.io", "userId": "1"}, {"userId": "2"})
     client.post("users/forget", {"email": "gone@x.io"})
     reply = one(client, **{"userListIds": [1], **body})
@@ -105,8 +105,8 @@ def test_why_one_is_refused(make: Make, body: dict[str, Any], status: int, code:
 
 
 def test_opting_in_needs_the_feature_and_the_channel(make: Make) -> None:
-    """With opt_in a message type is subscribed unless its channel is left, if validateChannelAlignment holds."""
-    client = make(opt_in=True)
+    """A new project has the feature: a type is subscribed unless its channel is left and alignment is validated."""
+    client = make()
     assert one(client, email="a@x.io", subscribedMessageTypeIds=[102165]).status == 200
     one(client, email="a@x.io", unsubscribedChannelIds=[102161])
     assert one(client, email="a@x.io", subscribedMessageTypeIds=[102166]).status == 200
@@ -120,7 +120,7 @@ def test_opting_in_needs_the_feature_and_the_channel(make: Make) -> None:
 
 def test_many_are_counted(make: Make) -> None:
     """The bulk answer has counts and four arrays, malformed identifiers apart from good ones that failed."""
-    client = make("email", invalid_data=["odd@x.io"])
+    client = make("email", invalid_data=["odd@x.io"], opt_in=False)
     assert many(client).json == NOBODY
     reply = many(
         client,

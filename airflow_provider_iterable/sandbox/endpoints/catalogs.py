@@ -8,7 +8,7 @@ import msgspec
 
 from ..project.catalogs import FIELD_TYPES, Catalog, Item, fields_with_period
 from ..project.project import Project
-from ..shapes.answers import Answer, plain, refusal, success
+from ..shapes.answers import Answer, error, plain, refusal, success
 from ..shapes.catalogs import Documents, ItemIds, Mappings, Patch, Replacement
 from ..shapes.request import Request
 from ..shapes.values import number_in
@@ -282,6 +282,4 @@ def _refused(project: Project, msg: str, argument: str, code: str = "BadParams")
 
 def _error(status: int, message: str, code: str, argument: str) -> Answer:
     """Refuse a call in the second form of errors."""
-    word = "NotFound" if status == 404 else "BadRequest"
-    body = {"error": word, "message": message, "code": code, "data": {"args": [argument]}}
-    return Answer(status, msgspec.json.encode(body), code)
+    return error(status, message, code, {"args": [argument]})

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterable
 
-from ..project.channels import channels
 from ..project.identity import Refusal
 from ..project.lists import MailingList
 from ..project.profiles import Profile
@@ -98,7 +97,7 @@ def unsubscribe(project: Project, request: Request[Unsubscribe]) -> Answer:
 
 
 def _leave_channel(profile: Profile, project: Project) -> None:
-    channel = project.options.list_channel or channels(project.options.project_id)[0]["id"]
+    channel = project.options.list_channel or project.channels.all[0].id
     held = profile.fields.get("unsubscribedChannelIds")
     left = held if isinstance(held, list) else []
     if channel not in left:

@@ -10,10 +10,18 @@ from ..project.project import Project
 from ..shapes.answers import Answer
 from ..shapes.catalogs import Documents, ItemIds, Mappings, Patch, Replacement
 from ..shapes.events import CartUpdate, Purchase, Track, TrackBulk
-from ..shapes.lists import BulkSubscriptionUpdate, NewList, Subscribe, SubscriptionUpdate, Unsubscribe
+from ..shapes.lists import (
+    BulkSubscriptionUpdate,
+    DoubleOptIn,
+    GroupAction,
+    NewList,
+    Subscribe,
+    SubscriptionUpdate,
+    Unsubscribe,
+)
 from ..shapes.request import Request
-from ..shapes.users import BulkUpdate, EmailChange, Named, UserUpdate
-from . import catalogs, channels, commerce, events, lists, subscriptions, users
+from ..shapes.users import BulkUpdate, EmailChange, MergeUsers, Named, UserUpdate
+from . import catalogs, channels, commerce, events, groups, lists, merging, subscriptions, users
 
 Action = Callable[[Project, Request[Any]], Answer]
 
@@ -24,6 +32,7 @@ class Route(msgspec.Struct, frozen=True):
     The rate is stated for `period` seconds, whose requests may come at once, and holds for the project or
     for each key (`per_key`). `bulk` calls are limited in size. `exact` 429s carry their numbers in params.
     `quota` names the daily quota the call counts to. `open` calls may be made with a read-only key.
+    `gate` names the option that says whether Iterable has switched it on. A `plain` one is not of the envelope.
     """
 
     method: str
@@ -37,12 +46,18 @@ class Route(msgspec.Struct, frozen=True):
     open: bool = False
     period: float = 1.0
     per_key: bool = False
+    gate: str | None = None
+    plain: bool = False
 
     @property
     def endpoint(self) -> str:
         """The method and the path template, by which rates are counted."""
         return f"{self.method} {self.template}"
 
+
+_GROUP = "/api/subscriptions/{group}/{id}"
+_BY_EMAIL, _BY_USER_ID = f"{_GROUP}/user/{{email}}", f"{_GROUP}/byUserId/{{userId}}"
+_GATE = "subscriptions_api"
 
 ROUTES = (
     Route("POST", "/api/users/update", users.update, 500, UserUpdate, exact=True),
@@ -60,6 +75,7 @@ ROUTES = (
     Route("GET", "/api/users/{email}", users.get_by_email, 100),
     Route("DELETE", "/api/users/byUserId/{userId}", users.delete_by_user_id, 100),
     Route("DELETE", "/api/users/{email}", users.delete_by_email, 100),
+    Route("POST", "/api/users/merge", merging.merge, 50, MergeUsers, per_key=True),
     Route("POST", "/api/users/updateSubscriptions", subscriptions.update_subscriptions, None, SubscriptionUpdate),
     Route(
         "POST",
@@ -68,6 +84,20 @@ ROUTES = (
         None,
         BulkSubscriptionUpdate,
         bulk=True,
+    ),
+    Route("PUT", _GROUP, groups.change_many, None, GroupAction, bulk=True, gate=_GATE),
+    Route("PATCH", _BY_EMAIL, groups.subscribe_one, gate=_GATE),
+    Route("PATCH", _BY_USER_ID, groups.subscribe_one, gate=_GATE),
+    Route("DELETE", _BY_EMAIL, groups.unsubscribe_one, gate=_GATE),
+    Route("DELETE", _BY_USER_ID, groups.unsubscribe_one, gate=_GATE),
+    Route(
+        "POST",
+        "/api/subscriptions/subscribeToDoubleOptIn",
+        groups.subscribe_to_double_opt_in,
+        None,
+        DoubleOptIn,
+        gate="double_opt_in_api",
+        plain=True,
     ),
     Route("POST", "/api/events/track", events.track_event, 2000, Track),
     Route("POST", "/api/events/trackBulk", events.track_bulk, 10, TrackBulk, bulk=True),

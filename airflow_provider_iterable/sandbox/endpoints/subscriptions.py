@@ -1,7 +1,9 @@
 """The endpoints of a user's subscriptions: what each takes and answers."""
 
-from ..project.channels import channel_of
+from collections.abc import Callable
+
 from ..project.identity import Claim, Refusal
+from ..project.lists import CHANNELS_LEFT, TYPES_JOINED, TYPES_LEFT
 from ..project.profiles import Profile
 from ..project.project import Project, Update
 from ..project.schema import Ruling
@@ -96,15 +98,18 @@ def _arrays(project: Project, update: SubscriptionUpdate) -> dict[str, list[int]
         lists = update.user_list_ids
     arrays = {
         project.lists.field: lists,
-        "unsubscribedChannelIds": update.unsubscribed_channel_ids,
-        "unsubscribedMessageTypeIds": update.unsubscribed_message_type_ids,
-        "subscribedMessageTypeIds": update.subscribed_message_type_ids,
+        CHANNELS_LEFT: update.unsubscribed_channel_ids,
+        TYPES_LEFT: update.unsubscribed_message_type_ids,
+        TYPES_JOINED: update.subscribed_message_type_ids,
     }
     return {name: values for name, values in arrays.items() if values is not None}
 
 
 def _complaint(project: Project, update: SubscriptionUpdate) -> str | None:
-    """Return what is wrong with subscribing to message types: no opt-in, or a channel the user has left."""
+    """Return what is wrong: an unknown ID, or a message type without opt-in or in a channel the user has left."""
+    unknown = _unknown(project, update) if project.options.unknown_subscriptions == "refuse" else None
+    if unknown is not None:
+        return unknown
     wanted = update.subscribed_message_type_ids
     if wanted is None:
         return None
@@ -115,9 +120,26 @@ def _complaint(project: Project, update: SubscriptionUpdate) -> str | None:
     left = update.unsubscribed_channel_ids
     if left is None:
         known = project.known(_user(update))
-        left = known.fields.get("unsubscribedChannelIds") if isinstance(known, Profile) else None
+        left = known.fields.get(CHANNELS_LEFT) if isinstance(known, Profile) else None
     for number in wanted:
-        channel = channel_of(project.options.project_id, number)
-        if isinstance(left, list) and channel in left:
-            return f"Message type {number} belongs to channel {channel}, which is unsubscribed"
+        kind = project.channels.get_type(number)
+        if kind is not None and isinstance(left, list) and kind.channel_id in left:
+            return f"Message type {number} belongs to channel {kind.channel_id}, which is unsubscribed"
+    return None
+
+
+def _unknown(project: Project, update: SubscriptionUpdate) -> str | None:
+    """Return which of the IDs is none of the project's."""
+    channels = project.channels
+    known: dict[str, tuple[str, Callable[[int], object]]] = {
+        project.lists.field: ("list", project.lists.get),
+        CHANNELS_LEFT: ("channel", channels.get),
+        TYPES_LEFT: ("message type", channels.get_type),
+        TYPES_JOINED: ("message type", channels.get_type),
+    }
+    for name, numbers in _arrays(project, update).items():
+        word, find = known[name]
+        for number in numbers:
+            if find(number) is None:
+                return f"{name}: unknown {word} {number}"
     return None

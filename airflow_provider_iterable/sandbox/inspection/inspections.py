@@ -11,7 +11,7 @@ from ..options import Options
 from ..project.project import Project
 from ..service import Service, chosen
 from ..shapes.answers import Answer, plain
-from . import history, people, stock
+from . import history, messaging, people, stock
 from .people import call_row, stored_profile
 from .seeding import seed
 
@@ -28,6 +28,7 @@ def state(service: Service, query: dict[str, str], body: Any) -> Any:
         "project_type": project.type,
         "users": len(project.profiles),
         "lists": len(project.lists),
+        "channels": len(project.channels.all),
         "catalogs": len(project.catalogs),
         "events": len(project.events),
         "purchases": len(project.purchases),
@@ -129,6 +130,9 @@ INSPECTIONS: dict[tuple[str, str], Inspect] = {
     ("GET", "/sandbox/user"): people.story,
     ("GET", "/sandbox/lists"): stock.lists,
     ("POST", "/sandbox/lists"): stock.add_list,
+    ("GET", "/sandbox/channels"): messaging.channels,
+    ("POST", "/sandbox/channels"): messaging.add_channel,
+    ("POST", "/sandbox/messageTypes"): messaging.add_message_type,
     ("GET", "/sandbox/catalogs"): stock.catalogs,
     ("GET", "/sandbox/events"): history.events,
     ("GET", "/sandbox/purchases"): history.purchases,

@@ -1,4 +1,4 @@
-"""One user's story: profile, lists, events, purchases, and the calls about the user; not part of Iterable's API."""
+"""One user's story: profile, subscriptions, events, purchases, calls about the user; not part of Iterable's API."""
 
 from itertools import islice
 from typing import Any
@@ -10,6 +10,7 @@ from ..project.project import Project, digest, identifiers
 from ..service import Service, chosen
 from ..shapes.values import date_of
 from .history import stored_events, stored_purchases
+from .messaging import subscriptions_of
 
 MOST = 200
 """Events, purchases and calls in a story, each; the newest."""
@@ -74,6 +75,7 @@ def _whole(profile: Profile, project: Project) -> dict[str, Any]:
         "createdAt": date_of(profile.created),
         "updatedAt": date_of(profile.updated),
         "lists": [{"id": number, "name": lists[number]} for number in project.lists.of(profile) if number in lists],
+        "subscriptions": subscriptions_of(profile, project),
         "events": stored_events(events[: -MOST - 1 : -1]),
         "eventCount": len(events),
         "purchases": stored_purchases(purchases[: -MOST - 1 : -1]),

@@ -1,4 +1,4 @@
-"""Fills a project from JSON: users, lists with members, catalogs with items, events and purchases."""
+"""Fills a project from JSON: channels, users, lists with members, subscriptions, catalogs, events and purchases."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ import msgspec
 from ..project.lists import ListType
 from ..project.project import Project
 from ..service import Service, chosen
+from .messaging import NewChannel, make_channel
 
 Post = Callable[[str, Any], Any]
 _BATCH = 1000
@@ -32,10 +33,12 @@ class _Catalog(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Seed(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to be there: users, events and purchases are as their API calls take them."""
+    """What is to be there: users, subscriptions, events and purchases are as their API calls take them."""
 
+    channels: list[NewChannel] = []
     users: list[dict[str, Any]] = []
     lists: list[_List] = []
+    subscriptions: list[dict[str, Any]] = []
     catalogs: list[_Catalog] = []
     events: list[dict[str, Any]] = []
     purchases: list[dict[str, Any]] = []
@@ -64,12 +67,17 @@ def _fill(service: Service, project: Project, wanted: Seed) -> None:
     def post(path: str, body: Any) -> Any:
         return service.direct(project, "POST", f"/api/{path}", body)
 
+    for channel in wanted.channels:
+        make_channel(project, channel, service.clock())
     for start in range(0, len(wanted.users), _BATCH):
         post("users/bulkUpdate", {"users": wanted.users[start : start + _BATCH]})
     for found in wanted.lists:
         number = project.lists.create(found.name, found.description, found.listType, service.clock()).id
         if found.members:
             post("lists/subscribe", {"listId": number, "subscribers": found.members})
+    for start in range(0, len(wanted.subscriptions), _BATCH):
+        batch = wanted.subscriptions[start : start + _BATCH]
+        post("users/bulkUpdateSubscriptions", {"updateSubscriptionsRequests": batch})
     for catalog in wanted.catalogs:
         _catalog(service, project, catalog, post)
     for start in range(0, len(wanted.events), _BATCH):

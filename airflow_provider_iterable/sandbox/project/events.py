@@ -85,6 +85,14 @@ class Events:
             self._by_profile.setdefault(event.profile, {})[event.id] = event
         self.accepted = accepted
 
+    def move(self, source: Profile, destination: Profile) -> None:
+        """Let all events of one user be those of another."""
+        moved = self._by_profile.pop(source, {})
+        for event in moved.values():
+            event.profile = destination
+        if moved:
+            self._by_profile.setdefault(destination, {}).update(moved)
+
     def drop(self, profile: Profile) -> None:
         """Forget all events of a user."""
         for event_id in self._by_profile.pop(profile, ()):

@@ -8,6 +8,7 @@ import msgspec
 
 from ..options import ProjectType
 from .catalogs import Catalog, Item
+from .channels import Channel, MessageType
 from .events import Event, Events
 from .lists import ListType, MailingList
 from .profiles import Profile
@@ -75,6 +76,9 @@ class Kept(msgspec.Struct):
     forgotten_emails: list[str]
     forgotten_user_ids: list[str]
     quotas: dict[str, list[float]]
+    channels: list[Channel] = []
+    message_types: list[MessageType] = []
+    """Those that were added; older files have none."""
 
 
 _SAID = (True, False, None)
@@ -125,6 +129,8 @@ def keep(project: Project) -> Kept:
         forgotten_emails=list(project.forgotten_emails),
         forgotten_user_ids=list(project.forgotten_user_ids),
         quotas={name: list(quota.calls) for name, quota in project.quotas.items()},
+        channels=project.channels.added,
+        message_types=project.channels.added_types,
     )
 
 
@@ -140,6 +146,7 @@ def restored(kept: Kept, project: Project) -> Project:
     project.purchases.restore(_events(kept.purchases, kept.profiles), kept.purchases_accepted)
     project.lists.restore(map(_list, kept.lists), kept.lists_created, kept.lists_deleted)
     project.catalogs.restore(map(_catalog, kept.catalogs), kept.catalogs_created, kept.catalogs_deleted)
+    project.channels.restore(kept.channels, kept.message_types)
     project.forgotten_emails = dict.fromkeys(kept.forgotten_emails)
     project.forgotten_user_ids = dict.fromkeys(kept.forgotten_user_ids)
     for name, calls in kept.quotas.items():

@@ -7,11 +7,14 @@ from typing import Literal
 
 import msgspec
 
-from .profiles import Profile
+from .profiles import Profile, numbers_in
 
 ListType = Literal["Standard", "Dynamic", "Suppression", "Internal"]
 FIRST_ID = 3001
-SUBSCRIPTION_FIELDS = ("subscribedMessageTypeIds", "unsubscribedChannelIds", "unsubscribedMessageTypeIds")
+CHANNELS_LEFT = "unsubscribedChannelIds"
+TYPES_LEFT = "unsubscribedMessageTypeIds"
+TYPES_JOINED = "subscribedMessageTypeIds"
+SUBSCRIPTION_FIELDS = (TYPES_JOINED, CHANNELS_LEFT, TYPES_LEFT)
 
 
 class MailingList(msgspec.Struct):
@@ -68,12 +71,11 @@ class Lists:
         del self._lists[doomed.id]
         self.deleted.append(doomed.id)
         for profile in profiles:
-            self._take_off(profile, doomed)
+            self._drop(profile, doomed)
 
     def of(self, profile: Profile) -> list[int]:
         """Return the IDs in the profile's field, those of lists that do not exist included."""
-        held = profile.fields.get(self.field, ())
-        return [number for number in (held if isinstance(held, list) else [held]) if isinstance(number, int)]
+        return numbers_in(profile, self.field)
 
     def members(self, chosen: MailingList, profiles: Iterable[Profile]) -> Iterator[Profile]:
         """Yield the profiles that are on a list."""
@@ -93,21 +95,29 @@ class Lists:
 
     def subscribe(self, profile: Profile, chosen: MailingList) -> None:
         """Put a profile on a list; it then has the fields that hold subscriptions, empty where they were missing."""
+        self.put_on(profile, chosen)
+        for name in SUBSCRIPTION_FIELDS:
+            profile.fields.setdefault(name, [])
+
+    def unsubscribe(self, profile: Profile, chosen: MailingList, now: float) -> None:
+        """Take a profile off a list, also one who is not on it, and count that as a write."""
+        self.take_off(profile, chosen)
+        profile.updated = now
+        profile.writes += 1
+
+    def put_on(self, profile: Profile, chosen: MailingList) -> None:
+        """Put a profile on a list."""
         held = self.of(profile)
         if chosen.id not in held:
             profile.fields[self.field] = [*held, chosen.id]
-        for name in SUBSCRIPTION_FIELDS:
-            profile.fields.setdefault(name, [])
         chosen.subscribes += 1
 
-    def unsubscribe(self, profile: Profile, chosen: MailingList, now: float) -> None:
+    def take_off(self, profile: Profile, chosen: MailingList) -> None:
         """Take a profile off a list, also one who is not on it."""
-        self._take_off(profile, chosen)
-        profile.updated = now
-        profile.writes += 1
+        self._drop(profile, chosen)
         chosen.unsubscribes += 1
 
-    def _take_off(self, profile: Profile, chosen: MailingList) -> None:
+    def _drop(self, profile: Profile, chosen: MailingList) -> None:
         held = self.of(profile)
         if chosen.id in held:
             profile.fields[self.field] = [number for number in held if number != chosen.id]

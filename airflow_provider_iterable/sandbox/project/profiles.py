@@ -129,6 +129,12 @@ class Profiles:
             self._sharing[user_id] = others
 
 
+def numbers_in(profile: Profile, field: str) -> list[int]:
+    """Return the whole numbers in a field, which may be missing, one number, or hold anything."""
+    held = profile.fields.get(field, ())
+    return [number for number in (held if isinstance(held, list) else [held]) if isinstance(number, int)]
+
+
 def write_fields(profile: Profile, data: dict[str, Any], *, merge: bool) -> None:
     """Write data over the fields of a profile, one level deep when merging.
 

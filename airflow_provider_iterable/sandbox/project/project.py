@@ -12,6 +12,7 @@ import msgspec
 from ..options import Options, ProjectType
 from ..shapes.users import OptionalUser
 from .catalogs import Catalogs
+from .channels import Channels
 from .event_schema import EventSchema
 from .events import Events
 from .identity import FIND, Claim, Found, Kind, Refusal, malformed
@@ -71,6 +72,7 @@ class Project:
         list_field = "emailListIds" if project_type == "email" else "userListIds"
         self.schema = Schema(list_field)
         self.lists = Lists(list_field, seed)
+        self.channels = Channels(lambda: self.options.project_id)
         self.catalogs = Catalogs()
         self.events = Events(seed)
         self.purchases = Events(seed)

@@ -17,6 +17,7 @@ _PAGE = "<!DOCTYPE html>\n<html>\n<head><title>{0}</title></head>\n<body><h1>{0}
 class Answer(msgspec.Struct):
     """A response, and for the call log its code, whether anything was written, and about whom.
 
+    `counts` says how many records were accepted and how many were not, where the body does not say it.
     With `drip` it is sent byte by byte, so many seconds apart.
     """
 
@@ -28,6 +29,7 @@ class Answer(msgspec.Struct):
     headers: dict[str, str] = {}
     identifiers: list[tuple[str, str]] = []
     drip: float = 0.0
+    counts: tuple[int, int] | None = None
 
 
 def plain(value: Any, *, applied: bool = False) -> Answer:
@@ -71,6 +73,18 @@ def key_without_rights(ip: str, endpoint: str, identifier: str, kind: str) -> An
 def bad_body(endpoint: str, violations: dict[str, str]) -> Answer:
     """Refuse a body of another JSON shape than the endpoint takes."""
     return refusal(400, "BadJsonBody", f"[{endpoint}] Invalid JSON body", violations or None)
+
+
+def bad_body_error(endpoint: str, violations: dict[str, str]) -> Answer:
+    """Refuse a body of another JSON shape in the second form of errors."""
+    return error(400, f"[{endpoint}] Invalid JSON body", "BadJsonBody", violations)
+
+
+def error(status: int, message: str, code: str, data: Any) -> Answer:
+    """Answer in the second form of errors, which some endpoints use."""
+    word = "NotFound" if status == 404 else "BadRequest"
+    body = {"error": word, "message": message, "code": code, "data": data}
+    return Answer(status, msgspec.json.encode(body), code)
 
 
 def too_fast(endpoint: str, excess: Excess, options: Options, *, with_params: bool) -> Answer:

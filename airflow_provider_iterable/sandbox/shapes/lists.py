@@ -45,6 +45,23 @@ class SubscriptionUpdate(msgspec.Struct, rename="camel"):
     validate_channel_alignment: bool | None = None
 
 
+class GroupAction(msgspec.Struct, rename="camel"):
+    """The body that subscribes many users to one thing, or unsubscribes them; either member may be left out."""
+
+    users: list[str] | None = None
+    users_by_user_id: list[str] | None = None
+
+
+class DoubleOptIn(msgspec.Struct, rename="camel"):
+    """The body of subscribeToDoubleOptIn."""
+
+    message_type_ids: list[Int64]
+    email: str | None = None
+    user_id: str | None = None
+    phone_number: str | None = None
+    brand_name: str | None = None
+
+
 class BulkSubscriptionUpdate(msgspec.Struct, rename="camel"):
     """The body of bulkUpdateSubscriptions."""
 

@@ -42,3 +42,20 @@ class Named(msgspec.Struct, rename="camel"):
 
     email: str | None = None
     user_id: str | None = None
+
+
+class ArrayMerge(msgspec.Struct, rename="camel"):
+    """A profile field whose contents are joined when users are merged, rather than kept or replaced."""
+
+    field: str
+    dedupe_by: str | None = None
+
+
+class MergeUsers(msgspec.Struct, rename="camel"):
+    """The body of merge."""
+
+    source_email: str | None = None
+    source_user_id: str | None = None
+    destination_email: str | None = None
+    destination_user_id: str | None = None
+    array_merge: list[ArrayMerge] | None = None
