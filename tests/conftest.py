@@ -41,7 +41,7 @@ os.environ.update(
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("dev"), max_examples=20)
-settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=150, print_blob=True)
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=100, print_blob=True)
 HYPOTHESIS_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 settings.load_profile(HYPOTHESIS_PROFILE)
 

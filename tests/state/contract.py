@@ -187,7 +187,7 @@ def entries() -> st.SearchStrategy[Entry]:
 
 
 slowly = settings(
-    max_examples=30,
+    max_examples=20,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,  # each example is a sync of its own
         HealthCheck.differing_executors,  # each store's class runs the inherited test, and none keeps anything
