@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -20,7 +23,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browsers import chromium
 from tests.ui.access import HIDDEN
-from tests.ui.stage import PASSWORD, RUNNING
+from tests.ui.stage import HOLDER, PASSWORD, RUNNING
 
 PATIENCE = 120.0
 USERS, TASK = "example_iterable_users", "sync_users"
@@ -31,6 +34,7 @@ class Airflow:
     """A running API server, as one of its users."""
 
     url: str
+    warehouse: Path
     tokens: dict[str, str] = field(default_factory=dict)
 
     def token(self, user: str) -> str:
@@ -64,7 +68,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     log = home / "server.log"
     command = [sys.executable, "-m", "tests.ui.stage", str(home), str(port)]
     with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:
-        served, until = Airflow(f"http://127.0.0.1:{port}"), time.monotonic() + PATIENCE
+        served, until = Airflow(f"http://127.0.0.1:{port}", home / "warehouse.db"), time.monotonic() + PATIENCE
         try:
             while True:
                 assert process.poll() is None, log.read_text()[-3000:]
@@ -167,7 +171,34 @@ def test_the_history_of_a_row_is_found_by_its_key(airflow: Airflow) -> None:
     ]
     assert [[event["status"] for event in story["events"]] for story in stories] == [["failed", "failed"]] * 3
     nothing = airflow.get(f"api/dags/{USERS}/row", "viewer", **run_of(airflow, 3), key="999").json()["found"]
-    assert nothing == {"key": "[999]", "events": []}
+    assert (nothing["key"], nothing["events"], nothing["last"]) == ("[999]", [], None)
+
+
+def test_a_row_is_explained_without_its_dag(airflow: Airflow) -> None:
+    """By what is remembered and what became of it; whichever run somebody looks at, it is about the next one."""
+    for number in (0, 3):
+        which = run_of(airflow, number)
+        found = airflow.get(f"api/dags/{USERS}/row", "viewer", **which, key="7").json()["found"]["explained"]
+        assert (found["memory"], found["identity"][:8]) == ("accepted", "email to")
+        assert [case["action"] for case in found["cases"]] == ["nothing", "send", "remove"]
+        assert [case["endpoints"] for case in found["cases"]] == [
+            [], ["POST /api/users/bulkUpdate"], ["DELETE /api/users/{email}"],
+        ]  # fmt: skip
+    bad = airflow.get(f"api/dags/{USERS}/row", "viewer", **run_of(airflow, 3), key="403").json()["found"]
+    assert (bad["explained"]["memory"], bad["last"]["reason"]) == ("nothing", "invalid_email")
+    assert bad["last"]["remedy"].startswith("mend the address")
+    assert [case["action"] for case in bad["explained"]["cases"]] == ["refuse", "send", "nothing"]
+
+
+def test_a_request_to_forget_is_found_by_its_key(airflow: Airflow) -> None:
+    """Under whose hash it is remembered."""
+    ((task, line),) = airflow.lines("viewer", dag_id=RUNNING).items()
+    run = {"run_id": line["bars"][0]["run_id"], "task_id": task[1]}
+    with closing(sqlite3.connect(airflow.warehouse)) as database:
+        (key,) = database.execute("SELECT min(request_id) FROM forget_requests").fetchone()
+    found = airflow.get(f"api/dags/{RUNNING}/row", "viewer", **run, key=str(key)).json()["found"]
+    assert found["explained"]["memory"] == "accepted"
+    assert [case["action"] for case in found["explained"]["cases"]] == ["nothing", "remember", "nothing"]
 
 
 def test_a_run_under_way_tells_how_far_it_is(airflow: Airflow) -> None:
@@ -177,6 +208,7 @@ def test_a_run_under_way_tells_how_far_it_is(airflow: Airflow) -> None:
     account = airflow.get(f"api/dags/{RUNNING}/run", "viewer", **run).json()
     assert (account["instance"]["state"], account["instance"]["host"]) == ("running", "worker-7")
     assert (account["progress"]["accepted"], account["progress"]["to_send"]) == (9, 40)
+    assert account["holder"] == HOLDER
     assert airflow.get(f"api/dags/{USERS}/run", "viewer", **run_of(airflow, 0)).json()["progress"] is None
 
 
@@ -239,12 +271,17 @@ def test_a_viewer_clicks_from_the_list_to_the_row(airflow: Airflow, browser: web
     waited(browser, ".tabs a", "Find a row").click()
     waited(browser, "input[name=key]").send_keys("403\n")
     waited(browser, "td", "invalid_email")
-    waited(browser, "a", "run before").click()
+    waited(browser, "h2", "Explain")
+    waited(browser, "dd", "nothing: it was never accepted")
+    waited(browser, "td", "it is rejected again unless")
+    waited(browser, "pre", f"airflow_provider_iterable.explain --dag {USERS} --task {TASK} --key '403'")
+    waited(browser, "a", "Run before").click()
     waited(browser, "h1", f"{USERS}.{TASK}")
     waited(browser, "p a", "Iterable syncs").click()
     waited(browser, "span", "8 syncs")
     waited(browser, "td a", "forget_people").click()
     waited(browser, ".box", "10 of 40 rows are settled")
+    waited(browser, "p", f"held by {HOLDER}")
     wrong = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert [entry for entry in wrong if "favicon" not in entry["message"] and "401" not in entry["message"]] == []
 
@@ -259,6 +296,36 @@ def test_the_tab_of_a_dag_shows_its_syncs(airflow: Airflow, browser: webdriver.C
         browser.switch_to.frame(waited(browser, "iframe"))
         waited(browser, "h1", expected)
         browser.switch_to.default_content()
+
+
+LINKS = {
+    "Log": ("/tasks/{task}", "[role=tab], a", "Logs"),
+    "SQL as rendered": ("/tasks/{task}/rendered_templates", "body", "SELECT"),
+    "Asset of the sync": ("/assets/", "body", "users/example_iterable_users.sync_users"),
+    "Asset written": ("/assets/", "body", "/users"),
+}
+"""By what a link says: what Airflow's address has, and what is to be seen there."""
+
+
+@pytest.mark.parametrize("text", LINKS)
+def test_links_lead_where_they_say(airflow: Airflow, browser: webdriver.Chrome, text: str) -> None:
+    """Into Airflow's own pages about the run."""
+    address, selector, shown = LINKS[text]
+    log_in(browser, airflow, "viewer")
+    browser.get(f"{airflow.url}/iterable/run?{urlencode({'dag_id': USERS, **run_of(airflow, 1)})}")
+    waited(browser, ".links a", text).click()
+    waited(browser, selector, shown)
+    assert address.format(task=TASK) in browser.current_url
+    assert "404" not in browser.title
+
+
+def test_the_list_links_to_the_dag(airflow: Airflow, browser: webdriver.Chrome) -> None:
+    """In Airflow's own pages."""
+    log_in(browser, airflow, "viewer")
+    browser.get(f"{airflow.url}/iterable/")
+    waited(browser, "td small a", USERS).click()
+    waited(browser, "h1, h2, [data-testid]", USERS)
+    assert browser.current_url.startswith(f"{airflow.url}/dags/{USERS}")
 
 
 def test_a_stranger_is_refused_in_words(airflow: Airflow, browser: webdriver.Chrome) -> None:
