@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,6 @@ class Airflow:
     """A running API server, as one of its users."""
 
     url: str
-    warehouse: Path
     tokens: dict[str, str] = field(default_factory=dict)
 
     def token(self, user: str) -> str:
@@ -68,7 +65,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     log = home / "server.log"
     command = [sys.executable, "-m", "tests.ui.stage", str(home), str(port)]
     with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:
-        served, until = Airflow(f"http://127.0.0.1:{port}", home / "warehouse.db"), time.monotonic() + PATIENCE
+        served, until = Airflow(f"http://127.0.0.1:{port}"), time.monotonic() + PATIENCE
         try:
             while True:
                 assert process.poll() is None, log.read_text()[-3000:]
@@ -188,17 +185,6 @@ def test_a_row_is_explained_without_its_dag(airflow: Airflow) -> None:
     assert (bad["explained"]["memory"], bad["last"]["reason"]) == ("nothing", "invalid_email")
     assert bad["last"]["remedy"].startswith("mend the address")
     assert [case["action"] for case in bad["explained"]["cases"]] == ["refuse", "send", "nothing"]
-
-
-def test_a_request_to_forget_is_found_by_its_key(airflow: Airflow) -> None:
-    """Under whose hash it is remembered."""
-    ((task, line),) = airflow.lines("viewer", dag_id=RUNNING).items()
-    run = {"run_id": line["bars"][0]["run_id"], "task_id": task[1]}
-    with closing(sqlite3.connect(airflow.warehouse)) as database:
-        (key,) = database.execute("SELECT min(request_id) FROM forget_requests").fetchone()
-    found = airflow.get(f"api/dags/{RUNNING}/row", "viewer", **run, key=str(key)).json()["found"]
-    assert found["explained"]["memory"] == "accepted"
-    assert [case["action"] for case in found["explained"]["cases"]] == ["nothing", "remember", "nothing"]
 
 
 def test_a_run_under_way_tells_how_far_it_is(airflow: Airflow) -> None:
