@@ -91,6 +91,8 @@ class Report:
     """Where the sync remembers, so that whoever looks at the run finds its audit."""
     identifying: Collection[int] = ()
     """Which parts of the key are identifiers of people."""
+    policy: dict[str, Any] = field(default_factory=dict)
+    """What the sync does with a row, by what is remembered of it."""
 
     @property
     def name(self) -> str:
@@ -177,6 +179,7 @@ class Report:
             "run_id": self.run_id,
             "destination": self.destination,
             "state": self.state,
+            "policy": self.policy,
         }
         return {**about, **masked_all(self._account())}
 

@@ -40,6 +40,7 @@ from airflow_provider_iterable.sql.model import Model
 from airflow_provider_iterable.sql.statement import select_all
 from airflow_provider_iterable.state.scope import Part, Scope
 from airflow_provider_iterable.state.store import Store
+from airflow_provider_iterable.state.tables.audit import Task
 from airflow_provider_iterable.state.xcom import XCOM_KEY, latest
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ class SyncOperator(StrictOperator):
             run_id=report.run_id if number <= 1 else f"{report.run_id}#{number}",
             primary_key=self.primary_key,
             model_name=self.model_name() or "",
+            task=Task(self.dag_id, self.task_id, getattr(context["ti"], "map_index", -1)),
         )
 
     def _part(self, context: Context) -> Part:

@@ -26,10 +26,12 @@ from airflow_provider_iterable.state.store import InTables
 from airflow_provider_iterable.state.tables.audit import (
     DELETED_AT_ONCE,
     STATUSES,
+    UNNAMED,
     AuditTables,
     Line,
     RequestRow,
     RunRow,
+    Task,
 )
 from airflow_provider_iterable.state.tables.connection import cause
 
@@ -64,6 +66,7 @@ class Audit:
     :param primary_key: names of the model's key columns
     :param model_name: names the model
     :param clock: the time
+    :param task: what runs the sync
     """
 
     def __init__(
@@ -75,11 +78,12 @@ class Audit:
         primary_key: Sequence[str] = (),
         model_name: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        task: Task = UNNAMED,
     ) -> None:
         self._store_tables = tables if tables is not None and tables.audit and not report.dry_run else None
         self._hook, self._report, self._clock = hook, report, clock
         self._sync_id, self._run_id = report.name, run_id
-        self._primary_key, self._model_name = primary_key, model_name
+        self._primary_key, self._model_name, self._task = primary_key, model_name, task
         self._started = clock()
         self._off = self._store_tables is None
         self._begun = False
@@ -344,6 +348,7 @@ class Audit:
             finished=finished,
             status=status,
             error=error,
+            task=self._task,
         )
         self._open().run(row)
 

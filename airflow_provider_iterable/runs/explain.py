@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.forecast import chain, name
 from airflow_provider_iterable.engine.plan import Plan, Planner
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.report import Report
-from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.run import Options, make_plan
 from airflow_provider_iterable.engine.spool import Spool
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Handle, Operation, Outcome, Record
+from airflow_provider_iterable.engine.vocabulary import Operation, Outcome, Record
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import FieldError, key_text, position
 from airflow_provider_iterable.masking import logger, masked, masked_key
 from airflow_provider_iterable.runs import fields
 from airflow_provider_iterable.runs import left_out as fields_left_out
-from airflow_provider_iterable.runs.explained import Explanation, Failed, Memory, Remembered, sentence
+from airflow_provider_iterable.runs.explained import (
+    ALL_AGAIN,
+    ANOTHER_PAYLOAD,
+    AS_ACCEPTED,
+    FIRES_ONCE,
+    LEFT,
+    LEFT_ALONE,
+    LEFT_ERASED,
+    LEFT_FOR_EVER,
+    NEVER_ACCEPTED,
+    NOT_ANSWERED,
+    Explanation,
+    Failed,
+    Remembered,
+    memory_of,
+    named,
+    sentence,
+)
 from airflow_provider_iterable.runs.few import Excerpt, Finder, Neighbours, neighbours
 from airflow_provider_iterable.runs.project import recognise
 from airflow_provider_iterable.runs.review import carried
@@ -97,8 +114,11 @@ def explain(job: Job, hook: IterableHook, client: Client, report: Report, questi
     return told
 
 
-def candidates(sync: BaseSync, given: str) -> list[str]:
-    """Return the key texts that somebody may mean, the likeliest first."""
+def candidates(destination: Mapping[str, Any], given: str) -> list[str]:
+    """Return the key texts that somebody may mean, the likeliest first.
+
+    :param destination: what the sync is about: its type, and the identifier that members of lists are known by
+    """
     texts: list[str] = []
     with suppress(ValueError, FieldError, OverflowError):
         parts = json.loads(given)
@@ -106,17 +126,18 @@ def candidates(sync: BaseSync, given: str) -> list[str]:
         texts += [] if text is None else [text]
     plain = key_text([given])
     texts += [plain] if plain is not None and not given.lstrip().startswith("[") else []
-    if isinstance(sync, Lists):
-        texts += [found for text in texts if (found := _folded(sync, text)) is not None]
-    if isinstance(sync, Privacy):
+    if destination.get("type") == "lists":
+        match = str(destination.get("match"))
+        texts += [found for text in texts if (found := _folded(match, text)) is not None]
+    if destination.get("type") == "privacy":
         texts = [*map(hashed, texts), given]
     return list(dict.fromkeys(texts)) or [given]
 
 
-def _folded(sync: Lists, text: str) -> str | None:
+def _folded(match: str, text: str) -> str | None:
     """Return the key of a member as the state has it: of an address in other letters, too."""
     parts = json.loads(text)
-    (found,) = CHECKS["email" if sync.sent_fields[0].name == "email" else "user_id"][0](parts[:1])
+    (found,) = CHECKS[match][0](parts[:1])
     return None if found is None else key_text([found])
 
 
@@ -139,7 +160,7 @@ class _Explaining:
             scout = job.kind.build(run, model.columns)
             assert isinstance(scout, BaseSync)
             finder = self._finder(scout)
-            near = neighbours(finder, run.session, candidates(scout, self.question.given))
+            near = neighbours(finder, run.session, candidates(told.destination, self.question.given))
             sync = job.kind.build(run, model.columns)
             assert isinstance(sync, BaseSync)
             fields.look(sync, run.session, report)
@@ -197,7 +218,7 @@ class _Explaining:
         names += [] if record is None else [value for _, value in record.handles]
         self.names = {*filter(None, names)}
         told.key, told.rows = self._key(key), len(near.rows)
-        told.identity = ", ".join(map(self._named, record.handles)) or None if record is not None else None
+        told.identity = ", ".join(map(named, record.handles)) or None if record is not None else None
         told.shared_with = [self._key(other) for other in near.sharing[:MOST_SHARING]]
         told.more_shared = max(0, len(near.sharing) - MOST_SHARING)
         if isinstance(record, Record):
@@ -205,7 +226,7 @@ class _Explaining:
             if new := [found["field"] for found in told.fields if found["status"] == "new"]:
                 told.notes.append(NEW_FIELDS.format(", ".join(new)))
         told.remembered = Remembered(
-            status=_memory(entry, tombstone(key) in found), identity=self._named(before) if before else None
+            status=memory_of(entry, tombstone(key) in found), identity=named(before) if before else None
         )
         after = excerpt.after.get(key) or (record.fingerprint if isinstance(record, Record) else None)
         if entry is not None and after is not None:
@@ -230,7 +251,7 @@ class _Explaining:
             self._removed(sync, plan, removal)
         elif near.rows:
             told.change = "unchanged"
-            told.why = "Iterable accepted it as it is"
+            told.why = AS_ACCEPTED
             if near.sharing:
                 told.why += ", and no other row with its identity changes"
         else:
@@ -253,11 +274,7 @@ class _Explaining:
         told = self.told
         if operation.call is None:
             told.action = "remember"
-            told.why = (
-                'resync="baseline" records every row as delivered'
-                if told.resync == "baseline"
-                else "a row of this kind of sync is not sent again when it changes"
-            )
+            told.why = 'resync="baseline" records every row as delivered' if told.resync == "baseline" else FIRES_ONCE
             return
         screened = sync.screen(operation)
         if isinstance(screened, Outcome):
@@ -297,11 +314,11 @@ class _Explaining:
         """Say why a row is sent."""
         remembered, report = self.told.remembered, self.run.report
         if remembered.status == "nothing":
-            return "it is in the model, and was never accepted"
+            return NEVER_ACCEPTED
         if remembered.status == "in_doubt":
-            return "a request about it was not answered, so that it is in doubt"
+            return NOT_ANSWERED
         if report.resync == "full" or remembered.status == "to_be_sent_again":
-            return 'resync="full" sends every row again'
+            return ALL_AGAIN
         if operation.before:
             return f"its identity is {self.told.identity} now, and was {remembered.identity}"
         again = {plan.rows.at(position).key for position in plan.again}
@@ -310,8 +327,8 @@ class _Explaining:
         if remembered.same_payload:
             return "another row with its identity changes, and would overwrite it"
         if self.run.session.resend_reason:
-            return f"its payload is not the one that was accepted ({self.run.session.resend_reason})"
-        return "its payload is not the one that was accepted"
+            return f"{ANOTHER_PAYLOAD} ({self.run.session.resend_reason})"
+        return ANOTHER_PAYLOAD
 
     def _called(self, operation: Operation) -> None:
         assert operation.call is not None
@@ -320,20 +337,18 @@ class _Explaining:
 
     def _removed(self, sync: BaseSync, plan: Plan, removal: Operation) -> None:
         """Tell of a row that has left the model."""
-        told, left = self.told, "its row has left the model"
+        told = self.told
         if removal.call is not None:
             screened = sync.screen(removal)
             if isinstance(screened, Outcome):
                 self._refused(screened)
                 return
-            told.action, told.why = "remove", left
+            told.action, told.why = "remove", LEFT
             self._called(removal)
             return
         told.action = "forget"
         borne = any(found.key == removal.key for found in plan.uncalled())
-        told.why = (
-            f"{left}, and another row has its identity" if borne else f"{left}, and what it left at Iterable is kept"
-        )
+        told.why = f"{LEFT}, and another row has its identity" if borne else LEFT_ALONE
         if borne and not any(found.key == removal.key for found in plan.forgettable()):
             told.notes.append("It is forgotten only once the other row is accepted.")
 
@@ -347,9 +362,9 @@ class _Explaining:
             return
         told.change = "removed"
         if told.remembered.status == "erased":
-            told.change, told.why = "erased", "a privacy sync erased the person, and no row has this key any more"
+            told.change, told.why = "erased", LEFT_ERASED
         elif sync.keeps_leavers:
-            told.why = "its row has left the model, and its key is remembered for ever, so that it is not sent again"
+            told.why = LEFT_FOR_EVER
         elif told.resync == "baseline":
             told.why = 'its row has left the model, and resync="baseline" removes nobody'
         else:
@@ -375,16 +390,3 @@ class _Explaining:
 
     def _key(self, key: str) -> str:
         return masked_key(key, self.names, self.question.identifying)
-
-    def _named(self, identity: Handle) -> str:
-        kind, value = identity
-        shown = masked(value, [value] if kind in ("email", "user_id") else [])
-        return f"{kind.replace('_', ' ')} {shown}"
-
-
-def _memory(entry: Entry | None, erased: bool) -> Memory:
-    if entry is None:
-        return "erased" if erased else "nothing"
-    if entry.fingerprint == NEVER_EQUAL:
-        return "in_doubt"
-    return "to_be_sent_again" if entry.fingerprint == VOID else "accepted"

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct, field, to_builtins
+
+from airflow_provider_iterable.engine.resync import VOID
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Handle
+from airflow_provider_iterable.masking import masked
 
 Action = Literal["send", "remove", "remember", "forget", "nothing", "refuse", "wait", "fail"]
 """What the run does: a request that writes, or that removes; a change of what is remembered, without a request;
@@ -20,6 +25,18 @@ MEMORIES: dict[str, str] = {
     "erased": "a privacy sync erased the person; a tombstone is left",
 }
 """What is remembered, in words."""
+
+AS_ACCEPTED = "Iterable accepted it as it is"
+NEVER_ACCEPTED = "it is in the model, and was never accepted"
+NOT_ANSWERED = "a request about it was not answered, so that it is in doubt"
+ALL_AGAIN = 'resync="full" sends every row again'
+ANOTHER_PAYLOAD = "its payload is not the one that was accepted"
+FIRES_ONCE = "a row of this kind of sync is not sent again when it changes"
+LEFT = "its row has left the model"
+LEFT_ALONE = f"{LEFT}, and what it left at Iterable is kept"
+LEFT_FOR_EVER = f"{LEFT}, and its key is remembered for ever, so that it is not sent again"
+LEFT_ERASED = "a privacy sync erased the person, and no row has this key any more"
+"""Why a run does what it does with a row, as clauses."""
 
 
 class Remembered(Struct, kw_only=True):
@@ -96,6 +113,31 @@ class Explanation(Struct, kw_only=True):
         """Return it as JSON values."""
         told: dict[str, Any] = to_builtins(self)
         return told
+
+
+def memory_of(entry: Entry | None, erased: bool) -> Memory:
+    """Return what an entry is.
+
+    :param erased: whether there is a tombstone for the key
+    """
+    if entry is None:
+        return "erased" if erased else "nothing"
+    if entry.fingerprint == NEVER_EQUAL:
+        return "in_doubt"
+    return "to_be_sent_again" if entry.fingerprint == VOID else "accepted"
+
+
+def about(ref: str) -> Handle | None:
+    """Return whom a remembered reference is about; ``None``: that is not remembered."""
+    kind, value = msgspec.json.decode(ref, type=tuple[str, str]) if ref else ("", "")
+    return (kind, value) if kind else None
+
+
+def named(identity: Handle) -> str:
+    """Return whom or what a row is about, masked."""
+    kind, value = identity
+    shown = masked(value, [value] if kind in ("email", "user_id") else [])
+    return f"{kind.replace('_', ' ')} {shown}"
 
 
 def sentence(told: Explanation) -> str:

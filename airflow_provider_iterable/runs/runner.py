@@ -24,6 +24,7 @@ from airflow_provider_iterable.runs import left_out as fields_left_out
 from airflow_provider_iterable.runs.audit import Audit, Observed
 from airflow_provider_iterable.runs.canary import Made
 from airflow_provider_iterable.runs.first import first as go_first
+from airflow_provider_iterable.runs.policy import policy_of, written
 from airflow_provider_iterable.runs.project import note_channels, recognise
 from airflow_provider_iterable.runs.review import review
 from airflow_provider_iterable.runs.run import Run, SyncKind
@@ -102,6 +103,7 @@ def _carry_out(
             sync = kind.build(run, model.columns)
             if isinstance(sync, BaseSync):
                 fields.look(sync, session, report)
+                report.policy = written(policy_of(sync))
             distrust = distrusting(session, report)
             left_out = fields_left_out.left_out_of(sync, session, report.resync == "baseline" or bool(distrust))
             if left_out is not None and report.resync == "changes":

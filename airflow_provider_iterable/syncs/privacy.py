@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -106,6 +106,12 @@ class Privacy(BaseSync):
         """Keys of new requests that several rows have: none of those is sent."""
         self._turns: dict[str, int] = {}
         self._allowance: int | None = None
+
+    def apart(self) -> Self:
+        """Return the sync to be asked what it would do: none of these requests has a turn."""
+        made = super().apart()
+        made._waiting = {}
+        return made
 
     def _hashed_keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
         """Name the rows by the hash of their primary key."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -119,6 +120,10 @@ class BaseSync:
     """The types that are declared for such fields."""
     checked_fields: types.Checked = ()
     """Mapped fields with their path and Iterable's type; learned before the first operation is screened."""
+
+    def apart(self) -> Self:
+        """Return the sync to be asked what it would do; what is asked of it changes nothing here."""
+        return copy(self)
 
     def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
         """Rows with one key are duplicates, none of which speaks for the others."""

@@ -94,8 +94,10 @@ def run(session: SessionDep, dag_id: str, run_id: Text, task_id: Text, map_index
     ]
     account: dict[str, Any] = {"instance": chosen, "before": before, "instances": others, "now": datetime.now(UTC)}
     account["progress"] = history.progress(session, chosen)
-    with _audit(chosen) as (reader, trouble):
-        account["audit"] = None if reader is None else reader.run(_name(chosen))
+    account["assets"] = history.assets(session, chosen)
+    with _tables(history.latest(session, chosen)) as (reader, trouble):
+        account["audit"] = reader.run(_name(chosen)) if reader is not None and reader.audited else None
+        account["holder"] = reader.holder() if reader is not None and chosen.state == "running" else ""
         account["trouble"] = trouble
     return _json(account)
 
@@ -113,13 +115,9 @@ def requests(session: SessionDep, dag_id: str, run_id: Text, task_id: Text, map_
 def row(
     session: SessionDep, dag_id: str, run_id: Text, task_id: Text, key: Text, map_index: Index | None = None
 ) -> Response:
-    """Return the history of a row of a sync, whatever run somebody looks at."""
-
-    def read(reader: AuditReader, ran: Run) -> Any:
-        shown, events = reader.history(key)
-        return {"key": shown, "events": events}
-
-    return _json(_of_run(session, dag_id, run_id, task_id, map_index, read))
+    """Return the history of a row of a sync, and what the next run does with it, whatever run somebody looks at."""
+    chosen = _instance(session, dag_id, run_id, task_id, map_index)
+    return _json(_read(history.newest(session, chosen), lambda reader: reader.row(key)))
 
 
 def _of_run(
@@ -130,19 +128,33 @@ def _of_run(
     map_index: int | None,
     read: Callable[[AuditReader, Run], Any],
 ) -> dict[str, Any]:
+    chosen = _instance(session, dag_id, run_id, task_id, map_index)
+
+    def of_run(reader: AuditReader) -> Any:
+        ran = reader.run(_name(chosen)) if reader.audited else None
+        return None if ran is None else read(reader, ran)
+
+    return _read(history.latest(session, chosen), of_run)
+
+
+def _read(reported: Instance | None, read: Callable[[AuditReader], Any]) -> dict[str, Any]:
+    """Return what is read from the tables of a sync, or why it is not."""
+    with _tables(reported) as (reader, trouble):
+        if reader is None:
+            return {"found": None, "trouble": trouble}
+        try:
+            return {"found": read(reader), "trouble": trouble}
+        except Exception as error:  # drivers differ in their errors; of those there is no more than the class
+            why = str(error) if isinstance(error, IterableSyncError) else cause(error)
+            log.warning("The tables of a sync could not be read: %s", why)
+            return {"found": None, "trouble": f"The tables could not be read: {why}."}
+
+
+def _instance(session: Any, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> Instance:
     found = history.instances(session, dag_id, run_id, task_id)
     if not found:
         raise HTTPException(404, "There is no such run.")
-    chosen = _chosen(found, map_index)
-    with _audit(chosen) as (reader, trouble):
-        ran = None if reader is None else reader.run(_name(chosen))
-        if reader is None or ran is None:
-            return {"found": None, "trouble": trouble}
-        try:
-            return {"found": read(reader, ran), "trouble": ""}
-        except Exception as error:  # drivers differ in their errors; of those there is no more than the class
-            log.warning("The audit of a run could not be read: %s", cause(error))
-            return {"found": None, "trouble": f"The audit tables could not be read: {cause(error)}."}
+    return _chosen(found, map_index)
 
 
 def _chosen(found: list[Instance], map_index: int | None) -> Instance:
@@ -153,9 +165,12 @@ def _chosen(found: list[Instance], map_index: int | None) -> Instance:
 
 
 @contextmanager
-def _audit(instance: Instance) -> Iterator[tuple[AuditReader | None, str]]:
-    """Give what reads the audit of an instance, or say why there is none."""
-    report = instance.report
+def _tables(reported: Instance | None) -> Iterator[tuple[AuditReader | None, str]]:
+    """Give what reads the tables of a sync, or say why there is nothing.
+
+    :param reported: an instance of it that has left a report; ``None``: there is none
+    """
+    report = None if reported is None else reported.report
     if report is None:
         yield None, "The task has left no report."
         return
@@ -163,17 +178,17 @@ def _audit(instance: Instance) -> Iterator[tuple[AuditReader | None, str]]:
     try:
         reader = reader_of(report, sql_hook, name)
         if reader is not None:
-            reader.run("")  # opens the connection
+            _ = reader.run("") if reader.audited else reader.holder()  # opens the connection
     except Exception as error:
         why = str(error) if isinstance(error, IterableSyncError) else cause(error)
-        log.warning("The audit of sync %s could not be opened: %s", name, why)
-        yield None, f"The audit tables could not be read: {why}."
+        log.warning("The tables of sync %s could not be opened: %s", name, why)
+        yield None, f"The tables could not be read: {why}."
         return
     if reader is None:
-        yield None, "This state has no audit tables; TableState has."
+        yield None, "This state is not in tables, so the page cannot look into it; TableState is."
         return
     with closing(reader):
-        yield reader, ""
+        yield reader, "" if reader.audited else "The sync has no audit tables: audit=False."
 
 
 def _name(instance: Instance) -> str:

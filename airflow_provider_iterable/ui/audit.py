@@ -7,11 +7,15 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.masking import masked_key
+from airflow_provider_iterable.runs.explain import candidates
+from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.tables.connection import Tables
+from airflow_provider_iterable.ui.explained import Explained, Remembering, explained
 from airflow_provider_iterable.ui.remedies import REMEDIES
 
 if TYPE_CHECKING:
@@ -99,20 +103,44 @@ class Event(Struct, kw_only=True):
     recorded_at: str
 
 
+class Last(Struct, kw_only=True):
+    """What became of a row when it was last written down, and what to do about it."""
+
+    sync_run_id: str
+    kind: str
+    status: str
+    reason: str
+    sentence: str
+    detail: str
+    remedy: str
+    recorded_at: str
+
+
+class Found(Struct, kw_only=True):
+    """All that is known of a row."""
+
+    key: str
+    explained: Explained
+    last: Last | None
+    events: list[Event]
+
+
 class AuditReader:
     """Reads the audit tables of one sync; makes and changes nothing.
 
     :param hook: the SQL hook of the state's connection
     :param schema: the schema of the tables; ``None``: the connection's default
     :param sync_id: the sync, or the partition of one
-    :param identifying: which parts of a key are identifiers of people; ``None``: all, for nobody knows
+    :param report: of a run of the sync
     """
 
-    def __init__(
-        self, hook: DbApiHook, schema: str | None, sync_id: str, identifying: Collection[int] | None = None
-    ) -> None:
+    def __init__(self, hook: DbApiHook, schema: str | None, sync_id: str, report: Mapping[str, Any]) -> None:
         self._tables = Tables(hook, schema, patience=0)
-        self._sync_id, self._identifying = sync_id, identifying
+        self._sync_id, self._report, state = sync_id, report, report.get("state") or {}
+        self._identifying: Collection[int] | None = state.get("identifying")
+        """Which parts of a key are identifiers of people; ``None``: all, for nobody knows."""
+        self.audited = bool(state.get("audit"))
+        """Whether there are audit tables."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -215,26 +243,63 @@ class AuditReader:
         ]  # fmt: skip
         return calls, single
 
-    def history(self, key: str) -> tuple[str, list[Event]]:
-        """Return what became of a row in each run, the newest first, and its key as it may be shown.
+    def row(self, given: str) -> Found:
+        """Return all that is known of a row.
 
-        :param key: as the tables have it, such as ``[42]``, or the value of a key of one column
+        :param given: its key as the tables have it, such as ``[42]``, or the value of a key of one column
         """
-        for text in _keys(key):
-            found = self._find(
-                "SELECT sync_run_id, op_type, status, failure_reason, failure_detail, recorded_at FROM {changelog} "
-                f"WHERE sync_id = :sync_id AND row_id = :key ORDER BY recorded_at DESC LIMIT {HISTORY_SHOWN}",
-                key=text,
+        remembering = Remembering(self._tables, self._sync_id)
+        keys = candidates(self._report.get("destination") or {}, given.strip())
+        stories = {key: self._history(key) for key in keys} if self.audited else {}
+        key = next((key for key in keys if remembering.recall(key) != (None, False) or stories.get(key)), keys[0])
+        events = stories.get(key, [])
+        last = self._last(key) if self.audited else None
+        found = explained(
+            remembering, self._report, key, msgspec.structs.asdict(last) if last else None, self._unwell()
+        )
+        return Found(key=self._masked(key), explained=found, last=last, events=events)
+
+    def holder(self) -> str:
+        """Return the run that has the sync's lease, as it calls itself; empty: none does."""
+        found = self._find("SELECT label FROM {lease} WHERE sync_id = :sync_id AND expires_at > {now}")
+        return str(found[0][0]) if found else ""
+
+    def _history(self, key: str) -> list[Event]:
+        """Return what became of a row in each run, the newest first; of erased people under their hash."""
+        found = self._find(
+            "SELECT sync_run_id, op_type, status, failure_reason, failure_detail, recorded_at FROM {changelog} "
+            f"WHERE sync_id = :sync_id AND row_id IN (:keys) ORDER BY recorded_at DESC LIMIT {HISTORY_SHOWN}",
+            keys=[key, tombstone(key)],
+        )
+        return [
+            Event(
+                sync_run_id=run, kind=kind, status=status, reason=reason or "", detail=detail or "",
+                recorded_at=_time(moment),
             )
-            if found:
-                return self._masked(text), [
-                    Event(
-                        sync_run_id=run, kind=kind, status=status, reason=reason or "", detail=detail or "",
-                        recorded_at=_time(moment),
-                    )
-                    for run, kind, status, reason, detail, moment in found
-                ]  # fmt: skip
-        return self._masked(_keys(key)[0]), []
+            for run, kind, status, reason, detail, moment in found
+        ]  # fmt: skip
+
+    def _last(self, key: str) -> Last | None:
+        found = self._find(
+            "SELECT sync_run_id, op_type, status, failure_reason, failure_detail, recorded_at FROM {snapshot} "
+            "WHERE sync_id = :sync_id AND row_id IN (:keys) ORDER BY recorded_at DESC LIMIT 1",
+            keys=[key, tombstone(key)],
+        )
+        for run, kind, status, text, detail, moment in found:
+            name, _, sentence = (text or "").partition(": ")
+            return Last(
+                sync_run_id=run, kind=kind, status=status, reason=name, sentence=sentence, detail=detail or "",
+                remedy=REMEDIES.get(_reason(name), ""), recorded_at=_time(moment),
+            )  # fmt: skip
+        return None
+
+    def _unwell(self) -> str | None:
+        """Return the last run that did not end well."""
+        found = self.audited and self._find(
+            "SELECT sync_run_id FROM {runs} WHERE sync_id = :sync_id AND status <> 'succeeded' "
+            "ORDER BY started_at DESC LIMIT 1"
+        )
+        return str(found[0][0]) if found else None
 
     def _first_seen(self, keys: list[str], reason: str) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -276,14 +341,14 @@ class AuditReader:
 
 
 def reader_of(report: Mapping[str, Any], hook: Any, sync_id: str) -> AuditReader | None:
-    """Return what reads the audit of a report's run; ``None``: there is none.
+    """Return what reads the tables of a report's run; ``None``: there are none.
 
     :param hook: returns the SQL hook of a connection
     """
     state = report.get("state") or {}
-    if not state.get("audit"):
+    if not state.get("conn_id"):
         return None
-    return AuditReader(hook(state["conn_id"]), state.get("schema"), sync_id, state.get("identifying"))
+    return AuditReader(hook(state["conn_id"]), state.get("schema"), sync_id, report)
 
 
 def _reason(name: str) -> Reason | None:
@@ -296,17 +361,6 @@ def _parts(key: str) -> list[Any]:
     except ValueError:
         return [key]
     return parts if isinstance(parts, list) else [parts]
-
-
-def _keys(key: str) -> list[str]:
-    """Return the key texts that somebody may mean."""
-    key = key.strip()
-    try:
-        given = json.loads(key)
-    except ValueError:
-        given = key
-    texts = [given] if isinstance(given, list) else [[given], [key]]
-    return list(dict.fromkeys(json.dumps(text, ensure_ascii=False, separators=(",", ":")) for text in texts))
 
 
 def _time(moment: Any) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
@@ -171,6 +172,41 @@ def progress(session: Session, instance: Instance) -> Report | None:
     except ValueError:
         return None
     return counts if isinstance(counts, dict) and counts.get("phase") == "running" else None
+
+
+def latest(session: Session, instance: Instance) -> Instance | None:
+    """Return an instance if it has left a report, otherwise :func:`newest`: its sync remembers where it did before."""
+    return instance if instance.report is not None else newest(session, instance)
+
+
+def newest(session: Session, instance: Instance) -> Instance | None:
+    """Return the last run of the same task, or partition, that tells what its sync does; or at least left a report."""
+    query = _instances().where(
+        TaskInstance.dag_id == instance.dag_id,
+        TaskInstance.task_id == instance.task_id,
+        TaskInstance.map_index == instance.map_index,
+        XComModel.value.is_not(None),
+    )
+    found = _read(session, query.order_by(DagRun.run_after.desc(), DagRun.id.desc()).limit(RUNS_SHOWN))
+    reported = [each for each in found if each.report is not None]
+    return next((each for each in reported if each.report and each.report.get("policy")), next(iter(reported), None))
+
+
+def assets(session: Session, instance: Instance) -> list[dict[str, Any]]:
+    """Return the assets that a task instance updated: their IDs and URIs."""
+    query = (
+        select(AssetModel.id, AssetModel.uri)
+        .join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+        .where(
+            AssetEvent.source_dag_id == instance.dag_id,
+            AssetEvent.source_run_id == instance.run_id,
+            AssetEvent.source_task_id == instance.task_id,
+            AssetEvent.source_map_index == instance.map_index,
+        )
+        .distinct()
+        .order_by(AssetModel.id)
+    )
+    return [{"id": number, "uri": uri} for number, uri in session.execute(query)]
 
 
 def before(session: Session, instance: Instance) -> Instance | None:

@@ -264,6 +264,15 @@ def test_later_tries_have_a_name_of_their_own(desk: Desk) -> None:
     assert desk.read("runs", "sync_run_id") == [("run-1",), ("run-2#3",)]
 
 
+def test_a_run_names_its_task(desk: Desk) -> None:
+    """As Airflow calls it, so that runs are found by Dag; one that is mapped has its number."""
+    desk.world.people(1)
+    desk.run()
+    operator = desk.world.operator
+    assert operator is not None
+    assert desk.read("runs", "dag_id, task_id, map_index") == [(operator.dag_id, "sync_users", -1)]
+
+
 def test_a_dry_run_leaves_nothing(desk: Desk) -> None:
     """Not even tables."""
     desk.world.people(1)

@@ -120,7 +120,7 @@ def next_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     state = with_column(STATE, "state", "sent_at", "BIGINT", "UPDATE {state} SET sent_at = 7 WHERE sent_at IS NULL")
     state = with_column(state, "header", "project", "{text}")
-    audit = with_column(AUDIT, "runs", "dag_id", "VARCHAR(250)")
+    audit = with_column(AUDIT, "runs", "host", "VARCHAR(250)")
     audit = with_column(audit, "changelog", "checked_at", "{time}")
     monkeypatch.setattr(TableSession, "layouts", (state,))
     monkeypatch.setattr(ErasingSession, "layouts", (state, audit, ERASURE))
@@ -169,7 +169,7 @@ def test_tables_of_each_version_go_through_the_next_one(
     assert old.versions == {part: version + steps[part] for part, version in PARTS.items()}
     assert old.columns("state")[-1] == "sent_at"
     assert old.columns("header")[-1] == "project"
-    assert old.columns("runs")[-1] == "dag_id"
+    assert old.columns("runs")[-4:] == ["dag_id", "task_id", "map_index", "host"]
     assert old.columns("changelog")[-1] == "checked_at"
     assert old.columns("ledger")[-1] == "sync_id"
     assert execute(old.hook, "SELECT DISTINCT sent_at FROM iterable_sync_state") == [(7,)]
@@ -464,10 +464,10 @@ def test_a_column_of_the_audit_names_its_version(monkeypatch: pytest.MonkeyPatch
     more = {
         **runs,
         "num_bytes": audit_tables.Column("BIGINT", since=latest + 2),
-        "dag_id": audit_tables.Column("{text}", since=latest + 1),
+        "host": audit_tables.Column("{text}", since=latest + 1),
     }
     monkeypatch.setattr(audit_tables, "_TABLES", {**audit_tables._TABLES, "runs": (more, key)})
     layout = audit_tables._layout()
-    steps = ((Addition("runs", "dag_id", "{text}"),), (Addition("runs", "num_bytes", "BIGINT"),))
+    steps = ((Addition("runs", "host", "{text}"),), (Addition("runs", "num_bytes", "BIGINT"),))
     assert layout.steps == (*AUDIT.steps, *steps)
-    assert "num_bytes BIGINT, dag_id {text}, PRIMARY KEY (sync_id, sync_run_id))" in layout.tables["runs"]
+    assert "num_bytes BIGINT, host {text}, PRIMARY KEY (sync_id, sync_run_id))" in layout.tables["runs"]

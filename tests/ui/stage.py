@@ -13,6 +13,8 @@ from typing import Any
 USERS = {"viewer": "viewer", "stranger": "viewer"}
 PASSWORD = "of the tests"
 RUNNING = "example_iterable_privacy"
+HOLDER = "run of yesterday, try 1"
+"""What the sync of that Dag is held by."""
 
 
 def prepare(home: Path, port: int, sandbox: str) -> None:
@@ -79,6 +81,10 @@ def main() -> None:
             database.execute("DELETE FROM customers")  # which the sync takes for a mistake
             database.commit()
         assert airflow.run().state == "failed"
+        with closing(sqlite3.connect(warehouse.path)) as database:
+            lease = (f"{RUNNING}.forget_people", "a", "b", 1, HOLDER, 1 << 60)
+            database.execute("INSERT INTO iterable_sync_lease VALUES (?, ?, ?, ?, ?, ?)", lease)
+            database.commit()
         let_run(RUNNING)
         import uvicorn
         from airflow.api_fastapi.app import create_app

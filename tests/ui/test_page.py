@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -20,7 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browsers import chromium
 from tests.ui.access import HIDDEN
-from tests.ui.stage import PASSWORD, RUNNING
+from tests.ui.stage import HOLDER, PASSWORD, RUNNING
 
 PATIENCE = 120.0
 USERS, TASK = "example_iterable_users", "sync_users"
@@ -167,7 +168,23 @@ def test_the_history_of_a_row_is_found_by_its_key(airflow: Airflow) -> None:
     ]
     assert [[event["status"] for event in story["events"]] for story in stories] == [["failed", "failed"]] * 3
     nothing = airflow.get(f"api/dags/{USERS}/row", "viewer", **run_of(airflow, 3), key="999").json()["found"]
-    assert nothing == {"key": "[999]", "events": []}
+    assert (nothing["key"], nothing["events"], nothing["last"]) == ("[999]", [], None)
+
+
+def test_a_row_is_explained_without_its_dag(airflow: Airflow) -> None:
+    """By what is remembered and what became of it; whichever run somebody looks at, it is about the next one."""
+    for number in (0, 3):
+        which = run_of(airflow, number)
+        found = airflow.get(f"api/dags/{USERS}/row", "viewer", **which, key="7").json()["found"]["explained"]
+        assert (found["memory"], found["identity"][:8]) == ("accepted", "email to")
+        assert [case["action"] for case in found["cases"]] == ["nothing", "send", "remove"]
+        assert [case["endpoints"] for case in found["cases"]] == [
+            [], ["POST /api/users/bulkUpdate"], ["DELETE /api/users/{email}"],
+        ]  # fmt: skip
+    bad = airflow.get(f"api/dags/{USERS}/row", "viewer", **run_of(airflow, 3), key="403").json()["found"]
+    assert (bad["explained"]["memory"], bad["last"]["reason"]) == ("nothing", "invalid_email")
+    assert bad["last"]["remedy"].startswith("mend the address")
+    assert [case["action"] for case in bad["explained"]["cases"]] == ["refuse", "send", "nothing"]
 
 
 def test_a_run_under_way_tells_how_far_it_is(airflow: Airflow) -> None:
@@ -177,6 +194,7 @@ def test_a_run_under_way_tells_how_far_it_is(airflow: Airflow) -> None:
     account = airflow.get(f"api/dags/{RUNNING}/run", "viewer", **run).json()
     assert (account["instance"]["state"], account["instance"]["host"]) == ("running", "worker-7")
     assert (account["progress"]["accepted"], account["progress"]["to_send"]) == (9, 40)
+    assert account["holder"] == HOLDER
     assert airflow.get(f"api/dags/{USERS}/run", "viewer", **run_of(airflow, 0)).json()["progress"] is None
 
 
@@ -239,12 +257,17 @@ def test_a_viewer_clicks_from_the_list_to_the_row(airflow: Airflow, browser: web
     waited(browser, ".tabs a", "Find a row").click()
     waited(browser, "input[name=key]").send_keys("403\n")
     waited(browser, "td", "invalid_email")
-    waited(browser, "a", "run before").click()
+    waited(browser, "h2", "Explain")
+    waited(browser, "dd", "nothing: it was never accepted")
+    waited(browser, "td", "it is rejected again unless")
+    waited(browser, "pre", f"airflow_provider_iterable.explain --dag {USERS} --task {TASK} --key '403'")
+    waited(browser, "a", "Run before").click()
     waited(browser, "h1", f"{USERS}.{TASK}")
     waited(browser, "p a", "Iterable syncs").click()
     waited(browser, "span", "8 syncs")
     waited(browser, "td a", "forget_people").click()
     waited(browser, ".box", "10 of 40 rows are settled")
+    waited(browser, "p", f"held by {HOLDER}")
     wrong = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert [entry for entry in wrong if "favicon" not in entry["message"] and "401" not in entry["message"]] == []
 
@@ -259,6 +282,29 @@ def test_the_tab_of_a_dag_shows_its_syncs(airflow: Airflow, browser: webdriver.C
         browser.switch_to.frame(waited(browser, "iframe"))
         waited(browser, "h1", expected)
         browser.switch_to.default_content()
+
+
+LINKS = {
+    "Log": (f"/tasks/{TASK}", "Log message source details"),
+    "SQL as rendered": (f"/tasks/{TASK}/rendered_templates", "customers.first_name"),
+    "Asset of the sync": ("/assets/", f"iterable://users/{USERS}.{TASK}"),
+    "Asset written": ("/assets/", "iterable://127.0.0.1"),
+}
+"""By what a link says: how Airflow's address goes on, and what is to be seen there."""
+
+
+def test_links_lead_where_they_say(airflow: Airflow, browser: webdriver.Chrome) -> None:
+    """Into Airflow's own pages about the run, and about its Dag."""
+    log_in(browser, airflow, "viewer")
+    for text, (address, shown) in LINKS.items():
+        browser.get(f"{airflow.url}/iterable/run?{urlencode({'dag_id': USERS, **run_of(airflow, 1)})}")
+        waited(browser, ".links a", text).click()
+        waited(browser, "body", shown)
+        assert browser.current_url.endswith(address) or (address == "/assets/" and address in browser.current_url)
+    browser.get(f"{airflow.url}/iterable/")
+    waited(browser, "td small a", USERS).click()
+    waited(browser, "body", "Latest Run")
+    assert browser.current_url.split("?")[0] == f"{airflow.url}/dags/{USERS}"
 
 
 def test_a_stranger_is_refused_in_words(airflow: Airflow, browser: webdriver.Chrome) -> None:

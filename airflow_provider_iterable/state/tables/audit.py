@@ -58,6 +58,18 @@ Counts = Mapping[str, Mapping[Kind, int]]
 """Rows of each kind that are planned, attempted, succeeded and failed."""
 
 
+class Task(NamedTuple):
+    """What runs a sync, as whoever starts it calls it."""
+
+    dag_id: str | None = None
+    task_id: str | None = None
+    map_index: int | None = None
+    """-1: it is not one of several."""
+
+
+UNNAMED = Task()
+
+
 class RunRow(Struct, kw_only=True):
     """A row of ``sync_runs``: what there is to say of a run."""
 
@@ -82,6 +94,9 @@ class RunRow(Struct, kw_only=True):
     num_failed_add: Count
     num_failed_change: Count
     num_failed_remove: Count
+    dag_id: Annotated[str | None, Column("VARCHAR(250)", since=2)] = None
+    task_id: Annotated[str | None, Column("VARCHAR(250)", since=2)] = None
+    map_index: Annotated[int | None, Column("INTEGER", since=2)] = None
 
     @classmethod
     def of(
@@ -96,6 +111,7 @@ class RunRow(Struct, kw_only=True):
         finished: datetime | None,
         status: str,
         error: str | None,
+        task: Task = UNNAMED,
     ) -> RunRow:
         """Return the row of a run."""
         return cls(
@@ -108,6 +124,9 @@ class RunRow(Struct, kw_only=True):
             status=status,
             started_at=time_text(started),
             finished_at=None if finished is None else time_text(finished),
+            dag_id=task.dag_id,
+            task_id=task.task_id,
+            map_index=task.map_index,
             **{
                 f"num_{what}_{OPERATIONS[kind]}": of_kind[kind]
                 for what, of_kind in counts.items()

@@ -113,11 +113,11 @@ class Entries:
     """The entries and headers of a sync, of its partitions, and of all others in the same tables.
 
     :param tables: the run's connection
-    :param lease: the run's lease of the sync
+    :param lease: the run's lease of the sync; ``None``: nothing is stored
     :param sync_id: the sync
     """
 
-    def __init__(self, tables: Tables, lease: Lease, sync_id: str) -> None:
+    def __init__(self, tables: Tables, lease: Lease | None, sync_id: str) -> None:
         self.tables, self.sync_id = tables, sync_id
         self._lease = lease
 
@@ -126,6 +126,7 @@ class Entries:
 
         :raises Refused: a right is missing
         """
+        assert self._lease is not None
         with self._lease.written() as renew:
 
             def work() -> None:
