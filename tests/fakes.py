@@ -339,6 +339,10 @@ class PlainSync:
         self.fate = Fate.REJECTED
         self.salvages = False
 
+    def forms(self, ref: str) -> tuple[str]:
+        """Remember somebody in one way."""
+        return (ref,)
+
     def keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
         """Name the rows."""
         return [Invalid("", Reason.NULL_KEY) if row[0] is None else str(row[0]) for row in rows]

@@ -267,6 +267,7 @@ class _Explaining:
             told.action, told.fate, told.why = "wait", str(Fate.DEFERRED), waiting
             return
         told.action, told.why = "send", self._why(plan, operation)
+        told.notes += [sync.depends] if sync.depends else []
         self._called(operation)
         if screened.partial:
             told.notes.append(f"It goes without some fields: {masked(screened.partial, self.names)}.")
@@ -334,6 +335,8 @@ class _Explaining:
         told.why = (
             f"{left}, and another row has its identity" if borne else f"{left}, and what it left at Iterable is kept"
         )
+        if sync.spares and not borne:
+            told.why = f"{left}, and {sync.spares}"
         if borne and not any(found.key == removal.key for found in plan.forgettable()):
             told.notes.append("It is forgotten only once the other row is accepted.")
 
