@@ -28,9 +28,9 @@ def judge_before_create(sure: Callable[[Operation], Operation]) -> Callable[[Bat
             return verdict
         if _is_unknown(verdict):
             return Settled(onward={0: sure(operation)})
-        return (
-            verdict if verdict.outcomes else Settled({0: outcome_of(operation, Reason.ALREADY_EXISTS, Fate.ACCEPTED)})
-        )
+        if verdict.outcomes:
+            return verdict
+        return Settled({0: outcome_of(operation, Reason.ALREADY_EXISTS, Fate.ACCEPTED)})
 
     return judge
 

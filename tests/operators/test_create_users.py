@@ -261,6 +261,10 @@ def test_fields_that_are_left_out_bring_nobody_back(make_world: Make) -> None:
     world.forget_calls()
     report = world.run(**CREATE, create_new_fields=False, fields={"tier": "city"})
     assert (report["unchanged"], report["changed"], world.calls) == (1, 0, {})
+    world.people(1, 2)
+    assert world.run(**CREATE, create_new_fields=False, fields={"tier": "city"})["reasons"] == {}
+    report = world.run(**CREATE, create_new_fields=False, fields={"tier": "city"})
+    assert (report["unchanged"], report["changed"]) == (2, 0)
 
 
 def test_what_a_dry_run_and_the_log_say(world: World, heard: Callable[[], str]) -> None:
