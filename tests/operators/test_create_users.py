@@ -299,3 +299,14 @@ def test_a_row_is_explained(world: World) -> None:
         "forget",
         "its row has left the model, and the sync did not create the user, or cannot know whether it did",
     )
+
+
+def test_a_new_identifier_beside_one_of_somebody_else_is_a_conflict(make_world: Make) -> None:
+    """The look-up is about the one that matches; who has the other one keeps everything."""
+    world = make_world("hybrid")
+    world.create(7, vip=True)
+    world.people(1, email=email(7))
+    report = world.run(**CREATE, email_column="email", user_id_column="uid", max_rejected=1.0)
+    assert report["reasons"] == {"conflict": 1}
+    assert world.profiles == {uid(7): {"vip": True}}
+    assert world.remembered == []
