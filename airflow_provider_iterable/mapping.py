@@ -36,10 +36,12 @@ class Column:
 
     :param name: the model's column
     :param nulls: ``"send"`` a null (Iterable removes the field) or ``"skip"`` it; ``None``: as the sync does
+    :param only_if_empty: send a value only where the profile has none at Iterable, and a null never; in syncs of users
     """
 
     name: str
     nulls: Nulls | None = None
+    only_if_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ class Mapper:
         return any("." in name for name in self.names)
 
     @property
+    def only_if_empty(self) -> tuple[str, ...]:
+        """The fields that only profiles without them are to get."""
+        return spared_fields(self._fields)
+
+    @property
     def positions(self) -> tuple[int, ...]:
         """Where the mapped columns stand; empty until bound."""
         return tuple(number for _, number, _, _ in self._columns)
@@ -186,7 +193,8 @@ class Mapper:
         self._columns, self._described, self._kinds = [], [], {}
         for field, source in found.items():
             number, json = position(columns, source.name), isinstance(source, Json)
-            skips, kind = (source.nulls or self._nulls) == "skip", type_of(columns, number)
+            spares = isinstance(source, Column) and source.only_if_empty
+            skips, kind = spares or (source.nulls or self._nulls) == "skip", type_of(columns, number)
             self._columns.append((field, number, _load(kind, json), skips))
             self._kinds[field] = kind.kind
             # What a type does to values belongs to what decides how they look. Most types do nothing, and instants
@@ -309,6 +317,13 @@ def check_fields(name: str, fields: Any, pending: Callable[[Any], bool] = lambda
     return fields
 
 
+def spared_fields(fields: Fields | None) -> tuple[str, ...]:
+    """Return the fields of a mapping that only profiles without them are to get."""
+    return tuple(
+        field for field, source in (fields or {}).items() if isinstance(source, Column) and source.only_if_empty
+    )
+
+
 def _check_source(field: str, source: Any, pending: Callable[[Any], bool]) -> None:
     if not isinstance(source, str | Column | Json | Constant):
         raise ConfigurationError(
@@ -319,6 +334,13 @@ def _check_source(field: str, source: Any, pending: Callable[[Any], bool]) -> No
         raise ConfigurationError(f"The field {field!r} comes from {column!r}, which is not the name of a column")
     if isinstance(source, Column | Json) and source.nulls not in (None, "send", "skip"):
         raise ConfigurationError(f'The field {field!r}: nulls must be "send" or "skip", not {source.nulls!r}')
+    if isinstance(source, Column) and not isinstance(source.only_if_empty, bool):
+        raise ConfigurationError(f"The field {field!r}: only_if_empty must be True or False")
+    if isinstance(source, Column) and source.only_if_empty and source.nulls == "send":
+        raise ConfigurationError(
+            f"The field {field!r}: only_if_empty never sends a null, which would empty the field. Leave out "
+            'nulls="send".'
+        )
 
 
 def _check_columns(columns: Sequence[str], names: tuple[str, ...]) -> None:

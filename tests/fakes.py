@@ -169,8 +169,8 @@ class TinyIterable:
             self.users.pop(unquote(request.path.rpartition("/")[2]).lower(), None)
             return Reply(200, b'{"msg":"","code":"Success","params":null}')
         assert request.template == "/api/users/getByEmail"
-        known = str(request.query["email"]).lower() in self.users
-        return Reply(200, b'{"user":{"dataFields":{}}}' if known else b"{}")
+        found = self.users.get(str(request.query["email"]).lower())
+        return Reply(200, b"{}" if found is None else msgspec.json.encode({"user": {"dataFields": found}}))
 
     def _bulk(self, raws: Sequence[msgspec.Raw], fault: str) -> Reply:
         people = [msgspec.json.decode(raw, type=_BulkUser) for raw in raws]
@@ -338,6 +338,10 @@ class PlainSync:
         """Keys that the last look before packing rejects."""
         self.fate = Fate.REJECTED
         self.salvages = False
+
+    def forms(self, ref: str) -> tuple[str]:
+        """Remember somebody in one way."""
+        return (ref,)
 
     def keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
         """Name the rows."""

@@ -13,7 +13,7 @@ from airflow_provider_iterable.api.answers import (
     values_at,
 )
 from airflow_provider_iterable.api.refusals import CODES, outcome_of, refusal
-from airflow_provider_iterable.api.verdicts import judge_bulk_users, judge_lookup
+from airflow_provider_iterable.api.verdicts import judge_bulk_users, judge_lookup, judge_update_only
 from airflow_provider_iterable.engine.reasons import Fate, Reason
 from airflow_provider_iterable.engine.vocabulary import Again, Batch, Operation, Outcome, Reply, Settled, Split, Verdict
 
@@ -43,15 +43,7 @@ def judge_bulk_change_email(batch: Batch, reply: Reply) -> Verdict:
     Where the call has another one to go on to, it must not go twice: after it, the old address would make a new
     user. So whoever is not known to be changed or refused goes on to a look-up.
     """
-    verdict = judge_bulk_users(batch, reply)
-    if isinstance(verdict, Split) and verdict.reason is Reason.CONFLICT:
-        verdict = msgspec.structs.replace(verdict, reason=Reason.TARGET_EXISTS)
-    if isinstance(verdict, Settled):
-        outcomes = dict(verdict.outcomes)
-        for number, outcome in outcomes.items():
-            if outcome.reason is Reason.CONFLICT:
-                outcomes[number] = msgspec.structs.replace(outcome, reason=Reason.TARGET_EXISTS)
-        verdict = Settled(outcomes)
+    verdict = _of_addresses(judge_bulk_users(batch, reply))
     if batch.call.then is None:
         return verdict
     if isinstance(verdict, Settled):
@@ -59,6 +51,24 @@ def judge_bulk_change_email(batch: Batch, reply: Reply) -> Verdict:
     applied = isinstance(verdict, Split) and 200 <= reply.status < 300
     lost = isinstance(verdict, Again) and verdict.reason is Reason.NO_ANSWER
     return Settled() if applied or lost else verdict
+
+
+def judge_update_only_email(batch: Batch, reply: Reply) -> Verdict:
+    """Judge ``users/bulkUpdate`` with another email and ``updateOnly``, which skips unknown users; it may go twice."""
+    return _of_addresses(judge_update_only(batch, reply))
+
+
+def _of_addresses(verdict: Verdict) -> Verdict:
+    """Return a verdict about changes of address: a conflict is one of the new address."""
+    if isinstance(verdict, Split) and verdict.reason is Reason.CONFLICT:
+        return msgspec.structs.replace(verdict, reason=Reason.TARGET_EXISTS)
+    if not isinstance(verdict, Settled):
+        return verdict
+    outcomes = dict(verdict.outcomes)
+    for number, outcome in outcomes.items():
+        if outcome.reason is Reason.CONFLICT:
+            outcomes[number] = msgspec.structs.replace(outcome, reason=Reason.TARGET_EXISTS)
+    return Settled(outcomes)
 
 
 def judge_old_address(batch: Batch, reply: Reply) -> Verdict:

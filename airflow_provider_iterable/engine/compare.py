@@ -94,7 +94,10 @@ def _complete(state: State, waiting: list[Changed | Removed]) -> Iterator[News]:
     found = state.recall([_key(item) for item in waiting])
     for item in waiting:
         entry = found.get(_key(item), Entry(item.before.fingerprint, ""))
-        yield Changed(entry, item.after) if isinstance(item, Changed) else Removed(item.key, entry)
+        if isinstance(item, Changed):
+            yield Changed(Entry(item.before.fingerprint, entry.ref), item.after)  # a full resync voids it first
+        else:
+            yield Removed(item.key, entry)
 
 
 def _key(item: Changed | Removed) -> str:

@@ -69,6 +69,10 @@ class Sync(Protocol):
         """Return the identity that a remembered entry is about."""
         ...
 
+    def forms(self, ref: str) -> Sequence[str]:
+        """Return all references that may be remembered of whom one is about."""
+        ...
+
     def added(self, change: Added) -> Operation:
         """Return what is done about a new record."""
         ...

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     FORGOTTEN_USER = "forgotten_user", "the user was forgotten at Iterable, which takes nothing about them"
     ALREADY_GONE = "already_gone", "there was nobody left to remove"
     ALREADY_CHANGED = "already_changed", "the change had happened already"
+    ALREADY_EXISTS = "already_exists", "Iterable has the user already; nothing was written"
     TARGET_EXISTS = "target_exists", "the new email address belongs to another user"
     PARTIAL = "partial", "the record was accepted without the fields whose values have the wrong type"
     FIELDS_LEFT_OUT = "fields_left_out", "the record was accepted without fields that Iterable does not have"

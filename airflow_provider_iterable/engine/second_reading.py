@@ -73,7 +73,7 @@ def unseen_bearers(sync: Sync, plan: Plan, unseen: Unseen, left: Iterable[str]) 
         if operation.call is not None and operation.remember is not None:
             refs[operation.remember.ref] = None
     refs.pop("", None)
-    asked = list(refs)
+    asked = list(dict.fromkeys(form for ref in refs for form in sync.forms(ref)))
     for start in range(0, len(asked), ASKED_AT_ONCE):
         found.update(unseen.bearers(asked[start : start + ASKED_AT_ONCE]))
     for spool in (plan.rows, plan.removals):

@@ -53,11 +53,11 @@ class Settler:
                 return
             case Settled() | Split() if parcel.sample:
                 pass  # the endpoint answers, and the row goes again with its batch
-            case Settled(outcomes, left_out):
+            case Settled(outcomes, left_out, onward):
                 pending.answered += 1
                 rest = batch.operations
-                if outcomes:
-                    rest = [operation for number, operation in enumerate(rest) if number not in outcomes]
+                if outcomes or onward:
+                    rest = [onward.get(n, operation) for n, operation in enumerate(rest) if n not in outcomes]
                 self._accept(parcel, rest, left_out)
                 for outcome in outcomes.values():
                     if outcome.reason is Reason.UNATTRIBUTED and outcome.operation and not batch.call.repeatable:

@@ -353,6 +353,8 @@ class Settled(Struct, frozen=True):
     outcomes: Mapping[int, Outcome] = {}
     left_out: frozenset[str] | None = None
     """Fields that were left out of some of the records, as the answer names them; ``None``: it is no such answer."""
+    onward: Mapping[int, Operation] = {}
+    """What some of the operations go on to the next call as, where the answer makes others of them."""
 
 
 class Again(Struct, frozen=True):

@@ -15,7 +15,7 @@ from airflow_provider_iterable import retry
 from airflow_provider_iterable.assets import sync_asset, target_alias
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import Fields, Mapper, Nulls
+from airflow_provider_iterable.mapping import Fields, Mapper, Nulls, spared_fields
 from airflow_provider_iterable.operators.execution import SyncOperator
 from airflow_provider_iterable.operators.forms import COMMON_FORMS, Form, options_of
 from airflow_provider_iterable.operators.keywords import TaskKeywords
@@ -26,6 +26,7 @@ from airflow_provider_iterable.operators.partitions import NEEDS_TABLES, Partial
 from airflow_provider_iterable.operators.signature import FullSignature
 from airflow_provider_iterable.state import XComState
 from airflow_provider_iterable.state.store import Store
+from airflow_provider_iterable.syncs import only_if_empty
 
 Chosen = TypeVar("Chosen")
 
@@ -108,6 +109,8 @@ class IterableModelOperator(SyncOperator):
         "iterable_conn_id",
     )
     template_ext: Sequence[str] = (".sql",)
+    looks_up_profiles: ClassVar[bool] = False
+    """Whether it can send a field only to profiles without it."""
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "parameters": "json"}
     operator_extra_links: Collection[BaseOperatorLink] = LINKS
     __signature__ = FullSignature()
@@ -188,6 +191,8 @@ class IterableModelOperator(SyncOperator):
         """Refuse parameters that make no sense together."""
         if self._has("sql") is self._has("table"):
             raise ConfigurationError("Give the model as sql or as table, one of the two.")
+        given = (self.fields, getattr(self, "user_fields", None))
+        self._check_spared(*(fields for fields in given if isinstance(fields, Mapping)))
         if re.search(r"[\[\]]", self.sync_id):
             raise ConfigurationError(
                 f"The sync_id {self.sync_id!r} has square brackets, which are for the partitions of a sync: "
@@ -211,6 +216,12 @@ class IterableModelOperator(SyncOperator):
         """Return the options of a sync: each is given here, or is this operator's parameter of its name."""
         return options_of(self, kind, {"zone": ZoneInfo(self.timezone), **given})
 
+    def _check_spared(self, *mappings: Fields | None) -> None:
+        """Refuse fields that only profiles without them are to get, where no profile is looked up."""
+        if not self.looks_up_profiles:
+            for fields in mappings:
+                only_if_empty.refuse(spared_fields(fields), f"records of {self.sync_type}")
+
     def _mapper(self, fields: Fields | None, *used: str | None, offset: str = "+00:00") -> Mapper:
         """Return what makes the fields of a row.
 
@@ -218,6 +229,7 @@ class IterableModelOperator(SyncOperator):
         :param used: further columns that are none by default
         """
         columns = frozenset(name for name in (*self.primary_key, *used) if name is not None)
+        self._check_spared(fields)
         mapper = Mapper(fields, self.nulls, ZoneInfo(self.timezone), columns, offset)
         if self._ran is not None:
             self._ran.mappers.append(mapper)

@@ -46,7 +46,8 @@ def log_summary(report: Report) -> None:
     if report.status not in ("succeeded", "planned"):
         level = logging.ERROR
     else:
-        level = logging.WARNING if report.explained or report.left_out else logging.INFO
+        notable = {reason for _, reason in report.explained} - {Reason.ALREADY_EXISTS}  # what a sync that creates finds
+        level = logging.WARNING if notable or report.left_out else logging.INFO
     log.log(level, "%s", "\n".join(summary(report)))
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.hooks.iterable import IterableHook
+from airflow_provider_iterable.mapping import spared_fields
 from airflow_provider_iterable.operators.forms import COUNT, with_forms
 from airflow_provider_iterable.operators.keywords import PeopleKeywords
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.runs.run import SyncKind
 from airflow_provider_iterable.runs.users import EmailChangeRun, UserRun
+from airflow_provider_iterable.syncs import only_if_empty
 from airflow_provider_iterable.syncs.change_email import FIRES_ONCE, EmailChangeOptions
 from airflow_provider_iterable.syncs.users import Mode, OnRemoved, Recheck, UserOptions
 
@@ -25,11 +27,12 @@ class IterableUserSyncOperator(IterablePeopleOperator):
 
     All parameters of :class:`~airflow_provider_iterable.operators.people.IterablePeopleOperator`, and:
 
-    :param mode: ``"upsert"`` creates unknown users; ``"update"`` skips them; ``"change_email"`` gives known users the
-        address in ``new_email_column``, and takes no parameter that is about profile fields or removals
+    :param mode: ``"upsert"`` creates unknown users; ``"update"`` skips them; ``"create"`` creates them and leaves known
+        ones as they are; ``"change_email"`` gives known users the address in ``new_email_column``, and takes no
+        parameter that is about profile fields or removals
     :param new_email_column: with ``mode="change_email"``: the column with the address the profile is to have
     :param on_removed: what happens to a profile whose row has left the model: ``"keep"`` it, ``"clear"`` the mapped
-        fields, ``"delete"`` it
+        fields, ``"delete"`` it; with ``mode="create"`` only to one that the sync created
     :param merge_nested_objects: merge objects one level deep instead of replacing them; default: on when a dotted
         field name is mapped
     :param create_new_fields: whether Iterable creates unknown fields; default: as the project's setting says
@@ -42,6 +45,7 @@ class IterableUserSyncOperator(IterablePeopleOperator):
     """
 
     sync_type = "users"
+    looks_up_profiles = True
     changes_requests = (
         "mode",
         "on_removed",
@@ -76,6 +80,9 @@ class IterableUserSyncOperator(IterablePeopleOperator):
         super()._check_parameters()
         if (self.mode == "change_email") is not bool(self.new_email_column):
             raise ConfigurationError('mode="change_email" and new_email_column go together: set both or neither.')
+        if isinstance(self.fields, Mapping) and self.mode != "change_email":
+            spared = spared_fields(self.fields)
+            only_if_empty.check(spared, self.mode, self.merge_nested_objects, self.recheck_known_users)
         if self.mode == "change_email":
             self._check_state(FIRES_ONCE if self.certain_match() == "email" else None)
             meant = {*IterablePeopleOperator.forms, "mode", "new_email_column", "max_deletes"} - {"fields", "nulls"}

@@ -284,6 +284,7 @@ class _Explaining:
             told.action, told.fate, told.why = "wait", str(Fate.DEFERRED), waiting
             return
         told.action, told.why = "send", self._why(plan, operation)
+        told.notes += [sync.depends] if sync.depends else []
         self._called(operation)
         if screened.partial:
             told.notes.append(f"It goes without some fields: {masked(screened.partial, self.names)}.")
@@ -349,6 +350,8 @@ class _Explaining:
         told.action = "forget"
         borne = any(found.key == removal.key for found in plan.uncalled())
         told.why = f"{LEFT}, and another row has its identity" if borne else LEFT_ALONE
+        if sync.spares and not borne:
+            told.why = f"{LEFT}, and {sync.spares}"
         if borne and not any(found.key == removal.key for found in plan.forgettable()):
             told.notes.append("It is forgotten only once the other row is accepted.")
 

@@ -125,7 +125,7 @@ def neighbours(finder: Finder, session: Session, candidates: Sequence[str]) -> N
         identities.add(sync.identity(entry.ref))
     if not identities or finder.identity_column is None or (sync.keeps_leavers and not sync.exclusive):
         return near
-    refs = [sync.reference(identity) for identity in sorted(identities)]
+    refs = [ref for identity in sorted(identities) for ref in sync.forms(sync.reference(identity))]
     near.keys.update(session.bearing(refs))
     near.keys.update(finder.find(sorted(near.keys), identities))
     near.sharing = sorted(near.keys - {key})

@@ -65,6 +65,8 @@ class _Seen:
 def review(sync: BaseSync, report: Report, batch_size: int, plan: Plan, expected: Forecast) -> None:
     """Enter the operations of a plan, and the fields that its rows carry."""
     fields.forecast(sync, report)
+    if sync.depends and plan.sends:
+        report.notes.append(sync.depends)
     kinds: dict[Call, Counter[Kind]] = defaultdict(Counter)
     seen = [_Seen() for _ in sync.sent_fields]
     step = max(1, plan.sends // SAMPLED)

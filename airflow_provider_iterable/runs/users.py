@@ -9,9 +9,13 @@ from airflow_provider_iterable.mapping import Mapper
 from airflow_provider_iterable.masking import logger
 from airflow_provider_iterable.runs.run import Run, SyncKind
 from airflow_provider_iterable.syncs.change_email import FIRES_ONCE, ChangeEmail, EmailChangeOptions
+from airflow_provider_iterable.syncs.new_users import NewUsers
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 
 log = logger(__name__)
+
+CREATED_ONCE = 'With mode="create" a row is written once, so that it does not go again when they are there.'
+"""What comes of fields that Iterable left out of those who were created."""
 
 
 class UserRun(SyncKind):
@@ -28,11 +32,14 @@ class UserRun(SyncKind):
     )
 
     def __init__(self, options: UserOptions, mapper: Mapper, check_types: bool) -> None:
+        if options.mode == "create":
+            self.outlook = CREATED_ONCE
         self._options, self._mapper, self.checks_types = options, mapper, check_types
 
     def build(self, run: Run, columns: Sequence[str]) -> Users:
         """Return the user sync bound to the model's columns."""
-        users = Users(self._options, self._mapper, columns)
+        kind = NewUsers if self._options.mode == "create" else Users
+        users = kind(self._options, self._mapper, columns)
         log.info("Users are matched by %s; way: %s.", self._options.match, users.way)
         if self._options.project_type is None:
             log.info(
@@ -48,6 +55,8 @@ class UserRun(SyncKind):
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now, or is to create."""
+        if self._options.mode == "create":
+            return ()
         return fields if self._options.create_new_fields else run.existing_profile_fields(fields)
 
 

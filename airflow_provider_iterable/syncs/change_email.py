@@ -37,6 +37,7 @@ class EmailChangeOptions:
     :param match: the identifier that selects the profile: the current address, or the user ID
     :param identifier_column: column of that identifier
     :param project_type: ``"email"``, ``"user_id"``, ``"hybrid"``, or ``None`` where the connection does not say it
+    :param update_only: whether the account has Iterable's ``updateOnly`` switch
     """
 
     primary_key: tuple[str, ...]
@@ -44,6 +45,7 @@ class EmailChangeOptions:
     identifier_column: str
     new_email_column: str
     project_type: str | None
+    update_only: bool = False
 
 
 class ChangeEmail(BaseSync):
@@ -86,8 +88,7 @@ class ChangeEmail(BaseSync):
             self._payload = lambda identifier, email: profile(identifier, fields(email))
             name = FIELD_NAMES[options.match]
             former, new = SentField(name, (name,), said[1]), SentField("email", ("dataFields", "email"), said[2])
-            self._call = endpoints.bulk_change_email(options.match)
-            self.way = f"each user {endpoints.LOOKED_UP_FIRST}, then changed in bulk"
+            self._call, self.way = _in_bulk(options)
         self.sent_fields = [former, new]
 
     def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
@@ -123,3 +124,18 @@ class ChangeEmail(BaseSync):
     def salvage(self, operation: Operation, fields: Collection[str], detail: str) -> Operation | None:
         """Return the operation without the address nobody has: what is left is whether somebody has the new one."""
         return msgspec.structs.replace(operation, handles=operation.handles[1:])
+
+
+def _in_bulk(options: EmailChangeOptions) -> tuple[Call, str]:
+    """Return the quickest bulk call that creates nobody, and the way in words.
+
+    By user ID, a change may go twice, and whom Iterable skips never had the ID. By email, somebody who is skipped may
+    have moved already, which only look-ups tell.
+    """
+    looked_up = f"each user {endpoints.LOOKED_UP_FIRST}, then changed in bulk"
+    if options.match == "email":
+        return endpoints.bulk_change_email("email"), looked_up
+    if options.update_only:
+        return endpoints.bulk_change_email("user_id", update_only=True), "bulk update with updateOnly"
+    faster = f"; faster ({endpoints.BULK_PACE}) with Iterable's updateOnly switch and update_only in the connection"
+    return endpoints.bulk_change_email("user_id"), looked_up + faster

@@ -11,6 +11,7 @@ import msgspec
 
 from airflow_provider_iterable.api.field_types import NO_DATE
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
+from airflow_provider_iterable.engine.references import plain
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
     Call,
@@ -93,6 +94,10 @@ class BaseSync:
     """Writes new rows, and changed ones."""
     way = ""
     """How it gets to Iterable, in words."""
+    depends = ""
+    """What only a run finds out about what it writes, as sentences; empty: nothing."""
+    spares = ""
+    """Why it leaves some alone whose row has left, and not all, as a clause; empty: it is the same with all."""
     salvages = False
     """Whether a record goes without the fields whose values have the wrong type."""
     mappers: Sequence[Mapper] = ()
@@ -135,8 +140,12 @@ class BaseSync:
 
     def identity(self, ref: str) -> Handle:
         """Return whom a remembered entry is about; two empty texts where that is not remembered."""
-        kind, value = msgspec.json.decode(ref, type=tuple[str, str]) if ref else ("", "")
+        kind, value = msgspec.json.decode(plain(ref), type=tuple[str, str]) if ref else ("", "")
         return kind, value
+
+    def forms(self, ref: str) -> Sequence[str]:
+        """Return all references that may be remembered of whom one is about."""
+        return (ref,)
 
     def write(self, kind: Kind, record: Record, call: Call | None) -> Operation:
         """Return the operation that writes a record and remembers it; without a call, it is only remembered."""

@@ -11,15 +11,24 @@ import msgspec
 from airflow_provider_iterable.api import endpoints
 from airflow_provider_iterable.api.objects import nest
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
-from airflow_provider_iterable.engine.vocabulary import Call, Changed, Operation, Outcome, Records, Removed, Row
+from airflow_provider_iterable.engine.vocabulary import (
+    Call,
+    Changed,
+    Operation,
+    Outcome,
+    Records,
+    Removed,
+    Row,
+)
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.mapping import Mapper, position
+from airflow_provider_iterable.syncs import only_if_empty
 from airflow_provider_iterable.syncs.chunk import Chunk, encode, namer
 from airflow_provider_iterable.syncs.identity import FIELD_NAMES, Match, check_deletes, shares_ids
 from airflow_provider_iterable.syncs.names import FieldedSync, Names, check_depth
 from airflow_provider_iterable.syncs.sync import SentField, mapped_fields, recipe_of
 
-Mode = Literal["upsert", "update"]
+Mode = Literal["upsert", "update", "create"]
 OnRemoved = Literal["keep", "clear", "delete"]
 Recheck = Literal["always", "never"]
 
@@ -73,6 +82,8 @@ class Users(FieldedSync):
         other_column = mapped[other]
         mapper.bind(columns, () if other_column is None else (FIELD_NAMES[other],))
         _check_identifiers(mapper, mapped)
+        self._spared = mapper.only_if_empty
+        only_if_empty.check(self._spared, options.mode, options.merge_nested_objects, options.recheck_known_users)
         if options.merge_nested_objects is not False:
             check_depth(mapper.names, "field", ", or set merge_nested_objects=False to replace whole objects")
         self._other = None if other_column is None else (other, position(columns, other_column))
@@ -83,11 +94,17 @@ class Users(FieldedSync):
             gc=False,
         )
         read = [self._identifier, *mapper.positions, *([] if self._other is None else [self._other[1]])]
-        said = (self._kind, columns[self._identifier], other_column, self._flags, mapper.text)
+        said: tuple[Any, ...] = (self._kind, columns[self._identifier], other_column, self._flags, mapper.text)
+        self._salt = self._unlike()
+        said = (*said, self._salt) if self._salt else said
         self.recipe = recipe_of(columns, options.primary_key, read, said, mapper.json_positions)
         self._names = Names(mapper)
         self._write, self._write_known, self.way = self._calls()
         self._clear, self._delete = self._removal_calls()
+        if self._spared:
+            self.depends = (
+                f"Only profiles without them get the fields {', '.join(self._spared)}, which only the run finds out."
+            )
         self.salvages = options.salvage
         self.typed = {name.partition(".")[0] for name in mapper.names}.difference(FIELD_NAMES.values())
         self.sent_fields = [SentField(self._name, (self._name,), columns[self._identifier])]
@@ -96,19 +113,25 @@ class Users(FieldedSync):
             self.sent_fields.append(SentField(name, ("dataFields", name), columns[number]))
         self.sent_fields += mapped_fields(mapper, "profile", "dataFields")
 
+    def _unlike(self) -> bytes:
+        """Return what has rows go again without being sent, when it changes; empty: nothing."""
+        return encode(self._spared) if self._spared else b""
+
     def _body_flags(self) -> dict[str, bool]:
         options, flags = self._options, {}
         merge = options.merge_nested_objects
         if self._mapper.nests if merge is None else merge:
             flags["mergeNestedObjects"] = True
         if shares_ids(options.match, options.project_type):
-            flags["preferUserId"] = options.mode == "upsert"
+            flags["preferUserId"] = options.mode != "update"
         return flags
 
     def _calls(self) -> tuple[Call, Call, str]:
         """Return the call for users in general, the one for users that state knows, and the way in words."""
         options = self._options
         bulk = endpoints.bulk_update_users(create_new_fields=options.create_new_fields)
+        if self._spared:
+            return self._sparing(bulk)
         if options.mode == "upsert":
             return bulk, bulk, "bulk upsert"
         cautious, way = self._existing_only("update users")
@@ -119,6 +142,17 @@ class Users(FieldedSync):
                 way + "; users known to the state are not looked up again",
             )
         return cautious, cautious, way
+
+    def _sparing(self, bulk: Call) -> tuple[Call, Call, str]:
+        """Return the call that leaves alone what a profile has, for users in general and known ones, and the way."""
+        creates, faster = self._options.mode == "upsert", f"; faster without it, up to {endpoints.BULK_PACE}"
+        if not creates:
+            found, _ = self._existing_only("update users")
+            bulk, faster = (found, faster) if found.then is None else (found.then, "")
+        spare = only_if_empty.sparing(self._spared)
+        call = endpoints.look_up_profile(self._options.match, spare, bulk, creates=creates)
+        fields = ", ".join(self._spared)
+        return call, call, f"each user {endpoints.LOOKED_UP_FIRST}, for only_if_empty ({fields}){faster}"
 
     def _existing_only(self, does: str) -> tuple[Call, str]:
         """Return the quickest call that never creates a user, and the way in words.
@@ -155,7 +189,8 @@ class Users(FieldedSync):
         identifiers = chunk.identify(self._kind, self._identifier)
         others = [] if self._other is None else [chunk.add_identifier(*self._other)]
         fields = self._mapper.payloads(chunk.columns, chunk.refuse_value, others)
-        return chunk.records(map(self._profile, identifiers, fields))
+        salts = [self._salt] * len(rows) if self._salt else None
+        return chunk.records(map(self._profile, identifiers, fields), salts)
 
     def changed(self, change: Changed) -> Operation:
         """A changed row is written; where the identity changed, the old profile is left alone."""
@@ -170,7 +205,8 @@ class Users(FieldedSync):
             return Operation(change.key, Kind.REMOVED, None, b"", (identity,), None)
         body = b"{}"
         if self._clear is not None:
-            leaves = {name: None for name in self._mapper.names if name not in FIELD_NAMES.values()}
+            ours = set(self._mapper.names).difference(FIELD_NAMES.values(), self._spared)
+            leaves = {name: None for name in self._mapper.names if name in ours}
             body = encode({self._name: identity[1], "dataFields": nest(leaves), **self._clear_flags()})
         return Operation(change.key, Kind.REMOVED, self._clear or self._delete, body, (identity,), None)
 

@@ -49,6 +49,7 @@ REMEDIES: Mapping[Reason | None, str] = {
     Reason.QUOTA: "nothing; a later run sends it; privacy only",
     Reason.MAX_ACTIONS: "nothing; a later run sends it; privacy only",
     Reason.ALREADY_GONE: "nothing",
+    Reason.ALREADY_EXISTS: 'nothing; mode="create" only',
     Reason.ALREADY_CHANGED: "nothing; see changes of address",
     Reason.PARTIAL: "mend the values the log names; only with salvage=True",
     Reason.FIELDS_LEFT_OUT: (

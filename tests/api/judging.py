@@ -58,6 +58,10 @@ def call_of(name: str, user: Mapping[str, Any]) -> Call:
         "bulk change": changing_in_bulk[1],
         "before change, last": changing_in_bulk[-1],
         "update only": endpoints.bulk_update_users(update_only=True),
+        "update only, another address": endpoints.bulk_change_email("user_id", update_only=True),
+        "before create": endpoints.look_up_new_user(match, _onward, BULK),
+        "profile": endpoints.look_up_profile(match, lambda one, found: _onward(one), BULK, creates=True),
+        "profile, update": endpoints.look_up_profile(match, lambda one, found: _onward(one), BULK, creates=False),
         **LISTS,
     }
     if name in named:
@@ -71,6 +75,10 @@ def call_of(name: str, user: Mapping[str, Any]) -> Call:
     if name == "delete":
         return endpoints.delete_user(match)
     return endpoints.look_up_user(match, BULK) if name == "look up" else BULK
+
+
+def _onward(operation: Operation) -> Operation:
+    return msgspec.structs.replace(operation, partial="goes on")
 
 
 def operations(users: list[dict[str, Any]], call: Call) -> list[Operation]:
@@ -99,6 +107,9 @@ def readable(verdict: Verdict, operations: Sequence[Operation]) -> dict[str, Any
                 f"{outcome.fate} {outcome.reason or ''}".strip() + (f": {outcome.detail}" if outcome.detail else "")
                 for outcome in settled(verdict, operations)
             ]
+            for number, operation in verdict.onward.items():
+                assert rows[number] == "accepted"
+                rows[number] = operation.partial
             return {"settled": rows} | ({"left_out": sorted(verdict.left_out)} if verdict.left_out else {})
         case Again(reason, after):
             return {"again": str(reason)} | ({} if after is None else {"after": after})

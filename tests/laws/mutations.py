@@ -395,6 +395,18 @@ MUTATIONS = (
         "                if confirmed and not fits(value, expected):\n",
         "                if confirmed:\n",
     ),
+    Mutation(
+        "a sync that creates removes whom it found",
+        "syncs/new_users.py",
+        "        if is_made(change.before.ref) and change.before.fingerprint",
+        "        if change.before.fingerprint",
+    ),
+    Mutation(
+        "a profile gets what it has",
+        "syncs/only_if_empty.py",
+        "        if not had:\n",
+        "        if True:\n",
+    ),
 )
 
 

@@ -19,6 +19,7 @@ from airflow_provider_iterable.engine import run as engine
 from airflow_provider_iterable.engine.forecast import name
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Accepted, Batch, Outcome
+from airflow_provider_iterable.mapping import Column
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
@@ -45,6 +46,11 @@ KINDS: dict[str, tuple[type[IterableModelOperator], dict[str, Any]]] = {
     "users, cleared": (IterableUserSyncOperator, {"on_removed": "clear"}),
     "users, deleted": (IterableUserSyncOperator, {"on_removed": "delete", "max_deletes": None}),
     "users, updated": (IterableUserSyncOperator, {"mode": "update"}),
+    "users, created": (IterableUserSyncOperator, {"mode": "create", "on_removed": "delete", "max_deletes": None}),
+    "users, filled": (
+        IterableUserSyncOperator,
+        {"fields": {"name": Column("name", only_if_empty=True), "age": "age"}},
+    ),
     "events": (IterableEventOperator, {"event_type": "custom", "event_name": "seen"}),
     "events with IDs": (
         IterableEventOperator,
@@ -153,7 +159,7 @@ class Stage(World):
             common["email_column"] = "email"
         if operator is not IterablePrivacyOperator:
             common["fields"] = {"name": "name", "age": "age"}
-        return operator(**common, **own, **parameters)
+        return operator(**{**common, **own, **parameters})
 
     def explained(self, given: str) -> Explanation:
         """Explain a row."""

@@ -439,7 +439,11 @@ def test_wrong_shapes_are_told_when_the_dag_is_parsed(
 @pytest.mark.parametrize(
     ("operator", "given", "message"),
     [
-        (IterableUserSyncOperator, {"mode": "insert"}, 'mode must be "upsert", "update" or "change_email", not'),
+        (
+            IterableUserSyncOperator,
+            {"mode": "insert"},
+            'mode must be "upsert", "update", "create" or "change_email", not',
+        ),
         (IterableUserSyncOperator, {"on_removed": "drop"}, 'on_removed must be "keep", "clear" or "delete", not'),
         (IterableUserSyncOperator, {"recheck_known_users": False}, 'recheck_known_users must be "always" or "never"'),
         (IterableUserSyncOperator, {"match_by": "phone"}, 'match_by must be "email" or "user_id", not'),
@@ -502,7 +506,7 @@ def test_a_summary_reads_its_partitions(partitions: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"mode": "insert"}, 'mode must be "upsert", "update" or "change_email", not'),
+        ({"mode": "insert"}, 'mode must be "upsert", "update", "create" or "change_email", not'),
         ({"timezone": "{{ params.zone }}"}, "timezone holds a template, '{{ params.zone }}', and is not templated"),
         ({"dry_run": "perhaps"}, "dry_run must be True or False, not 'perhaps'"),
         ({"fields": ["a"]}, "fields must be a dict"),

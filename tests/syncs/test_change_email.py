@@ -94,6 +94,26 @@ def test_what_is_sent(match: str, project_type: str, body: dict[str, Any], way: 
     assert operation.handles == (current, ("email", "lovelace@example.com"))
 
 
+@pytest.mark.parametrize(
+    ("match", "project_type", "way", "words"),
+    [
+        ("user_id", "hybrid", [BULK], "bulk update with updateOnly"),
+        ("user_id", "user_id", [BULK], "bulk update with updateOnly"),
+        ("email", "hybrid", [BY_EMAIL, BULK, BY_EMAIL, BULK, BY_EMAIL], "looked up first"),
+        ("user_id", "email", [UPDATE, BY_ID], "one request for each change"),
+    ],
+)
+def test_update_only_spares_look_ups_by_user_id(match: str, project_type: str, way: list[str], words: str) -> None:
+    """By email, only a look-up tells whether somebody who was skipped had moved before."""
+    sync = changes(match, project_type, update_only=True)
+    operation = sync.added(Added(record(sync)))
+    assert operation.call is not None
+    assert ways(operation.call) == way
+    assert words in sync.way
+    assert (b'],"updateOnly":true}' in (operation.call.wrap([operation]).body or b"")) is ("updateOnly" in words)
+    assert sync.recipe == changes(match, project_type).recipe
+
+
 def test_a_body_is_a_whole_request_or_a_record_of_one() -> None:
     """``updateEmail`` takes one change, ``bulkUpdate`` an array of users."""
     for project_type, head, tail in (("email", b"", b""), ("hybrid", b'{"users":[', b"]}")):

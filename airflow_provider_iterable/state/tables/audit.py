@@ -17,6 +17,7 @@ from msgspec.structs import asdict, replace
 
 from airflow_provider_iterable.api.client import CallLog
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
+from airflow_provider_iterable.engine.references import plain
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Operation, Outcome
 from airflow_provider_iterable.state.pairing import tombstone
@@ -216,7 +217,7 @@ def _person(operation: Operation) -> str | None:
         return None
     remember = operation.remember
     if remember is not None and remember.ref:
-        return remember.ref
+        return plain(remember.ref)
     return encode(operation.handles[0])
 
 

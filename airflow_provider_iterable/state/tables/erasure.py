@@ -11,6 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_iterable.engine.doubt import with_receipts
+from airflow_provider_iterable.engine.references import forms
 from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Patch
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import Scope
@@ -58,7 +59,8 @@ class ErasingSession(TableSession):
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch, and erase the people it is about, all or nothing."""
         patch = with_receipts(patch, intents)
-        self._refs = sorted({entry.ref for entry in patch.values() if entry is not None and entry.ref})
+        named = {entry.ref for entry in patch.values() if entry is not None and entry.ref}
+        self._refs = sorted(form for ref in named for form in forms(ref))
         if self._scope.resync == "baseline":
             self._refs = []  # a baseline sends nothing, and somebody erased long ago may be a customer again
         nameless = {key: entry and Entry(entry.fingerprint) for key, entry in patch.items()}
