@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sysconfig
 import tempfile
 from collections.abc import Generator, Iterator
 from importlib.metadata import version
@@ -48,6 +49,11 @@ settings.load_profile(HYPOTHESIS_PROFILE)
 # These come with the dev extra alone: a Snowflake that is none brings half a cloud along, and a browser a browser.
 NEEDED = {"state/test_snowflake.py": "fakesnow", "ui/test_page.py": "selenium", "sandbox/test_page.py": "selenium"}
 collect_ignore = [path for path, package in NEEDED.items() if not find_spec(package)]
+
+if os.environ.get("ITERABLE_TEST_INSTALLED") == "1":  # by tests/matrix.py, which tests wheels
+    found = find_spec("airflow_provider_iterable")
+    assert found is not None
+    assert str(found.origin).startswith(sysconfig.get_path("purelib")), f"not the installed package: {found.origin}"
 
 REQUIRE_SERVICES = os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1"
 
