@@ -1,7 +1,7 @@
 """What an installed wheel does in an environment of its own; ``tests/matrix.py`` copies this file to an empty folder.
 
-``python smoke.py alone`` needs the wheel and its declared dependencies; ``dag`` the extra ``sqlite``, ``pytest`` pytest. It
-imports nothing of the tests, so that nothing of a checkout helps the package.
+``python smoke.py alone`` needs the wheel and its declared dependencies; ``dag`` the extra ``sqlite``; ``pytest`` it.
+It imports nothing of the tests, so that nothing of a checkout helps the package.
 """
 
 from __future__ import annotations
