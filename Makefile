@@ -10,12 +10,11 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo ui dev test test-quick test-2.11 test-lowest lint fix types contracts check bench bench-page tlds \
-  build clean
+.PHONY: help demo ui dev test test-quick matrix matrix-page lint fix types contracts check bench bench-page tlds build \
+  clean
 
 VENV ?= .venv
-VENV_2_11 ?= .venv-2.11
-VENV_LOWEST ?= .venv-lowest
+VENV_MATRIX ?= .venv-matrix
 VENV_BENCH ?= .venv-bench
 EXTRAS ?= dev
 UV ?= uv
@@ -24,6 +23,7 @@ PYTEST_WORKERS ?= 2
 DEMO_ARGS ?=
 TLDS_URL ?= https://data.iana.org/TLD/tlds-alpha-by-domain.txt
 BENCH_ARGS ?=
+MATRIX_ARGS ?=
 
 # Airflow imports about a thousand modules; compiled once, a command starts three to four seconds sooner.
 export UV_COMPILE_BYTECODE = 1
@@ -88,8 +88,6 @@ pytest = PYTHONHASHSEED=$${PYTHONHASHSEED:-$$($(1)/bin/python -c 'import random;
 pythons := python3 python3.13 python3.12 python3.11
 # Airflow does not install on 3.15 yet.
 current := (3, 11) <= v < (3, 15)
-# Airflow 2.11 knows no newer.
-of_2_11 := (3, 11) <= v < (3, 13)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -112,11 +110,11 @@ test-quick: export ITERABLE_TEST_MYSQL =
 test-quick: export ITERABLE_TEST_REQUIRE_SERVICES = 0
 test-quick: test ## about a minute: no database server, no process of its own, none of the long scenes
 
-test-2.11: $(VENV_2_11)/.installed ## the example DAGs on Airflow 2.11, the oldest that is supported
-	@$(call pytest,$(VENV_2_11)) tests/test_example_dags.py $(PYTEST_ARGS)
+matrix: $(VENV_MATRIX)/.created ## the wheel on each Python and Airflow that is supported (needs uv), or MATRIX_ARGS='[--smoke] row ...'
+	@$(VENV_MATRIX)/bin/python -m tests.matrix $(MATRIX_ARGS)
 
-test-lowest: $(VENV_LOWEST)/.installed ## all tests with the oldest releases that pyproject.toml allows (needs uv)
-	@$(call pytest,$(VENV_LOWEST)) $(PYTEST_ARGS)
+matrix-page: MATRIX_ARGS = --page
+matrix-page: matrix ## the same, and its table goes into docs/versions.md
 
 lint: $(dev_stamp) ## ruff: rules and format
 	@$(VENV)/bin/ruff check .
@@ -162,17 +160,15 @@ build: $(dev_stamp) ## sdist and wheel in dist/
 	@$(python) -m build --outdir dist .
 
 clean: ## remove environments, caches and builds
-	rm -rf $(VENV) $(VENV_2_11) $(VENV_LOWEST) $(VENV_BENCH) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) $(VENV_MATRIX) $(VENV_BENCH) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 	  .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. The stamps make a second call cheap; a changed pyproject.toml installs again.
 
-$(VENV)/.created $(VENV_BENCH)/.created:
+# For the matrix this is Python and uv; it makes the environments of its rows by itself.
+$(VENV)/.created $(VENV_BENCH)/.created $(VENV_MATRIX)/.created:
 	$(call make-venv,$(@D),$(pythons),$(current),3.11 to 3.14)
-
-$(VENV_2_11)/.created $(VENV_LOWEST)/.created:
-	$(call make-venv,$(@D),python3.12 python3.11 python3,$(of_2_11),3.11 or 3.12)
 
 $(VENV)/.installed-demo: pyproject.toml | $(VENV)/.created
 	@echo "Installing Airflow and the provider into $(@D) ..."
@@ -190,16 +186,4 @@ endif
 $(VENV_BENCH)/.installed: pyproject.toml | $(VENV_BENCH)/.created
 	@echo "Installing [bench] into $(@D) ..."
 	$(call install,$(@D),-e '.[bench]')
-	@touch $@
-
-$(VENV_2_11)/.installed: pyproject.toml | $(VENV_2_11)/.created
-	@echo "Installing Airflow 2.11 and [test] into $(@D) ..."
-	$(call install,$(@D),'apache-airflow==2.11.*' -e '.[test]')
-	$(call install,$(@D),--no-deps '$(mysql_provider)')
-	@touch $@
-
-$(VENV_LOWEST)/.installed: pyproject.toml | $(VENV_LOWEST)/.created
-	@echo "Installing the oldest allowed [test] into $(@D) ..."
-	$(call install,$(@D),--resolution lowest-direct -e '.[test]')
-	$(call install,$(@D),--no-deps '$(mysql_provider)')
 	@touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sysconfig
 import tempfile
 from collections.abc import Generator, Iterator
 from importlib.metadata import version
@@ -51,6 +52,11 @@ collect_ignore = [path for path, package in NEEDED.items() if not find_spec(pack
 
 LONG = ("stops", "approval", "executors", "leases", "kill", "demo", "retry", "example_dags")
 """Tests of whole processes, `tests/test_*.py`, some of which take a minute."""
+if os.environ.get("ITERABLE_TEST_INSTALLED") == "1":  # by tests/matrix.py, which tests wheels
+    found = find_spec("airflow_provider_iterable")
+    assert found is not None
+    assert str(found.origin).startswith(sysconfig.get_path("purelib")), f"not the installed package: {found.origin}"
+
 REQUIRE_SERVICES = os.environ.get("ITERABLE_TEST_REQUIRE_SERVICES") == "1"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -67,6 +68,9 @@ def test_what_syncs_write_into_has_one_name(target: str, uri: str) -> None:
     assert Asset(uri=written).uri == uri, "Airflow asks the handler that the provider names"
     assert urlunsplit(sanitize_uri(urlsplit(uri))) == uri
     dataset: Any = convert_asset_to_openlineage(asset, None)
+    if find_spec("airflow.providers.openlineage") is None:
+        assert dataset is None, "there is nobody to be told"
+        return
     assert dataset.namespace == "iterable://api.iterable.com"
     assert dataset.name == (target.lower() if target.startswith("catalogs") else target)
 

@@ -128,7 +128,8 @@ def pull(event: Any) -> Any:
 
     module = import_module("airflow.models.xcom")
     model = getattr(module, "XComModel", None) or module.XCom
-    query = select(model).where(
+    # The column alone: Airflow 2 decodes a row that it loads, and would write that back when the session ends.
+    query = select(model.value).where(
         model.run_id == event.source_run_id,
         model.dag_id == event.source_dag_id,
         model.task_id == event.source_task_id,
@@ -136,8 +137,8 @@ def pull(event: Any) -> Any:
         model.key == XCOM_KEY,
     )
     with create_session() as session:
-        found = session.scalars(query).first()
+        found = session.execute(query).first()
         if found is None:
             return None
-        # Airflow 3 keeps a text as it was pushed; Airflow 2 keeps its JSON, as bytes or text.
+        # Airflow 3 keeps a text as it was pushed; Airflow 2 keeps its JSON, as bytes.
         return found.value if model.__name__ == "XComModel" else model.deserialize_value(found)
