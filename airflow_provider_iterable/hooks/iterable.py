@@ -29,6 +29,8 @@ from airflow_provider_iterable.masking import logger
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
+__all__ = ["IterableHook"]
+
 log = logger(__name__)
 
 ProjectType = Literal["email", "user_id", "hybrid"]
