@@ -41,6 +41,8 @@ html_copy_source = False
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
+toc_object_entries = False  # each has a heading of its own
+default_role = "code"
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80

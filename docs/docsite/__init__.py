@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from docsite import checks, generated, links, navigation
+from docsite import checks, generated, links, navigation, reference
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -15,6 +15,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", lambda app, config: generated.write())
     app.connect("env-get-outdated", lambda app, env, added, changed, removed: navigation.parents())
     app.connect("source-read", _read)
+    app.connect("autodoc-process-signature", reference.own_signature)
     app.connect("build-finished", checks.check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -91,7 +91,8 @@ def _linked(paragraph: SyntaxTreeNode, known: set[str]) -> Iterator[Entry]:
         docname = _docname(str(link.attrs["href"])) if link.type == "link" else None
         if docname is not None and docname not in known:
             known.add(docname)
-            yield Entry(docname, "".join(text.content for text in link.walk() if not text.children))
+            words = "".join(text.content for text in link.walk() if not text.children)
+            yield Entry(docname, words[:1].upper() + words[1:])
 
 
 def _docname(href: str) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import io
 import os
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
 PACKAGE = "airflow_provider_iterable"
 INDEX = "reference/index"
@@ -98,13 +99,10 @@ def _module(part: Part, name: str) -> Iterator[str]:
     public = [getattr(module, one) for one in module.__all__]
     if part.bases:
         public = [*_bases(public), *public]
-    for one in (
-        sorted(public, key=lambda one: inspect.isclass(one) and len(one.__mro__)) if part.name == "errors" else public
-    ):
+    for one in public:
         kind = "class" if inspect.isclass(one) else "function"
         place = name if one.__name__ in vars(module) else one.__module__
-        yield from _heading(f"``{one.__name__}``", "-")
-        yield f".. auto{kind}:: {place}.{one.__name__}"
+        yield from (*_heading(f"``{one.__name__}``", "-"), f".. auto{kind}:: {place}.{one.__name__}")
         if part.members:
             yield "   :members:"
         if part.name == "errors":
@@ -119,45 +117,34 @@ def _bases(public: list[type]) -> list[type]:
     return sorted(own, key=lambda one: len(one.__mro__))
 
 
-def _fixtures() -> Iterator[str]:
-    """Give the fixtures that tests ask for by name, and what the plugin adds to the command line and to markers."""
-    import pytest
+def own_signature(
+    app: Any, what: str, name: str, one: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str, None] | None:
+    """Return what an operator's own constructor takes by name: with all of Airflow's, nobody would find them."""
+    if what != "class" or not name.startswith(f"{PACKAGE}.operators."):
+        return None
+    own = inspect.signature(one.__init__).parameters.values()
+    shown = [each.replace(annotation=each.empty) for each in own if each.kind is each.KEYWORD_ONLY]
+    return str(inspect.Signature(shown)), None
 
-    plugin: Any = import_module(f"{PACKAGE}.testing.plugin")
-    fixtures = {name: one for name, one in vars(plugin).items() if isinstance(one, type(plugin.iterable_sandbox))}
-    for name, fixture in fixtures.items():
-        yield from _heading(f"``{name}``", "-")
-        yield from (
-            ".. py:function:: " + name,
-            "   :noindex:",
-            "",
-            f"   {inspect.getdoc(fixture) or ''}".replace("\n", "\n   "),
-            "",
-        )
-    assert pytest
+
+def _fixtures() -> Iterator[str]:
+    """Give the fixtures that tests ask for by name."""
+    plugin = import_module(f"{PACKAGE}.testing.plugin")
+    for name, one in vars(plugin).items():
+        if isinstance(one, type(plugin.iterable_sandbox)):
+            yield from (*_heading(f"Fixture ``{name}``", "-"), inspect.getdoc(one) or "", "")
     yield from _heading("``Runs``", "-")
-    yield from (
-        "What ``iterable_run`` gives.",
-        "",
-        f".. autoclass:: {PACKAGE}.testing.running.Runs",
-        "   :special-members: __call__",
-        "",
-    )
+    yield from ("What ``iterable_run`` gives.", "")
+    yield from (f".. autoclass:: {PACKAGE}.testing.running.Runs", "   :special-members: __call__", "")
 
 
 def _command(module: str) -> Iterator[str]:
     """Give what a command prints when it is asked for help."""
     text = io.StringIO()
-    columns = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "100"
-    try:
-        main = import_module(f"{module}.__main__").main
-        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-            main(["--help"])
-    finally:
-        os.environ.pop("COLUMNS")
-        if columns is not None:
-            os.environ["COLUMNS"] = columns
+    main = import_module(f"{module}.__main__").main
+    with patch.dict(os.environ, COLUMNS="100"), redirect_stdout(text), suppress(SystemExit):
+        main(["--help"])
     yield from _heading(f"``python -m {module}``", "-")
     yield from (".. code-block:: none", "", *(f"   {line}" for line in text.getvalue().splitlines()), "")
 
