@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,8 +40,8 @@ def accept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, co
 @each("data")
 def test_data(block: Block, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """It can be read; what is not listed as something else is a connection, or the extra of one."""
-    load = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}[block.language]
-    data = load(block.text)
+    loaders: dict[str, Callable[[str], Any]] = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
+    data = loaders[block.language](block.text)
     match OTHERS.get((block.page, block.first)):
         case "a seed of the sandbox":
             with Sandbox() as sandbox:

@@ -10,9 +10,9 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.state import TableState
 from tests.documents import Block, blocks
-from tests.state.contract import entry
+from tests.state.contract import entry, keep
 from tests.state.pages import as_the_page_says
-from tests.state.test_table import Tables, execute, keep
+from tests.state.test_table import Tables, execute
 
 USERS = "crm.sync_users"
 OF_TABLES = {"docs/audit.md", "docs/state.md"}
