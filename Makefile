@@ -10,8 +10,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo ui dev test test-quick matrix matrix-page lint fix types contracts check bench bench-page tlds build \
-  clean
+.PHONY: help demo ui dev test test-quick matrix matrix-page lint fix types contracts docs docs-links check bench \
+  bench-page tlds build clean
 
 VENV ?= .venv
 VENV_MATRIX ?= .venv-matrix
@@ -130,7 +130,14 @@ types: $(dev_stamp) ## mypy, strict
 contracts: $(dev_stamp) ## import-linter: who may import whom
 	@$(VENV)/bin/lint-imports
 
-check: lint types contracts test ## everything to run before a commit
+docs: $(dev_stamp) ## the documentation's site in build/docs; a warning, or a link that leads nowhere, fails
+	@AIRFLOW_HOME=$$(mktemp -d) $(python) -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+docs-links: $(dev_stamp) ## look whether addresses in the documentation answer (needs the internet)
+	@AIRFLOW_HOME=$$(mktemp -d) $(python) -m sphinx -q -b linkcheck -d build/doctrees docs build/links
+
+check: lint types contracts docs test ## everything to run before a commit
 
 bench: $(VENV_BENCH)/.installed ## measure each sync, against bare requests, bare SQL and Iterable's own importer
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks $(BENCH_ARGS)
@@ -162,6 +169,7 @@ build: $(dev_stamp) ## sdist and wheel in dist/
 clean: ## remove environments, caches and builds
 	rm -rf $(VENV) $(VENV_MATRIX) $(VENV_BENCH) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 	  .import_linter_cache
+	rm -rf docs/examples docs/project docs/reference
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. The stamps make a second call cheap; a changed pyproject.toml installs again.

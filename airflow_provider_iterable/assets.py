@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
+__all__ = ["create_asset"]
+
 log = logger(__name__)
 
 GROUP = "iterable"

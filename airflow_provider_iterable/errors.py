@@ -33,6 +33,15 @@ from typing import Any
 
 from airflow_provider_iterable.masking import masked
 
+__all__ = [
+    "CannotRetry",
+    "ConfigurationError",
+    "IterableSyncError",
+    "RequestRefused",
+    "RequestUnanswered",
+    "WorthRetrying",
+]
+
 
 class IterableSyncError(Exception):
     """Base of all errors of this package; ``report`` holds the run's report when there is one."""

@@ -21,6 +21,8 @@ from airflow_provider_iterable.api.values import BadValue, Renderer, Unreadable
 from airflow_provider_iterable.columns import ColumnType, Kind, json_text, loaded, type_of
 from airflow_provider_iterable.errors import ConfigurationError, ModelError
 
+__all__ = ["Column", "Constant", "Json"]
+
 Nulls = Literal["send", "skip"]
 MAX_KEY_TEXT = 500
 """Longest key text in characters; state tables index it."""

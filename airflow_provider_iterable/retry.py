@@ -20,6 +20,8 @@ else:
     except ImportError:
         RetryDecision, RetryPolicy = None, object
 
+__all__ = ["IterableRetryPolicy"]
+
 SUPPORTED = RetryDecision is not None
 """Whether this Airflow asks retry policies."""
 

@@ -13,13 +13,12 @@ from airflow_provider_iterable import operators
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.operators import pages
 from airflow_provider_iterable.operators.base import IterableModelOperator
-from airflow_provider_iterable.operators.pages import docs, page_of
+from airflow_provider_iterable.operators.pages import page_of, site
 from airflow_provider_iterable.operators.people import IterablePeopleOperator
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
+from tests.documents import PAGES, ROOT
 
-ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 PARAMETERS: dict[str, type] = {
     "parameters.md": IterableModelOperator,
@@ -93,8 +92,9 @@ def test_every_reason_is_explained_once() -> None:
 def test_every_reason_has_the_place_that_the_log_names() -> None:
     """Each is where the summary of a run says that it is, once on the page."""
     for reason in Reason:
-        page, _, anchor = page_of(reason).removeprefix(f"{docs()}/").partition("#")
-        assert (DOCS / page).read_text("utf-8").count(f'| `{reason}`<a id="{anchor}"></a> |') == 1, reason
+        page, _, anchor = page_of(reason).rpartition("/")[2].partition("#")
+        text = (DOCS / page).with_suffix(".md").read_text("utf-8")
+        assert text.count(f'| `{reason}`<a id="{anchor}"></a> |') == 1, reason
 
 
 @pytest.mark.parametrize(
@@ -102,24 +102,24 @@ def test_every_reason_has_the_place_that_the_log_names() -> None:
     [
         (
             ["Source, https://code.example.com", "Documentation, https://docs.example.com/main/"],
-            "https://docs.example.com/main",
+            "https://docs.example.com/main/reasons.html#conflict",
         ),
-        ([], "docs"),
+        ([], "docs/reasons.md#conflict"),
     ],
 )
 def test_places_are_at_the_address_that_the_package_names(
     monkeypatch: pytest.MonkeyPatch, urls: list[str], expected: str
 ) -> None:
-    """Its project URLs have one of the documentation; otherwise it is the folder in the source."""
+    """Its project URLs have one of the site; otherwise it is the page in the source."""
     about = Message()
     for url in urls:
         about["Project-URL"] = url
-    docs.cache_clear()
+    site.cache_clear()
     try:
         monkeypatch.setattr(pages, "metadata", lambda name: about)
-        assert page_of(Reason.CONFLICT) == f"{expected}/reasons.md#conflict"
+        assert page_of(Reason.CONFLICT) == expected
     finally:
-        docs.cache_clear()
+        site.cache_clear()
 
 
 def test_every_operator_has_its_page() -> None:

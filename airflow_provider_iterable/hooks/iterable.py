@@ -18,6 +18,8 @@ from airflow_provider_iterable.hooks import form
 from airflow_provider_iterable.hooks.connection import ConnectionHook
 from airflow_provider_iterable.masking import logger
 
+__all__ = ["IterableHook"]
+
 log = logger(__name__)
 
 

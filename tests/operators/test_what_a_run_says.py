@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_iterable.engine import progress
 from airflow_provider_iterable.engine.reasons import Reason
+from airflow_provider_iterable.operators.pages import page_of
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from tests.operators.conftest import KEY, Make, World, email, person
 
@@ -171,7 +172,7 @@ def test_the_summary_tells_rejected_rows_apart_from_deferred_ones(
 
 def reason(name: str, rows: str, sentence: str, *keys: str) -> list[str]:
     """Return the lines of a reason."""
-    return [f"    {name}, {rows}: {sentence}", f"      see docs/reasons.md#{name}", *(f"      {key}" for key in keys)]
+    return [f"    {name}, {rows}: {sentence}", f"      see {page_of(Reason(name))}", *(f"      {key}" for key in keys)]
 
 
 @pytest.mark.parametrize(

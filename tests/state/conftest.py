@@ -10,6 +10,7 @@ import pytest
 import tenacity
 
 from airflow_provider_iterable.state.tables.session import TableSession
+from tests.state.pages import PLACES, tables_of_pages
 from tests.state.test_table import (
     DATABASES,
     Tables,
@@ -36,6 +37,14 @@ def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
                 yield made
         case _:
             yield Tables(duckdb_hook(tmp_path, monkeypatch))
+
+
+@pytest.fixture(params=PLACES)
+def page_tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tables]:
+    """Each database, with the tables in no schema, and in that of the examples on the pages."""
+    database, schema = request.param
+    with tables_of_pages(database, schema, tmp_path, monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -42,6 +42,7 @@ from airflow_provider_iterable.state.tables.audit import OPERATIONS, RunRow
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from airflow_provider_iterable.state.tables.store import Auditing
 from tests.state.contract import HERE, MAPPING, fresh
+from tests.state.pages import as_the_page_says
 from tests.state.test_table import Tables, Unsteady, execute
 
 CALL = Call("POST", "/api/do", 10, 1000, lambda found: Request("POST", "/", "/"), lambda batch, reply: Settled(), 0.0)
@@ -118,7 +119,8 @@ class Book:
 
     def table(self, name: str) -> str:
         """Return the name of a table."""
-        return f'"{self.tables.schema}".sync_{name}' if self.tables.schema else f"iterable_sync_{name}"
+        mark = "`" if self.tables.hook.conn_type == "mysql" else '"'
+        return f"{mark}{self.tables.schema}{mark}.sync_{name}" if self.tables.schema else f"iterable_sync_{name}"
 
     def read(self, name: str, columns: str, order: str = "1") -> list[tuple[Any, ...]]:
         """Return the sync's rows of a table."""
@@ -704,8 +706,9 @@ MAIL = words(Reason.INVALID_EMAIL)
 
 
 @pytest.fixture
-def history(book: Book) -> Book:
+def history(page_tables: Tables) -> Book:
     """A sync with a history: row 42 enters, changes, leaves and comes back; row 7 fails by turns."""
+    book = Book(page_tables)
     book.sync_id = USERS
     for name in ("runs", "changelog", "snapshot", "requests"):
         book.run(audit=True)
@@ -776,17 +779,14 @@ def test_queries_of_the_page(history: Book, title: str) -> None:
     """Each finds what it is for, in each database."""
     section = re.split(r"\n### |\n## ", PAGE.partition(f"\n### {title}")[2])[0]
     (query,) = re.findall(r"```sql\n(.*?);\n```", section, re.DOTALL)
-    for name in ("runs", "changelog", "snapshot", "requests"):
-        query = query.replace(f"iterable_sync_{name}", history.table(name))
-    found = [tuple(map(plain, row)) for row in execute(history.tables.hook, query)]
+    found = [tuple(map(plain, row)) for row in execute(history.tables.hook, as_the_page_says(query, history.tables))]
     assert EXPECTED[title] == found
 
 
 def test_somebody_is_taken_out_by_key(history: Book) -> None:
     """With the statements of the page."""
     (statements,) = re.findall(r"To take somebody out by key:\n```sql\n(.*?)```", PAGE, re.DOTALL)
-    for name in ("changelog", "snapshot"):
-        statements = statements.replace(f"iterable_sync_{name}", history.table(name))
+    statements = as_the_page_says(statements, history.tables)
     execute(history.tables.hook, *(each for each in statements.split(";") if each.strip()))
     assert {key for (key,) in history.read("changelog", "row_id")} == {"[1]", "[7]", "[8]"}
     assert {key for (key,) in history.read("snapshot", "row_id")} == {"[1]", "[7]", "[8]"}
