@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_iterable.sandbox import Sandbox
 
 PAGE = (Path(__file__).parent.parent / "docs" / "quickstart.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 WHAT_VARIES = re.compile(r"http://127\.0\.0\.1:\d+|^  time .*$", re.MULTILINE)
 pytestmark = pytest.mark.slow
 
