@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLLOWED = {"docs/quickstart.md"}
+"""Pages that a test of their own follows from their first block to their last."""
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+)(?P<language>\S*)[^\n]*\n(?P<text>.*?)^ *(?P=fence) *$", re.S | re.M)
 LANGUAGES = {
     "python": "python",
@@ -53,8 +55,9 @@ class Block:
 
 
 def blocks(kind: str | None = None) -> list[Block]:
-    """Return the blocks of a kind, or all of them."""
-    found = [block for page in PAGES for block in blocks_of(str(page.relative_to(ROOT)), page.read_text("utf-8"))]
+    """Return the blocks of a kind, or all of them, but those that a test of their own follows."""
+    pages = [page for page in PAGES if str(page.relative_to(ROOT)) not in FOLLOWED]
+    found = [block for page in pages for block in blocks_of(str(page.relative_to(ROOT)), page.read_text("utf-8"))]
     return [block for block in found if kind is None or block.kind == kind]
 
 

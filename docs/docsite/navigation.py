@@ -38,7 +38,7 @@ def entries() -> list[Entry]:
         folder = DOCS / entry.docname.rpartition("/")[0]
         if not entry.below and folder in (DOCS / "examples", DOCS / "decisions"):
             names = [
-                f"{folder.name}/{file.stem}" for file in sorted(folder.iterdir()) if file.suffix in (".md", ".rst")
+                f"{folder.name}/{file.stem}" for file in sorted(folder.glob("*")) if file.suffix in (".md", ".rst")
             ]
             entry.below = [Entry(name, "") for name in names if name not in known]
     return [*found, Entry(reference.INDEX, "Reference")]
