@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field, to_builtins
 
+from airflow_provider_iterable.engine.references import plain
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Handle
 from airflow_provider_iterable.masking import masked
@@ -129,7 +130,7 @@ def memory_of(entry: Entry | None, erased: bool) -> Memory:
 
 def about(ref: str) -> Handle | None:
     """Return whom a remembered reference is about; ``None``: that is not remembered."""
-    kind, value = msgspec.json.decode(ref, type=tuple[str, str]) if ref else ("", "")
+    kind, value = msgspec.json.decode(plain(ref), type=tuple[str, str]) if ref else ("", "")
     return (kind, value) if kind else None
 
 

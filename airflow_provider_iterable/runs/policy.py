@@ -14,6 +14,7 @@ from msgspec import Struct, to_builtins
 from airflow_provider_iterable.engine.compare import compare
 from airflow_provider_iterable.engine.forecast import chain, name
 from airflow_provider_iterable.engine.reasons import Reason
+from airflow_provider_iterable.engine.references import is_made, made
 from airflow_provider_iterable.engine.resync import VOID, for_resync
 from airflow_provider_iterable.engine.vocabulary import (
     NEVER_EQUAL,
@@ -22,6 +23,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Entry,
     Fresh,
     Gone,
+    Handle,
     News,
     Operation,
     Pair,
@@ -72,17 +74,27 @@ class Step(Struct, kw_only=True, omit_defaults=True):
 
 
 Policy = dict[str, dict[str, Step]]
-"""By what is remembered, and by case."""
+"""By what is remembered, as :func:`remembered` names it, and by case."""
 
 
 def policy_of(sync: BaseSync) -> Policy:
     """Return what a sync does with any row, unless another row of the run bears on it."""
-    made: Policy = {
-        memory: {case: _step(sync, memory, case, before) for case in CASES} for memory, before in _REMEMBERED.items()
-    }
     skips = Step(action="refuse", why=Reason.ERASED_PERSON.sentence)
-    made["erased"] = {"same": skips, "other": skips, "gone": Step(why=LEFT_ERASED)}
-    return made
+    policy: Policy = {"erased": {"same": skips, "other": skips, "gone": Step(why=LEFT_ERASED)}}
+    for memory, before in _REMEMBERED.items():
+        handle = _handles(sync)[0]
+        refs = [sync.reference(handle)] + [made(sync.reference(handle))] * bool(sync.spares)
+        for ref in refs:
+            policy[remembered(memory, ref)] = {case: _step(sync, memory, case, before, ref) for case in CASES}
+    return policy
+
+
+def remembered(memory: Memory, ref: str) -> str:
+    """Return what a policy calls what is remembered of a row; of some syncs it matters who made the record.
+
+    :param ref: the reference of the entry; empty: there is none
+    """
+    return f"{memory}, and made by the sync" if is_made(ref) else memory
 
 
 def written(policy: Policy) -> dict[str, Any]:
@@ -91,13 +103,11 @@ def written(policy: Policy) -> dict[str, Any]:
     return found
 
 
-def _step(sync: BaseSync, memory: Memory, case: Case, before: bytes | None) -> Step:
+def _step(sync: BaseSync, memory: Memory, case: Case, before: bytes | None, ref: str) -> Step:
     """Return what the sync makes of a row that is made up."""
     probe = sync.apart()
-    # Two handles, for a change of address makes no call where both are the same.
-    kind = next((kind for kind, field in FIELD_NAMES.items() if sync.sent_fields[0].name == field), "email")
-    handles = ((kind, "a"), ("email", "b"))
-    ref = probe.reference(handles[0])
+    handles = _handles(sync)
+    kind = handles[0][0]
     after = _OTHER if case == "other" else _ACCEPTED
 
     def records(keys: Sequence[str], rows: Sequence[Any], fingerprints: Sequence[bytes] = ()) -> Records:
@@ -113,7 +123,7 @@ def _step(sync: BaseSync, memory: Memory, case: Case, before: bytes | None) -> S
     for news in compare(probe, seen):
         operation = _operation(probe, news)
         if operation is not None:
-            return _told(memory, case, operation)
+            return _told(memory, case, operation, sync.spares)
     if case == "gone":
         return Step(why=LEFT_FOR_EVER if before else "neither a row nor a memory has this key")
     return Step(why=AS_ACCEPTED)
@@ -132,9 +142,16 @@ def _operation(sync: BaseSync, news: News) -> Operation | None:
     return sync.removed(news) if isinstance(news, Removed) else None
 
 
-def _told(memory: Memory, case: Case, operation: Operation) -> Step:
+def _handles(sync: BaseSync) -> tuple[Handle, Handle]:
+    """Return whom a row is about that is made up: two, for a change of address to the same one makes no call."""
+    kind = next((kind for kind, field in FIELD_NAMES.items() if sync.sent_fields[0].name == field), "email")
+    return (kind, "a"), ("email", "b")
+
+
+def _told(memory: Memory, case: Case, operation: Operation, spares: str) -> Step:
     if operation.call is None:
-        return Step(action="forget", why=LEFT_ALONE) if case == "gone" else Step(action="remember", why=FIRES_ONCE)
+        left = f"{LEFT}, and {spares}" if spares else LEFT_ALONE
+        return Step(action="forget", why=left) if case == "gone" else Step(action="remember", why=FIRES_ONCE)
     calls = list(chain(operation.call))
     reasons = {"nothing": NEVER_ACCEPTED, "in_doubt": NOT_ANSWERED, "to_be_sent_again": ALL_AGAIN}
     return Step(

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct, field
 
 from airflow_provider_iterable.engine.reasons import Reason
+from airflow_provider_iterable.engine.references import forms
 from airflow_provider_iterable.engine.vocabulary import Entry
 from airflow_provider_iterable.runs.explain import IN_TURN, WHOLE_RUN
 from airflow_provider_iterable.runs.explained import (
@@ -27,7 +28,7 @@ from airflow_provider_iterable.runs.explained import (
     named,
     sentence,
 )
-from airflow_provider_iterable.runs.policy import CASES, Policy, Step
+from airflow_provider_iterable.runs.policy import CASES, Policy, Step, remembered
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import LEFT_OUT_NOTE
 from airflow_provider_iterable.state.tables.connection import Tables
@@ -98,7 +99,7 @@ class Remembering:
         """Return how many other keys are remembered with the identity of an entry."""
         if not entry.ref:
             return 0
-        rows = self._entries.read(lambda: self._entries.bearers(self._sync_id, [entry.ref]))
+        rows = self._entries.read(lambda: self._entries.bearers(self._sync_id, forms(entry.ref)))
         return len({name for name, _ in rows} - {key})
 
     def left_out(self) -> list[str]:
@@ -126,9 +127,10 @@ def explained(
         unanswered = last is not None and last["status"] == "aborted"
         told.since = str(last["sync_run_id"]) if last is not None and unanswered else unwell
     policy = msgspec.convert(report.get("policy") or {}, Policy)
+    name = remembered(memory, entry.ref if entry else "")
     failed = last is not None and (last["status"] == "failed" or last["reason"] in SKIPPED) and memory != "erased"
     when = WHEN_NOT_ACCEPTED if memory != "accepted" else WHEN
-    told.cases = [_told(when[case], policy[memory][case]) for case in CASES] if policy else []
+    told.cases = [_told(when[case], policy[name][case]) for case in CASES] if policy else []
     if failed and told.cases:
         _not_mended(told, last or {})
     told.notes.extend(_notes(remembering, report, key, entry, policy))
