@@ -35,6 +35,7 @@ from airflow_provider_iterable.state.tables.audit import AuditTables
 from airflow_provider_iterable.syncs.identity import CHECKS
 from airflow_provider_iterable.syncs.lists import Lists
 from airflow_provider_iterable.syncs.privacy import Privacy, hashed
+from airflow_provider_iterable.syncs.subscriptions import Subscriptions
 from airflow_provider_iterable.syncs.sync import BaseSync
 
 log = logger(__name__)
@@ -43,7 +44,7 @@ MOST_SHARING = 20
 """Other rows with the same identity that are named."""
 WHOLE_RUN = (
     "What only the whole model decides is not looked at: allow_empty, max_removed, max_changed, max_deletes, "
-    "max_rejected, deadline, canary."
+    "max_subscribed, max_rejected, deadline, canary."
 )
 IN_TURN = (
     "Requests go in their order, and what is over Iterable's quota or max_actions waits: how many come before this one "
@@ -106,16 +107,19 @@ def candidates(sync: BaseSync, given: str) -> list[str]:
         texts += [] if text is None else [text]
     plain = key_text([given])
     texts += [plain] if plain is not None and not given.lstrip().startswith("[") else []
-    if isinstance(sync, Lists):
+    if isinstance(sync, Lists | Subscriptions):
         texts += [found for text in texts if (found := _folded(sync, text)) is not None]
     if isinstance(sync, Privacy):
         texts = [*map(hashed, texts), given]
     return list(dict.fromkeys(texts)) or [given]
 
 
-def _folded(sync: Lists, text: str) -> str | None:
+def _folded(sync: Lists | Subscriptions, text: str) -> str | None:
     """Return the key of a member as the state has it: of an address in other letters, too."""
     parts = json.loads(text)
+    if isinstance(sync, Subscriptions):
+        whole = sync.folded_key(parts)
+        return None if whole is None else key_text(whole)
     (found,) = CHECKS["email" if sync.sent_fields[0].name == "email" else "user_id"][0](parts[:1])
     return None if found is None else key_text([found])
 
@@ -151,7 +155,7 @@ class _Explaining:
 
     def _finder(self, scout: BaseSync) -> Finder:
         columns = self.job.model.columns
-        by_columns = () if isinstance(scout, Lists | Privacy) else self.question.primary_key
+        by_columns = () if isinstance(scout, Lists | Privacy | Subscriptions) else self.question.primary_key
         column = scout.identity_column
         keyed = tuple(position(columns, part) for part in by_columns)
         return Finder(self.job.model, scout, keyed, None if column is None else position(columns, column))

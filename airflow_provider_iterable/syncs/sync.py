@@ -84,6 +84,8 @@ class BaseSync:
     exclusive = True
     keeps_leavers = False
     collapses = False
+    plural = False
+    in_turn = False
     recipe: Recipe | None = None
     keys: Callable[[Sequence[Row]], Sequence[str | Invalid]]
     records: Callable[..., Records]
