@@ -72,6 +72,7 @@ class WholeArrays:
 
     def __init__(self, match: str, opt_in: Callable[[int], bool | None]) -> None:
         self._match, self._opt_in = match, opt_in
+        self._writes = {wanted: self._write(wanted) for wanted in (True, False)}
         self._done: dict[str, dict[Subscription, bool]] = {}
         """What was changed of a person in this run."""
         self._changed: dict[str, Arrays] = {}
@@ -79,6 +80,14 @@ class WholeArrays:
 
     def change(self, about: Subscription, *, wanted: bool) -> Call:
         """Return the call that looks somebody up, and goes on to replace what has to change."""
+
+        def judge(batch: Batch, reply: Reply) -> Verdict:
+            return self._look(batch, reply, about, wanted)
+
+        return replace(look_up_user(self._match, self._writes[wanted]), judge=judge, subscribes=wanted)
+
+    def _write(self, wanted: bool) -> Call:
+        """Return the call that replaces arrays, of whatever subscriptions."""
         endpoint = USERS_BULK_SUBSCRIPTIONS
         name = "email" if self._match == "email" else "userId"
 
@@ -87,10 +96,7 @@ class WholeArrays:
             body = _encode({"updateSubscriptionsRequests": requests})
             return Request(endpoint.method, endpoint.template, endpoint.template, body=body)
 
-        def judge(batch: Batch, reply: Reply) -> Verdict:
-            return self._look(batch, reply, about, wanted)
-
-        write = Call(
+        return Call(
             endpoint.method,
             endpoint.template,
             endpoint.max_items,
@@ -100,7 +106,6 @@ class WholeArrays:
             endpoint.rate,
             does=_does(wanted),
         )
-        return replace(look_up_user(self._match, write), judge=judge, subscribes=wanted)
 
     def _request(self, name: str, operation: Operation) -> dict[str, Any]:
         arrays = dict(self._changed[operation.handles[0][1]])

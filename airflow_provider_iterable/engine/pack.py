@@ -98,7 +98,10 @@ def _leaving(plan: Plan, trials: Trials | None) -> Iterator[Iterable[Operation]]
 def _in_turn(plan: Plan, spool: Spool, trials: Trials | None) -> Iterator[Iterable[Operation]]:
     """Yield the operations of rows, or of removals, in waves in which each identity is once."""
     chosen = spool.read() if spool is plan.removals else plan.present()
-    crowd = [(hash(operation.handles[0]), operation.key, position) for position, operation in chosen]
+    crowd = [
+        (hash(operation.key if operation.call is None else operation.handles[0]), operation.key, position)
+        for position, operation in chosen
+    ]
     for positions in _ranks(crowd):
         if trials is None:
             yield map(spool.at, sorted(positions))

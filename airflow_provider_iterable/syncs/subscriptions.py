@@ -6,7 +6,7 @@ The key of an entry is who, what and which; its reference is the person alone, b
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from hashlib import blake2b
 from typing import Any, Literal
@@ -41,6 +41,11 @@ GROUPS: Mapping[str, Group] = {"message_type": "messageType", "channel": "messag
 _NO_COLUMN = "neither consent_at_column nor consent_waived is set"
 
 
+def now() -> datetime:
+    """Return what time it is."""
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True)
 class SubscriptionOptions:
     """Who is subscribed to what: parameters of ``IterableSubscriptionOperator``, and what the connection says.
@@ -48,7 +53,6 @@ class SubscriptionOptions:
     :param match: the identifier that selects the profile
     :param identifier_column: column of that identifier
     :param zone: the zone in which date-times without one are read
-    :param clock: returns what time it is, before which consent has to lie
     """
 
     match: Match
@@ -66,7 +70,6 @@ class SubscriptionOptions:
     consent_at_column: str | None = None
     consent_waived: str | None = None
     zone: tzinfo = UTC
-    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
 
 class Subscriptions(BaseSync):
@@ -74,6 +77,7 @@ class Subscriptions(BaseSync):
 
     :param options: see :class:`SubscriptionOptions`
     :param columns: the model's columns
+    :param clock: returns what time it is, before which consent has to lie
     :raises ModelError: a column is missing
     """
 
@@ -82,7 +86,13 @@ class Subscriptions(BaseSync):
     removals_first = True
     collapses = True
 
-    def __init__(self, options: SubscriptionOptions, columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        options: SubscriptionOptions,
+        columns: Sequence[str],
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._clock = clock
         self._options, self._kind, self.in_turn = options, options.match, options.exclusive
         self.group = GROUPS[options.subscription_type]
         self.keys = self._subscriptions
@@ -150,9 +160,9 @@ class Subscriptions(BaseSync):
         if self._consent is None:
             lacking = "" if options.consent_waived else _NO_COLUMN
             return states, [lacking if state else "" for state in states]
-        now, consents = options.clock(), self._consents([row[self._consent] for row in rows])
+        moment, consents = self._clock(), self._consents([row[self._consent] for row in rows])
         found = zip(states, consents, strict=True)
-        return states, [lacks(consent, options.zone, now) if state else "" for state, consent in found]
+        return states, [lacks(consent, options.zone, moment) if state else "" for state, consent in found]
 
     def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows; consent decides whether one is sent, and is no part of it."""
