@@ -558,7 +558,7 @@ def test_an_erased_person_has_no_subscriptions(world: Subscribers, action: Any) 
     world.says(*rows)
     world.run(on_removed="unsubscribe")
     eraser = Subscribers(world.sandbox, world.warehouse, world.project_type)
-    eraser.make = lambda **parameters: IterablePrivacyOperator(  # type: ignore[method-assign,assignment,return-value]
+    eraser.make = lambda **parameters: IterablePrivacyOperator(  # type: ignore[method-assign,assignment]
         task_id="privacy",
         action=action,
         sql="SELECT 1 AS id, 'PERSON1@example.com' AS email",
