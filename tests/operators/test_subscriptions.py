@@ -274,16 +274,9 @@ def test_types_that_the_model_does_not_name_stay(
     assert not world.sandbox.calls
 
 
-def test_arrays_that_would_not_change_are_not_sent(make_subscribers: Made) -> None:
-    """Whoever is as the model wants them is looked up and accepted; of others only the array that changes goes."""
-    world = make_subscribers(exclusive=True)
-    world.known(1, 2)
-    world.says(sub(1, OPT_OUT), sub(2, OPT_IN, 0))
-    report = world.run()
-    assert (report["accepted"], report["reasons"]) == (2, {"already_changed": 2})
-    assert BULK not in world.calls
+def replaced(world: Subscribers, **parameters: Any) -> list[Any]:
+    """Run, and return what the requests that replace arrays say of each person, in the order of their addresses."""
     bodies: list[Any] = []
-    world.says(sub(1, OPT_OUT, 0), sub(2, OPT_IN))
     send = Client.send
 
     def keep(client: Client, batch: Any) -> Any:
@@ -293,14 +286,62 @@ def test_arrays_that_would_not_change_are_not_sent(make_subscribers: Made) -> No
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Client, "send", keep)
-        world.run()
-    assert sorted(bodies, key=str) == sorted(
-        [
-            {"email": email(1), LEFT: [OPT_OUT]},
-            {"email": email(2), JOINED: [OPT_IN], "validateChannelAlignment": False},
-        ],
-        key=str,
-    )
+        world.run(**parameters)
+    return sorted(bodies, key=lambda body: str(body.get("email", body.get("userId"))))
+
+
+def test_arrays_that_would_not_change_are_not_sent(make_subscribers: Made) -> None:
+    """Whoever is as the model wants them is looked up and accepted; of others only the array that changes goes."""
+    world = make_subscribers(exclusive=True)
+    world.known(1, 2)
+    for profile in world.sandbox.project.profiles:
+        unsubscribe(profile, _channel(world, CHANNEL), world.sandbox.project)
+    world.says(sub(1, OPT_OUT), sub(2, OPT_IN, 0))
+    report = world.run()
+    assert (report["accepted"], report["reasons"]) == (2, {"already_changed": 2})
+    assert BULK not in world.calls
+    world.says(sub(1, OPT_OUT, 0), sub(2, OPT_IN))
+    assert replaced(world) == [
+        {"email": email(1), LEFT: [OPT_OUT]},
+        {"email": email(2), JOINED: [OPT_IN], "validateChannelAlignment": False},
+    ]
+    assert email(2) in world.subscribed(), "though they have left the channel"
+
+
+def test_lists_go_by_both_names_where_profiles_have_the_other_one(make_subscribers: Made) -> None:
+    """Projects by user ID show ``userListIds``; for requests, only ``emailListIds`` is documented."""
+    world = make_subscribers("user_id", exclusive=True)
+    world.known(1)
+    lists = world.sandbox.project.lists
+    first, other = (lists.create(name, None, "Standard", 0.0).id for name in "ab")
+    world.says(sub(1, first))
+    world.run(subscription_type="list")
+    world.says(sub(1, first), sub(1, other))
+    both = [first, other]
+    assert replaced(world, subscription_type="list") == [
+        {"userId": uid(1), "userListIds": both, "emailListIds": both},
+    ]
+
+
+def test_a_person_is_in_one_request_at_a_time(make_subscribers: Made) -> None:
+    """They are looked up again only once what was made of the last look-up is written; others go beside them."""
+    world = make_subscribers(exclusive=True)
+    world.known(1, 2, 3)
+    kinds = [world.sandbox.project.channels.add_type(f"t{n}", CHANNEL, "OptIn", now=0.0).id for n in range(4)]
+    steps: dict[str, list[str]] = {}
+    send = Client.send
+
+    def note(client: Client, batch: Any) -> Any:
+        for operation in batch.operations:
+            steps.setdefault(operation.handles[0][1], []).append("looked up" if batch.call.reads else "written")
+        return send(client, batch)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Client, "send", note)
+        for state in (1, None):
+            world.says(*(sub(who, kind) for kind in kinds for who in (1, 2, 3) if state))
+            world.run(on_removed="unsubscribe")
+    assert steps == {email(who): ["looked up", "written"] * 8 for who in (1, 2, 3)}
 
 
 def test_a_stale_profile_does_not_take_back_what_the_run_did(make_subscribers: Made) -> None:
@@ -387,6 +428,22 @@ def test_rows_of_an_unknown_message_type_are_rejected(make_subscribers: Made, ex
     assert world.subscribed() == [email(1), email(2)]
     plan = world.run(dry_run=True)
     assert plan["reasons"] == {"unknown_subscription": 2}
+
+
+@pytest.mark.parametrize("exclusive", ROADS)
+def test_message_types_that_are_not_told(make_subscribers: Made, exclusive: bool, heard: Callable[[], str]) -> None:
+    """Without them no array can be chosen, so nothing is sent; one thing can be added all the same."""
+    world = make_subscribers(exclusive=exclusive)
+    world.known(1)
+    world.says(sub(1))
+    world.sandbox.faults({"kind": "5xx_html", "path": "/api/messageTypes", "times": -1})
+    if exclusive:
+        said, _ = world.failure(AirflowException)
+        assert "GET /api/messageTypes" in said
+        assert world.subscribed() == []
+    else:
+        assert world.run()["accepted"] == 1
+        assert "It is not known beforehand which of the IDs Iterable has" in heard()
 
 
 def test_rows_of_an_unknown_list_are_rejected_by_the_answer(world: Subscribers) -> None:
