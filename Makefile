@@ -143,6 +143,7 @@ bench: $(VENV_BENCH)/.installed ## measure each sync, against bare requests, bar
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks $(BENCH_ARGS)
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.events
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.lists
+	@$(VENV_BENCH)/bin/python -m tests.benchmarks.subscriptions
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.audit
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.warehouse
 	@$(VENV_BENCH)/bin/python -m tests.benchmarks.calls

@@ -1,8 +1,8 @@
 """What Iterable keeps, as Airflow's assets and OpenLineage's datasets; Airflow reads it with DAG files.
 
 There are two kinds of URI. ``iterable://<sync type>/<sync_id>`` is a sync itself: its events are the history of its
-runs, and the way to its state in XCom. ``iterable://<host>/users``, ``/events/<name>``, ``/lists/<name>`` and
-``/catalogs/<name>`` are what syncs write into, whichever of them does.
+runs, and the way to its state in XCom. ``iterable://<host>/users``, ``/events/<name>``, ``/lists/<name>``,
+``/catalogs/<name>`` and ``/subscriptions/<type>`` are what syncs write into, whichever of them does.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ _COUNTS = ("added", "changed", "removed", "accepted", "rejected", "skipped", "de
 def create_asset(target: str, *, host: str = HOST, extra: dict[str, Any] | None = None) -> Asset:
     """Return what syncs write into, as an asset that DAGs can be scheduled on.
 
-    :param target: ``users``, ``events/<name>``, ``lists/<name or ID>`` or ``catalogs/<name>``, with the name as it is
-        at Iterable; ``events`` is what a sync tracks whose names are in a column
+    :param target: ``users``, ``events/<name>``, ``lists/<name or ID>``, ``catalogs/<name>`` or
+        ``subscriptions/<type>``, with the name as it is at Iterable; ``events`` is what a sync tracks whose names are
+        in a column
     :param host: the host of the connection: ``api.iterable.com``, ``api.eu.iterable.com``, or an override with its port
     :param extra: what the asset says about itself
     :raises ValueError: there is no such target
@@ -74,6 +75,8 @@ def target_of(destination: Mapping[str, Any], event_name: str | None) -> str:
             return f"lists/{destination['list']}"
         case "catalogs":
             return f"catalogs/{destination['catalog']}"
+        case "subscriptions":
+            return f"subscriptions/{destination['group']}"
     return "users"
 
 
@@ -108,11 +111,11 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
         return uri
     kind, _, rest = uri.path.strip("/").partition("/")
     name = unquote(rest)
-    named = {"users": not name, "events": True, "lists": bool(name), "catalogs": bool(name)}
+    named = {"users": not name, "events": True} | dict.fromkeys(("lists", "catalogs", "subscriptions"), bool(name))
     if "@" in uri.netloc or uri.query or not named.get(kind):
         raise ValueError(
-            "URI format iterable:// must name /users, /events/<name>, /lists/<name> or /catalogs/<name> of a host, "
-            "without user or query"
+            "URI format iterable:// must name /users, /events/<name>, /lists/<name>, /catalogs/<name> or "
+            "/subscriptions/<type> of a host, without user or query"
         )
     if kind == "catalogs":
         name = name.lower()  # upper and lower case are one catalog

@@ -18,6 +18,7 @@ def get_provider_info() -> dict[str, object]:
                     "/docs/lists.md",
                     "/docs/catalogs.md",
                     "/docs/privacy.md",
+                    "/docs/subscriptions.md",
                     "/docs/partitions.md",
                     "/docs/hook.md",
                     "/docs/retries.md",

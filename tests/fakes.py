@@ -331,6 +331,7 @@ class PlainSync:
         self.call, self.removal = call, removal
         self.removals_first, self.exclusive = removals_first, exclusive
         self.keeps_leavers, self.collapses = keeps_leavers, collapses
+        self.plural = self.in_turn = False
         self.recipe: Recipe | None = None
         self.left: Call | None = None
         """What is called for the identity that a row had before."""

@@ -54,6 +54,7 @@ def test_the_asset_of_a_sync_is_called_as_it_always_was(sync_type: str, sync_id:
         ("events/a/b?c#d%", "iterable://api.iterable.com/events/a%2Fb%3Fc%23d%25"),
         ("lists/12345", "iterable://api.iterable.com/lists/12345"),
         ("lists/Treue Käufer", "iterable://api.iterable.com/lists/Treue%20K%C3%A4ufer"),
+        ("subscriptions/channel", "iterable://api.iterable.com/subscriptions/channel"),
         ("catalogs/Shops", "iterable://api.iterable.com/catalogs/shops"),
     ],
 )
@@ -136,6 +137,7 @@ ACCOUNT = {
         ({"type": "events", "event_type": "custom"}, None, "events"),
         ({"type": "events", "event_type": "purchase"}, None, "events/purchase"),
         ({"type": "events", "event_type": "cart"}, None, "events/updateCart"),
+        ({"type": "subscriptions", "group": "list"}, None, "subscriptions/list"),
         ({"type": "lists", "list": 7}, None, "lists/7"),
         ({"type": "lists", "list": "VIP"}, None, "lists/VIP"),
         ({"type": "catalogs", "catalog": "shops"}, None, "catalogs/shops"),

@@ -25,6 +25,7 @@ PARAMETERS: dict[str, type] = {
     "users.md": operators.IterableUserSyncOperator,
     "events.md": operators.IterableEventOperator,
     "lists.md": operators.IterableListOperator,
+    "subscriptions.md": operators.IterableSubscriptionOperator,
     "catalogs.md": operators.IterableCatalogOperator,
     "privacy.md": operators.IterablePrivacyOperator,
     "partitions.md": operators.IterableSyncSummaryOperator,

@@ -29,6 +29,7 @@ DAG_IDS = {
     "users.py": "example_iterable_users",
     "email_change_order.py": "example_iterable_email_change_order",
     "lists.py": "example_iterable_lists",
+    "subscriptions.py": "example_iterable_subscriptions",
     "after_users.py": "example_iterable_after_users",
     "events.py": "example_iterable_events",
     "catalogs.py": "example_iterable_catalogs",
@@ -318,6 +319,34 @@ def test_the_lists_example_brings_iterable_up_to_the_model(
     assert run(4) > 0
     assert members() == loyal()
     assert run(5) == 0
+
+
+def test_the_subscriptions_example_does_what_customers_chose(
+    examples: dict[str, Any], sandbox: Sandbox, warehouse: Warehouse
+) -> None:
+    """Who joined with consent is subscribed, who left is unsubscribed, and a second run sends nothing."""
+    dag = examples["example_iterable_subscriptions"]
+    dag.get_task("sync_subscriptions").retries = 0  # a failure is to be seen at once
+    opt_out, opt_in = 102165, 102168
+    rows = [
+        (1, "ada@example.com", opt_in, "in", "2026-01-01 10:00:00"),
+        (1, "ada@example.com", opt_out, "OUT", None),
+        *((n, f"c{n}@example.com", opt_in, "in", "2026-01-01 10:00:00") for n in range(2, 20)),
+        (20, "bob@example.com", opt_in, "in", None),
+    ]
+    with closing(sqlite3.connect(warehouse.path)) as database, database:
+        database.execute("CREATE TABLE message_preferences (customer_id, email, message_type_id, choice, consented_at)")
+        database.executemany("INSERT INTO message_preferences VALUES (?, ?, ?, ?, ?)", rows)
+    assert run_dag(dag, datetime(2026, 3, 1, 1, tzinfo=UTC)).state == "success"
+    found = {user["email"]: user["dataFields"] for user in sandbox.users}
+    assert {name for name, fields in found.items() if opt_in in fields.get("subscribedMessageTypeIds", ())} == {
+        "ada@example.com",
+        *(f"c{n}@example.com" for n in range(2, 20)),
+    }
+    assert found["ada@example.com"]["unsubscribedMessageTypeIds"] == [opt_out]
+    before = len(sandbox.calls)
+    assert run_dag(dag, datetime(2026, 3, 1, 2, tzinfo=UTC)).state == "success"
+    assert len(sandbox.calls) == before
 
 
 def test_the_privacy_example_forgets_people_for_good(

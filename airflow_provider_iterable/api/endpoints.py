@@ -15,6 +15,7 @@ from airflow_provider_iterable.api.email_verdicts import (
     judge_update_only_email,
 )
 from airflow_provider_iterable.api.profile_verdicts import Spare, judge_before_create, judge_profile
+from airflow_provider_iterable.api.subscription_verdicts import judge_bulk_subscriptions, judge_group
 from airflow_provider_iterable.api.verdicts import (
     judge_bulk_events,
     judge_bulk_users,
@@ -97,12 +98,21 @@ CATALOG_DELETE_ITEMS = BatchEndpoint(
     "DELETE", "/api/catalogs/{name}/items", 0, judge_catalog, "delete items", BULK_ITEMS
 )
 
+SUBSCRIPTIONS_CHANGE = BatchEndpoint(
+    "PUT", "/api/subscriptions/{group}/{id}", 0, judge_group, "change subscriptions", BULK_ITEMS
+)
+USERS_BULK_SUBSCRIPTIONS = BatchEndpoint(
+    "POST", "/api/users/bulkUpdateSubscriptions", 0, judge_bulk_subscriptions, "replace subscriptions", 100
+)
+"""Arrays are replaced as they were read, so that few are read before they are sent."""
+
 LOOKED_UP_FIRST = f"is looked up first ({min(USERS_GET_BY_EMAIL.rate, USERS_GET_BY_USER_ID.rate):g} a second)"
 """What syncs say that do not know whether a user exists."""
 BULK_PACE = f"{USERS_BULK_UPDATE.rate * BULK_ITEMS:,.0f} rows a second"
 """How fast users are written without a look-up."""
 
 # What is asked, or made, before rows go: api/project.py reads the answers.
+MESSAGE_TYPES_GET = Endpoint("GET", "/api/messageTypes", 100)
 CHANNELS_GET = Endpoint("GET", "/api/channels", 100)
 USERS_GET_FIELDS = Endpoint("GET", "/api/users/getFields", 3)
 LISTS_GET = Endpoint("GET", "/api/lists", 100)

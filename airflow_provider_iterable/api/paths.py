@@ -26,7 +26,11 @@ OTHERS = (
     Endpoint("GET", "/api/users/forgotten", 3),
     Endpoint("GET", "/api/users/forgottenUserIds", 3),
     Endpoint("POST", "/api/users/updateSubscriptions", 0),
-    Endpoint("POST", "/api/users/bulkUpdateSubscriptions", 0),
+    Endpoint("PATCH", "/api/subscriptions/{group}/{id}/user/{email}", 0),
+    Endpoint("PATCH", "/api/subscriptions/{group}/{id}/byUserId/{userId}", 0),
+    Endpoint("DELETE", "/api/subscriptions/{group}/{id}/user/{email}", 0),
+    Endpoint("DELETE", "/api/subscriptions/{group}/{id}/byUserId/{userId}", 0),
+    Endpoint("POST", "/api/subscriptions/subscribeToDoubleOptIn", 0),
     Endpoint("POST", "/api/users/merge", 50),
     Endpoint("POST", "/api/events/track", 2000),
     Endpoint("GET", "/api/events/{email}", 100),
@@ -42,7 +46,6 @@ OTHERS = (
     Endpoint("PUT", "/api/catalogs/{name}/items/{itemId}", 1000),
     Endpoint("PATCH", "/api/catalogs/{name}/items/{itemId}", 0),
     Endpoint("DELETE", "/api/catalogs/{name}/items/{itemId}", 0),
-    Endpoint("GET", "/api/messageTypes", 100),
     Endpoint("GET", "/api/export/data.json", 4 * PER_MINUTE),
 )
 """Endpoints that no sync calls, with the rates that Iterable documents; 0: none."""

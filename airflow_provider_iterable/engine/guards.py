@@ -1,4 +1,4 @@
-"""Limits that stop a run before it sends: an empty model, too many removals, too many deletions."""
+"""Limits that stop a run before it sends: an empty model, too many removals, deletions or subscriptions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ class Guards:
     :param max_removed: most removals; a float is a share of the remembered rows, an int a number of rows
     :param max_changed: most remembered rows that may have changed, likewise; ``None``: any number
     :param max_deletes: most profiles deleted in one run; ``None`` when the sync deletes no profiles
+    :param max_subscribed: most rows that subscribe somebody in one run; ``None``: any number
     """
 
     allow_empty: bool = False
     max_removed: float | int | None = 0.3
     max_changed: float | int | None = None
     max_deletes: int | None = None
+    max_subscribed: int | None = None
 
 
 def guard(plan: Plan, guards: Guards, remembered: int) -> None:
@@ -49,6 +51,12 @@ def guard(plan: Plan, guards: Guards, remembered: int) -> None:
         raise GuardTripped(
             f"The run would delete {plan.deletes} users or items; max_deletes allows {guards.max_deletes}. Nothing was "
             "sent. If they should go, raise max_deletes for this run."
+        )
+    if guards.max_subscribed is not None and plan.subscribed > guards.max_subscribed:
+        raise GuardTripped(
+            f"The run would subscribe {plan.subscribed} people to messages, some perhaps to several; max_subscribed "
+            f"allows {guards.max_subscribed}. Nothing was sent. If they asked for it, raise max_subscribed for this "
+            "run; None allows any number."
         )
 
 

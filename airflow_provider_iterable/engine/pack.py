@@ -7,6 +7,7 @@ from functools import partial
 
 from airflow_provider_iterable.engine.canary import Trials
 from airflow_provider_iterable.engine.plan import Plan
+from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import Batch, Call, Handle, Operation
 
 
@@ -64,7 +65,7 @@ def waves(
 
     The first wave holds everything that stands alone, but for what goes before it. Operations that share an identity
     follow, one per identity and wave in the order of their key text, so that the row of the greatest key is sent last,
-    whatever the row order.
+    whatever the row order. Where rows that share an identity take turns, all waves are made so, those of removals too.
     Removals make a wave of their own, before or after. Those that call nothing because another row bears their identity
     come last: whether they may be forgotten depends on what became of that row.
 
@@ -72,6 +73,10 @@ def waves(
     :param trials: lets a few rows of each wave go before its others; among those that stand alone, the first of
         ``first`` are some
     """
+    if plan.in_turn:
+        for spool in (plan.removals, plan.rows) if removals_first else (plan.rows, plan.removals):
+            yield from _in_turn(plan, spool, trials)
+        return
     if removals_first:
         yield from _leaving(plan, trials)
     yield from _present(plan, first, trials)
@@ -88,6 +93,20 @@ def _leaving(plan: Plan, trials: Trials | None) -> Iterator[Iterable[Operation]]
         yield plan.leaving()
     else:
         yield from _apart(lambda: enumerate(plan.leaving()), trials)
+
+
+def _in_turn(plan: Plan, spool: Spool, trials: Trials | None) -> Iterator[Iterable[Operation]]:
+    """Yield the operations of rows, or of removals, in waves in which each identity is once."""
+    chosen = spool.read() if spool is plan.removals else plan.present()
+    crowd = [
+        (hash(operation.key if operation.call is None else operation.handles[0]), operation.key, position)
+        for position, operation in chosen
+    ]
+    for positions in _ranks(crowd):
+        if trials is None:
+            yield map(spool.at, sorted(positions))
+        else:
+            yield from _apart(partial(_at, spool, sorted(positions)), trials)
 
 
 def _apart(read: Callable[[], Iterable[tuple[int, Operation]]], trials: Trials) -> Iterator[Iterable[Operation]]:
@@ -129,11 +148,11 @@ def _present(plan: Plan, first: Sequence[Sequence[int]], trials: Trials | None) 
         if trials is None:
             yield map(plan.rows.at, positions)
         else:
-            yield from _apart(partial(_at, plan, positions), trials)
+            yield from _apart(partial(_at, plan.rows, positions), trials)
 
 
-def _at(plan: Plan, positions: Sequence[int]) -> Iterator[tuple[int, Operation]]:
-    return ((position, plan.rows.at(position)) for position in positions)
+def _at(spool: Spool, positions: Sequence[int]) -> Iterator[tuple[int, Operation]]:
+    return ((position, spool.at(position)) for position in positions)
 
 
 def _ranks(crowd: list[tuple[int, str, int]]) -> list[list[int]]:

@@ -52,6 +52,10 @@ class Plan:
 
     rows: Spool
     removals: Spool
+    plural: bool = False
+    """Whether an identity has a record of its own under each key."""
+    in_turn: bool = False
+    """Whether operations that share an identity are sent one after the other, though they overwrite nothing."""
     counts: Counter[Kind] = field(default_factory=Counter)
     calls: Counter[Call] = field(default_factory=Counter)
     sizes: Counter[Call] = field(default_factory=Counter)
@@ -94,6 +98,11 @@ class Plan:
     def read(self) -> int:
         """Rows the model gave."""
         return self.counts[Kind.ADDED] + self.counts[Kind.CHANGED] + self.unchanged + self.counts[Kind.INVALID]
+
+    @property
+    def subscribed(self) -> int:
+        """Operations that subscribe somebody to messages."""
+        return sum(number for call, number in self.calls.items() if call.subscribes)
 
     @property
     def sends(self) -> int:
@@ -210,7 +219,7 @@ class Planner:
         self._baseline = baseline
         self.exclusive = sync.exclusive and not baseline
         """Whether rows that share an identity overwrite one another in this run."""
-        self.plan = Plan(rows, removals)
+        self.plan = Plan(rows, removals, plural=sync.plural, in_turn=sync.in_turn)
         self.identities = Identities()
         self.unseen: Unseen | None = None
         """Unchanged rows that stayed in the database."""
@@ -402,7 +411,7 @@ class Planner:
         plan.counts[Kind.INVALID] = len(plan.invalid)
         if self.exclusive:
             plan.shared = identities.shared()
-        plan.borne = identities.borne()
+        plan.borne = set() if plan.plural else identities.borne()
         if plan.borne:
             plan.borne_and_accepted = plan.borne.intersection(identities.unchanged)
             for operation in plan.uncalled():

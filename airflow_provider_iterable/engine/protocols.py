@@ -43,6 +43,17 @@ class Sync(Protocol):
         ...
 
     @property
+    def plural(self) -> bool:
+        """Whether an identity has a record of its own under each key: a row that is there keeps none of the others."""
+        ...
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether rows that share an identity are sent one after the other, though they overwrite nothing; only of a
+        sync that is plural."""
+        ...
+
+    @property
     def collapses(self) -> bool:
         """Whether rows with one key are one record, and the row of the greatest rank is sent for it; otherwise they
         are duplicates, and all rejected."""

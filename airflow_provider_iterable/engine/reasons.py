@@ -29,6 +29,15 @@ class Reason(StrEnum):
         "the item ID is blank, over 255 characters, or has others than letters, digits and dashes",
     )
     INVALID_EVENT = "invalid_event", "the event's name, ID, time, items or another part of it is missing or malformed"
+    INVALID_SUBSCRIPTION = (
+        "invalid_subscription",
+        "the row does not say which message type, channel or list it is about, or whether the person is subscribed",
+    )
+    UNKNOWN_SUBSCRIPTION = (
+        "unknown_subscription",
+        "Iterable has no such message type, channel or list, or nobody but the person can subscribe to it",
+    )
+    NO_CONSENT = "no_consent", "the row would subscribe somebody, and has no consent that lies in the past"
     INVALID_VALUE = "invalid_value", "a value has no JSON form that Iterable could store"
     TYPE_MISMATCH = "type_mismatch", "a value does not have the type that the field has at Iterable"
     TOO_LARGE = "too_large", "the record alone is larger than a request, or a catalog item, may be"

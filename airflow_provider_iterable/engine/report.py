@@ -256,7 +256,7 @@ def report_plan(report: Report, plan: Plan, remembered: int, resync: Resync) -> 
         report.collapsed = plan.collapsed
         report.notes.append(
             f"{plan.collapsed} rows name a record that another row names too; each record counts once, and the row "
-            "with the greatest key speaks for it."
+            f"with the greatest {'rank' if plan.plural else 'key'} speaks for it."
         )
     if plan.borne:
         report.notes.append(

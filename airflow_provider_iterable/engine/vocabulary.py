@@ -291,6 +291,8 @@ class Call:
     """The call an operation goes on to once this one accepted it (a look-up before an update)."""
     does: str = ""
     """What it does, for people: ``"upsert users"``."""
+    subscribes: bool = False
+    """Whether it, or what it goes on to, subscribes people to messages, of which ``max_subscribed`` is a limit."""
 
 
 class Operation(MaskedRepr, frozen=True, gc=False):

@@ -5,6 +5,7 @@ from airflow_provider_iterable.operators.events import IterableEventOperator
 from airflow_provider_iterable.operators.lists import IterableListOperator
 from airflow_provider_iterable.operators.partitions import IterableSyncSummaryOperator
 from airflow_provider_iterable.operators.privacy import IterablePrivacyOperator
+from airflow_provider_iterable.operators.subscriptions import IterableSubscriptionOperator
 from airflow_provider_iterable.operators.users import IterableUserSyncOperator
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "IterableEventOperator",
     "IterableListOperator",
     "IterablePrivacyOperator",
+    "IterableSubscriptionOperator",
     "IterableSyncSummaryOperator",
     "IterableUserSyncOperator",
 ]

@@ -197,6 +197,18 @@ def _mapping(value: Any) -> Any:
     return value
 
 
+def _words(value: Any) -> Any:
+    if not isinstance(value, Mapping) or not value:
+        raise TypeError
+    folded: dict[str, bool] = {}
+    for word, meaning in value.items():
+        if not isinstance(word, str) or not isinstance(meaning, bool):
+            raise TypeError
+        if folded.setdefault(word.strip().casefold(), meaning) is not meaning:
+            raise ValueError
+    return value
+
+
 def _catalog(value: Any) -> str:
     if item_id(_any_text(value)) != value:
         raise ValueError
@@ -248,6 +260,7 @@ IN_FLIGHT = Form("from 1 to 1000", _within(1, 1000), optional=True)
 COMMIT_BATCHES = Form("at least 1", _within(1, None), optional=True)
 PATH = Form("a path", os.fspath, optional=True)
 LIST_ID = Form("a number", _within(1, None), optional=True)
+WORDS = Form("a dict of words to True or False", _words, optional=True)
 CATALOG = Form("letters, digits and dashes, at most 255 of them", _catalog)
 AS_IT_IS = Form("anything", lambda value: value, optional=True, none=True)
 """What has a reader of its own."""

@@ -52,6 +52,7 @@ from airflow_provider_iterable.state.tables.audit import AuditTables
 from airflow_provider_iterable.syncs.identity import CHECKS
 from airflow_provider_iterable.syncs.lists import Lists
 from airflow_provider_iterable.syncs.privacy import Privacy, hashed
+from airflow_provider_iterable.syncs.subscriptions import GROUPS, Subscriptions, folded_key
 from airflow_provider_iterable.syncs.sync import BaseSync
 
 log = logger(__name__)
@@ -60,7 +61,7 @@ MOST_SHARING = 20
 """Other rows with the same identity that are named."""
 WHOLE_RUN = (
     "What only the whole model decides is not looked at: allow_empty, max_removed, max_changed, max_deletes, "
-    "max_rejected, deadline, canary."
+    "max_subscribed, max_rejected, deadline, canary."
 )
 IN_TURN = (
     "Requests go in their order, and what is over Iterable's quota or max_actions waits: how many come before this one "
@@ -126,17 +127,20 @@ def candidates(destination: Mapping[str, Any], given: str) -> list[str]:
         texts += [] if text is None else [text]
     plain = key_text([given])
     texts += [plain] if plain is not None and not given.lstrip().startswith("[") else []
-    if destination.get("type") == "lists":
-        match = str(destination.get("match"))
-        texts += [found for text in texts if (found := _folded(match, text)) is not None]
+    if destination.get("type") in ("lists", "subscriptions"):
+        texts += [found for text in texts if (found := _folded(destination, text)) is not None]
     if destination.get("type") == "privacy":
         texts = [*map(hashed, texts), given]
     return list(dict.fromkeys(texts)) or [given]
 
 
-def _folded(match: str, text: str) -> str | None:
+def _folded(destination: Mapping[str, Any], text: str) -> str | None:
     """Return the key of a member as the state has it: of an address in other letters, too."""
     parts = json.loads(text)
+    match = str(destination.get("match"))
+    if destination.get("type") == "subscriptions":
+        whole = folded_key(match, GROUPS[destination["group"]], destination.get("id"), parts)
+        return None if whole is None else key_text(whole)
     (found,) = CHECKS[match][0](parts[:1])
     return None if found is None else key_text([found])
 
@@ -172,7 +176,7 @@ class _Explaining:
 
     def _finder(self, scout: BaseSync) -> Finder:
         columns = self.job.model.columns
-        by_columns = () if isinstance(scout, Lists | Privacy) else self.question.primary_key
+        by_columns = () if isinstance(scout, Lists | Privacy | Subscriptions) else self.question.primary_key
         column = scout.identity_column
         keyed = tuple(position(columns, part) for part in by_columns)
         return Finder(self.job.model, scout, keyed, None if column is None else position(columns, column))

@@ -55,7 +55,7 @@ class Finder:
             named = [value for _, value in identities]
             if self.key_columns:
                 some = narrowed(self.model, self.key_columns, keys, self.identity_column, named)
-            elif (own := _members(keys)) is not None:  # of lists: the key is the identity
+            elif (own := _members(keys)) is not None:  # of lists and subscriptions: the key begins with it
                 some = narrowed(self.model, (), (), self.identity_column, sorted({*own, *named}))
             self.whole = some is None
         return some, self.model
@@ -89,7 +89,8 @@ class Finder:
 
 def _members(keys: Collection[str]) -> list[str] | None:
     """Return the identities that the keys of a list sync are."""
-    parts = [key[2:-2] for key in keys if key.startswith('["') and key.endswith('"]')]
+    first = [key[2:-1].partition('"') for key in keys if key.startswith('["') and key.endswith("]")]
+    parts = [part for part, _, rest in first if not rest or rest.startswith(",")]
     return parts if len(parts) == len(keys) and not any("\\" in part for part in parts) else None
 
 

@@ -53,7 +53,7 @@ Case = Literal["same", "other", "gone"]
 """The row is in the model as it was accepted; with another payload; or not at all."""
 CASES: tuple[Case, ...] = ("same", "other", "gone")
 
-_KEY, _ACCEPTED, _OTHER = '["a"]', b"\1" * 12, b"\2" * 12
+_ACCEPTED, _OTHER = b"\1" * 12, b"\2" * 12
 _REMEMBERED: Mapping[Memory, bytes | None] = {
     "nothing": None,
     "accepted": _ACCEPTED,
@@ -106,19 +106,19 @@ def written(policy: Policy) -> dict[str, Any]:
 def _step(sync: BaseSync, memory: Memory, case: Case, before: bytes | None, ref: str) -> Step:
     """Return what the sync makes of a row that is made up."""
     probe = sync.apart()
-    handles = _handles(sync)
+    (key, body), handles = sync.made_up, _handles(sync)
     kind = handles[0][0]
     after = _OTHER if case == "other" else _ACCEPTED
 
     def records(keys: Sequence[str], rows: Sequence[Any], fingerprints: Sequence[bytes] = ()) -> Records:
-        return Records(keys, [after] * len(keys), [b"{}"] * len(keys), kind, ["a"] * len(keys), {0: handles[1:]})
+        return Records(keys, [after] * len(keys), [body] * len(keys), kind, ["a"] * len(keys), {0: handles[1:]})
 
     probe.records = records
     pairs: list[Pair] = []
     if case != "gone":
-        pairs.append(Present([_KEY], [()], [before], refs=[ref] if before else ()))
+        pairs.append(Present([key], [()], [before], refs=[ref] if before else ()))
     elif before is not None:
-        pairs.append(Gone(_KEY, Entry(before, ref)))
+        pairs.append(Gone(key, Entry(before, ref)))
     seen = for_resync(pairs, "changes", False, sync.keeps_leavers)
     for news in compare(probe, seen):
         operation = _operation(probe, news)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import msgspec
 
 from airflow_provider_iterable.api import endpoints
-from airflow_provider_iterable.engine.reasons import Kind, Reason
+from airflow_provider_iterable.engine.reasons import Kind
 from airflow_provider_iterable.engine.vocabulary import Call, Invalid, Operation, Records, Removed, Row
 from airflow_provider_iterable.mapping import Mapper, key_texts
-from airflow_provider_iterable.masking import masked_key
-from airflow_provider_iterable.syncs.chunk import encode, namer
+from airflow_provider_iterable.syncs.chunk import encode
 from airflow_provider_iterable.syncs.identity import CHECKS, FIELD_NAMES, Match
+from airflow_provider_iterable.syncs.row_names import RowNames
 from airflow_provider_iterable.syncs.users import UserOptions, Users
 
 
@@ -59,8 +59,7 @@ class Lists(Users):
         super().__init__(_as_users(options, identifier), mapper, columns)
         self.recipe = None  # the worker compares members, and looks at each
         self.keys = self._identifiers
-        self._row_names = namer(columns, options.primary_key) if options.primary_key else None
-        self._names_nobody = not {*options.primary_key} & {options.email_column, options.user_id_column}
+        self._row_names = RowNames(columns, options.primary_key, (options.email_column, options.user_id_column))
         subscribe, self.way = _subscribing(options, target)
         self._write = self._write_known = subscribe
         self._unsubscribe = endpoints.unsubscribe_from_list(target)
@@ -70,43 +69,18 @@ class Lists(Users):
         column = [row[self._identifier] for row in rows]
         identifiers = CHECKS[self._kind][0](column)
         return key_texts([identifiers]) or [
-            self._refused(row, value) if identifier is None else encode([identifier]).decode()
+            self._row_names.refused(row, self._kind, value) if identifier is None else encode([identifier]).decode()
             for row, value, identifier in zip(rows, column, identifiers, strict=True)
         ]
 
-    def _refused(self, row: Row, value: object) -> Invalid:
-        blank = value is None or (isinstance(value, str) and not value.strip())
-        names = () if blank else (str(value),)
-        return Invalid("", Reason.NO_IDENTIFIER if blank else CHECKS[self._kind][1], self._row_name(row), names=names)
-
-    def _row_name(self, row: Row) -> str:
-        """Name a row by its primary key, where that is nobody's identifier."""
-        if self._row_names is None or not self._names_nobody:
-            return ""
-        (name,) = self._row_names([row])
-        return f"primary key {masked_key(name)}" if isinstance(name, str) else ""
-
     def records(self, keys: Sequence[str], rows: Sequence[Row], fingerprints: Sequence[bytes] = ()) -> Records:
         """Map rows: one identifier on top, the other one and all fields in ``dataFields``."""
-        records = super().records(keys, rows, fingerprints)
-        if self._row_names is not None and set(map(type, records.fingerprints)) != {bytes}:
-            named = [
-                msgspec.structs.replace(found, detail="; ".join(filter(None, (found.detail, self._row_name(row)))))
-                if isinstance(found, Invalid)
-                else found
-                for found, row in zip(records.fingerprints, rows, strict=True)
-            ]
-            records = msgspec.structs.replace(records, fingerprints=named)
-        return records
+        return self._row_names.named(super().records(keys, rows, fingerprints), rows)
 
     def ranks(self, rows: Sequence[Row]) -> Sequence[str]:
         """The greatest primary key speaks for a member, then the greatest body: never the order of the rows."""
-        names = [""] * len(rows) if self._row_names is None else self._row_names(rows)
         bodies = super().records([""] * len(rows), rows).bodies
-        return [
-            f"{name if isinstance(name, str) else ''}\n{body.decode()}"
-            for name, body in zip(names, bodies, strict=True)
-        ]
+        return [f"{name}\n{body.decode()}" for name, body in zip(self._row_names.texts(rows), bodies, strict=True)]
 
     def removed(self, change: Removed) -> Operation:
         """A member who left the model is unsubscribed from the list, never from its channel."""

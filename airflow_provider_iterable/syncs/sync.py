@@ -86,6 +86,8 @@ class BaseSync:
     exclusive = True
     keeps_leavers = False
     collapses = False
+    plural = False
+    in_turn = False
     recipe: Recipe | None = None
     keys: Callable[[Sequence[Row]], Sequence[str | Invalid]]
     records: Callable[..., Records]
@@ -96,6 +98,8 @@ class BaseSync:
     """How it gets to Iterable, in words."""
     depends = ""
     """What only a run finds out about what it writes, as sentences; empty: nothing."""
+    made_up = ('["a"]', b"{}")
+    """The key and the body of a row that is made up, to be asked what the sync does with one."""
     spares = ""
     """Why it leaves some alone whose row has left, and not all, as a clause; empty: it is the same with all."""
     salvages = False

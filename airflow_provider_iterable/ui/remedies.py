@@ -15,6 +15,11 @@ REMEDIES: Mapping[Reason | None, str] = {
     Reason.INVALID_USER_ID: "mend the ID; it has 1 to 52 printable ASCII characters and no spaces around it",
     Reason.INVALID_ITEM_ID: "mend the ID in SQL, such as with replace(sku, '_', '-'); catalogs only",
     Reason.INVALID_EVENT: "mend the row; the log names the column; events only",
+    Reason.INVALID_SUBSCRIPTION: "mend the row, or name the word in subscribed_words; subscriptions only",
+    Reason.UNKNOWN_SUBSCRIPTION: (
+        "look for the ID at Iterable; a double opt-in is confirmed by the person; subscriptions only"
+    ),
+    Reason.NO_CONSENT: "find out when the person consented; who did not is not to be subscribed; subscriptions only",
     Reason.INVALID_VALUE: "convert the column in SQL; the log names the field and the type",
     Reason.TYPE_MISMATCH: (
         "mend the value or cast the column; a field's type at Iterable never changes, so a new field is the other way"

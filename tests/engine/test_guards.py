@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from airflow_provider_iterable.engine.guards import Guards, guard
@@ -7,7 +9,7 @@ from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.vocabulary import Row
 from airflow_provider_iterable.errors import GuardTripped
 from tests.engine.test_plan import planned
-from tests.fakes import remembering
+from tests.fakes import a_call, remembering
 
 
 def plan_of(removed: int, kept: int) -> tuple[Plan, int]:
@@ -68,3 +70,14 @@ def test_max_deletes_counts_calls() -> None:
     assert "" == tripped(plan, Guards(max_deletes=3), remembered)
     borne = planned([("2", "a@x.io", 1)], remembering(("1", "a@x.io", 1)))
     assert "" == tripped(borne, Guards(max_deletes=0), 1)
+
+
+def test_max_subscribed_counts_calls_that_subscribe() -> None:
+    """Rows that unsubscribe, and removals, are none of them; None allows any number."""
+    plan, remembered = plan_of(2, 0)
+    plan.calls.update({replace(a_call(), subscribes=True): 3, a_call(): 5})
+    assert plan.subscribed == 3
+    allowed = Guards(allow_empty=True, max_removed=None)
+    assert tripped(plan, replace(allowed, max_subscribed=3), remembered) == ""
+    assert "max_subscribed allows 2" in tripped(plan, replace(allowed, max_subscribed=2), remembered)
+    assert tripped(plan, allowed, remembered) == ""

@@ -121,3 +121,29 @@ def test_some_go_before_all_others(removals_first: bool) -> None:
 def test_an_empty_plan_has_no_waves() -> None:
     """Nothing to do is nothing to wait for."""
     assert [] == list(waves(planned(PlainSync(a_call()), [], MemoryState()), False))
+
+
+@pytest.mark.parametrize("removals_first", [False, True])
+def test_rows_that_take_turns_go_in_waves_and_keep_what_left_apart(removals_first: bool) -> None:
+    """Of rows and removals alike, each identity is once in a wave; what calls nothing waits for nobody."""
+    call, removal = a_call(), a_call()
+    sync = PlainSync(call, removal, exclusive=False, removals_first=removals_first)
+    sync.plural = sync.in_turn = True
+    left: list[Row] = [(str(n), "a@x.io", 1) for n in (1, 2, 3)]
+    rows: list[Row] = [("6", "a@x.io", 1), ("4", "a@x.io", 1), ("5", "b@x.io", 1), ("7", None, 1)]
+    plan = planned(sync, rows, remembering(*left))
+    assert (plan.borne, plan.shared, plan.deletes) == (set(), set(), 3)
+    gone, here = [["1"], ["2"], ["3"]], [["4", "5"], ["6"]]
+    expected = gone + here if removals_first else here + gone
+    assert expected == [sorted(keys(list(wave))) for wave in waves(plan, removals_first)]
+    sync.in_turn = False
+    plan = planned(sync, rows, remembering(*left))
+    assert [3, 3] == [len(list(wave)) for wave in waves(plan, removals_first)]
+
+
+def test_operations_without_a_call_take_no_turn() -> None:
+    """They are only remembered, so the first wave has them all."""
+    sync = PlainSync(None, exclusive=False)
+    sync.plural = sync.in_turn = True
+    plan = planned(sync, [(str(n), "a@x.io", 1) for n in range(3)], MemoryState())
+    assert [["0", "1", "2"]] == [sorted(keys(list(wave))) for wave in waves(plan, False)]

@@ -23,6 +23,7 @@ from airflow_provider_iterable.operators import (
     IterableEventOperator,
     IterableListOperator,
     IterablePrivacyOperator,
+    IterableSubscriptionOperator,
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -34,6 +35,12 @@ OPERATORS: dict[type[IterableModelOperator], dict[str, Any]] = {
     IterableEventOperator: {"email_column": "email", "event_name": "seen"},
     IterableListOperator: {"email_column": "email"},
     IterableCatalogOperator: {"catalog_name": "shop"},
+    IterableSubscriptionOperator: {
+        "email_column": "email",
+        "subscription_type": "message_type",
+        "subscription_id": 1,
+        "consent_waived": "a test",
+    },
     IterablePrivacyOperator: {"email_column": "email", "action": "forget", "state": TableState()},
 }
 """Every operator with the least it needs besides its model."""
@@ -142,13 +149,15 @@ def test_template_fields_may_be_templates(operator: type[IterableModelOperator])
     kept: set[str] = set()
     for without in alternatives:  # what excludes one another, or means nothing to an operator
         given: dict[str, Any] = {name: text for name, text in jinja.items() if name not in without}
-        if operator is IterablePrivacyOperator:
+        if operator in (IterablePrivacyOperator, IterableSubscriptionOperator):
             given.pop("fields", None)
         made = operator(**{"task_id": "sync", "primary_key": "id", **OPERATORS[operator], **given})
         for name, text in given.items():
             assert getattr(made, name) == text
         kept |= given.keys()
-    assert kept == jinja.keys() - ({"fields"} if operator is IterablePrivacyOperator else set())
+    assert kept == jinja.keys() - (
+        {"fields"} if operator in (IterablePrivacyOperator, IterableSubscriptionOperator) else set()
+    )
 
 
 def loads(node: ast.AST, names: set[str]) -> list[str]:

@@ -19,6 +19,7 @@ from airflow_provider_iterable.operators import (
     IterableEventOperator,
     IterableListOperator,
     IterablePrivacyOperator,
+    IterableSubscriptionOperator,
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -34,6 +35,13 @@ OPERATORS: dict[str, Callable[..., IterableModelOperator]] = {
         IterableEventOperator, primary_key="id", email_column="email", event_name="seen", fields={"name": "name"}
     ),
     "lists": partial(IterableListOperator, email_column="email"),
+    "subscriptions": partial(
+        IterableSubscriptionOperator,
+        email_column="email",
+        subscription_type="message_type",
+        subscription_id=1,
+        consent_waived="a test",
+    ),
     "catalogs": partial(IterableCatalogOperator, primary_key="id", fields={"name": "name"}, catalog_name="Shop"),
     "privacy": partial(IterablePrivacyOperator, primary_key="id", email_column="email", action="delete"),
 }
@@ -42,6 +50,12 @@ COMMON = {"task_id": "sync_users", "sql_conn_id": "warehouse", "sql": "SELECT * 
 TARGETS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("lists", {"list_id": 1}, {"list_id": 2}, "the target (now type=lists, list=2)"),
     ("lists", {"list_name": "one"}, {"list_name": "two"}, "the target (now type=lists, list=two)"),
+    (
+        "subscriptions",
+        {},
+        {"subscription_id": 2},
+        "the target (now type=subscriptions, group=message_type, id=2)",
+    ),
     ("catalogs", {}, {"catalog_name": "Attic"}, "the target (now type=catalogs, catalog=attic)"),
     ("privacy", {}, {"action": "forget"}, "the target (now type=privacy, action=forget)"),
     ("events", {}, {"event_type": "custom", "event_name": "heard"}, "the rows and what is sent of them"),
@@ -61,6 +75,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "events": {"retry_unsafe": True, "create_new_fields": False, "check_types": False},
     "lists": {"list_description": "all", "update_existing_users_only": True, "salvage": True, "check_types": False},
+    "subscriptions": {"on_removed": "unsubscribe", "exclusive": True, "check_types": False},
     "catalogs": {
         "on_removed": "delete",
         "replace_uploaded_fields_only": True,
@@ -78,13 +93,14 @@ IN_OTHER_PARTS = {
     "email_column user_id_column new_email_column item_id_column": "rows",
     "event_name event_name_column event_id_column timestamp_column": "rows",
     "items_column total_column user_fields campaign_id_column template_id_column derive_ids": "rows",
+    "subscription_id_column subscribed_column subscribed_words consent_at_column consent_waived": "rows",
     "iterable_conn_id": "host and project",
-    "list_id list_name catalog_name event_type action": "target",
+    "list_id list_name catalog_name event_type action subscription_type subscription_id": "target",
     "match_by": "match",
     "state sync_id partition partitions repartition": "state",
     "resync": "options",
     "allow_empty max_removed max_changed max_rejected max_deletes allow_shared_user_id shared_list": "a guard",
-    "deadline deadline_action canary canary_max_rejected": "a guard",
+    "deadline deadline_action canary canary_max_rejected max_subscribed allow_channels": "a guard",
     "dry_run approved_plan batch_size commit_batches max_in_flight spool_dir kwargs": "nothing that Iterable sees",
 }
 """Every other parameter, and by what part of the hash it is covered, or why by none."""

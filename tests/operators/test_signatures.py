@@ -11,7 +11,11 @@ import pytest
 from airflow import __version__ as airflow_version
 
 from airflow_provider_iterable import operators
-from airflow_provider_iterable.operators import IterableListOperator, IterableUserSyncOperator
+from airflow_provider_iterable.operators import (
+    IterableListOperator,
+    IterableSubscriptionOperator,
+    IterableUserSyncOperator,
+)
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from tests import keywords
 
@@ -42,7 +46,9 @@ def test_the_signature_has_every_parameter(operator: type[IterableModelOperator]
     common = ("sql", "table", "fields", "state", "max_removed", "sync_id", "iterable_conn_id")
     assert all(parameters[name].annotation != inspect.Parameter.empty for name in common)
     assert parameters["max_removed"].default == 0.3
-    assert (parameters["primary_key"].default == ()) is (operator is IterableListOperator)
+    assert (parameters["primary_key"].default == ()) is (
+        operator in (IterableListOperator, IterableSubscriptionOperator)
+    )
 
 
 def test_help_shows_the_parameters() -> None:
