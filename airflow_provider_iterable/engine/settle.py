@@ -81,6 +81,8 @@ class Settler:
         if then is None:
             self._pending.accept(parcel, operations, left_out)
             return
+        if operations:
+            self._pending.carry(parcel)
         for operation in operations:
             self._queue.pack(operation, then)
 

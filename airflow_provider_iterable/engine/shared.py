@@ -26,7 +26,9 @@ class Shared:
         self._last: dict[int, str] = {}
         """By identity: the greatest key, whose row is sent last."""
         for _, operation in plan.present() if plan.shared else ():
-            if operation.call is not None and (identity := hash(operation.handles[0])) in plan.shared:
+            if operation.call is None or operation.call.looks_back:
+                continue  # nothing of it is overwritten
+            if (identity := hash(operation.handles[0])) in plan.shared:
                 if operation.call.repeatable:
                     self._identities[operation.key] = identity
                 self._last[identity] = max(self._last.get(identity, ""), operation.key)

@@ -90,6 +90,8 @@ class SyncOperator(StrictOperator):
     # Of sync types that have these parameters; the others delete nothing.
     on_removed: str = "keep"
     max_deletes: Any = None
+    # Likewise; the others merge nobody.
+    max_merges: Any = None
 
     @abstractmethod
     def kind(self, hook: IterableHook) -> SyncKind:
@@ -191,6 +193,7 @@ class SyncOperator(StrictOperator):
                 max_removed=self.max_removed,
                 max_changed=self.max_changed,
                 max_deletes=self.max_deletes if self.on_removed == "delete" else None,
+                max_merges=self.max_merges,
             ),
             batch_size=self.batch_size,
             max_rejected=self.max_rejected,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from airflow_provider_iterable.api.client import Client
+from airflow_provider_iterable.engine.doubt import in_doubt
 from airflow_provider_iterable.engine.forecast import chain, name
 from airflow_provider_iterable.engine.plan import Plan, Planner
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
@@ -17,7 +18,7 @@ from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.run import Options, make_plan
 from airflow_provider_iterable.engine.spool import Spool
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Handle, Operation, Outcome, Record
+from airflow_provider_iterable.engine.vocabulary import Entry, Handle, Operation, Outcome, Record
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
 from airflow_provider_iterable.mapping import FieldError, key_text, position
@@ -26,6 +27,7 @@ from airflow_provider_iterable.runs import fields
 from airflow_provider_iterable.runs import left_out as fields_left_out
 from airflow_provider_iterable.runs.explained import Explanation, Failed, Memory, Remembered, sentence
 from airflow_provider_iterable.runs.few import Excerpt, Finder, Neighbours, neighbours
+from airflow_provider_iterable.runs.privacy import PrivacyRun
 from airflow_provider_iterable.runs.project import recognise
 from airflow_provider_iterable.runs.review import carried
 from airflow_provider_iterable.runs.run import Run
@@ -34,7 +36,7 @@ from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.tables.audit import AuditTables
 from airflow_provider_iterable.syncs.identity import CHECKS
 from airflow_provider_iterable.syncs.lists import Lists
-from airflow_provider_iterable.syncs.privacy import Privacy, hashed
+from airflow_provider_iterable.syncs.privacy import hashed
 from airflow_provider_iterable.syncs.sync import BaseSync
 
 log = logger(__name__)
@@ -43,7 +45,7 @@ MOST_SHARING = 20
 """Other rows with the same identity that are named."""
 WHOLE_RUN = (
     "What only the whole model decides is not looked at: allow_empty, max_removed, max_changed, max_deletes, "
-    "max_rejected, deadline, canary."
+    "max_rejected, deadline, canary; of merges max_merges, and whether they go together."
 )
 IN_TURN = (
     "Requests go in their order, and what is over Iterable's quota or max_actions waits: how many come before this one "
@@ -108,7 +110,7 @@ def candidates(sync: BaseSync, given: str) -> list[str]:
     texts += [plain] if plain is not None and not given.lstrip().startswith("[") else []
     if isinstance(sync, Lists):
         texts += [found for text in texts if (found := _folded(sync, text)) is not None]
-    if isinstance(sync, Privacy):
+    if sync.hashes_keys:
         texts = [*map(hashed, texts), given]
     return list(dict.fromkeys(texts)) or [given]
 
@@ -151,7 +153,7 @@ class _Explaining:
 
     def _finder(self, scout: BaseSync) -> Finder:
         columns = self.job.model.columns
-        by_columns = () if isinstance(scout, Lists | Privacy) else self.question.primary_key
+        by_columns = () if isinstance(scout, Lists) or scout.hashes_keys else self.question.primary_key
         column = scout.identity_column
         keyed = tuple(position(columns, part) for part in by_columns)
         return Finder(self.job.model, scout, keyed, None if column is None else position(columns, column))
@@ -289,7 +291,7 @@ class _Explaining:
         kind, run = self.job.kind, self.run
         kind.sender(run)
         waiting = kind.waiting(run, 1)
-        if kind.anonymous:
+        if isinstance(kind, PrivacyRun):
             self.told.notes.append(IN_TURN)
         return f"it waits for {waiting[0].what}" if waiting else ""
 
@@ -347,7 +349,10 @@ class _Explaining:
             return
         told.change = "removed"
         if told.remembered.status == "erased":
-            told.change, told.why = "erased", "a privacy sync erased the person, and no row has this key any more"
+            told.change, told.why = (
+                "erased",
+                f"{Reason.ERASED_PERSON.sentence.partition(';')[0]}, and no row has this key",
+            )
         elif sync.keeps_leavers:
             told.why = "its row has left the model, and its key is remembered for ever, so that it is not sent again"
         elif told.resync == "baseline":
@@ -385,6 +390,6 @@ class _Explaining:
 def _memory(entry: Entry | None, erased: bool) -> Memory:
     if entry is None:
         return "erased" if erased else "nothing"
-    if entry.fingerprint == NEVER_EQUAL:
+    if in_doubt(entry):
         return "in_doubt"
     return "to_be_sent_again" if entry.fingerprint == VOID else "accepted"

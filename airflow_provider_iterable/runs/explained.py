@@ -17,7 +17,7 @@ MEMORIES: dict[str, str] = {
     "accepted": "accepted",
     "in_doubt": "in doubt: a request about it was not answered, so Iterable may or may not have it",
     "to_be_sent_again": 'accepted; resync="full" has not sent it again yet',
-    "erased": "a privacy sync erased the person; a tombstone is left",
+    "erased": "a privacy sync erased the person, or a merge sync merged them; a tombstone is left",
 }
 """What is remembered, in words."""
 

@@ -84,6 +84,8 @@ class BaseSync:
     exclusive = True
     keeps_leavers = False
     collapses = False
+    hashes_keys = False
+    """Whether a key is the hash of what the primary key says."""
     recipe: Recipe | None = None
     keys: Callable[[Sequence[Row]], Sequence[str | Invalid]]
     records: Callable[..., Records]
@@ -142,7 +144,7 @@ class BaseSync:
         """A new row is written."""
         return self.write(Kind.ADDED, change.after, self._write)
 
-    def changed(self, change: Changed) -> Operation:
+    def changed(self, change: Changed) -> Operation | Invalid:
         """A changed row is written."""
         return self.write(Kind.CHANGED, change.after, self._write)
 

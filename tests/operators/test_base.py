@@ -22,6 +22,7 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
+    IterableMergeOperator,
     IterablePrivacyOperator,
     IterableUserSyncOperator,
 )
@@ -34,6 +35,11 @@ OPERATORS: dict[type[IterableModelOperator], dict[str, Any]] = {
     IterableEventOperator: {"email_column": "email", "event_name": "seen"},
     IterableListOperator: {"email_column": "email"},
     IterableCatalogOperator: {"catalog_name": "shop"},
+    IterableMergeOperator: {
+        "source_email_column": "email",
+        "destination_email_column": "kept",
+        "state": TableState(),
+    },
     IterablePrivacyOperator: {"email_column": "email", "action": "forget", "state": TableState()},
 }
 """Every operator with the least it needs besides its model."""
@@ -140,15 +146,16 @@ def test_template_fields_may_be_templates(operator: type[IterableModelOperator])
     jinja = {name: f"{{{{ params.{name} }}}}" for name in operator.template_fields}
     alternatives = [("table", "list_id"), ("sql", "list_name", "list_description"), ("table", "list_id", "fields")]
     kept: set[str] = set()
+    without_fields = (IterableMergeOperator, IterablePrivacyOperator)
     for without in alternatives:  # what excludes one another, or means nothing to an operator
         given: dict[str, Any] = {name: text for name, text in jinja.items() if name not in without}
-        if operator is IterablePrivacyOperator:
+        if operator in without_fields:
             given.pop("fields", None)
         made = operator(**{"task_id": "sync", "primary_key": "id", **OPERATORS[operator], **given})
         for name, text in given.items():
             assert getattr(made, name) == text
         kept |= given.keys()
-    assert kept == jinja.keys() - ({"fields"} if operator is IterablePrivacyOperator else set())
+    assert kept == jinja.keys() - ({"fields"} if operator in without_fields else set())
 
 
 def loads(node: ast.AST, names: set[str]) -> list[str]:

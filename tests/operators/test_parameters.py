@@ -21,6 +21,7 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
+    IterableMergeOperator,
     IterablePrivacyOperator,
     IterableUserSyncOperator,
 )
@@ -56,9 +57,12 @@ TEMPLATED: dict[type[IterableModelOperator], set[str]] = {
     IterableEventOperator: COMMON | {"event_name"},
     IterableListOperator: COMMON | {"list_id", "list_name", "list_description"},
     IterableCatalogOperator: COMMON | {"catalog_name", "max_deletes"},
+    IterableMergeOperator: COMMON | {"max_merges"},
     IterablePrivacyOperator: COMMON | {"max_actions"},
 }
 """What a run may want to decide."""
+
+WITHOUT_FIELDS = (IterableMergeOperator, IterablePrivacyOperator)
 
 FLAG = ([(True, True), (False, False), ("true", True), (" False ", False)], ["yes", "1", 0, "", "None", "Falsch"])
 LIMIT = (
@@ -100,6 +104,7 @@ GOOD_AND_BAD: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
     "iterable_conn_id": TEXT,
     "max_deletes": COUNT,
     "max_actions": COUNT,
+    "max_merges": COUNT,
     "event_name": TEXT,
     "list_id": ([(7, 7), ("42", 42)], ["0", "-1", "7.0", "seven", "True", "", "None", "1_0"]),
     "list_name": TEXT,
@@ -221,7 +226,7 @@ def test_defaults_have_the_form(operator: type[IterableModelOperator], name: str
 @pytest.mark.parametrize(("operator", "name"), EVERY)
 def test_nothing_that_is_not_rendered_is_used(operator: type[IterableModelOperator], name: str) -> None:
     """A template where nothing renders it is told when the DAG is parsed; one that is left over, when the task runs."""
-    if name == "fields" and operator is IterablePrivacyOperator:
+    if name == "fields" and operator in WITHOUT_FIELDS:
         return
     if name not in TEMPLATED[operator]:
         for template in ("{{ params.x }}", "a {% if x %}b", ["{{ x }}"], {"a": {"{{ x }}": 1}}):
@@ -303,7 +308,7 @@ def test_what_templates_become_is_read(dag: DAG, operator: type[IterableModelOpe
 @pytest.mark.parametrize(("operator", "name"), TEMPLATES)
 def test_what_is_misread_is_refused(dag: DAG, operator: type[IterableModelOperator], name: str) -> None:
     """The message names the parameter and the value; as a literal, it is told when the DAG is parsed."""
-    if name == "fields" and operator is IterablePrivacyOperator:
+    if name == "fields" and operator in WITHOUT_FIELDS:
         return
     for value in GOOD_AND_BAD[name][1]:
         made = make(operator, task_id=f"sync_{len(dag.task_dict)}", **{name: "{{ params.value }}"})
@@ -323,8 +328,9 @@ def test_what_is_misread_is_refused(dag: DAG, operator: type[IterableModelOperat
 @pytest.mark.parametrize(("operator", "name"), TEMPLATES)
 def test_nothing_is_not_taken_for_left_out(dag: DAG, operator: type[IterableModelOperator], name: str) -> None:
     """A template that becomes None says nothing, unless None means something."""
-    means_something = {"max_removed", "max_changed", "max_deletes", "max_actions", "deadline", "canary", "partitions"}
-    if name in means_something or (name == "fields" and operator is IterablePrivacyOperator):
+    counts = {"max_removed", "max_changed", "max_deletes", "max_actions", "max_merges"}
+    means_something = counts | {"deadline", "canary", "partitions"}
+    if name in means_something or (name == "fields" and operator in WITHOUT_FIELDS):
         return
     if name == "approved_plan" and not dag.render_template_as_native_obj:
         return  # "None" is the hash of no plan, so nothing is sent
