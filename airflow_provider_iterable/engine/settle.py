@@ -84,7 +84,7 @@ class Settler:
         if operations:
             self._pending.carry(parcel)
         for operation in operations:
-            self._queue.pack(operation, then)
+            self._queue.follow(operation, then)
 
     def _settle_unanswered(self, parcel: Parcel, attempted: Attempted, reason: Reason) -> None:
         """Settle a batch to which nothing usable came back in spite of all tries."""
