@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from hashlib import sha256
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableListOperator, IterableMergeOperator, IterablePrivacyOperator
+from airflow_provider_iterable.operators.explain import explain_row
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
 from tests.operators.conftest import BULK, MATCH, Make, World, email, identifier, person, uid
@@ -636,3 +638,39 @@ def test_no_more_than_a_few_rows_are_named_in_the_message(world: World) -> None:
     assert "[20] merge_chain and 30 more" in message
     assert (report["reasons"], len(audited(world, "snapshot"))) == ({"merge_chain": 50}, 50)
     assert BULK not in world.calls
+
+
+def explained(world: World, key: str, **parameters: Any) -> Any:
+    """Explain a row of the model."""
+    context: dict[str, Any] = {"run_id": "next", "ti": SimpleNamespace(try_number=1, map_index=-1)}
+    return explain_row(operator(world, **parameters), context, key)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_pair_is_explained(world: World, hashed: bool) -> None:
+    """New, merged, another than was merged, in doubt, and gone; nothing is called, and nobody is named."""
+    how: dict[str, Any] = {"primary_key": ["id", "source"]} if hashed else {}
+
+    def key(number: int) -> str:
+        return f'[{number},"{email(1)}"]' if hashed else str(number)
+
+    known(world, 1, 2, 3)
+    pairs(world, (1, 1, 2))
+    told = explained(world, key(1), **how)
+    assert (told.action, told.operation) == ("send", "merge users")
+    assert told.endpoints == [BY_EMAIL, MERGE]
+    assert email(1) not in told.identity
+    assert world.calls == {}
+    world.sandbox.faults({"kind": "drop_before", "path": "/api/users", "times": -1, "after": 1})
+    merge(world, AirflowException, **how)
+    world.sandbox.service.faults.clear()
+    told = explained(world, key(1), **how)
+    assert (told.remembered.status, told.action) == ("in_doubt", "send")
+    assert told.endpoints == [BY_EMAIL, BY_EMAIL, MERGE]
+    merge(world, **how)
+    assert explained(world, key(1), **how).change == "unchanged"
+    pairs(world, (1, 1, 3))
+    told = explained(world, key(1), **how)
+    assert (told.action, told.fate, told.reason) == ("refuse", "rejected", "pair_changed")
+    pairs(world)
+    assert "remembered for ever" in explained(world, key(1), **how).why
