@@ -275,7 +275,7 @@ TABLE = 'table="{people}", sql_conn_id="shop", task_id="sync", primary_key="id"'
         ),
         (
             f'IterableMergeOperator({TABLE}, source_email_column="email", destination_email_column="name", '
-            "state=TableState(), max_rejected=1)",
+            "state=TableState(), max_rejected=1.0)",
             "users",
             {"email"},
         ),
