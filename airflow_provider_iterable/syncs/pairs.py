@@ -67,7 +67,7 @@ class Pairs:
             while here in into and here not in self._twice and here not in done and here not in path:
                 path[here] = len(path)
                 here = into[here]
-            if here in path and into[here] != here:
+            if here in path:
                 found.update(one for one, place in path.items() if place >= path[here])
             done.update(path)
         return found
