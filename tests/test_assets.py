@@ -36,7 +36,7 @@ IDS = [
 
 
 @pytest.mark.parametrize("sync_id", IDS)
-@pytest.mark.parametrize("sync_type", ["users", "events", "lists", "catalogs", "privacy", "subscriptions"])
+@pytest.mark.parametrize("sync_type", ["users", "events", "lists", "catalogs", "privacy", "subscriptions", "merges"])
 def test_the_asset_of_a_sync_is_called_as_it_always_was(sync_type: str, sync_id: str) -> None:
     """States in XCom are found by it: under another URI every row would be sent again."""
     asset = sync_asset(sync_type, sync_id)
@@ -133,6 +133,7 @@ ACCOUNT = {
     [
         ({"type": "users"}, None, "users"),
         ({"type": "privacy", "action": "forget"}, None, "users"),
+        ({"type": "merges"}, None, "users"),
         ({"type": "events", "event_type": "custom"}, "seen", "events/seen"),
         ({"type": "events", "event_type": "custom"}, None, "events"),
         ({"type": "events", "event_type": "purchase"}, None, "events/purchase"),

@@ -28,6 +28,7 @@ PARAMETERS: dict[str, type] = {
     "subscriptions.md": operators.IterableSubscriptionOperator,
     "catalogs.md": operators.IterableCatalogOperator,
     "privacy.md": operators.IterablePrivacyOperator,
+    "merges.md": operators.IterableMergeOperator,
     "partitions.md": operators.IterableSyncSummaryOperator,
 }
 """The page with the parameters of each operator; those that all have are on the first one."""

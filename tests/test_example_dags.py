@@ -34,6 +34,7 @@ DAG_IDS = {
     "events.py": "example_iterable_events",
     "catalogs.py": "example_iterable_catalogs",
     "privacy.py": "example_iterable_privacy",
+    "merges.py": "example_iterable_merges",
     "partitions.py": "example_iterable_partitions",
     "approval.py": "example_iterable_approval",
     "questions.py": "example_iterable_questions",
@@ -380,6 +381,48 @@ def test_the_privacy_example_forgets_people_for_good(
     assert run(users, 6)["/api/users/bulkUpdate"] == 1
     assert sandbox.calls[-1].records == 1
     assert len(sandbox.users) == CUSTOMERS - 3
+
+
+def test_the_merges_example_merges_each_pair_once(
+    examples: dict[str, Any], sandbox: Sandbox, warehouse: Warehouse
+) -> None:
+    """The sources are gone, also for the users example that has them in its model; a chain keeps all from being sent.
+
+    The queries of the docs name the rows of the chain, and resolve it.
+    """
+    merging, users = examples["example_iterable_merges"], examples["example_iterable_users"]
+    page = (EXAMPLES.parent / "docs" / "merges.md").read_text("utf-8")
+    finds, resolves = (part.partition("```")[0] for part in page.split("```sql\n")[1:])
+
+    def run(dag: Any, hour: int, state: str = "success") -> Counter[str]:
+        before = len(sandbox.calls)
+        assert run_dag(dag, datetime(2026, 3, 1, hour, tzinfo=UTC)).state == state
+        return Counter(call.template or "" for call in sandbox.calls[before:])
+
+    def sql(*statements: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(warehouse.path)) as database, database:
+            return [row for statement in statements for row in database.execute(statement)]
+
+    def names(*pairs: tuple[int, int, int]) -> str:
+        mail = "(SELECT lower(trim(email)) FROM customers WHERE id = {})"
+        return ", ".join(f"({key}, {mail.format(one)}, {mail.format(other)})" for key, one, other in pairs)
+
+    run(users, 1)
+    sql("CREATE TABLE merges (merge_id, old_email, kept_email)", f"INSERT INTO merges VALUES {names((1, 3, 4))}")
+    assert run(merging, 2) == {"/api/channels": 1, "/api/users/getByEmail": 1, "/api/users/merge": 1}
+    assert run(merging, 3) == run(users, 4) == {}
+    sql("UPDATE customers SET first_name = 'New' WHERE id IN (3, 4)")
+    assert run(users, 5)["/api/users/bulkUpdate"] == 1
+    assert sandbox.calls[-1].records == 1
+    assert len(sandbox.users) == CUSTOMERS - 1
+    sql("DELETE FROM merges", f"INSERT INTO merges VALUES {names((2, 5, 6), (3, 6, 7), (4, 8, 9), (5, 8, 9))}")
+    merging.get_task("merge_users").retries = 0
+    assert run(merging, 6, "failed") == {}
+    assert {key for row in sql(finds) for key in row} == {2, 3, 4, 5}
+    assert {key for key, *_ in sql(resolves)} == {2, 3, 4}
+    sql(f"CREATE TABLE resolved AS {resolves}", "DROP TABLE merges", "ALTER TABLE resolved RENAME TO merges")
+    assert run(merging, 7) == {"/api/users/getByEmail": 3, "/api/users/merge": 3}
+    assert len(sandbox.users) == CUSTOMERS - 4
 
 
 def test_the_partitions_example_brings_iterable_up_to_the_model(

@@ -14,6 +14,14 @@ from airflow_provider_iterable.api.email_verdicts import (
     judge_update_email,
     judge_update_only_email,
 )
+from airflow_provider_iterable.api.merge_verdicts import (
+    DESTINATION,
+    SOURCE,
+    judge_destination,
+    judge_merge,
+    judge_merge_in_doubt,
+    judge_source,
+)
 from airflow_provider_iterable.api.profile_verdicts import Spare, judge_before_create, judge_profile
 from airflow_provider_iterable.api.subscription_verdicts import judge_bulk_subscriptions, judge_group
 from airflow_provider_iterable.api.verdicts import (
@@ -43,6 +51,9 @@ BULK_ITEMS = 1000
 
 CHANGE_TRIES = 2
 """How often a change of email that must not go twice is sent in one run, each time after a look-up."""
+
+MERGE_TRIES = 2
+"""How often a merge that may have been made is sent again in one run, each time after a look-up."""
 
 UNADDRESSABLE = frozenset({".", ".."})
 """User IDs that cannot stand in a path, however they are encoded: the HTTP client takes them for steps and walks."""
@@ -84,6 +95,7 @@ USERS_DELETE_BY_EMAIL = BatchEndpoint("DELETE", "/api/users/{email}", 100, judge
 USERS_DELETE_BY_USER_ID = BatchEndpoint("DELETE", "/api/users/byUserId/{userId}", 100, judge_delete, "delete users")
 USERS_FORGET = BatchEndpoint("POST", "/api/users/forget", 3, judge_forget, "forget users")
 USERS_UNFORGET = BatchEndpoint("POST", "/api/users/unforget", 3, judge_unforget, "unforget users")
+USERS_MERGE = BatchEndpoint("POST", "/api/users/merge", 50, judge_merge, "merge users")
 USERS_GET_BY_EMAIL = BatchEndpoint("GET", "/api/users/getByEmail", 100, judge_lookup, "look up users")
 USERS_GET_BY_USER_ID = BatchEndpoint("GET", "/api/users/byUserId", 100, judge_lookup, "look up users")
 EVENTS_TRACK_BULK = BatchEndpoint("POST", "/api/events/trackBulk", 10, judge_bulk_events, "track events", BULK_ITEMS)
@@ -190,6 +202,46 @@ def forget_user() -> Call:
 def unforget_user() -> Call:
     """Accept data about a forgotten user again; a body is an object with the identifier."""
     return _alone(USERS_UNFORGET)
+
+
+@dataclass(frozen=True)
+class Merging:
+    """How users are merged.
+
+    :param source: the identifier of who is merged: ``"email"`` or ``"user_id"``
+    :param destination: the identifier of whom they are merged into
+    :param tail: what is sent beside the two, as members of an object
+    :param create_destination: whether a source takes the identifier of a destination that does not exist
+    """
+
+    source: str
+    destination: str
+    tail: bytes = b""
+    create_destination: bool = False
+
+    def calls(self) -> tuple[Call, Call]:
+        """Return what merges a new pair, and what merges one of which it is not known whether it was merged.
+
+        A body names both. Where an answer is lost, the source is looked up before the pair goes again.
+        """
+        doubtful = _look_up(self.source, judge_source, which=SOURCE)
+        for _ in range(MERGE_TRIES):
+            again = self._checked(self._merge(judge_merge_in_doubt, doubtful))
+            doubtful = _look_up(self.source, judge_source, again, which=SOURCE)
+        return self._checked(self._merge(judge_merge, doubtful)), doubtful
+
+    def _merge(self, judge: Judge, then: Call) -> Call:
+        def wrap(operations: Sequence[Operation]) -> Request:
+            body = operations[0].body[:-1] + self.tail + b"}"
+            return Request(USERS_MERGE.method, USERS_MERGE.template, USERS_MERGE.template, body=body)
+
+        return replace(_single(replace(USERS_MERGE, judge=judge), wrap, then), looks_back=True)
+
+    def _checked(self, call: Call) -> Call:
+        """Look the destination up first, unless it may be missing."""
+        if self.create_destination:
+            return call
+        return _look_up(self.destination, judge_destination, call, which=DESTINATION)
 
 
 def _alone(endpoint: BatchEndpoint, then: Call | None = None) -> Call:

@@ -56,6 +56,14 @@ class Queue:
         self.ready.append(self._pending.parcel(closed))
         return True
 
+    def follow(self, operation: Operation, call: Call) -> None:
+        """Pack an operation for the call that follows on an earlier one."""
+        if not self.pack(operation, call) or not call.looks_back:
+            return
+        parcel = self.ready.pop()
+        parcel.follows = True
+        self.ready.appendleft(parcel)
+
     def pack_rest(self) -> None:
         """Make batches of what is packed and not full."""
         self.ready.extend(map(self._pending.parcel, self._packer.flush()))

@@ -173,7 +173,7 @@ class Delivery:
             full = pending.answered and flying + pending.answered >= most + self._patience.commit_batches - 1
             if full or not parcel.ready:
                 unknown = sum(1 for waiting in queue.ready if not waiting.ready)
-                if not rest and parcel.doubts and unknown < queue.announced_together(call):
+                if not rest and not parcel.follows and parcel.doubts and unknown < queue.announced_together(call):
                     return  # a commit follows that announces more
                 self._announce()
             queue.ready.popleft()

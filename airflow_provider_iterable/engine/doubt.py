@@ -32,8 +32,8 @@ def doubts_of(sync: Sync, receipts: bool = True) -> Doubts:
 
     An entry in doubt equals no row and has what a removal needs: with its row it is a change, without it a removal.
     A row whose identity changed leaves two, for either identity may be at Iterable. A new row of a sync that
-    remembers its keys for ever leaves nothing: without an entry it is sent again. What must not be sent twice is
-    remembered as if it had been accepted.
+    remembers its keys for ever leaves nothing: without an entry it is sent again; unless it makes a difference that it
+    was sent before. What must not be sent twice is remembered as if it had been accepted.
 
     :param receipts: whether doubts also hold what is remembered once all is accepted, so that it need not be listed
         and encoded once more; not where more than the answer decides about that
@@ -41,6 +41,10 @@ def doubts_of(sync: Sync, receipts: bool = True) -> Doubts:
     forgets_new = sync.keeps_leavers
 
     def doubts(call: Call, operations: Sequence[Operation]) -> Sequence[Doubt]:
+        if call.looks_back:
+            return [
+                (key, doubted(entry.fingerprint).hex(), "", "") for key, entry in map(_RECEIPT, operations) if entry
+            ]
         if not call.repeatable:
             return [
                 (operation.key, operation.remember.fingerprint.hex(), operation.remember.ref, "")
@@ -96,7 +100,12 @@ def lines_of(doubts: Iterable[Sequence[str]]) -> Iterator[tuple[str, str, str]]:
 
 def in_doubt(entry: Entry) -> bool:
     """Whether an entry is about something that Iterable may or may not have."""
-    return entry.fingerprint == NEVER_EQUAL
+    return entry.fingerprint.startswith(NEVER_EQUAL)
+
+
+def doubted(fingerprint: bytes) -> bytes:
+    """Return the fingerprint of an entry in doubt that says what it is about; it is longer than any record's."""
+    return NEVER_EQUAL + fingerprint
 
 
 def _other_key(key: str, ref: str) -> str:

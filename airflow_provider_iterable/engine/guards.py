@@ -21,6 +21,7 @@ class Guards:
     :param max_changed: most remembered rows that may have changed, likewise; ``None``: any number
     :param max_deletes: most profiles deleted in one run; ``None`` when the sync deletes no profiles
     :param max_subscribed: most rows that subscribe somebody in one run; ``None``: any number
+    :param max_merges: most profiles merged into others in one run; ``None``: any number, or the sync merges none
     """
 
     allow_empty: bool = False
@@ -28,6 +29,19 @@ class Guards:
     max_changed: float | int | None = None
     max_deletes: int | None = None
     max_subscribed: int | None = None
+    max_merges: int | None = None
+
+
+def guard_merges(plan: Plan, guards: Guards) -> None:
+    """Refuse a plan that merges more than was allowed.
+
+    :raises GuardTripped: nothing was sent
+    """
+    if guards.max_merges is not None and plan.sends > guards.max_merges:
+        raise GuardTripped(
+            f"The run would merge {plan.sends} profiles into others, which nothing undoes; max_merges allows "
+            f"{guards.max_merges}. Nothing was sent. If they should be merged, raise max_merges for this run."
+        )
 
 
 def guard(plan: Plan, guards: Guards, remembered: int) -> None:

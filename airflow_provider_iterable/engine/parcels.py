@@ -27,6 +27,9 @@ class Parcel:
     """Whether it goes although its endpoint seems to be down, to see whether that is so."""
     answers: int | None = None
     """How often its endpoint had answered when it was first sent."""
+    follows: bool = False
+    """Whether it is what a look-up allowed: it goes before more is looked up, and waits for no others to be announced
+    with it, for these wait behind it."""
     detail: str = ""
     """How the server failed at it."""
 

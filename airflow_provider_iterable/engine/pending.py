@@ -120,6 +120,11 @@ class Pending:
                 self.leave_in_doubt(parcel, [outcome.operation])
         self.outcomes.append(outcome)
 
+    def carry(self, parcel: Parcel) -> None:
+        """Remember as in doubt what goes on to a look-up because it is not known whether it arrived."""
+        if parcel.batch.call.looks_back:
+            self.patch.update(patch_of(parcel.doubts))
+
     def presume(self, operations: Iterable[Operation]) -> None:
         """Remember operations that must not go twice, and of which it is not known whether they arrived."""
         for operation in operations:

@@ -305,6 +305,9 @@ class Planner:
 
     def _take_changed(self, change: Changed) -> None:
         operation = self._changed(change)
+        if isinstance(operation, Invalid):
+            self._take_invalid(operation)
+            return
         if change.before.ref:
             before = hash(self.sync.identity(change.before.ref))
             if before != hash(change.after.handles[0]):
@@ -335,13 +338,15 @@ class Planner:
         """
         operation = self._added(Added(record))
         if not self.sync.keeps_leavers and operation.remember is not None:
-            operation = self._changed(Changed(operation.remember, record))
+            changed = self._changed(Changed(operation.remember, record))
+            assert isinstance(changed, Operation)
+            operation = changed
         self.plan.again.append(self.plan.rows.size)
         self.add(operation, record)
 
     def _take_overwritten(self, record: Record) -> None:
         operation = self._changed(Changed(Entry(record.fingerprint), record))
-        if operation.call is not None:
+        if isinstance(operation, Operation) and operation.call is not None:
             self.plan.unchanged -= 1
             self.plan.resent += 1
             self.add(operation, record)

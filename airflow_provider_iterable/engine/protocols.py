@@ -88,8 +88,8 @@ class Sync(Protocol):
         """Return what is done about a new record."""
         ...
 
-    def changed(self, change: Changed) -> Operation:
-        """Return what is done about another record under a known key."""
+    def changed(self, change: Changed) -> Operation | Invalid:
+        """Return what is done about another record under a known key, or why it is refused."""
         ...
 
     def removed(self, change: Removed) -> Operation:

@@ -68,7 +68,22 @@ class Reason(StrEnum):
     QUOTA = "quota", "Iterable's daily quota is used up; the row waits for a later run"
     NOT_MOVED = "not_moved", "the row has another identity now, which was not accepted, so the former one stays"
     MAX_ACTIONS = "max_actions", "the run did as much as max_actions allows; the row waits for a later run"
-    ERASED_PERSON = "erased_person", "a privacy sync erased the person; the row is left out until an unforget"
+    ERASED_PERSON = (
+        "erased_person",
+        "a privacy sync erased the person, or a merge sync merged them into somebody; the row is left out",
+    )
+    PAIR_CHANGED = "pair_changed", "under this key another pair was merged, and a merge cannot be made again"
+    MERGES_ITSELF = "merges_itself", "source and destination of the merge are the same; nothing was sent"
+    SAME_MERGE = "same_merge", "several rows ask for the same merge; nothing was sent"
+    SOURCE_TWICE = "source_twice", "several rows merge this source into different destinations; nothing was sent"
+    MERGE_CYCLE = "merge_cycle", "the merges lead from this source back to itself; nothing was sent"
+    MERGE_CHAIN = "merge_chain", "the destination of one merge is the source of another; nothing was sent"
+    MERGE_OF_ERASED = "merge_of_erased", "a privacy sync erased the source or the destination; nothing was sent"
+    UNKNOWN_DESTINATION = (
+        "unknown_destination",
+        "there is no such destination at Iterable; the row goes again with the next run",
+    )
+    ALREADY_MERGED = "already_merged", "an answer was lost, and the source is gone: it had been merged already"
 
 
 class Fate(StrEnum):

@@ -160,9 +160,9 @@ class Report:
         samples = self.samples.get(outcome.reason)
         if samples is None:
             samples = self.samples[outcome.reason] = Samples()
-        samples.add(outcome, self._shown)
+        samples.add(outcome, self.shown)
 
-    def _shown(self, outcome: Outcome) -> Outcome:
+    def shown(self, outcome: Outcome) -> Outcome:
         """Return an outcome without its body, under its masked key."""
         cut = outcome.reason is Reason.KEY_TOO_LONG  # in the midst of a name, perhaps
         key = masked_key(outcome.key, outcome.called, (0,) if cut else self.identifying) if outcome.key else ""

@@ -7,9 +7,10 @@ from typing import Literal, TypeVar
 
 from msgspec.structs import replace
 
-from airflow_provider_iterable.engine.vocabulary import Gone, Operation, Pair, Present
+from airflow_provider_iterable.engine.vocabulary import Gone, Invalid, Operation, Pair, Present
 
 C = TypeVar("C")
+R = TypeVar("R", bound=Operation | Invalid)
 
 Resync = Literal["changes", "full", "baseline"]
 
@@ -62,6 +63,11 @@ def void_as_new(pairs: Iterable[Pair]) -> Iterator[Pair]:
             yield pair
 
 
-def recorded(operation_of: Callable[[C], Operation]) -> Callable[[C], Operation]:
+def recorded(operation_of: Callable[[C], R]) -> Callable[[C], R]:
     """Have the operations of changes remembered as if they were accepted, and none of them sent."""
-    return lambda change: replace(operation_of(change), call=None, body=b"")
+
+    def record(change: C) -> R:
+        operation = operation_of(change)
+        return replace(operation, call=None, body=b"") if isinstance(operation, Operation) else operation
+
+    return record

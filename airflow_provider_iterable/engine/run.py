@@ -19,7 +19,7 @@ from airflow_provider_iterable.engine.deliver import Delivery
 from airflow_provider_iterable.engine.doubt import doubts_of
 from airflow_provider_iterable.engine.forecast import Forecast, Horizon, forecast
 from airflow_provider_iterable.engine.garbage import collect_per_chunk, gc_disabled, gc_frozen
-from airflow_provider_iterable.engine.guards import Guards, guard, guard_changes
+from airflow_provider_iterable.engine.guards import Guards, guard, guard_changes, guard_merges
 from airflow_provider_iterable.engine.left_out import LeftOut
 from airflow_provider_iterable.engine.overwritten import overwritten
 from airflow_provider_iterable.engine.pack import waves
@@ -29,6 +29,7 @@ from airflow_provider_iterable.engine.predict import predict
 from airflow_provider_iterable.engine.progress import Delivered, Progress
 from airflow_provider_iterable.engine.protocols import State, Sync
 from airflow_provider_iterable.engine.reasons import Fate, Reason
+from airflow_provider_iterable.engine.refused import Refused
 from airflow_provider_iterable.engine.remember import Remembering, prepare_state
 from airflow_provider_iterable.engine.report import (
     Report,
@@ -75,6 +76,7 @@ class Options:
     :param horizon: how long the run takes, as far as it is known beforehand, and how long it may
     :param spool_dir: where the temporary file is made; ``None``: the system's temporary directory
     :param check: called with the plan before the first call; raises when the state could not hold the result
+    :param refuse: called with the plan before the first call; returns the rows because of which nothing is to be sent
     :param prepare: called once when there is something to send, before the first operation is screened
     :param foresee: of a dry run with something to send: has the sync know the types of Iterable's fields
     :param review: of a dry run: enters what its operations are, and what they carry
@@ -104,6 +106,7 @@ class Options:
     horizon: Horizon = field(default_factory=Horizon)
     spool_dir: str | None = None
     check: Callable[[Plan], None] | None = None
+    refuse: Callable[[Plan], Refused | None] | None = None
     prepare: Callable[[], None] | None = None
     foresee: Callable[[], None] | None = None
     review: Callable[[Plan, Forecast], None] | None = None
@@ -141,6 +144,7 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
     :raises Halted: Iterable refused in a way that ends the run; what was accepted is committed
     :raises CanaryFailed: the rows that went first did not pass; what was accepted is committed
     :raises Unfinished: rows were deferred; what was accepted is committed
+    :raises ModelError: there are rows because of which nothing is sent
     :raises Stopped: ``options.stop`` was set before the end; what was accepted is committed
     :raises TooManyRejected: after everything that can be delivered was
     """
@@ -162,6 +166,9 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
                 report.plan_hash = plan_hash(plan, about, state.remembered)
         if not sync.keeps_leavers:  # otherwise rows that are not there cost nothing
             guard(plan, options.guards, state.remembered)
+        refused = None if options.refuse is None else options.refuse(plan)
+        if refused is None:
+            guard_merges(plan, options.guards)
         if options.resync == "changes":
             guard_changes(plan, options.guards, state.remembered, why)
         if options.approved_plan is not None:
@@ -175,6 +182,8 @@ def run(sync: Sync, read: Read, state: State, send: Send, report: Report, option
         for outcome in (*plan.invalid, *plan.erased):
             report.add(outcome)
             observe(outcome)
+        if refused is not None:
+            refused.end(report, plan.sends, observe)
         if options.dry_run:
             report.status = "planned"
             with gc_disabled(), _phase(report, "plan", options.clock):

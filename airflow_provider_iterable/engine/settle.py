@@ -81,8 +81,10 @@ class Settler:
         if then is None:
             self._pending.accept(parcel, operations, left_out)
             return
+        if operations:
+            self._pending.carry(parcel)
         for operation in operations:
-            self._queue.pack(operation, then)
+            self._queue.follow(operation, then)
 
     def _settle_unanswered(self, parcel: Parcel, attempted: Attempted, reason: Reason) -> None:
         """Settle a batch to which nothing usable came back in spite of all tries."""

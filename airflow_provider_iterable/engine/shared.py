@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from airflow_provider_iterable.engine.doubt import in_doubt
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.reasons import Fate, Kind
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Operation, Outcome, Patch
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Call, Entry, Operation, Outcome, Patch
 
 
 class Shared:
@@ -26,7 +26,9 @@ class Shared:
         self._last: dict[int, str] = {}
         """By identity: the greatest key, whose row is sent last."""
         for _, operation in plan.present() if plan.shared else ():
-            if operation.call is not None and (identity := hash(operation.handles[0])) in plan.shared:
+            if operation.call is None or _looks_back(operation.call):
+                continue  # nothing of it is overwritten
+            if (identity := hash(operation.handles[0])) in plan.shared:
                 if operation.call.repeatable:
                     self._identities[operation.key] = identity
                 self._last[identity] = max(self._last.get(identity, ""), operation.key)
@@ -76,3 +78,8 @@ class Shared:
         if outcome.key != self._last[identity] or identity in self._unknown:
             return {}
         return self._withheld.pop(identity, {})
+
+
+def _looks_back(call: Call) -> bool:
+    """Whether a call, or one that an operation goes on to, looks back."""
+    return call.looks_back or (call.then is not None and _looks_back(call.then))

@@ -287,6 +287,9 @@ class Call:
     unknown is remembered as if it were accepted, and reported as unconfirmed."""
     reads: bool = False
     """Whether it only looks something up: it changes nothing, so that an answer may be lost."""
+    looks_back: bool = False
+    """Whether what became of an operation in doubt is looked up before it goes again, and makes a difference: then new
+    rows of syncs that remember their keys for ever are in doubt, too, and all are with their fingerprint."""
     then: Call | None = None
     """The call an operation goes on to once this one accepted it (a look-up before an update)."""
     does: str = ""

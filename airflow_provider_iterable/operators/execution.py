@@ -92,6 +92,8 @@ class SyncOperator(StrictOperator):
     on_removed: str = "keep"
     max_deletes: Any = None
     max_subscribed: Any = None
+    # Likewise; the others merge nobody.
+    max_merges: Any = None
 
     @abstractmethod
     def kind(self, hook: IterableHook) -> SyncKind:
@@ -194,6 +196,7 @@ class SyncOperator(StrictOperator):
                 max_changed=self.max_changed,
                 max_deletes=self.max_deletes if self.on_removed == "delete" else None,
                 max_subscribed=self.max_subscribed,
+                max_merges=self.max_merges,
             ),
             batch_size=self.batch_size,
             max_rejected=self.max_rejected,

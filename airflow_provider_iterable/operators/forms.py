@@ -209,6 +209,12 @@ def _words(value: Any) -> Any:
     return value
 
 
+def _array_merge(value: Any) -> Mapping[str, str | None]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return {_text(name): None if member is None else _text(member) for name, member in value.items()}
+
+
 def _catalog(value: Any) -> str:
     if item_id(_any_text(value)) != value:
         raise ValueError
@@ -253,6 +259,7 @@ FIELDS = Form("a dict", lambda value: value, optional=True, private=True)
 """The fields themselves are read by :func:`~airflow_provider_iterable.operators.parameters.take`, for their messages
 name them."""
 FIELD_TYPES = Form("a dict of field to type", _mapping, optional=True)
+ARRAY_MERGE = Form("a dict of field to the name of a member, or to None", _array_merge, optional=True)
 STATE = Form("a store such as TableState()", _store)
 ZONE = Form('the name of a time zone, such as "UTC"', _zone)
 BATCH_SIZE = Form("from 1 to 1000", _within(1, 1000))

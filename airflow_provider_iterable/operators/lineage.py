@@ -31,6 +31,8 @@ PARAMETER_FIELDS = {
     "email_column": "email",
     "user_id_column": "userId",
     "new_email_column": "email",  # of a profile that had another one
+    "destination_email_column": "email",
+    "destination_user_id_column": "userId",
     "event_name_column": "eventName",
     "event_id_column": "id",
     "timestamp_column": "createdAt",

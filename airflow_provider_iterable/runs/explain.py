@@ -43,6 +43,7 @@ from airflow_provider_iterable.runs.explained import (
     sentence,
 )
 from airflow_provider_iterable.runs.few import Excerpt, Finder, Neighbours, neighbours
+from airflow_provider_iterable.runs.privacy import PrivacyRun
 from airflow_provider_iterable.runs.project import recognise
 from airflow_provider_iterable.runs.review import carried
 from airflow_provider_iterable.runs.run import Run
@@ -51,7 +52,7 @@ from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.tables.audit import AuditTables
 from airflow_provider_iterable.syncs.identity import CHECKS
 from airflow_provider_iterable.syncs.lists import Lists
-from airflow_provider_iterable.syncs.privacy import Privacy, hashed
+from airflow_provider_iterable.syncs.privacy import hashed
 from airflow_provider_iterable.syncs.subscriptions import GROUPS, Subscriptions, folded_key
 from airflow_provider_iterable.syncs.sync import BaseSync
 
@@ -61,7 +62,7 @@ MOST_SHARING = 20
 """Other rows with the same identity that are named."""
 WHOLE_RUN = (
     "What only the whole model decides is not looked at: allow_empty, max_removed, max_changed, max_deletes, "
-    "max_subscribed, max_rejected, deadline, canary."
+    "max_subscribed, max_rejected, deadline, canary; of merges max_merges, and whether they go together."
 )
 IN_TURN = (
     "Requests go in their order, and what is over Iterable's quota or max_actions waits: how many come before this one "
@@ -129,6 +130,8 @@ def candidates(destination: Mapping[str, Any], given: str) -> list[str]:
     texts += [plain] if plain is not None and not given.lstrip().startswith("[") else []
     if destination.get("type") in ("lists", "subscriptions"):
         texts += [found for text in texts if (found := _folded(destination, text)) is not None]
+    if destination.get("type") == "merges":  # which are hashed if the key has somebody's identifier
+        texts += list(map(hashed, texts))
     if destination.get("type") == "privacy":
         texts = [*map(hashed, texts), given]
     return list(dict.fromkeys(texts)) or [given]
@@ -176,7 +179,8 @@ class _Explaining:
 
     def _finder(self, scout: BaseSync) -> Finder:
         columns = self.job.model.columns
-        by_columns = () if isinstance(scout, Lists | Privacy | Subscriptions) else self.question.primary_key
+        unlike = isinstance(scout, Lists | Subscriptions) or scout.hashes_keys
+        by_columns = () if unlike else self.question.primary_key
         column = scout.identity_column
         keyed = tuple(position(columns, part) for part in by_columns)
         return Finder(self.job.model, scout, keyed, None if column is None else position(columns, column))
@@ -311,7 +315,7 @@ class _Explaining:
         kind, run = self.job.kind, self.run
         kind.sender(run)
         waiting = kind.waiting(run, 1)
-        if kind.anonymous:
+        if isinstance(kind, PrivacyRun):
             self.told.notes.append(IN_TURN)
         return f"it waits for {waiting[0].what}" if waiting else ""
 

@@ -7,9 +7,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field, to_builtins
 
+from airflow_provider_iterable.engine.doubt import in_doubt
+from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.engine.references import plain
 from airflow_provider_iterable.engine.resync import VOID
-from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, Entry, Handle
+from airflow_provider_iterable.engine.vocabulary import Entry, Handle
 from airflow_provider_iterable.masking import masked
 
 Action = Literal["send", "remove", "remember", "forget", "nothing", "refuse", "wait", "fail"]
@@ -23,7 +25,7 @@ MEMORIES: dict[str, str] = {
     "accepted": "accepted",
     "in_doubt": "in doubt: a request about it was not answered, so Iterable may or may not have it",
     "to_be_sent_again": 'accepted; resync="full" has not sent it again yet',
-    "erased": "a privacy sync erased the person; a tombstone is left",
+    "erased": "a privacy sync erased the person, or a merge sync merged them; a tombstone is left",
 }
 """What is remembered, in words."""
 
@@ -36,7 +38,7 @@ FIRES_ONCE = "a row of this kind of sync is not sent again when it changes"
 LEFT = "its row has left the model"
 LEFT_ALONE = f"{LEFT}, and what it left at Iterable is kept"
 LEFT_FOR_EVER = f"{LEFT}, and its key is remembered for ever, so that it is not sent again"
-LEFT_ERASED = "a privacy sync erased the person, and no row has this key any more"
+LEFT_ERASED = f"{Reason.ERASED_PERSON.sentence.partition(';')[0]}, and no row has this key"
 """Why a run does what it does with a row, as clauses."""
 
 
@@ -123,7 +125,7 @@ def memory_of(entry: Entry | None, erased: bool) -> Memory:
     """
     if entry is None:
         return "erased" if erased else "nothing"
-    if entry.fingerprint == NEVER_EQUAL:
+    if in_doubt(entry):
         return "in_doubt"
     return "to_be_sent_again" if entry.fingerprint == VOID else "accepted"
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from msgspec import Struct, to_builtins
 
 from airflow_provider_iterable.engine.compare import compare
+from airflow_provider_iterable.engine.doubt import doubted
 from airflow_provider_iterable.engine.forecast import chain, name
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.engine.references import is_made, made
@@ -24,6 +25,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Fresh,
     Gone,
     Handle,
+    Invalid,
     News,
     Operation,
     Pair,
@@ -114,6 +116,8 @@ def _step(sync: BaseSync, memory: Memory, case: Case, before: bytes | None, ref:
         return Records(keys, [after] * len(keys), [body] * len(keys), kind, ["a"] * len(keys), {0: handles[1:]})
 
     probe.records = records
+    if memory == "in_doubt" and probe.looks_back:
+        before = doubted(_ACCEPTED)
     pairs: list[Pair] = []
     if case != "gone":
         pairs.append(Present([key], [()], [before], refs=[ref] if before else ()))
@@ -122,6 +126,8 @@ def _step(sync: BaseSync, memory: Memory, case: Case, before: bytes | None, ref:
     seen = for_resync(pairs, "changes", False, sync.keeps_leavers)
     for news in compare(probe, seen):
         operation = _operation(probe, news)
+        if isinstance(operation, Invalid):
+            return Step(action="refuse", why=operation.reason.sentence)
         if operation is not None:
             return _told(memory, case, operation, sync.spares)
     if case == "gone":
@@ -129,8 +135,8 @@ def _step(sync: BaseSync, memory: Memory, case: Case, before: bytes | None, ref:
     return Step(why=AS_ACCEPTED)
 
 
-def _operation(sync: BaseSync, news: News) -> Operation | None:
-    """Return the operation that the sync makes of news; ``None``: there are none."""
+def _operation(sync: BaseSync, news: News) -> Operation | Invalid | None:
+    """Return what the sync makes of news; ``None``: there are none."""
     if isinstance(news, Fresh):
         record = news.records.record(0)
         assert isinstance(record, Record)

@@ -11,7 +11,9 @@ from functools import cached_property
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.api.project import get_fields
 from airflow_provider_iterable.engine.forecast import Waiting
+from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.protocols import Sync
+from airflow_provider_iterable.engine.refused import Refused
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.engine.vocabulary import Send
 from airflow_provider_iterable.errors import CannotRetry, IterableSyncError, WorthRetrying
@@ -93,7 +95,7 @@ class SyncKind(ABC):
     """Whether values are compared with Iterable's field types, as far as these are known."""
 
     anonymous = False
-    """Whether its rows are requests to erase somebody, so that the audit keeps nothing about whom they are about."""
+    """Whether its rows are about people who are gone afterwards, so that the audit keeps nothing about whom."""
 
     most_in_flight: int | None = None
     """Most of its requests under way at once; ``None``: as many as the client's."""
@@ -123,6 +125,10 @@ class SyncKind(ABC):
     def waiting(self, run: Run, rows: int) -> Sequence[Waiting]:
         """Return which of some rows that are to be sent have to wait for a later run."""
         return ()
+
+    def refuse(self, run: Run, sync: Sync, plan: Plan) -> Refused | None:
+        """Return the rows because of which nothing of a plan is to be sent, if there are any."""
+        return None
 
     def existing_fields(self, run: Run, fields: Collection[str]) -> Collection[str]:
         """Return those of some fields that Iterable has by now, or is to create, as far as it is known."""

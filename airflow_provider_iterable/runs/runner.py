@@ -136,6 +136,7 @@ def _carry_out(
                 ),
                 about={**options.about, **_about(job.scope, session, project)},
                 check=session.check,
+                refuse=partial(kind.refuse, run, sync),
                 observe=_both(audit.observe, job.observe),
                 prepare=prepare,
                 review=partial(review, sync, report, options.batch_size) if isinstance(sync, BaseSync) else None,

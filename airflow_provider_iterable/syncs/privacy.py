@@ -85,6 +85,7 @@ class Privacy(BaseSync):
 
     exclusive = False
     keeps_leavers = True
+    hashes_keys = True
 
     def __init__(self, options: PrivacyOptions, columns: Sequence[str]) -> None:
         self._options = options
@@ -115,7 +116,7 @@ class Privacy(BaseSync):
 
     def _hashed_keys(self, rows: Sequence[Row]) -> list[str | Invalid]:
         """Name the rows by the hash of their primary key."""
-        names = [_hashed(name) for name in self._name(rows)]
+        names = [hashed_name(name) for name in self._name(rows)]
         found = [name for name in names if isinstance(name, str)]
         if len(set(found)) < len(found):
             met: set[str] = set()
@@ -179,7 +180,8 @@ def hashed(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _hashed(name: str | Invalid) -> str | Invalid:
+def hashed_name(name: str | Invalid) -> str | Invalid:
+    """Return the name of a row, hashed."""
     if isinstance(name, str):
         return hashed(name)
     return msgspec.structs.replace(name, key=hashed(name.key)) if name.key else name

@@ -88,6 +88,10 @@ class BaseSync:
     collapses = False
     plural = False
     in_turn = False
+    looks_back = False
+    """Whether what is in doubt says with which payload it was sent."""
+    hashes_keys = False
+    """Whether a key is the hash of what the primary key says."""
     recipe: Recipe | None = None
     keys: Callable[[Sequence[Row]], Sequence[str | Invalid]]
     records: Callable[..., Records]
@@ -160,7 +164,7 @@ class BaseSync:
         """A new row is written."""
         return self.write(Kind.ADDED, change.after, self._write)
 
-    def changed(self, change: Changed) -> Operation:
+    def changed(self, change: Changed) -> Operation | Invalid:
         """A changed row is written."""
         return self.write(Kind.CHANGED, change.after, self._write)
 

@@ -27,16 +27,24 @@ REMEDIES: Mapping[Reason | None, str] = {
     Reason.TOO_LARGE: "map less, or shorten the largest values; a request holds 4,000,000 bytes, a catalog item 30,000",
     Reason.INVALID_DATA: "look for reserved fields and odd values in the row; Iterable's support can tell more",
     Reason.CONFLICT: "two profiles claim one identifier: merge them at Iterable, or mend the row",
-    Reason.TARGET_EXISTS: "merge the two profiles at Iterable, or mend the row; changes of address only",
+    Reason.TARGET_EXISTS: "merge the two profiles with a merge sync, or mend the row; changes of address only",
     Reason.REFUSED: "read the code in the log, and look it up in Iterable's documentation",
     Reason.UNATTRIBUTED: (
         "wait for the next run; if it stays, tell Iterable's support the request's time. Events without any "
         "ID are remembered and do not go again"
     ),
     Reason.UNCONFIRMED: "look at Iterable; it is remembered as sent; events without any ID only",
+    Reason.PAIR_CHANGED: "restore the row, or give the new pair a key of its own; merges only",
+    Reason.MERGES_ITSELF: "leave the row out of the model; merges only",
+    Reason.SAME_MERGE: "let one of the rows stand for the pair; merges only",
+    Reason.SOURCE_TWICE: "decide for one of the destinations; merges only",
+    Reason.MERGE_CYCLE: "find out which profile is to stay, and mend the other rows; merges only",
+    Reason.MERGE_CHAIN: "have each source go to where its chain ends; merges only",
+    Reason.MERGE_OF_ERASED: "take the row out of the model, or unforget the person; merges only",
     Reason.UNKNOWN_USER: 'nothing, if users come to be elsewhere; else sync users first, with mode="upsert"',
     Reason.FORGOTTEN_USER: "leave the row out of the model, or unforget the user",
     Reason.ERASED_PERSON: "take the row out of the model, or unforget the person",
+    Reason.UNKNOWN_DESTINATION: "nothing, if the destination comes to be; else leave the row out; merges only",
     Reason.NOT_MOVED: "mend the row; the former item goes once the new one is accepted; catalogs only",
     Reason.NO_ANSWER: "let Airflow retry; see Iterable's status page if it stays",
     Reason.SERVER_ERROR: (
@@ -56,6 +64,7 @@ REMEDIES: Mapping[Reason | None, str] = {
     Reason.ALREADY_GONE: "nothing",
     Reason.ALREADY_EXISTS: 'nothing; mode="create" only',
     Reason.ALREADY_CHANGED: "nothing; see changes of address",
+    Reason.ALREADY_MERGED: "nothing; merges only",
     Reason.PARTIAL: "mend the values the log names; only with salvage=True",
     Reason.FIELDS_LEFT_OUT: (
         "nothing: the row goes again once they are there; to make them, create_new_fields=True; if they are "

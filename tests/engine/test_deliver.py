@@ -5,12 +5,14 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from airflow_provider_iterable.engine import deliver as deliver_module
 from airflow_provider_iterable.engine.deliver import SILENT_AT_ONCE, Delivery, Screen
+from airflow_provider_iterable.engine.doubt import doubts_of
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.engine.vocabulary import (
@@ -27,7 +29,7 @@ from airflow_provider_iterable.engine.vocabulary import (
     Split,
     Verdict,
 )
-from tests.fakes import Committer, Killed, Sender, a_call, an_operation, outcomes_of
+from tests.fakes import Committer, Killed, PlainSync, Sender, a_call, an_operation, outcomes_of
 
 NO_ANSWER, LIMITED, REFUSED, OK = Reply(0), Reply(429, retry_after=7.0), Reply(400), Reply(200)
 ONE_BY_ONE = Patience(tries=2, in_flight=1)
@@ -502,3 +504,27 @@ def test_what_hangs_does_not_keep_the_process() -> None:
         "workers.close(wait=False)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_what_a_look_up_allowed_goes_before_more_is_looked_up() -> None:
+    """Each change is announced before it is sent, and does not wait until everybody is looked up."""
+    change = replace(a_call(judge, items=1, name="/change"), looks_back=True)
+    look_up = a_call(judge, items=1, name="/look-up", then=change, reads=True)
+    committer, sent = Committer(), list[tuple[str, str]]()
+
+    def send(batch: Batch) -> Reply:
+        sent.append((batch.call.template, batch.operations[0].key))
+        return Reply(200)
+
+    patience = Patience(in_flight=1)
+    delivery = Delivery(send, committer, doubts=doubts_of(PlainSync(look_up, keeps_leavers=True)), patience=patience)
+    assert len(list(outcomes_of(delivery.run([people(look_up, 200)])))) == 200
+    waiting = most = 0
+    for template, _ in sent:
+        waiting += 1 if template == "/look-up" else -1
+        most = max(most, waiting)
+    assert most <= 2 * patience.window(look_up)
+    announced = [doubt for intents in committer.intents for doubts in intents.begun.values() for doubt in doubts]
+    assert {key: bytes.fromhex(found) for key, found, *_ in announced} == {
+        str(number): NEVER_EQUAL + str(number).encode() for number in range(200)
+    }

@@ -22,6 +22,7 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
+    IterableMergeOperator,
     IterablePrivacyOperator,
     IterableSubscriptionOperator,
     IterableUserSyncOperator,
@@ -40,6 +41,11 @@ OPERATORS: dict[type[IterableModelOperator], dict[str, Any]] = {
         "subscription_type": "message_type",
         "subscription_id": 1,
         "consent_waived": "a test",
+    },
+    IterableMergeOperator: {
+        "source_email_column": "email",
+        "destination_email_column": "kept",
+        "state": TableState(),
     },
     IterablePrivacyOperator: {"email_column": "email", "action": "forget", "state": TableState()},
 }
@@ -147,17 +153,16 @@ def test_template_fields_may_be_templates(operator: type[IterableModelOperator])
     jinja = {name: f"{{{{ params.{name} }}}}" for name in operator.template_fields}
     alternatives = [("table", "list_id"), ("sql", "list_name", "list_description"), ("table", "list_id", "fields")]
     kept: set[str] = set()
+    without_fields = (IterableMergeOperator, IterablePrivacyOperator, IterableSubscriptionOperator)
     for without in alternatives:  # what excludes one another, or means nothing to an operator
         given: dict[str, Any] = {name: text for name, text in jinja.items() if name not in without}
-        if operator in (IterablePrivacyOperator, IterableSubscriptionOperator):
+        if operator in without_fields:
             given.pop("fields", None)
         made = operator(**{"task_id": "sync", "primary_key": "id", **OPERATORS[operator], **given})
         for name, text in given.items():
             assert getattr(made, name) == text
         kept |= given.keys()
-    assert kept == jinja.keys() - (
-        {"fields"} if operator in (IterablePrivacyOperator, IterableSubscriptionOperator) else set()
-    )
+    assert kept == jinja.keys() - ({"fields"} if operator in without_fields else set())
 
 
 def loads(node: ast.AST, names: set[str]) -> list[str]:

@@ -23,6 +23,7 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
+    IterableMergeOperator,
     IterablePrivacyOperator,
     IterableUserSyncOperator,
 )
@@ -366,6 +367,20 @@ SCENES: dict[str, Scene] = {
         {"primary_key": "contact", "email_column": "email", "action": "delete"},
         [[row(1), row(2, contact=BRIEN, email=SPOILT), row(3, contact=QUOTED, email=None), row(4, contact=LONG)]],
         {"invalid_email", "no_identifier", "key_too_long"},
+    ),
+    "merges": Scene(
+        IterableMergeOperator,
+        {"primary_key": ["contact", "id"], "source_email_column": "contact", "destination_email_column": "email"},
+        [[row(1, contact=BRIEN, email=SPOILT), row(2, contact=QUOTED, email=None)]],
+        {"invalid_email", "no_identifier"},
+    ),
+    "chains of merges": Scene(
+        IterableMergeOperator,
+        {"primary_key": "uid", "source_user_id_column": "uid", "destination_user_id_column": "who"},
+        [[row(1, uid=ADA_ID, who=GRACE_ID), row(2, uid=GRACE_ID, who=ADA_ID)]],
+        {"merge_cycle"},
+        "hybrid",
+        failure="cannot be made beside one another",
     ),
     "requests to forget": Scene(
         IterablePrivacyOperator,

@@ -274,6 +274,12 @@ TABLE = 'table="{people}", sql_conn_id="shop", task_id="sync", primary_key="id"'
             {"email", "eventName"},
         ),
         (
+            f'IterableMergeOperator({TABLE}, source_email_column="email", destination_email_column="name", '
+            "state=TableState(), max_rejected=1.0)",
+            "users",
+            {"email"},
+        ),
+        (
             f'IterablePrivacyOperator({TABLE}, email_column="email", action="forget", state=TableState(), '
             "max_rejected=1)",
             "users",

@@ -16,7 +16,9 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
+    IterableMergeOperator,
     IterablePrivacyOperator,
+    IterableSubscriptionOperator,
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -28,11 +30,18 @@ from airflow_provider_iterable.ui.explained import Told
 from tests.operators.conftest import Make, World, email, uid
 from tests.operators.test_explain_law import Done
 
-COLUMNS = ("id", "email", "uid", "new_email", "sku", "event_id", "items", "total", "name")
+COLUMNS = ("id", "email", "uid", "new_email", "sku", "event_id", "items", "total", "name", "wanted")
 ITEMS = json.dumps([{"id": "i", "name": "Item", "price": 1.5, "quantity": 1}])
 EMAIL, NAME = {"email_column": "email"}, {"fields": {"name": "name"}}
 PURCHASE = {**EMAIL, "event_type": "purchase", "items_column": "items", "total_column": "total", **NAME}
 CUSTOM = {**EMAIL, "event_type": "custom", "event_name": "seen", **NAME}
+SUBSCRIPTION = {
+    **EMAIL,
+    "subscription_type": "message_type",
+    "subscription_id": 102165,
+    "subscribed_column": "wanted",
+    "consent_waived": "a test",
+}
 CATALOG = {"catalog_name": "Shop", "item_id_column": "sku", **NAME}
 
 KINDS: dict[str, tuple[type[IterableModelOperator], dict[str, Any], str]] = {
@@ -74,6 +83,17 @@ KINDS: dict[str, tuple[type[IterableModelOperator], dict[str, Any], str]] = {
         "/api/commerce/updateCart",
     ),
     "members": (IterableListOperator, {**EMAIL, **NAME, "list_name": "VIP"}, "/api/lists/subscribe"),
+    "subscriptions": (IterableSubscriptionOperator, SUBSCRIPTION, "/api/subscriptions/{group}/{id}"),
+    "subscriptions, taken back": (
+        IterableSubscriptionOperator,
+        {**SUBSCRIPTION, "on_removed": "unsubscribe"},
+        "/api/subscriptions/{group}/{id}",
+    ),
+    "merges": (
+        IterableMergeOperator,
+        {"source_email_column": "email", "destination_email_column": "new_email", "create_destination": True},
+        "/api/users/merge",
+    ),
     "items": (IterableCatalogOperator, CATALOG, "/api/catalogs/{name}/items"),
     "items, deleted": (IterableCatalogOperator, {**CATALOG, "on_removed": "delete"}, "/api/catalogs/{name}/items"),
     "deletions": (IterablePrivacyOperator, {**EMAIL, "action": "delete"}, "/api/users/{email}"),
@@ -122,7 +142,18 @@ class Stage(World):
         others = "action" in KINDS[self.kind][1] and version > 0  # a request holds nothing but whom it is about
         address = "nobody" if bad else f"other{version}@example.com" if others else email(number)
         items = ITEMS if version == 0 else ITEMS.replace("Item", f"Item {version}")
-        return (number, address, uid(number), new, sku, f"event-{number}", items, 2.5 + version, f"name {version}")
+        return (
+            number,
+            address,
+            uid(number),
+            new,
+            sku,
+            f"event-{number}",
+            items,
+            2.5 + version,
+            f"name {version}",
+            version % 2,
+        )
 
     def model(self, *rows: tuple[Any, ...]) -> None:
         """Let the model be these rows and the one that nobody asks about."""

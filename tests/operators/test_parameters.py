@@ -21,6 +21,7 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
+    IterableMergeOperator,
     IterablePrivacyOperator,
     IterableSubscriptionOperator,
     IterableUserSyncOperator,
@@ -58,11 +59,12 @@ TEMPLATED: dict[type[IterableModelOperator], set[str]] = {
     IterableListOperator: COMMON | {"list_id", "list_name", "list_description"},
     IterableCatalogOperator: COMMON | {"catalog_name", "max_deletes"},
     IterableSubscriptionOperator: COMMON | {"subscription_id", "max_subscribed"},
+    IterableMergeOperator: COMMON | {"max_merges"},
     IterablePrivacyOperator: COMMON | {"max_actions"},
 }
 """What a run may want to decide."""
 
-WITHOUT_FIELDS = (IterablePrivacyOperator, IterableSubscriptionOperator)
+WITHOUT_FIELDS = (IterableMergeOperator, IterablePrivacyOperator, IterableSubscriptionOperator)
 
 FLAG = ([(True, True), (False, False), ("true", True), (" False ", False)], ["yes", "1", 0, "", "None", "Falsch"])
 LIMIT = (
@@ -104,6 +106,7 @@ GOOD_AND_BAD: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
     "iterable_conn_id": TEXT,
     "max_deletes": COUNT,
     "max_actions": COUNT,
+    "max_merges": COUNT,
     "event_name": TEXT,
     "list_id": ([(7, 7), ("42", 42)], ["0", "-1", "7.0", "seven", "True", "", "None", "1_0"]),
     "subscription_id": ([(7, 7), ("42", 42)], ["0", "-1", "7.0", "seven", "True", "", "None", "1_0"]),
@@ -329,8 +332,8 @@ def test_what_is_misread_is_refused(dag: DAG, operator: type[IterableModelOperat
 @pytest.mark.parametrize(("operator", "name"), TEMPLATES)
 def test_nothing_is_not_taken_for_left_out(dag: DAG, operator: type[IterableModelOperator], name: str) -> None:
     """A template that becomes None says nothing, unless None means something."""
-    means_something = {"max_removed", "max_changed", "max_deletes", "max_actions", "deadline", "canary", "partitions"}
-    means_something |= {"max_subscribed"}
+    counts = {"max_removed", "max_changed", "max_deletes", "max_actions", "max_merges", "max_subscribed"}
+    means_something = counts | {"deadline", "canary", "partitions"}
     if name in means_something or (name == "fields" and operator in WITHOUT_FIELDS):
         return
     if name == "approved_plan" and not dag.render_template_as_native_obj:

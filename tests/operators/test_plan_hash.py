@@ -18,6 +18,7 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
+    IterableMergeOperator,
     IterablePrivacyOperator,
     IterableSubscriptionOperator,
     IterableUserSyncOperator,
@@ -44,6 +45,9 @@ OPERATORS: dict[str, Callable[..., IterableModelOperator]] = {
     ),
     "catalogs": partial(IterableCatalogOperator, primary_key="id", fields={"name": "name"}, catalog_name="Shop"),
     "privacy": partial(IterablePrivacyOperator, primary_key="id", email_column="email", action="delete"),
+    "merges": partial(
+        IterableMergeOperator, primary_key="id", source_email_column="email", destination_email_column="name"
+    ),
 }
 COMMON = {"task_id": "sync_users", "sql_conn_id": "warehouse", "sql": "SELECT * FROM users", "state": TableState()}
 
@@ -84,6 +88,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "salvage": True,
         "check_types": False,
     },
+    "merges": {"array_merge": {"pets": None}, "create_destination": True, "check_types": False},
     "privacy": {"max_actions": 1, "requested_at_column": "age", "check_types": False},
 }
 """Another value than the default for each parameter that changes requests."""
@@ -91,6 +96,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 IN_OTHER_PARTS = {
     "sql table parameters sql_conn_id hook_params primary_key fields nulls timezone": "rows",
     "email_column user_id_column new_email_column item_id_column": "rows",
+    "source_email_column source_user_id_column destination_email_column destination_user_id_column": "rows and target",
     "event_name event_name_column event_id_column timestamp_column": "rows",
     "items_column total_column user_fields campaign_id_column template_id_column derive_ids": "rows",
     "subscription_id_column subscribed_column subscribed_words consent_at_column consent_waived": "rows",
@@ -100,7 +106,7 @@ IN_OTHER_PARTS = {
     "state sync_id partition partitions repartition": "state",
     "resync": "options",
     "allow_empty max_removed max_changed max_rejected max_deletes allow_shared_user_id shared_list": "a guard",
-    "deadline deadline_action canary canary_max_rejected max_subscribed allow_channels": "a guard",
+    "deadline deadline_action canary canary_max_rejected max_subscribed allow_channels max_merges": "a guard",
     "dry_run approved_plan batch_size commit_batches max_in_flight spool_dir kwargs": "nothing that Iterable sees",
 }
 """Every other parameter, and by what part of the hash it is covered, or why by none."""

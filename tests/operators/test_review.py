@@ -16,6 +16,7 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
+    IterableMergeOperator,
     IterablePrivacyOperator,
     IterableUserSyncOperator,
 )
@@ -231,6 +232,17 @@ KINDS: dict[str, tuple[Any, str, list[tuple[Any, ...]]]] = {
         lambda **given: IterablePrivacyOperator(action="forget", **EVENT, **given),
         "forget users 2, in 0.5 s",
         [("email", "request", "email", "string", "request")],
+    ),
+    "merges": (
+        lambda **given: IterableMergeOperator(
+            source_email_column="email", destination_email_column="kept",
+            sql="SELECT *, 'n' || email AS kept FROM users", state=TableState(), **COMMON, **given
+        ),
+        "look up users 2, merge users 2, in 0.4 s",
+        [
+            ("destinationEmail", "request", "kept", "string", "request"),
+            ("sourceEmail", "request", "email", "string", "request"),
+        ],
     ),
     "change of address": (
         lambda **given: IterableUserSyncOperator(

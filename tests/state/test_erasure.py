@@ -27,7 +27,7 @@ from airflow_provider_iterable.engine.vocabulary import (
 from airflow_provider_iterable.errors import StateUnavailable
 from airflow_provider_iterable.state.pairing import pair_with, tombstone
 from airflow_provider_iterable.state.scope import Scope
-from airflow_provider_iterable.state.tables.erasure import ErasingSession
+from airflow_provider_iterable.state.tables.erasure import ErasingSession, MergingSession
 from tests.fakes import in_chunks
 from tests.state.contract import HERE, KEYED, MAPPING, drain, fresh, keep, kept, one
 from tests.state.test_table import Tables, Unsteady, execute
@@ -307,3 +307,33 @@ def test_without_tombstones_no_key_is_hashed(monkeypatch: pytest.MonkeyPatch) ->
     """The usual run pays nothing for them."""
     monkeypatch.setattr("airflow_provider_iterable.state.pairing.sha256", None)
     assert pairs({}, [("[1]", 1)], {}, 1) == [one("[1]", ("[1]", 1), None)]
+
+
+def merging(tables: Tables, sync_id: str) -> MergingSession:
+    """Open the state of a merge sync."""
+    return MergingSession(Scope(sync_id, {**HERE, "type": "merges"}, MAPPING), tables.hook, tables.schema)
+
+
+def test_who_was_merged_away_is_known_for_ever(tables: Tables) -> None:
+    """By a digest, to merge syncs only; others' entries about the source become tombstones, as if it was erased."""
+    one, merges = fresh(), fresh()
+    keep(tables, one, {"[1]": about(ANN, 1), "[2]": about(BOB, 2)})
+    session = merging(tables, merges)
+    session.commit({"[7]": about(ANN, 7), "[8]": Entry(NEVER_EQUAL + bytes(12))})
+    session.close()
+    stone = digest(f'["email","{ANN}"]')
+    assert stored(tables, merges) == {"[7]": (about(ANN, 7).fingerprint.hex(), stone), "[8]": ("0" * 48, "")}
+    assert stored(tables, one).keys() == {digest("[1]"), "[2]"}
+    assert session.touched == 1
+    erase(tables, {"b": about(BOB)})
+    nobody = '["email","nobody@example.com"]'
+    for sync_id in (merges, fresh()):
+        session = merging(tables, sync_id)
+        assert session.gone([about(ANN).ref, about(BOB).ref, nobody]) == ({about(ANN).ref}, {about(BOB).ref})
+        assert session.gone([]) == (set(), set())
+        session.close()
+    erase(tables, {"hash": PRIVATE}, unforgets=True)
+    session = merging(tables, merges)
+    assert session.gone([about(ANN).ref]) == ({about(ANN).ref}, set())
+    assert session.recall(["[8]"])["[8]"].fingerprint == NEVER_EQUAL + bytes(12)
+    session.close()

@@ -242,6 +242,7 @@ def test_what_is_remembered_finds_the_item_again() -> None:
     assert entry == Entry(record(sync).fingerprint, '["item","tea-1"]')
     assert sync.identity(entry.ref) == ("item", "tea-1")
     changed = sync.changed(Changed(OLD, record(sync)))
+    assert isinstance(changed, Operation)
     assert (changed.kind, changed.remember, changed.key) == (Kind.CHANGED, entry, "[1]")
 
 

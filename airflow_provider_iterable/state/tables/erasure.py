@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_iterable.engine.doubt import with_receipts
@@ -38,6 +39,8 @@ class ErasingSession(TableSession):
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (STATE, AUDIT, ERASURE)
+    audited: ClassVar[tuple[str, ...]] = ("{changelog}", "{snapshot}")
+    """The audit tables that rows about the people leave."""
 
     def __init__(
         self,
@@ -63,12 +66,16 @@ class ErasingSession(TableSession):
         self._refs = sorted(form for ref in named for form in forms(ref))
         if self._scope.resync == "baseline":
             self._refs = []  # a baseline sends nothing, and somebody erased long ago may be a customer again
-        nameless = {key: entry and Entry(entry.fingerprint) for key, entry in patch.items()}
+        nameless = {key: entry and self._nameless(entry) for key, entry in patch.items()}
         try:
             super().commit(nameless, Intents(intents.begun, intents.ended))
         finally:
             self._refs = []
         self.touched, self._touched = self.touched + self._touched, 0
+
+    def _nameless(self, entry: Entry) -> Entry:
+        """Return what is stored of an entry."""
+        return Entry(entry.fingerprint)
 
     def _write_with_commit(self) -> None:
         self._touched = 0
@@ -85,7 +92,7 @@ class ErasingSession(TableSession):
 
     def _delete_audited(self, where: str, **values: Any) -> None:
         """Delete rows of the audit tables."""
-        for table in ("{changelog}", "{snapshot}"):
+        for table in self.audited:
             self.tables.change(f"DELETE FROM {table} WHERE {where}", **values)
 
     def _erase(self) -> None:
@@ -119,3 +126,40 @@ class ErasingSession(TableSession):
                 number=number,
                 part=part,
             )
+
+
+class MergingSession(ErasingSession):
+    """The state of a merge sync: entries of other syncs about a source become tombstones once it is merged.
+
+    A source is no person who is to be forgotten, so the history in the audit stays, and a privacy sync finds it by the
+    source's identifier. The digest of the source is kept with its entry: that somebody was merged away is known for
+    ever.
+    """
+
+    audited: ClassVar[tuple[str, ...]] = ("{snapshot}",)
+
+    def __init__(
+        self,
+        scope: Scope,
+        hook: DbApiHook,
+        schema: str | None = None,
+        lease_seconds: float = SECONDS,
+        patience: float = COMMIT_PATIENCE,
+    ) -> None:
+        super().__init__(scope, hook, schema, lease_seconds, patience, unforgets=False)
+
+    def _nameless(self, entry: Entry) -> Entry:
+        return Entry(entry.fingerprint, tombstone(entry.ref) if entry.ref else "")
+
+    def gone(self, refs: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Return which of some people these tables know to be merged into others, and which to be erased.
+
+        :raises StateUnavailable: they could not be read
+        """
+        if self._none_yet or not refs:
+            return set(), set()
+        named = {tombstone(ref): ref for ref in refs}
+        query = "SELECT DISTINCT ref, CASE WHEN fingerprint = '' THEN 1 ELSE 0 END FROM {state} WHERE ref IN (:refs)"
+        found = self._entries.read(lambda: self.tables.find(query, refs=list(named)))
+        merged = {named[digest] for digest, erased in found if not erased}
+        return merged, {named[digest] for digest, erased in found if erased} - merged

@@ -1,0 +1,70 @@
+"""What answers mean while users are merged: whether a merge was made, refused, or takes a look-up to know."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from airflow_provider_iterable.api.answers import is_success, names_nobody
+from airflow_provider_iterable.api.refusals import outcome_of, refusal
+from airflow_provider_iterable.api.verdicts import judge_lookup
+from airflow_provider_iterable.engine.reasons import Fate, Reason
+from airflow_provider_iterable.engine.vocabulary import Again, Batch, Outcome, Reply, Settled, Verdict
+
+DESTINATION, SOURCE = 0, 1
+"""Which handle of a merge names whom."""
+
+
+def judge_merge(batch: Batch, reply: Reply) -> Verdict:
+    """Judge a merge that was not sent before: nobody there means that there is no source.
+
+    A merge that may have arrived without an answer goes on to a look-up of the source, for it must not be taken for
+    one whose source never was there.
+    """
+    return _merge(batch, reply, nobody=True)
+
+
+def judge_merge_in_doubt(batch: Batch, reply: Reply) -> Verdict:
+    """Judge a merge that may have been made before: when there is nobody, a look-up tells of the source."""
+    return _merge(batch, reply, nobody=False)
+
+
+def _merge(batch: Batch, reply: Reply, *, nobody: bool) -> Verdict:
+    (operation,) = batch.operations
+    if is_success(reply):
+        return Settled({0: Outcome(operation.key, operation.kind, Fate.ACCEPTED, operation=operation)})
+    if names_nobody(reply):
+        return Settled({0: outcome_of(operation, Reason.UNKNOWN_USER, Fate.SKIPPED)} if nobody else {})
+    verdict = refusal(batch, reply)
+    lost = isinstance(verdict, Again) and verdict.reason is Reason.NO_ANSWER and reply.sent
+    return Settled() if lost else verdict
+
+
+def judge_destination(batch: Batch, reply: Reply) -> Verdict:
+    """Judge the look-up of a destination: without one, Iterable would rename the source instead of merging it."""
+    verdict = _looked_up(batch, reply, DESTINATION)
+    if isinstance(verdict, Settled) and verdict.outcomes and verdict.outcomes[0].reason is Reason.UNKNOWN_USER:
+        return Settled({0: outcome_of(batch.operations[0], Reason.UNKNOWN_DESTINATION, Fate.SKIPPED)})
+    return verdict
+
+
+def judge_source(batch: Batch, reply: Reply) -> Verdict:
+    """Judge the look-up of a source in doubt: gone, it is merged; there, it goes again, or waits for the next run."""
+    verdict = _looked_up(batch, reply, SOURCE)
+    if not isinstance(verdict, Settled):
+        return verdict
+    (operation,) = batch.operations
+    if verdict.outcomes and verdict.outcomes[0].reason is Reason.UNKNOWN_USER:
+        return Settled({0: outcome_of(operation, Reason.ALREADY_MERGED, Fate.ACCEPTED)})
+    if not verdict.outcomes and batch.call.then is None:
+        return Settled({0: outcome_of(operation, Reason.NO_ANSWER, Fate.DEFERRED)})
+    return verdict
+
+
+def _looked_up(batch: Batch, reply: Reply, side: int) -> Verdict:
+    """Judge a look-up of one side: an answer about the other one is none."""
+    (operation,) = batch.operations
+    asked = replace(operation, handles=(operation.handles[side],))
+    verdict = judge_lookup(Batch(batch.call, [asked]), reply)
+    if isinstance(verdict, Settled):
+        return Settled({number: replace(outcome, operation=operation) for number, outcome in verdict.outcomes.items()})
+    return verdict
