@@ -191,8 +191,7 @@ class IterableModelOperator(SyncOperator):
         """Refuse parameters that make no sense together."""
         if self._has("sql") is self._has("table"):
             raise ConfigurationError("Give the model as sql or as table, one of the two.")
-        given = (self.fields, getattr(self, "user_fields", None))
-        self._check_spared(*(fields for fields in given if isinstance(fields, Mapping)))
+        self._check_spared(self._mapping("fields"), self._mapping("user_fields"))
         if re.search(r"[\[\]]", self.sync_id):
             raise ConfigurationError(
                 f"The sync_id {self.sync_id!r} has square brackets, which are for the partitions of a sync: "
@@ -219,8 +218,8 @@ class IterableModelOperator(SyncOperator):
     def _check_spared(self, *mappings: Fields | None) -> None:
         """Refuse fields that only profiles without them are to get, where no profile is looked up."""
         if not self.looks_up_profiles:
-            for fields in mappings:
-                only_if_empty.refuse(spared_fields(fields), f"records of {self.sync_type}")
+            for mapping in mappings:
+                only_if_empty.refuse(spared_fields(mapping), f"records of {self.sync_type}")
 
     def _mapper(self, fields: Fields | None, *used: str | None, offset: str = "+00:00") -> Mapper:
         """Return what makes the fields of a row.

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_iterable.engine.report import Report
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.mapping import Column, Constant, Json
+from airflow_provider_iterable.mapping import Column, Constant, Fields, Json
 from airflow_provider_iterable.operators.forms import Form
 from airflow_provider_iterable.operators.parameters import (
     NOTHING,
@@ -56,6 +56,11 @@ class StrictOperator(BaseOperator):
     def _has(self, name: str) -> bool:
         """Whether a parameter was given, as a value or as a template."""
         return getattr(self, name) is not None
+
+    def _mapping(self, name: str) -> Fields | None:
+        """Return a mapping of fields as the DAG has it: only what fields come from may be a template in it."""
+        given = getattr(self, name, None)
+        return given if isinstance(given, Mapping) else None
 
     def resolve_template_files(self) -> None:
         """Put the text of a ``.sql`` file in the place of its name, and keep the name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, Unpack
 
 from airflow_provider_iterable.errors import ConfigurationError
@@ -80,8 +80,8 @@ class IterableUserSyncOperator(IterablePeopleOperator):
         super()._check_parameters()
         if (self.mode == "change_email") is not bool(self.new_email_column):
             raise ConfigurationError('mode="change_email" and new_email_column go together: set both or neither.')
-        if isinstance(self.fields, Mapping) and self.mode != "change_email":
-            spared = spared_fields(self.fields)
+        if self.mode != "change_email":
+            spared = spared_fields(self._mapping("fields"))
             only_if_empty.check(spared, self.mode, self.merge_nested_objects, self.recheck_known_users)
         if self.mode == "change_email":
             self._check_state(FIRES_ONCE if self.certain_match() == "email" else None)

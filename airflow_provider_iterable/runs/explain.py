@@ -130,9 +130,7 @@ def candidates(destination: Mapping[str, Any], given: str) -> list[str]:
     texts += [plain] if plain is not None and not given.lstrip().startswith("[") else []
     if destination.get("type") in ("lists", "subscriptions"):
         texts += [found for text in texts if (found := _folded(destination, text)) is not None]
-    if destination.get("type") == "merges":  # which are hashed if the key has somebody's identifier
-        texts += list(map(hashed, texts))
-    if destination.get("type") == "privacy":
+    if destination.get("type") == "privacy" or destination.get("keys") == "hashed":
         texts = [*map(hashed, texts), given]
     return list(dict.fromkeys(texts)) or [given]
 

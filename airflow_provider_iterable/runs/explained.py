@@ -132,7 +132,9 @@ def memory_of(entry: Entry | None, erased: bool) -> Memory:
 
 def about(ref: str) -> Handle | None:
     """Return whom a remembered reference is about; ``None``: that is not remembered."""
-    kind, value = msgspec.json.decode(plain(ref), type=tuple[str, str]) if ref else ("", "")
+    if not ref.startswith("["):  # of merges, a digest is remembered
+        return None
+    kind, value = msgspec.json.decode(plain(ref), type=tuple[str, str])
     return (kind, value) if kind else None
 
 

@@ -73,6 +73,8 @@ class Step(Struct, kw_only=True, omit_defaults=True):
     endpoints: list[str] = []
     why: str = ""
     """Why, as a clause."""
+    fate: Literal["skipped", "rejected"] | None = None
+    """What a row counts as that is refused."""
 
 
 Policy = dict[str, dict[str, Step]]
@@ -81,7 +83,7 @@ Policy = dict[str, dict[str, Step]]
 
 def policy_of(sync: BaseSync) -> Policy:
     """Return what a sync does with any row, unless another row of the run bears on it."""
-    skips = Step(action="refuse", why=Reason.ERASED_PERSON.sentence)
+    skips = Step(action="refuse", why=Reason.ERASED_PERSON.sentence, fate="skipped")
     policy: Policy = {"erased": {"same": skips, "other": skips, "gone": Step(why=LEFT_ERASED)}}
     for memory, before in _REMEMBERED.items():
         handle = _handles(sync)[0]
@@ -127,7 +129,7 @@ def _step(sync: BaseSync, memory: Memory, case: Case, before: bytes | None, ref:
     for news in compare(probe, seen):
         operation = _operation(probe, news)
         if isinstance(operation, Invalid):
-            return Step(action="refuse", why=operation.reason.sentence)
+            return Step(action="refuse", why=operation.reason.sentence, fate="rejected")
         if operation is not None:
             return _told(memory, case, operation, sync.spares)
     if case == "gone":

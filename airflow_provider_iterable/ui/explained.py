@@ -140,7 +140,7 @@ def explained(
 def _told(when: str, step: Step) -> Told:
     explanation = Explanation(
         sync_id="", action=step.action, operation=step.operation, endpoints=step.endpoints, why=step.why,
-        fate="skipped" if step.action == "refuse" else None,
+        fate=step.fate,
     )  # fmt: skip
     return Told(
         when=when, action=step.action, operation=step.operation, endpoints=step.endpoints, verdict=sentence(explanation)

@@ -258,7 +258,7 @@ def test_every_template_field_is_kept(operator: type[IterableModelOperator]) -> 
         ({"match_by": "user_id"}, "needs user_id_column"),
         ({"match_by": "id"}, 'match_by must be "email" or "user_id", not'),
         ({"primary_key": ()}, "primary_key must be a column, or a list of at least one column"),
-        ({"mode": "insert"}, 'mode must be "upsert", "update" or "change_email", not'),
+        ({"mode": "insert"}, 'mode must be "upsert", "update", "create" or "change_email", not'),
         ({"on_removed": "drop"}, 'on_removed must be "keep", "clear" or "delete", not'),
         ({"recheck_known_users": "daily"}, 'recheck_known_users must be "always" or "never", not'),
         ({"merge_nested_objects": "yes"}, "merge_nested_objects must be True, False or None, not"),

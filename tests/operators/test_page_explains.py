@@ -108,14 +108,23 @@ SENDS_CHANGES = [
     *(name for name in ERASABLE if name != "users, created"),
     *("events with IDs", "purchases with IDs", "items", "items, deleted", "addresses by user ID"),
 ]
-FORGETS_LEAVERS = [*ERASABLE, "items", "items, deleted", "addresses by user ID"]
+FORGETS_LEAVERS = [
+    *ERASABLE,
+    "subscriptions",
+    "subscriptions, taken back",
+    "items",
+    "items, deleted",
+    "addresses by user ID",
+]
 BEFORE: dict[Before, list[str]] = {
     "unknown": list(KINDS),
     "accepted": list(KINDS),
-    "doubted when new": [name for name in KINDS if name != "deletions"],
+    "doubted when new": [name for name in KINDS if name not in ("deletions", "merges")],
     "doubted when changed": SENDS_CHANGES,
     "erased": ERASABLE,
-    "rejected": [name for name in KINDS if name != "members"],  # of which a bad address is no key
+    "rejected": [
+        name for name in KINDS if name != "members" and not name.startswith("subscriptions")
+    ],  # of which a bad address is no key
 }
 CASES = [(before, kind) for before, kinds in BEFORE.items() for kind in kinds]
 
@@ -152,7 +161,7 @@ class Stage(World):
             items,
             2.5 + version,
             f"name {version}",
-            version % 2,
+            version == 0,
         )
 
     def model(self, *rows: tuple[Any, ...]) -> None:
@@ -167,12 +176,14 @@ class Stage(World):
     @property
     def key(self) -> str:
         """The key of the row that somebody asks about, as they know it."""
-        return email(1) if self.kind == "members" else "1"
+        return email(1) if self.kind == "members" or self.kind.startswith("subscriptions") else "1"
 
     @property
     def name(self) -> str:
         """The same as the state has it."""
         key = json.dumps([email(1)]) if self.kind == "members" else "[1]"
+        if self.kind.startswith("subscriptions"):
+            key = json.dumps([email(1), "messageType", 102165], separators=(",", ":"))
         return hashed(key) if "action" in KINDS[self.kind][1] else key
 
     def prepare(self, before: Before) -> None:
@@ -215,8 +226,12 @@ def memory(before: Before, kind: str) -> str:
 def expected(told: Told, last: Last | None) -> Explanation:
     """Return what is told as the law about explanations takes it."""
     refused = told.action == "refuse"
-    reason = None if not refused else last.reason if last is not None else "erased_person"
-    fate = None if not refused else "rejected" if last is not None and last.status == "failed" else "skipped"
+    changed = refused and "another pair" in told.verdict
+    reason = (
+        None if not refused else "pair_changed" if changed else last.reason if last is not None else "erased_person"
+    )
+    rejected = changed or (last is not None and last.status == "failed")
+    fate = None if not refused else "rejected" if rejected else "skipped"
     return Explanation(
         sync_id="", action=told.action, endpoints=told.endpoints, fate=fate, reason=reason, verdict=told.verdict
     )
