@@ -1,6 +1,7 @@
 """When Airflow is to try a failed task again: what no retry mends, and what has a time of its own.
 
-Needs Airflow 3.3 (``airflow.sdk.RetryPolicy``). Before, the class can be imported and made, and nobody asks it.
+Needs Airflow 3.3 (``airflow.sdk.RetryPolicy``), and 3.4 to wait without spending a retry. Before 3.3 the class can be
+imported and made, and nobody asks it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_iterable.errors import CannotRetry, IterableSyncError, WorthRetrying
 
@@ -24,6 +25,10 @@ __all__ = ["IterableRetryPolicy"]
 
 SUPPORTED = RetryDecision is not None
 """Whether this Airflow asks retry policies."""
+RESCHEDULES = hasattr(RetryDecision, "reschedule")
+"""Whether it can run a task again later without using a retry (Airflow 3.4)."""
+PATIENCE = timedelta(days=1)
+"""How long a try waits in that way, counted from the first time; after that waiting uses retries."""
 
 
 class IterableRetryPolicy(RetryPolicy):
@@ -32,11 +37,14 @@ class IterableRetryPolicy(RetryPolicy):
     - What a retry cannot mend fails at once: a wrong API key, a wrong project, a connection or parameters that make no
       sense (:class:`~airflow_provider_iterable.errors.CannotRetry`).
     - A retry does not begin before the time that Iterable names (``Retry-After``, ``rateLimitReset``), nor before the
-      lease ends that another run of the sync has.
-    - Everything else, and that too where the task's own delay is longer, goes by ``retries`` and ``retry_delay``.
+      lease ends that another run of the sync has. Airflow 3.4 reschedules the task for that, which uses no retry, for a
+      day at most; Airflow 3.3 retries it.
+    - Everything else, and on 3.3 that too where the task's own delay is longer, goes by ``retries`` and
+      ``retry_delay``.
 
-    It never adds tries to those that ``retries`` allows. Operators of this package have one unless they are given
-    another; for ``@task`` functions that use :class:`~airflow_provider_iterable.hooks.iterable.IterableHook`::
+    It never adds retries to those that ``retries`` allows, and without any nothing is tried again. Operators of this
+    package have one unless they are given another; for ``@task`` functions that use
+    :class:`~airflow_provider_iterable.hooks.iterable.IterableHook`::
 
         @task(retries=3, retry_policy=IterableRetryPolicy())
 
@@ -62,12 +70,18 @@ class IterableRetryPolicy(RetryPolicy):
         if isinstance(error, CannotRetry):
             return RetryDecision.fail(reason=f"{type(error).__name__}: {error}")
         wait = error.retry_after if isinstance(error, WorthRetrying) else None
-        if wait is None or wait <= _own_delay(context, try_number):
+        own = _own_delay(context, try_number)
+        reschedules = RESCHEDULES and context is not None and getattr(context.get("task"), "retries", 0) > 0
+        if wait is None or (wait <= own and not reschedules):
             return RetryDecision.default()
-        seconds = math.ceil(wait)
-        return RetryDecision.retry(
-            delay=timedelta(seconds=seconds), reason=f"{type(error).__name__}: no sooner than in {seconds} s"
-        )
+        seconds = math.ceil(max(wait, own))
+        delay, reason = timedelta(seconds=seconds), f"{type(error).__name__}: no sooner than in {seconds} s"
+        if reschedules:
+            later: RetryDecision = cast("Any", RetryDecision).reschedule(
+                delay, reschedule_timeout=PATIENCE, reason=reason
+            )
+            return later
+        return RetryDecision.retry(delay=delay, reason=reason)
 
     def serialize(self) -> dict[str, Any]:
         """Return nothing: there is nothing to be set."""

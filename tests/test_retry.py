@@ -168,6 +168,18 @@ if retry.SUPPORTED:
         assert decided(waiting(own or 0.0), context, number) == ("default", None)
         assert decided(waiting(own + 1.0), context, number) == ("retry", own + 1.0)
 
+    @pytest.mark.skipif(not retry.RESCHEDULES, reason="Airflow before 3.4 has no reschedule by a policy")
+    @pytest.mark.parametrize("kind", [Unfinished, LeaseHeld])
+    def test_waiting_for_a_told_time_uses_no_retry(kind: type[WorthRetrying]) -> None:
+        """Where there are retries at all; the later of the told time and the task's own counts, and it has an end."""
+        context = of_task(retries=2)
+        assert decided(waiting(3599.2, kind), context) == ("reschedule", 3600.0)
+        assert decided(waiting(1.0, kind), context) == ("reschedule", 300.0)
+        decision: Any = IterableRetryPolicy().evaluate(waiting(1.0, kind), 1, 3, context)
+        assert decision.reschedule_timeout == retry.PATIENCE
+        assert decided(waiting(3599.2, kind), of_task(retries=0)) == ("retry", 3600.0)
+        assert decided(waiting(None, kind), context) == ("default", None)
+
     def test_airflow_asks_it() -> None:
         """As the task runner does; what the policy says is what becomes of the task."""
         from airflow.sdk.definitions.retry_policy import RetryAction
