@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_iterable.api.email_verdicts import (
@@ -84,6 +85,22 @@ class BatchEndpoint(Endpoint):
     """What a call does, for people."""
     max_items: int = 1
     max_bytes: int = BULK_BYTES
+
+    def call(self, wrap: Callable[[Sequence[Operation]], Request], **options: Any) -> Call:
+        """Return a call of the endpoint.
+
+        :param wrap: makes the request of a batch
+        :param options: what else there is to say of a :class:`Call`, and what is otherwise than with the endpoint
+        """
+        own: dict[str, Any] = {"judge": self.judge, "max_items": self.max_items, "does": self.does}
+        return Call(
+            method=self.method,
+            template=self.template,
+            max_bytes=self.max_bytes,
+            wrap=wrap,
+            rate=self.rate,
+            **{**own, **options},
+        )
 
 
 USERS_BULK_UPDATE = BatchEndpoint("POST", "/api/users/bulkUpdate", 5, judge_bulk_users, "upsert users", BULK_ITEMS)
@@ -305,17 +322,7 @@ def _items(endpoint: BatchEndpoint, catalog: str, head: bytes, tail: bytes, part
         body = head + b",".join([part(operation.body) for operation in operations]) + tail
         return Request(endpoint.method, path, endpoint.template, body=body)
 
-    return Call(
-        endpoint.method,
-        endpoint.template,
-        endpoint.max_items,
-        endpoint.max_bytes,
-        wrap,
-        endpoint.judge,
-        endpoint.rate,
-        envelope=len(head) + len(tail),
-        does=endpoint.does,
-    )
+    return endpoint.call(wrap, envelope=len(head) + len(tail))
 
 
 @dataclass
@@ -355,16 +362,10 @@ def _members(
         body = b'{"listId":%d,"subscribers":[%s]%s}' % (target.number or 0, members, options)
         return Request(endpoint.method, endpoint.template, endpoint.template, body=body)
 
-    return Call(
-        endpoint.method,
-        endpoint.template,
-        endpoint.max_items,
-        endpoint.max_bytes,
+    return endpoint.call(
         wrap,
-        lambda batch, reply: judge(batch, reply, target.number, target.fresh()),
-        endpoint.rate,
+        judge=lambda batch, reply: judge(batch, reply, target.number, target.fresh()),
         envelope=len(b'{"listId":,"subscribers":[]}') + 20 + len(options),
-        does=endpoint.does,
     )
 
 
@@ -394,30 +395,8 @@ def _bulk(endpoint: BatchEndpoint, head: bytes, tail: bytes, then: Call | None =
         body = head + b",".join([operation.body for operation in operations]) + tail
         return Request(endpoint.method, endpoint.template, endpoint.template, body=body)
 
-    return Call(
-        endpoint.method,
-        endpoint.template,
-        endpoint.max_items,
-        endpoint.max_bytes,
-        wrap,
-        endpoint.judge,
-        endpoint.rate,
-        envelope=len(head) + len(tail),
-        then=then,
-        does=endpoint.does,
-    )
+    return endpoint.call(wrap, envelope=len(head) + len(tail), then=then)
 
 
 def _single(endpoint: BatchEndpoint, wrap: Callable[[Sequence[Operation]], Request], then: Call | None = None) -> Call:
-    return Call(
-        endpoint.method,
-        endpoint.template,
-        1,
-        endpoint.max_bytes,
-        wrap,
-        endpoint.judge,
-        endpoint.rate,
-        reads=endpoint.method == "GET",
-        then=then,
-        does=endpoint.does,
-    )
+    return endpoint.call(wrap, max_items=1, reads=endpoint.method == "GET", then=then)

@@ -46,17 +46,7 @@ def change_subscriptions(match: str, about: Subscription, *, wanted: bool) -> Ca
         body = _encode({member: [operation.handles[0][1] for operation in operations]})
         return Request(endpoint.method, path, endpoint.template, query, body)
 
-    return Call(
-        endpoint.method,
-        endpoint.template,
-        endpoint.max_items,
-        endpoint.max_bytes,
-        wrap,
-        endpoint.judge,
-        endpoint.rate,
-        does=_does(wanted),
-        subscribes=wanted,
-    )
+    return endpoint.call(wrap, does=_does(wanted), subscribes=wanted)
 
 
 class WholeArrays:
@@ -96,16 +86,7 @@ class WholeArrays:
             body = _encode({"updateSubscriptionsRequests": requests})
             return Request(endpoint.method, endpoint.template, endpoint.template, body=body)
 
-        return Call(
-            endpoint.method,
-            endpoint.template,
-            endpoint.max_items,
-            endpoint.max_bytes,
-            wrap,
-            endpoint.judge,
-            endpoint.rate,
-            does=_does(wanted),
-        )
+        return endpoint.call(wrap, does=_does(wanted))
 
     def _request(self, name: str, operation: Operation) -> dict[str, Any]:
         arrays = dict(self._changed[operation.handles[0][1]])
