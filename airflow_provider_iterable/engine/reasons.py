@@ -70,7 +70,7 @@ class Reason(StrEnum):
     MAX_ACTIONS = "max_actions", "the run did as much as max_actions allows; the row waits for a later run"
     ERASED_PERSON = (
         "erased_person",
-        "a privacy sync erased the person, or a merge sync merged them into somebody; the row is left out",
+        "a privacy sync erased the person, or a merge sync merged them into another; the row is left out",
     )
     PAIR_CHANGED = "pair_changed", "under this key another pair was merged, and a merge cannot be made again"
     MERGES_ITSELF = "merges_itself", "source and destination of the merge are the same; nothing was sent"

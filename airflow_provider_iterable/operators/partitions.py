@@ -262,6 +262,7 @@ def summed(sync_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "run_id": first.get("run_id"),
         "destination": first.get("destination"),
         "state": first.get("state"),
+        "policy": first.get("policy"),
         "status": statuses.pop() if len(statuses) == 1 else "failed",
         "error": "; ".join(report["error"] for report in reports if report.get("error"))[:TEXT] or None,
         "resync": first.get("resync"),

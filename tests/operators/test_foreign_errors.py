@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_iterable.engine.report import REPORT_KEY
-from airflow_provider_iterable.operators import base
+from airflow_provider_iterable.operators import execution
 from airflow_provider_iterable.sql import model
 from airflow_provider_iterable.state import XComState
 from tests.operators.conftest import World, taken_as
@@ -89,7 +89,7 @@ def test_a_run_that_a_foreign_error_ends(
     told: str,
 ) -> None:
     """It fails as the error deserves, sends nothing, names nobody and pushes its report."""
-    monkeypatch.setattr(base, "sql_hook", lambda *_: StubHook(*answers))
+    monkeypatch.setattr(execution, "sql_hook", lambda *_: StubHook(*answers))
     with pytest.raises(kind) as failed:
         world.run(**PARAMETERS)
     assert taken_as(failed.value) is kind
@@ -104,7 +104,7 @@ def test_a_run_that_a_foreign_error_ends(
 def test_a_date_time_that_is_none(world: World, heard: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its row is rejected, as that of a number that is none is; the others are sent."""
     people = [(1, "secret1@example.com", datetime(2026, 1, 1)), (2, "secret2@example.com", NaT(2026, 1, 1))]
-    monkeypatch.setattr(base, "sql_hook", lambda *_: StubHook(None, people))
+    monkeypatch.setattr(execution, "sql_hook", lambda *_: StubHook(None, people))
     report = world.run(**PARAMETERS, max_rejected=1.0)
     assert (report["accepted"], report["reasons"]) == (1, {"invalid_value": 1})
     said = heard()
@@ -117,7 +117,7 @@ def test_what_ends_a_task_from_outside_passes(
     world: World, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     """It is no failure of the model, also where it comes in the midst of its rows; the report says that it stopped."""
-    monkeypatch.setattr(base, "sql_hook", lambda *_: StubHook(None, rows(0), error()))
+    monkeypatch.setattr(execution, "sql_hook", lambda *_: StubHook(None, rows(0), error()))
     with pytest.raises(error):
         world.run(**PARAMETERS)
     assert world.xcoms["run-1", REPORT_KEY]["status"] == "stopped"
@@ -125,7 +125,7 @@ def test_what_ends_a_task_from_outside_passes(
 
 def test_a_mistake_of_our_own_is_not_disguised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is raised over rows that have arrived is no failure of the model."""
-    monkeypatch.setattr(base, "sql_hook", lambda *_: StubHook(None, rows(0)))
+    monkeypatch.setattr(execution, "sql_hook", lambda *_: StubHook(None, rows(0)))
     monkeypatch.setattr(model.Model, "chunks", _mistaken(model.Model.chunks))
     with pytest.raises(LookupError, match="a mistake"):
         world.run(**PARAMETERS)

@@ -38,7 +38,7 @@ from airflow_provider_iterable.runs.audit import Audit
 from airflow_provider_iterable.state import TableState
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables import audit as audit_tables
-from airflow_provider_iterable.state.tables.audit import OPERATIONS, RunRow
+from airflow_provider_iterable.state.tables.audit import OPERATIONS, RunRow, Task
 from airflow_provider_iterable.state.tables.erasure import ErasingSession
 from airflow_provider_iterable.state.tables.store import Auditing
 from tests.state.contract import HERE, MAPPING, fresh
@@ -101,7 +101,16 @@ class Book:
         self.report = Report(self.sync_id, run_id, self.destination, dry_run=dry_run)
         store = TableState("state", self.tables.schema, audit=audit, **options)
         hook = self.hook or self.tables.hook
-        return Audit(store, lambda: hook, self.report, run_id, ("id", "country"), "people", self.clock)
+        return Audit(
+            store,
+            lambda: hook,
+            self.report,
+            run_id,
+            ("id", "country"),
+            "people",
+            self.clock,
+            Task("crm", "sync_users", -1),
+        )
 
     def run(self, *told: Any, audit: Auditing = True, calls: Sequence[CallLog] = (), **options: Any) -> None:
         """Give account of a run that ends well."""
@@ -746,6 +755,7 @@ EXPECTED: Mapping[str, list[tuple[Any, ...]]] = {
         ("2026-03-03", 1, 0, 0, 1, 0.0),
     ],
     "Runs that did not succeed": [(USERS, "run-5", "2026-03-03 16:00", "failed", "1 of 1 rows was rejected")],
+    "Tasks of a Dag": [("sync_users", -1, USERS, 5, "2026-03-03 16:00", 1, 5)],
     "Slowest requests": [
         (20.0 + n, "POST", "/api/users/bulkUpdate", 200 if n else 500, "Success", n, 99, f"id-{n}", when)
         for n, when in reversed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -15,6 +16,8 @@ from tests.state.pages import as_the_page_says
 from tests.state.test_table import Tables, execute
 
 USERS = "crm.sync_users"
+MODELS = {"docs/merges.md": "CREATE TABLE merges (merge_id INTEGER, old_email TEXT, kept_email TEXT)"}
+"""What the models of a page are read from."""
 OF_TABLES = {"docs/audit.md", "docs/state.md"}
 """Pages whose statements are about our tables; what others have runs in SQLite."""
 
@@ -30,7 +33,9 @@ def test_sql(block: Block, page_tables: Tables) -> None:
     """Each statement runs; one that says that it is for Postgres runs there."""
     if block.page not in OF_TABLES:
         for statement in statements(block.text):
-            sqlite3.connect(":memory:").execute(statement)
+            with closing(sqlite3.connect(":memory:")) as database:
+                database.execute(MODELS.get(block.page, "SELECT 1"))
+                database.execute(statement)
         return
     keep(page_tables, USERS, {"[41]": entry(1), "[42]": entry(2)})
     report = Report(USERS, "run", {"host": "h", "type": "users"})
