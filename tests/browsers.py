@@ -25,7 +25,9 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
         lacking("no chromium and chromedriver: Debian has both as packages")
     options = webdriver.ChromeOptions()
     options.binary_location = str(program)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"):
+    # In a small window Airflow's own page leaves no height to what it embeds, and what is not shown has no text.
+    shown = ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000")
+    for argument in (*shown, f"--user-data-dir={profile}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     made = webdriver.Chrome(options=options, service=Service(str(driver), env=dict(os.environ)))
