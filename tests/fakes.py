@@ -169,8 +169,10 @@ class TinyIterable:
             self.users.pop(unquote(request.path.rpartition("/")[2]).lower(), None)
             return Reply(200, b'{"msg":"","code":"Success","params":null}')
         assert request.template == "/api/users/getByEmail"
-        found = self.users.get(str(request.query["email"]).lower())
-        return Reply(200, b"{}" if found is None else msgspec.json.encode({"user": {"dataFields": found}}))
+        email = str(request.query["email"]).lower()
+        found = self.users.get(email)
+        user = {"user": {"email": email, "dataFields": found}}
+        return Reply(200, b"{}" if found is None else msgspec.json.encode(user))
 
     def _bulk(self, raws: Sequence[msgspec.Raw], fault: str) -> Reply:
         people = [msgspec.json.decode(raw, type=_BulkUser) for raw in raws]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from airflow_provider_iterable.api.email_verdicts import (
 from airflow_provider_iterable.api.merge_verdicts import (
     DESTINATION,
     SOURCE,
+    IsSource,
     judge_destination,
     judge_merge,
     judge_merge_in_doubt,
@@ -229,12 +231,14 @@ class Merging:
     :param destination: the identifier of whom they are merged into
     :param tail: what is sent beside the two, as members of an object
     :param create_destination: whether a source takes the identifier of a destination that does not exist
+    :param is_source: returns whether somebody is merged into another by the same run
     """
 
     source: str
     destination: str
     tail: bytes = b""
     create_destination: bool = False
+    is_source: IsSource = lambda handle: False
 
     def calls(self) -> tuple[Call, Call]:
         """Return what merges a new pair, and what merges one of which it is not known whether it was merged.
@@ -258,7 +262,8 @@ class Merging:
         """Look the destination up first, unless it may be missing."""
         if self.create_destination:
             return call
-        return _look_up(self.destination, judge_destination, call, which=DESTINATION)
+        judge = partial(judge_destination, is_source=self.is_source)
+        return _look_up(self.destination, judge, call, which=DESTINATION)
 
 
 def _alone(endpoint: BatchEndpoint, then: Call | None = None) -> Call:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
-from airflow_provider_iterable.api.answers import is_success, names_nobody
+from airflow_provider_iterable.api.answers import is_success, names_nobody, parsed
 from airflow_provider_iterable.api.refusals import outcome_of, refusal
-from airflow_provider_iterable.api.verdicts import judge_lookup
+from airflow_provider_iterable.api.verdicts import judge_lookup, named_in, names_asked
 from airflow_provider_iterable.engine.reasons import Fate, Reason
-from airflow_provider_iterable.engine.vocabulary import Again, Batch, Outcome, Reply, Settled, Verdict
+from airflow_provider_iterable.engine.vocabulary import Again, Batch, Handle, Outcome, Reply, Settled, Verdict
 
 DESTINATION, SOURCE = 0, 1
 """Which handle of a merge names whom."""
+IsSource = Callable[[Handle], bool]
+"""Returns whether somebody is merged into another by the same run."""
 
 
 def judge_merge(batch: Batch, reply: Reply) -> Verdict:
@@ -39,11 +43,25 @@ def _merge(batch: Batch, reply: Reply, *, nobody: bool) -> Verdict:
     return Settled() if lost else verdict
 
 
-def judge_destination(batch: Batch, reply: Reply) -> Verdict:
-    """Judge the look-up of a destination: without one, Iterable would rename the source instead of merging it."""
+def judge_destination(batch: Batch, reply: Reply, is_source: IsSource) -> Verdict:
+    """Judge the look-up of a destination: without one, Iterable would rename the source instead of merging it.
+
+    The answer names the destination by its other identifier, too, by which the run may merge it into somebody else.
+    """
+    (operation,) = batch.operations
     verdict = _looked_up(batch, reply, DESTINATION)
-    if isinstance(verdict, Settled) and verdict.outcomes and verdict.outcomes[0].reason is Reason.UNKNOWN_USER:
-        return Settled({0: outcome_of(batch.operations[0], Reason.UNKNOWN_DESTINATION, Fate.SKIPPED)})
+    if not isinstance(verdict, Settled):
+        return verdict
+    if verdict.outcomes:
+        unknown = verdict.outcomes[0].reason is Reason.UNKNOWN_USER
+        return Settled({0: outcome_of(operation, Reason.UNKNOWN_DESTINATION, Fate.SKIPPED)}) if unknown else verdict
+    asked = replace(operation, handles=(operation.handles[DESTINATION],))
+    if not names_asked(asked, reply):
+        return Again(Reason.NO_ANSWER)
+    others = named_in(parsed(reply)["user"]) - {operation.handles[DESTINATION]}
+    if any(map(is_source, others)):
+        detail = "the destination is a source of this run, by its other identifier"
+        return Settled({0: outcome_of(operation, Reason.MERGE_CHAIN, Fate.REJECTED, detail)})
     return verdict
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_iterable.api.answers import parsed
 from airflow_provider_iterable.api.refusals import outcome_of
-from airflow_provider_iterable.api.verdicts import judge_lookup
+from airflow_provider_iterable.api.verdicts import judge_lookup, names_asked
 from airflow_provider_iterable.engine.reasons import Fate, Reason
 from airflow_provider_iterable.engine.vocabulary import Again, Batch, Operation, Reply, Settled, Verdict
 
@@ -51,7 +51,7 @@ def judge_profile(spare: Spare, *, creates: bool) -> Callable[[Batch, Reply], Ve
         if verdict.outcomes:
             return Settled() if creates and _is_unknown(verdict) else verdict
         profile = parsed(reply)["user"].get("dataFields")
-        if not isinstance(profile, dict):
+        if not isinstance(profile, dict) or not names_asked(operation, reply):
             return Again(Reason.NO_ANSWER)
         return Settled(onward={0: spare(operation, profile)})
 

@@ -11,7 +11,7 @@ import msgspec
 from airflow_provider_iterable.api.answers import parsed
 from airflow_provider_iterable.api.endpoints import SUBSCRIPTIONS_CHANGE, USERS_BULK_SUBSCRIPTIONS, look_up_user
 from airflow_provider_iterable.api.refusals import outcome_of
-from airflow_provider_iterable.api.verdicts import judge_lookup
+from airflow_provider_iterable.api.verdicts import judge_lookup, names_asked
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.vocabulary import Again, Batch, Call, Operation, Reply, Request, Settled, Verdict
 
@@ -102,7 +102,7 @@ class WholeArrays:
         if not isinstance(verdict, Settled) or verdict.outcomes:
             return verdict
         present, person = _arrays_of(parsed(reply)), operation.handles[0][1]
-        if present is None:
+        if present is None or not names_asked(operation, reply):
             return Again(Reason.NO_ANSWER)
         done = self._done.setdefault(person, {})
         done[about] = wanted

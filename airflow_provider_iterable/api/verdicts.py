@@ -27,7 +27,17 @@ from airflow_provider_iterable.api.blame import BLAME, UNSUBSCRIBED, blamed_by, 
 from airflow_provider_iterable.api.quota import NO_QUOTA, QUOTA_PATIENCE
 from airflow_provider_iterable.api.refusals import outcome_of, refusal
 from airflow_provider_iterable.engine.reasons import Fate, Reason
-from airflow_provider_iterable.engine.vocabulary import Again, Batch, Halt, Operation, Reply, Settled, Split, Verdict
+from airflow_provider_iterable.engine.vocabulary import (
+    Again,
+    Batch,
+    Halt,
+    Handle,
+    Operation,
+    Reply,
+    Settled,
+    Split,
+    Verdict,
+)
 
 _NO_LIST = re.compile(r"invalidListId|invalid email list|not a static list", re.IGNORECASE)
 _DISALLOWED = b"is disallowed from tracking"
@@ -178,13 +188,33 @@ def judge_lookup(batch: Batch, reply: Reply) -> Verdict:
     return refusal(batch, reply)
 
 
+def named_in(user: Mapping[str, Any]) -> set[Handle]:
+    """Return the identifiers of a user in an answer, as handles; some answers have them among the fields alone."""
+    fields = user.get("dataFields")
+    places = (user, fields if isinstance(fields, dict) else {})
+    said = [(kind, place.get(name)) for place in places for kind, name in (("email", "email"), ("user_id", "userId"))]
+    return {
+        (kind, name.strip().lower() if kind == "email" else name.strip())
+        for kind, name in said
+        if isinstance(name, str) and name.strip()
+    }
+
+
+def names_asked(operation: Operation, reply: Reply) -> bool:
+    """Return whether an answer says that it is about the one whom an operation is about.
+
+    What is written by what a profile has must not rest on an answer that may be about anybody.
+    """
+    user = parsed(reply).get("user")
+    return isinstance(user, dict) and operation.handles[0] in named_in(user)
+
+
 def _is_asked_for(operation: Operation, user: Mapping[str, Any]) -> bool:
     """Return whether a user is the one who was asked for, as far as the answer says who it is.
 
     A cache between the worker and Iterable may answer for somebody else, and an update must not create users.
     """
-    said = (("email", user.get("email")), ("user_id", user.get("userId")))
-    named = {(kind, name.strip().lower()) for kind, name in said if isinstance(name, str) and name.strip()}
+    named = {(kind, name.lower()) for kind, name in named_in(user)}
     asked = {(kind, name.strip().lower()) for kind, name in operation.handles}
     untold = {kind for kind, _ in named}.isdisjoint(kind for kind, _ in asked)
     return untold or not named.isdisjoint(asked)

@@ -107,6 +107,8 @@ class Merges(BaseSync):
 
     def __init__(self, options: MergeOptions, columns: Sequence[str]) -> None:
         self._options = options
+        self._pairs: Pairs | None = None
+        """The pairs that are to be sent."""
         self._name, self.hashes_keys = namer(columns, options.primary_key), options.hashes_keys
         self.keys = self._hashed if options.hashes_keys else self._name
         self._source = position(columns, options.source_column)
@@ -115,7 +117,9 @@ class Merges(BaseSync):
         read = (self._destination, self._source)
         self.sent_fields = [SentField(name, (name,), columns[column]) for name, column in zip(names, read, strict=True)]
         self._body: Any = msgspec.defstruct("Pair", names, gc=False)
-        way = Merging(options.source, options.destination, _tail(options.array_merge), options.create_destination)
+        way = Merging(
+            options.source, options.destination, _tail(options.array_merge), options.create_destination, self._is_source
+        )
         self._call, self._doubtful = way.calls()
         self.way = "one request for each pair"
         if not options.create_destination:
@@ -133,6 +137,9 @@ class Merges(BaseSync):
             if source is UNSET:
                 chunk.refuse(number, Reason.NO_IDENTIFIER, "the source")
         return chunk.records(map(self._body, destinations, sources))
+
+    def _is_source(self, handle: Handle) -> bool:
+        return self._pairs is not None and self._pairs.has_source(hash(handle))
 
     def identity(self, ref: str) -> Handle:
         """Return nobody: of a source that was merged, only a digest is remembered."""
@@ -163,7 +170,7 @@ class Merges(BaseSync):
         Those that share a destination go one after the other, for what the first one brings stays.
         """
         pairs = Pairs((hash(source), hash(destination)) for _, (destination, source) in _sent(plan))
-        plan.shared = pairs.crowded
+        plan.shared, self._pairs = pairs.crowded, pairs
         if next(self._faults(plan, pairs, gone), None) is None:
             return None
         return Refused(lambda: self._faults(plan, pairs, gone), "merges", REMEDY)

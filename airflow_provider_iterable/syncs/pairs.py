@@ -43,6 +43,10 @@ class Pairs:
                 self._twice.add(source)
         self._cyclic = self._on_cycles()
 
+    def has_source(self, source: int) -> bool:
+        """Whether somebody is merged into another."""
+        return source in self._into
+
     def fault(self, source: int, destination: int) -> Reason | None:
         """Return what is wrong with a row; of several faults, the one that is to be mended first."""
         if source == destination:

@@ -8,9 +8,11 @@ from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.errors import ConfigurationError
 from airflow_provider_iterable.operators import IterableListOperator, IterableMergeOperator, IterablePrivacyOperator
 from airflow_provider_iterable.operators.explain import explain_row
@@ -609,6 +611,32 @@ def test_a_baseline_remembers_and_sends_nothing(world: World) -> None:
     assert merge(world, resync="baseline", max_rejected=1)["reasons"] == {"pair_changed": 1}
     message, _ = merge(world, AirflowFailException, resync="full")
     assert "nothing undoes that" in message
+
+
+def test_a_chain_by_the_other_identifier_is_found(make_world: Make) -> None:
+    """A look-up of a destination tells its other identifier, by which the run merges it into somebody else."""
+    mixed: dict[str, Any] = {"source_email_column": "source", "destination_user_id_column": "destination"}
+    world = make_world("hybrid")
+    known(world, 1, 2, 3)
+    texts(world, (1, email(1), uid(2)), (2, email(2), uid(3)))
+    report = merge(world, **mixed, max_in_flight=1, max_rejected=1.0)
+    assert (report["accepted"], report["rejected"], report["reasons"]) == (1, 1, {"merge_chain": 1})
+    assert held(world) == {1: {1}, 3: {2, 3}}
+
+
+def test_an_answer_that_names_nobody_is_no_destination(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whom it is cannot be told, so the pair waits for the next run."""
+    known(world, 1, 2)
+    pairs(world, (1, 1, 2))
+    send = Client.send
+
+    def nameless(client: Client, batch: Any) -> Any:
+        reply = send(client, batch)
+        return msgspec.structs.replace(reply, body=b'{"user":{"dataFields":{}}}') if batch.call.reads else reply
+
+    monkeypatch.setattr(Client, "send", nameless)
+    merge(world, AirflowException)
+    assert MERGE not in world.calls
 
 
 def test_what_a_project_cannot_do_fails_first(make_world: Make) -> None:

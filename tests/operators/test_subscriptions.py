@@ -366,16 +366,20 @@ def test_a_stale_profile_does_not_take_back_what_the_run_did(make_subscribers: M
     assert all(world.subscribed(kind) == [email(1)] for kind in kinds)
 
 
-def test_a_profile_without_fields_is_not_replaced(make_subscribers: Made) -> None:
-    """An answer that does not tell the arrays leaves them alone, and the row goes again."""
+@pytest.mark.parametrize("state", [0, 1])
+@pytest.mark.parametrize(
+    "user", [{"email": email(1)}, {"dataFields": {"name": "x"}}, {"userId": "1", "dataFields": {}}]
+)
+def test_a_profile_that_tells_too_little_is_not_replaced(make_subscribers: Made, user: Any, state: int) -> None:
+    """An answer that does not tell the arrays, or whose they are, leaves them alone, and the row goes again."""
     world = make_subscribers(exclusive=True)
     world.known(1)
-    world.says(sub(1))
+    world.says(sub(1, state=state))
     send = Client.send
 
     def bare(client: Client, batch: Any) -> Any:
         reply = send(client, batch)
-        body = msgspec.json.encode({"user": {"email": email(1)}})
+        body = msgspec.json.encode({"user": user})
         return msgspec.structs.replace(reply, body=body) if batch.call.reads else reply
 
     with pytest.MonkeyPatch.context() as patched:
