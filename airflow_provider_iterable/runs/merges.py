@@ -19,6 +19,11 @@ log = logger(__name__)
 
 FIRES_ONCE = "each pair is merged once, and nothing undoes that"
 """Why merges must not be repeated."""
+IN_DOUBT = (
+    "{} pairs were sent by an earlier run and not answered, and their rows have left the model or name others by now, "
+    "so that nothing looks up whether they were merged. If they were, other syncs may make their sources anew. Put "
+    "these rows back as they were for one run."
+)
 
 
 class MergeRun(SyncKind):
@@ -54,6 +59,13 @@ class MergeRun(SyncKind):
         assert isinstance(sync, Merges)
         assert self._merging is not None
         return sync.refuse(plan, self._merging.gone)
+
+    def note(self, run: Run, sync: Sync) -> None:
+        """Say which pairs no run settles any more, for it is by their rows that they are looked up."""
+        assert self._merging is not None
+        if doubtful := self._merging.in_doubt():
+            run.report.notes.append(IN_DOUBT.format(doubtful))
+            log.warning("Sync %s: %s", run.report.sync_id, run.report.notes[-1])
 
     def close(self, report: Report) -> None:
         """Say what became of what other syncs remember."""

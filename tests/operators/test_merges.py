@@ -613,6 +613,40 @@ def test_a_baseline_remembers_and_sends_nothing(world: World) -> None:
     assert "nothing undoes that" in message
 
 
+@pytest.mark.parametrize("now", [[], [(1, 1, 3)]])
+def test_a_doubt_whose_row_is_gone_is_told_until_it_is_settled(
+    world: World, now: list[Pair], monkeypatch: pytest.MonkeyPatch, heard: Callable[[], str]
+) -> None:
+    """Nothing looks it up any more, and a success must not hide that; the row as it was settles it."""
+    known(world, 1, 2, 3)
+    pairs(world, (1, 1, 2))
+    with monkeypatch.context() as patched:
+        send = Client.send
+
+        def lose(client: Client, batch: Any) -> Any:
+            reply = send(client, batch)
+            lost = batch.call.looks_back or (batch.call.reads and batch.operations[0].handles[1][1] not in held_names())
+            return msgspec.structs.replace(reply, status=0, body=b"") if lost else reply
+
+        def held_names() -> set[str]:
+            return set(world.profiles)
+
+        patched.setattr(Client, "send", lose)
+        merge(world, AirflowException)
+    assert held(world) == {2: {1, 2}, 3: {3}}
+    pairs(world, *now)
+    for _ in range(2):
+        report = merge(world, max_rejected=1.0)
+        assert [note.partition(" pairs")[0] for note in report["notes"] if "not answered" in note] == ["1"]
+        assert "Put these rows back as they were for one run." in heard()
+    pairs(world, (1, 1, 2))
+    report = merge(world)
+    assert (report["reasons"], [note for note in report["notes"] if "not answered" in note]) == (
+        {"already_merged": 1},
+        [],
+    )
+
+
 def test_a_chain_by_the_other_identifier_is_found(make_world: Make) -> None:
     """A look-up of a destination tells its other identifier, by which the run merges it into somebody else."""
     mixed: dict[str, Any] = {"source_email_column": "source", "destination_user_id_column": "destination"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_iterable.engine.doubt import with_receipts
 from airflow_provider_iterable.engine.references import forms
-from airflow_provider_iterable.engine.vocabulary import NO_INTENTS, Entry, Intents, Patch
+from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, NO_INTENTS, Entry, Intents, Patch
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.scope import Scope
 from airflow_provider_iterable.state.tables.audit import AUDIT, PERSON_INDEXES
@@ -150,6 +150,15 @@ class MergingSession(ErasingSession):
 
     def _nameless(self, entry: Entry) -> Entry:
         return Entry(entry.fingerprint, tombstone(entry.ref) if entry.ref else "")
+
+    def in_doubt(self) -> int:
+        """Return how many pairs are remembered of which it is not known whether they were merged.
+
+        :raises StateUnavailable: they could not be read
+        """
+        query = "SELECT count(*) FROM {state} WHERE sync_id = :sync_id AND fingerprint LIKE :doubt"
+        values = {"sync_id": self._entries.sync_id, "doubt": f"{NEVER_EQUAL.hex()}%"}
+        return 0 if self._none_yet else int(self._entries.read(lambda: self.tables.find(query, **values))[0][0])
 
     def gone(self, refs: Sequence[str]) -> tuple[set[str], set[str]]:
         """Return which of some people these tables know to be merged into others, and which to be erased.
