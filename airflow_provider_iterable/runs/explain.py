@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.forecast import chain, name
@@ -20,10 +18,11 @@ from airflow_provider_iterable.engine.spool import Spool
 from airflow_provider_iterable.engine.vocabulary import Operation, Outcome, Record
 from airflow_provider_iterable.errors import IterableSyncError
 from airflow_provider_iterable.hooks.iterable import IterableHook
-from airflow_provider_iterable.mapping import FieldError, key_text, position
+from airflow_provider_iterable.mapping import position
 from airflow_provider_iterable.masking import logger, masked, masked_key
 from airflow_provider_iterable.runs import fields
 from airflow_provider_iterable.runs import left_out as fields_left_out
+from airflow_provider_iterable.runs.asked import candidates
 from airflow_provider_iterable.runs.explained import (
     ALL_AGAIN,
     ANOTHER_PAYLOAD,
@@ -50,10 +49,8 @@ from airflow_provider_iterable.runs.run import Run
 from airflow_provider_iterable.runs.runner import Job, about_resync, distrusting
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.tables.audit import AuditTables
-from airflow_provider_iterable.syncs.identity import CHECKS
 from airflow_provider_iterable.syncs.lists import Lists
-from airflow_provider_iterable.syncs.privacy import hashed
-from airflow_provider_iterable.syncs.subscriptions import GROUPS, Subscriptions, folded_key
+from airflow_provider_iterable.syncs.subscriptions import Subscriptions
 from airflow_provider_iterable.syncs.sync import BaseSync
 
 log = logger(__name__)
@@ -114,36 +111,6 @@ def explain(job: Job, hook: IterableHook, client: Client, report: Report, questi
     told.notes = [masked(note) for note in (*report.notes, *told.notes)]
     told.verdict = sentence(told)
     return told
-
-
-def candidates(destination: Mapping[str, Any], given: str) -> list[str]:
-    """Return the key texts that somebody may mean, the likeliest first.
-
-    :param destination: what the sync is about: its type, and the identifier that members of lists are known by
-    """
-    texts: list[str] = []
-    with suppress(ValueError, FieldError, OverflowError):
-        parts = json.loads(given)
-        text = key_text(parts if isinstance(parts, list) else [parts])
-        texts += [] if text is None else [text]
-    plain = key_text([given])
-    texts += [plain] if plain is not None and not given.lstrip().startswith("[") else []
-    if destination.get("type") in ("lists", "subscriptions"):
-        texts += [found for text in texts if (found := _folded(destination, text)) is not None]
-    if destination.get("type") == "privacy" or destination.get("keys") == "hashed":
-        texts = [*map(hashed, texts), given]
-    return list(dict.fromkeys(texts)) or [given]
-
-
-def _folded(destination: Mapping[str, Any], text: str) -> str | None:
-    """Return the key of a member as the state has it: of an address in other letters, too."""
-    parts = json.loads(text)
-    match = str(destination.get("match"))
-    if destination.get("type") == "subscriptions":
-        whole = folded_key(match, GROUPS[destination["group"]], destination.get("id"), parts)
-        return None if whole is None else key_text(whole)
-    (found,) = CHECKS[match][0](parts[:1])
-    return None if found is None else key_text([found])
 
 
 class _Explaining:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.masking import masked_key
-from airflow_provider_iterable.runs.explain import candidates
+from airflow_provider_iterable.runs.asked import candidates
 from airflow_provider_iterable.state.pairing import tombstone
 from airflow_provider_iterable.state.tables.connection import Tables
 from airflow_provider_iterable.ui.explained import Explained, Remembering, explained
