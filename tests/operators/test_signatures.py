@@ -6,6 +6,7 @@ import inspect
 import pydoc
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from airflow import __version__ as airflow_version
@@ -29,6 +30,7 @@ OPERATORS = [
 @pytest.mark.skipif(
     airflow_version.startswith("2"), reason="the keywords of Airflow's operators are those of Airflow 3"
 )
+@pytest.mark.skipif(not find_spec("ruff"), reason="ruff, which formats the file, is not installed")
 def test_the_keywords_are_those_of_the_constructors() -> None:
     """A parameter that is new, or has another type, is to be written: ``python -m tests.keywords``."""
     formatting = [sys.executable, "-m", "ruff", "format", "-"]
