@@ -14,8 +14,10 @@ from typing import Any, cast
 import pytest
 import requests
 
+from airflow_provider_iterable.demo import choices
 from airflow_provider_iterable.demo.__main__ import Demo, RunFailed, arguments
 from airflow_provider_iterable.demo.check import Check, expected
+from airflow_provider_iterable.demo.choices import Choices
 from airflow_provider_iterable.demo.console import WIDTH, Console
 from airflow_provider_iterable.demo.local_airflow import Airflow, Run
 from airflow_provider_iterable.demo.others import STEPS, Others
@@ -133,7 +135,7 @@ class Shop:
     """The second scene's warehouse, and a sandbox that was brought up to it by hand."""
 
     def __init__(self, sandbox: Sandbox, home: Path) -> None:
-        self._sandbox = sandbox
+        self._sandbox, self.url = sandbox, sandbox.url
         self.warehouse = Warehouse(home / "warehouse.db", 100)
         self.others = Others(self.warehouse.path, sandbox.url)
         self.others.happen()
@@ -262,6 +264,41 @@ def test_what_arrived_wrongly_is_a_difference(shop: Shop, what: str) -> None:
     assert what in named(shop.differences())
 
 
+Deed = Callable[[Shop, Choices], Any]
+DEEDS: dict[str, Deed] = {
+    "message types joined": lambda shop, made: shop.call(
+        "POST",
+        "users/updateSubscriptions",
+        {"email": shop.somebody("id > 40"), "subscribedMessageTypeIds": [made.tips]},
+    ),
+    "message types left": lambda shop, made: shop.call(
+        "POST", "users/updateSubscriptions", {"email": made.people[0][1], "unsubscribedMessageTypeIds": []}
+    ),
+    "who is there": lambda shop, made: shop.call("POST", "users/update", {"email": made.people[3][1]}),
+    "visits of who was merged": lambda shop, made: shop.call(
+        "POST", "events/track", {"email": made.people[5][1], "eventName": "Visited"}
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DEEDS)
+def test_what_is_chosen_and_merged_wrongly_is_a_difference(shop: Shop, what: str) -> None:
+    """The third scene notices what did not arrive, and, once it was brought there by hand, what is altered."""
+    shop.fill()
+    check, made = Check(shop.url), Choices(shop.warehouse.path, shop.url)
+    made.happen()
+    assert named(made.differences(check, [])[0]) == list(DEEDS)
+    for _, address in made.people[:3]:
+        body: dict[str, Any] = {"email": address, "subscribedMessageTypeIds": [made.tips]}
+        body["unsubscribedMessageTypeIds"] = [made.push, *([made.receipts] if address == made.people[0][1] else [])]
+        shop.call("POST", "users/updateSubscriptions", body)
+    for (_, old), (_, kept) in zip(made.people[3:5], made.people[5:7], strict=True):
+        shop.call("POST", "users/merge", {"sourceEmail": old, "destinationEmail": kept})
+    assert made.differences(check, [])[0] == []
+    DEEDS[what](shop, made)
+    assert named(made.differences(check, [])[0]) == [what]
+
+
 class IdleAirflow:
     """Runs nothing, and says that every run ended in some state; it may look at Iterable meanwhile.
 
@@ -290,6 +327,8 @@ def test_differences_are_told_in_the_end(sandbox: Sandbox, tmp_path: Path, capsy
     demo.run()
     told = capsys.readouterr().out
     assert len(demo.faults) > 500
+    assert [fault for fault in demo.faults if "refused" in fault] == [f"{choices.MERGES} was to be refused and was not"]
+    assert len([fault for fault in demo.faults if fault.startswith("message types joined: ")]) == 3
     assert len([fault for fault in demo.faults if fault.startswith("members of the list: ")]) == 3
     assert "Iterable equals the warehouse" not in told
     assert "Something is wrong\n   customer 1 (" in told
@@ -305,11 +344,11 @@ def test_requests_without_news_are_faults(sandbox: Sandbox, tmp_path: Path) -> N
     talkative = [fault for fault in demo.faults if "had nothing to say and made" in fault]
     assert talkative == [
         "run 2 had nothing to say and made 1 requests",
-        *(f"{step.dag_id} had nothing to say and made 1 requests" for step in STEPS),
+        *(f"{step.dag_id} had nothing to say and made 1 requests" for step in (*STEPS, *choices.STEPS)),
     ]
 
 
-@pytest.mark.parametrize("dag_id", [step.dag_id for step in STEPS])
+@pytest.mark.parametrize("dag_id", [step.dag_id for step in (*STEPS, *choices.STEPS)])
 def test_a_failed_run_ends_the_story(sandbox: Sandbox, tmp_path: Path, dag_id: str) -> None:
     """Nothing is told of what would come after a run that did not succeed."""
     with pytest.raises(RunFailed, match="ended as failed"):
@@ -343,12 +382,12 @@ def demo(home: Path, *options: str, **environment: str) -> subprocess.CompletedP
 @pytest.mark.slow
 @pytest.mark.parametrize("project_type", ["email", "hybrid"])
 def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path, project_type: str) -> None:
-    """Two scenes, in each a round without requests, within 100 columns; nothing stays in the temporary folder."""
+    """Three scenes, in each a round without news, within 100 columns; nothing stays in the temporary folder."""
     done = demo(tmp_path, "--users", "300", "--project-type", project_type)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert max(map(len, done.stdout.splitlines())) <= WIDTH
     assert "\033" not in done.stdout
-    assert re.findall(r"^(\d)\. ", done.stdout, re.MULTILINE) == list("12345678")
+    assert re.findall(r"^(\d+)\. ", done.stdout, re.MULTILINE) == [str(number) for number in range(1, 12)]
     assert re.findall(r"requests +none", done.stdout) == ["requests   none"]
     assert "field lastOrderAt: date expected, string like 0000-00-00 00:00:00" in done.stdout
     told = " ".join(done.stdout.split())
@@ -357,9 +396,17 @@ def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path, project_type: str
         ("298", "300 events, 40 purchases, 5 carts, 5 cart updates, 47"),
         *[("296", "296 events, 38 purchases, 5 carts, 6 cart updates, 45")] * 2,
     ]
-    last = told.partition("8. An hour later")[2]
+    last, _, third = told.partition("8. An hour later")[2].partition("The third scene")
     assert (last.count("no requests"), last.count("no requests 2 erased_person")) == (2, 1)
-    assert "23 runs of 6 DAGs" in last
+    assert re.findall(r"warehouse: (\d+) message types joined, (\d+) left", third) == [
+        ("3", "4"),
+        ("3", "5"),
+        ("3", "5"),
+    ]
+    assert third.count("2 profiles gone, with their 9 visits in those kept") == 3
+    assert "no news merges" in third.partition("10. ")[2].partition("11. ")[0]
+    assert re.findall(r"merge_chain, (\d) rows.*?(no requests|POST)", third) == [("2", "no requests")]
+    assert "29 runs of 8 DAGs" in third
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,18 +9,17 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_iterable.demo import local_airflow
+from airflow_provider_iterable.demo import local_airflow, telling
 from airflow_provider_iterable.demo.check import Check, Finding
+from airflow_provider_iterable.demo.choices import MERGES, Choices
 from airflow_provider_iterable.demo.console import Console
 from airflow_provider_iterable.demo.local_airflow import Airflow, Run
-from airflow_provider_iterable.demo.others import STEPS, Others, Step
+from airflow_provider_iterable.demo.others import Others, Step
 from airflow_provider_iterable.demo.warehouse import FEWEST, Story, Warehouse
-from airflow_provider_iterable.engine.reasons import Reason
 from airflow_provider_iterable.sandbox import Sandbox
 
 LINES_SHOWN = 40
@@ -46,7 +45,7 @@ class RunFailed(Exception):
 
 
 class Demo:
-    """Two scenes, printed as they happen: five runs of the users' DAG, and three rounds of all DAGs.
+    """Three scenes, printed as they happen: five runs of the users' DAG, and two times three rounds of others.
 
     :param sandbox: a serving sandbox
     :param warehouse: the model's database
@@ -74,6 +73,7 @@ class Demo:
         self._run("An hour later", Story(["nothing changed since, the bad data included"], spoilt.spoilt))
         self._run("After the repair", self._warehouse.mend())
         self._others()
+        self._choices()
         self._conclude()
 
     def _others(self) -> None:
@@ -83,22 +83,47 @@ class Demo:
         self._console.item(
             "warehouse", "the customers as before, and what they do: visits, carts, orders; and products"
         )
-        files = [step.dag_id.removeprefix("example_iterable_") + ".py" for step in STEPS]
-        self._console.item("DAGs", f"{', '.join(files)}; of the first, the task that changes addresses")
+        self._console.item("DAGs", f"{_files(others.steps)}; of the first, the task that changes addresses")
         self._scene("First load", others, others.happen())
         self._scene("A day later", others, others.go_on())
         self._scene("An hour later", others, ["nothing changed"], silent=True)
 
-    def _scene(self, title: str, others: Others, story: list[str], silent: bool = False) -> None:
+    def _choices(self) -> None:
+        """The third scene: what cannot be taken back, or needs somebody's consent."""
+        choices = Choices(self._warehouse.path, self._sandbox.url)
+        self._console.title("The third scene: whom to write to, and who is one person")
+        self._console.item("warehouse", "customers' choices, with their consent; and profiles to be merged")
+        self._console.item("DAGs", _files(choices.steps))
+        self._console.item(
+            "Iterable", "merges by email address, as here, are not for user-ID-based projects: those merge by user ID"
+        )
+        self._scene("First load", choices, choices.happen())
+        self._scene("A day later", choices, choices.go_on())
+        self._scene("A chain of merges", choices, choices.chain(), silent=True, refused=MERGES)
+
+    def _scene(
+        self, title: str, others: Others | Choices, story: list[str], silent: bool = False, refused: str = ""
+    ) -> None:
+        """Run all DAGs of a scene once.
+
+        :param silent: whether no request is to be made
+        :param refused: the DAG whose run is to fail
+        """
         console, started, quiet = self._console, time.monotonic(), []
+        self._sandbox.service.calls.clear()  # the story may have made some
         self._rounds += 1
         console.title(f"{self._rounds}. {title}")
         console.item("warehouse", *story)
-        for step in STEPS:
-            reports, calls = self._step(step)
-            because = _reasons(reports)
-            if calls or because:
-                console.item(step.label, _news(reports, step.about), *_requests(calls, "record"), *because)
+        for step in others.steps:
+            reports, calls, failed = self._step(step, step.dag_id == refused)
+            because = telling.reasons(reports)
+            if step.dag_id == refused:
+                console.item(step.label, *(failed or ["were not refused"]), *telling.requests(calls, "record"))
+                self.faults += [] if failed else [f"{step.dag_id} was to be refused and was not"]
+            elif calls or because:
+                console.item(
+                    step.label, telling.news(reports, step.about), *telling.requests(calls, "record"), *because
+                )
             else:
                 quiet.append(step.about)
             if silent and calls:
@@ -113,15 +138,15 @@ class Demo:
             console.item("checked", "Iterable equals the warehouse: " + ", ".join(compared), style="good")
         self.faults += differences
 
-    def _step(self, step: Step) -> tuple[list[dict[str, Any]], list[tuple[str, int, int]]]:
-        """Run a DAG of the second scene; return its reports and its calls.
+    def _step(self, step: Step, may_fail: bool) -> tuple[list[dict[str, Any]], list[tuple[str, int, int]], list[str]]:
+        """Run a DAG of a later scene; return its reports, its calls, and what it said if it failed.
 
-        :raises RunFailed: a run failed, and the demo ends early
+        :raises RunFailed: a run failed that was not to, and the demo ends early
         """
         run = self._airflow.run(step.dag_id, step.leave_out)
-        if run.state != "success":
+        if run.state != "success" and not may_fail:
             raise RunFailed(f"A run of {step.dag_id} ended as {run.state}.")
-        return run.reports, self._account(run)
+        return run.reports, self._account(run), [] if run.state == "success" else telling.refused(run.logged)
 
     def _example(self) -> list[str]:
         """Return one profile as Iterable has it."""
@@ -157,16 +182,16 @@ class Demo:
         return calls
 
     def _tell_run(self, run: Run, calls: list[tuple[str, int, int]]) -> None:
-        console, report = self._console, _summed(run.reports)
+        console, report = self._console, telling.summed(run.reports)
         invalid = f", {report['invalid']} invalid" if report["invalid"] else ""
         console.item(
             "rows",
             f"{report['read']:,} read: {report['added']:,} added, {report['changed']:,} changed, "
             f"{report['unchanged']:,} unchanged{invalid}; {report['removed']:,} gone",
         )
-        console.item("requests", *_requests(calls))
+        console.item("requests", *telling.requests(calls))
         if report["rejected"]:
-            console.item("refused", *self._new_refusals(f"{report['rejected']} rows", _refused(run.logged)))
+            console.item("refused", *self._new_refusals(f"{report['rejected']} rows", telling.refused(run.logged)))
         sync = sum(sum(report["seconds"].values()) for report in run.reports)
         once = ", which sets up its own API in its first run" if self._rounds == 1 else ""
         console.item("time", f"{sync:.1f} s in the sync, {run.seconds:.1f} s with Airflow around it{once}")
@@ -200,63 +225,13 @@ class Demo:
                 console.line(fault, "bad")
             return
         console.line("Iterable equals the warehouse. Both sides were read without the provider.", "good")
-        console.line(
-            f"{self._runs} runs of {len(STEPS)} DAGs read {self._rows:,} rows and made {self._requests} requests."
-        )
+        dags = len({step.dag_id for step in (*Others.steps, *Choices.steps)})
+        console.line(f"{self._runs} runs of {dags} DAGs read {self._rows:,} rows and made {self._requests} requests.")
         console.line("The DAGs are in example_dags; README.md says how to point one at your own warehouse and project.")
 
 
-def _summed(reports: list[dict[str, Any]]) -> Counter[str]:
-    """Return the sums of what reports count."""
-    return Counter(
-        {
-            name: sum(report[name] for report in reports)
-            for name in ("read", "added", "changed", "removed", "unchanged", "invalid", "rejected")
-        }
-    )
-
-
-def _news(reports: list[dict[str, Any]], about: str) -> str:
-    """Return a line with the number of rows, and how many of them changed."""
-    report = _summed(reports)
-    news = [f"{report[name]:,} {name}" for name in ("added", "changed", "removed", "invalid") if report[name]]
-    rows = "1 row" if report["read"] == 1 else f"{report['read']:,} rows"
-    return f"{about}: {rows}, {', '.join(news) or 'nothing new'}"
-
-
-def _reasons(reports: list[dict[str, Any]]) -> list[str]:
-    """Return one line for each reason why rows were not simply accepted."""
-    reasons: Counter[str] = Counter()
-    for report in reports:
-        reasons.update(report["reasons"])
-    return [f"{count:>3,} {reason}: {Reason(reason).sentence}" for reason, count in reasons.items()]
-
-
-def _requests(calls: list[tuple[str, int, int]], noun: str = "user") -> list[str]:
-    """Return one line per endpoint, from the log of the sandbox."""
-    if not calls:
-        return ["  no requests"] if noun == "record" else ["none"]
-    counts: Counter[tuple[str, int]] = Counter()
-    records: Counter[tuple[str, int]] = Counter()
-    for path, status, number in calls:
-        counts[path, status] += 1
-        records[path, status] += number
-    return [
-        f"{count:>3} {path} -> {status}" + _counted(path, records[path, status], noun)
-        for (path, status), count in counts.items()
-    ]
-
-
-def _counted(path: str, records: int, noun: str) -> str:
-    if path.endswith("getFields"):
-        return " (field types, to check values before sending)"
-    return f" ({records:,} {noun}{'' if records == 1 else 's'})" if records else ""
-
-
-def _refused(logged: list[str]) -> list[str]:
-    """Return the part of the operator's summary that names rows; it comes after the times, and is indented."""
-    start = next((number for number, line in enumerate(logged) if line.startswith("  time ")), len(logged))
-    return [line for line in logged[start + 1 :] if not line.startswith("  note ")]
+def _files(steps: Sequence[Step]) -> str:
+    return ", ".join(step.dag_id.removeprefix("example_iterable_") + ".py" for step in steps)
 
 
 def run_demo(given: argparse.Namespace, home: Path) -> int:

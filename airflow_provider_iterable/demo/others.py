@@ -77,6 +77,8 @@ class Others:
     :param url: where the sandbox is
     """
 
+    steps = STEPS
+
     def __init__(self, path: Path, url: str) -> None:
         self._path, self._url = path, url
         loyal = [number for (number,) in self._rows(_LOYAL)]
