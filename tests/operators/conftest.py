@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.mysql.hooks.mysql import MySqlHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_iterable.api.client import Client
@@ -28,6 +29,7 @@ from airflow_provider_iterable.hooks import iterable as hooks
 from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableListOperator,
+    IterableSubscriptionOperator,
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -37,7 +39,7 @@ from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import ObjectState, TableState, xcom
 from airflow_provider_iterable.state.store import Store
 from airflow_provider_iterable.state.xcom import XCOM_KEY
-from tests.services import postgres_uri
+from tests.services import mysql_uri, postgres_uri
 
 KEY = "0123456789abcdef0123456789abcdef"
 BULK = "POST /api/users/bulkUpdate"
@@ -47,13 +49,19 @@ CHANNELS = "GET /api/channels"
 COLUMNS = ("id", "email", "uid", "name", "age", "city")
 MATCH = {"email": "email", "user_id": "uid", "hybrid": "uid"}
 STORES = ("postgres, database", "postgres, worker", "sqlite, database", "sqlite, worker", "objects")
-"""States that commit batch by batch; what compares them follows where they are."""
+"""States that commit batch by batch; what compares them follows where they are. MariaDB may be named as well."""
 WRITES = {
     "users": "/api/users/bulkUpdate",
     "lists": "/api/lists/subscribe",
     "catalogs": "/api/catalogs/{name}/items",
 }
 """Where each kind of sync writes its rows."""
+SUBSCRIPTIONS = "/api/subscriptions/{group}/{id}"
+"""Where subscriptions are written, and taken back."""
+OPT_IN = 102168
+"""A message type that people are subscribed to only by choice."""
+OUT = "new"
+"""In a model of subscriptions, the name of whom it unsubscribes."""
 People = dict[int, str]
 """The model: a value for each number."""
 
@@ -239,6 +247,17 @@ class Scene(World):
         """Make an operator that removes who has left."""
         common: dict[str, Any] = {"task_id": "sync", "sql_conn_id": self.connection, "state": self.store, **parameters}
         common |= {"primary_key": "id", "allow_empty": True}
+        if self.kind == "subscriptions":
+            return IterableSubscriptionOperator(
+                email_column="email",
+                subscription_type="message_type",
+                subscription_id=OPT_IN,
+                subscribed_column="name",
+                subscribed_words={"a": True, "b": True, "old": True, OUT: False},
+                consent_waived="a test",
+                on_removed="unsubscribe",
+                **common,
+            )
         if self.kind == "users":
             return IterableUserSyncOperator(email_column="email", on_removed="delete", **common)
         if self.kind == "lists":
@@ -263,9 +282,18 @@ class Scene(World):
             self.sync(people)
         self.sandbox.service.faults.clear()
 
+    def due(self, people: People) -> People:
+        """Whom Iterable is to have: of subscriptions those who are subscribed, whatever the word for it."""
+        if self.kind == "subscriptions":
+            return {number: "subscribed" for number, name in people.items() if name != OUT}
+        return people
+
     @property
     def held(self) -> People:
         """Whom Iterable has, as the model would have them."""
+        if self.kind == "subscriptions":
+            joined = "subscribedMessageTypeIds"
+            return {_number(name): "subscribed" for name, has in self.profiles.items() if OPT_IN in has.get(joined, ())}
         if self.kind == "users":
             return {_number(name): fields["name"] for name, fields in self.profiles.items()}
         if self.kind == "lists":
@@ -376,9 +404,10 @@ def scene(
 ) -> Iterator[Scene]:
     """An empty project, and a state of each kind that commits batch by batch."""
     where, _, compares = request.param.partition(", ")
+    uris = {"postgres": postgres_uri, "mysql": lambda: f"{mysql_uri()}?client=mysql-connector-python"}
     schema = None
-    if where == "postgres":
-        monkeypatch.setenv("AIRFLOW_CONN_PG", postgres_uri())
+    if where in uris:
+        monkeypatch.setenv("AIRFLOW_CONN_DB", uris[where]())
         schema = f"doubt_{uuid.uuid4().hex[:12]}"
     world = make_world()
     scene = Scene(world.sandbox, world.warehouse, world.project_type)
@@ -386,7 +415,9 @@ def scene(
         scene.store = ObjectState(f"file://{tmp_path / 'objects'}")
     else:
         scene.store = TableState(schema=schema, compare="worker" if compares == "worker" else "auto")
-        scene.connection = "pg" if schema else "warehouse"
+        scene.connection = "db" if schema else "warehouse"
     yield scene
-    if schema:
-        PostgresHook("pg").run(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+    if where == "postgres":
+        PostgresHook("db").run(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+    elif schema:
+        MySqlHook("db").run(f"DROP DATABASE IF EXISTS {schema}")

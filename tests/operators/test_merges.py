@@ -18,7 +18,7 @@ from airflow_provider_iterable.operators import IterableListOperator, IterableMe
 from airflow_provider_iterable.operators.explain import explain_row
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import TableState, XComState
-from tests.operators.conftest import BULK, MATCH, Make, World, email, identifier, person, uid
+from tests.operators.conftest import BULK, MATCH, Make, Scene, World, email, identifier, person, uid
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +134,29 @@ def test_a_pair_is_merged_once_ever(make_world: Make, project_type: ProjectType)
     pairs(world, (1, 1, 2), (2, 1, 3))
     assert merge(world)["accepted"] == 1
     assert held(world) == {2: {1, 2}, 3: {1, 3}}
+
+
+@pytest.mark.parametrize("scene", ["postgres, database", "mysql, database", "mysql, worker"], indirect=True)
+def test_model_and_state_may_be_in_another_database(scene: Scene) -> None:
+    """A pair is merged, one is in doubt and looked up, another one is refused, and the source becomes a tombstone."""
+    people = {number: f"Name {number}" for number in (1, 2, 3, 4)}
+    scene.sync(people)
+    where: dict[str, Any] = {"sql_conn_id": scene.connection, "state": scene.store}
+
+    def query(*rows: Pair) -> dict[str, Any]:
+        texts = (f"SELECT {key} AS id, '{email(a)}' AS source, '{email(b)}' AS destination" for key, a, b in rows)
+        return {"sql": " UNION ALL ".join(texts), **where}
+
+    assert merge(scene, **query((1, 1, 2)))["accepted"] == 1
+    scene.sandbox.faults({"kind": "drop_after", "path": "/api/users", "times": -1, "after": 1})
+    merge(scene, AirflowException, **query((1, 1, 2), (2, 3, 2)))
+    scene.sandbox.service.faults.clear()
+    report = merge(scene, **query((1, 1, 4), (2, 3, 2)), max_rejected=1)
+    assert report["reasons"] == {"already_merged": 1, "pair_changed": 1}
+    assert merge(scene, **query((1, 1, 2), (2, 3, 2)))["unchanged"] == 2
+    assert scene.calls == {}
+    report = scene.sync(people)
+    assert (report["reasons"], set(scene.held)) == ({"erased_person": 2}, {2, 4})
 
 
 @projects
