@@ -59,7 +59,7 @@ MOST_SHARING = 20
 """Other rows with the same identity that are named."""
 WHOLE_RUN = (
     "What only the whole model decides is not looked at: allow_empty, max_removed, max_changed, max_deletes, "
-    "max_subscribed, max_rejected, deadline, canary; of merges max_merges, and whether they go together."
+    "max_subscribed, max_rejected, deadline, canary; of merges max_merges, and whether they go together with others."
 )
 IN_TURN = (
     "Requests go in their order, and what is over Iterable's quota or max_actions waits: how many come before this one "
@@ -177,6 +177,8 @@ class _Explaining:
                 self.told.notes.append(NO_TYPES)
             self._tell_row(finder.sync, sync, near, excerpt)
             self._tell_plan(sync, near, plan)
+            if (refused := kind.refuse(run, sync, plan)) is not None:
+                self._keeps_all_back(next(refused.outcomes()))
         self._tell_last_try(near.key)
 
     def _tell_row(self, scout: BaseSync, sync: BaseSync, near: Neighbours, excerpt: Excerpt) -> None:
@@ -241,6 +243,13 @@ class _Explaining:
             told.why = reason.sentence
         if told.detail:
             told.why += f" ({told.detail})"
+
+    def _keeps_all_back(self, outcome: Outcome) -> None:
+        """Tell of a row that is wrong whatever others there are."""
+        told = self.told
+        told.change, told.operation, told.endpoints = "invalid", None, []
+        self._refused(outcome)
+        told.notes.append("While it is in the model like this, the run sends none of the others either.")
 
     def _written(self, sync: BaseSync, near: Neighbours, plan: Plan, operation: Operation) -> None:
         """Tell of a row that is there, and is new or goes again."""
