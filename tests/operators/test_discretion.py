@@ -25,6 +25,7 @@ from airflow_provider_iterable.operators import (
     IterableListOperator,
     IterableMergeOperator,
     IterablePrivacyOperator,
+    IterableSubscriptionOperator,
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
@@ -32,7 +33,7 @@ from airflow_provider_iterable.runs.users import UserRun
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.state import ObjectState, TableState, XComState
 from airflow_provider_iterable.state.xcom import XCOM_KEY
-from tests.operators.conftest import Make, World
+from tests.operators.conftest import OPT_IN, Make, World
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +92,15 @@ EVENTS = {"primary_key": ["id", "who"], "email_column": "email", "event_name_col
 SHOP = {"primary_key": "who", "email_column": "email", "items_column": "items"}
 NOTED = {ADA: 1, "lovelace@secret": 1.5}
 WRONG = {ADA: "many", "lovelace@secret": "much"}
+SUBSCRIBED = {
+    "primary_key": ["contact", "id"],
+    "subscription_type": "message_type",
+    "subscription_id_column": "sku",
+    "subscribed_column": "age",
+    "consent_at_column": "at",
+    "on_removed": "unsubscribe",
+    "max_removed": None,
+}
 
 SCENES: dict[str, Scene] = {
     "users, wrong rows of every kind": Scene(
@@ -374,6 +384,34 @@ SCENES: dict[str, Scene] = {
         [[row(1, contact=BRIEN, email=SPOILT), row(2, contact=QUOTED, email=None)]],
         {"invalid_email", "no_identifier"},
     ),
+    "merges of who is not there": Scene(
+        IterableMergeOperator,
+        {"primary_key": "who", "source_email_column": "contact", "destination_email_column": "email"},
+        [[row(1, who=ADA), row(2, who="b", contact=BRIEN, email="lovelace.two@secret.io")]],
+        {"unknown_destination"},
+    ),
+    "subscriptions": Scene(
+        IterableSubscriptionOperator,
+        {**SUBSCRIBED, "email_column": "email"},
+        [
+            [row(1, sku=OPT_IN), row(2, email=GRACE, sku=GRACE), row(3, email=BRIEN, sku=OPT_IN, age=GRACE)],
+            [
+                row(2, email=SPOILT, sku=OPT_IN),
+                row(3, email=BRIEN, sku=99),
+                row(4, email=GRACE, sku=OPT_IN, at=ADA),
+                row(5, email=None, sku=OPT_IN),
+            ],
+        ],
+        {"invalid_email", "no_identifier", "invalid_subscription", "no_consent", "unknown_subscription"},
+        shown=['key ["o\'***@se***","messageType",99]: there is no message type 99', 'primary key ["gr***@Se***",4]'],
+    ),
+    "subscriptions by ID, replaced": Scene(
+        IterableSubscriptionOperator,
+        {**SUBSCRIBED, "user_id_column": "uid", "exclusive": True},
+        [[row(1, sku=OPT_IN), row(2, uid=SPOILT_ID, sku=OPT_IN), row(3, uid=GRACE_ID, sku=99)]],
+        {"invalid_user_id", "unknown_user", "unknown_subscription"},
+        "hybrid",
+    ),
     "chains of merges": Scene(
         IterableMergeOperator,
         {"primary_key": "uid", "source_user_id_column": "uid", "destination_user_id_column": "who"},
@@ -435,7 +473,7 @@ class Stage(World):
 def everything(stage: Stage, heard: str, error: BaseException | None) -> str:
     """Return all that a run said, wherever it said it."""
     pushed = {key: value for key, value in stage.xcoms.items() if key[1] != XCOM_KEY}
-    extra = [getattr(event, "extra", None) for event in stage.events]
+    extra = [*(getattr(event, "extra", None) for event in stage.events), *(extra for _, extra in stage.told.events)]
     failed = "" if error is None else "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__)
     texts = json.dumps([*pushed.values(), extra], ensure_ascii=False)
     audit = stage.tables() if isinstance(stage.state, TableState) else ""
@@ -479,7 +517,9 @@ def test_nobody_is_named(set_stage: SetStage, heard: Callable[[], str], name: st
         assert words in said
 
 
-@pytest.mark.parametrize("name", ["users, wrong rows of every kind", "users, the limit of fields", "lists"])
+@pytest.mark.parametrize(
+    "name", ["users, wrong rows of every kind", "users, the limit of fields", "lists", "subscriptions"]
+)
 @pytest.mark.parametrize("store", ["xcom", "objects"])
 def test_nobody_is_named_whatever_the_store(
     set_stage: SetStage, heard: Callable[[], str], tmp_path: Any, name: str, store: str

@@ -25,7 +25,7 @@ from airflow_provider_iterable.operators import (
 )
 from airflow_provider_iterable.operators.base import IterableModelOperator
 from airflow_provider_iterable.state import ObjectState, TableState
-from tests.operators.conftest import KEY, Make, World, email
+from tests.operators.conftest import KEY, OPT_IN, Make, World, email
 
 OPERATORS: dict[str, Callable[..., IterableModelOperator]] = {
     "users": partial(IterableUserSyncOperator, primary_key="id", email_column="email", fields={"firstName": "name"}),
@@ -226,10 +226,11 @@ def test_a_plan_is_for_one_state(world: World, tmp_path: Path) -> None:
     assert world.run(approved_plan=plan)["accepted"] == 1
 
 
-@pytest.mark.parametrize("kind", ["users", "events", "lists", "catalogs", "privacy"])
+@pytest.mark.parametrize("kind", ["users", "events", "lists", "subscriptions", "catalogs", "privacy"])
 def test_a_first_run_may_be_approved(world: World, kind: str) -> None:
     """Nothing is known of project and list when the plan is made, and it is the same plan when it is applied."""
-    world.make = partial(of, kind, world)  # type: ignore[method-assign]
+    more = {"subscription_id": OPT_IN} if kind == "subscriptions" else {}
+    world.make = partial(of, kind, world, **more)  # type: ignore[method-assign]
     for number in (1, 2):
         world.create(number)
     plan = world.run(dry_run=True)["plan_hash"]

@@ -18,12 +18,13 @@ from airflow_provider_iterable.operators import (
     IterableListOperator,
     IterableMergeOperator,
     IterablePrivacyOperator,
+    IterableSubscriptionOperator,
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.operators.plan_text import code, plan_text, prose
 from airflow_provider_iterable.runs import review
 from airflow_provider_iterable.state import TableState
-from tests.operators.conftest import BULK, FIELDS, Make, email, person
+from tests.operators.conftest import BULK, FIELDS, OPT_IN, Make, email, person
 
 FIELD_NAMES = ("field", "column", "type", "status", "rows", "nulls", "shapes")
 
@@ -242,6 +243,19 @@ KINDS: dict[str, tuple[Any, str, list[tuple[Any, ...]]]] = {
         [
             ("destinationEmail", "request", "kept", "string", "request"),
             ("sourceEmail", "request", "email", "string", "request"),
+        ],
+    ),
+    "subscriptions": (
+        lambda **given: IterableSubscriptionOperator(
+            subscription_type="message_type", subscription_id_column="about", subscribed_column="wanted",
+            consent_waived="a test", **{**EVENT, "sql": f"SELECT *, {OPT_IN} AS about, id = 1 AS wanted FROM users"},
+            **given
+        ),
+        "subscribe people 1, unsubscribe people 1, in 0.2 s",
+        [
+            ("email", "request", "email", "string", "request"),
+            ("messageType", "request", "about", "long", "request"),
+            ("subscribed", "request", "wanted", "boolean", "request"),
         ],
     ),
     "change of address": (

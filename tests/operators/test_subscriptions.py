@@ -10,7 +10,11 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_iterable.api.client import Client
 from airflow_provider_iterable.engine.deliver import Delivery
 from airflow_provider_iterable.errors import ConfigurationError
-from airflow_provider_iterable.operators import IterablePrivacyOperator, IterableSubscriptionOperator
+from airflow_provider_iterable.operators import (
+    IterableMergeOperator,
+    IterablePrivacyOperator,
+    IterableSubscriptionOperator,
+)
 from airflow_provider_iterable.operators.explain import explain_row
 from airflow_provider_iterable.sandbox.options import ProjectType
 from airflow_provider_iterable.sandbox.project.subscriptions import Group, is_subscribed, subscribe, unsubscribe
@@ -611,23 +615,27 @@ def test_too_many_subscriptions_fail_before_the_first_call(make_subscribers: Mad
     assert world.run(max_subscribed=None, resync="full")["accepted"] == 3
 
 
-@pytest.mark.parametrize("action", ["delete", "forget"])
+@pytest.mark.parametrize("action", ["delete", "forget", "merge"])
 def test_an_erased_person_has_no_subscriptions(world: Subscribers, action: Any) -> None:
-    """All their entries become tombstones, and their rows are skipped without a call; another person's stay."""
+    """Nor has one who was merged: entries become tombstones, rows are skipped without a call; another person's stay."""
     world.known(1, 2)
     rows = [sub(1), sub(1, OPT_OUT, 0), sub(2)]
     world.says(*rows)
     world.run(on_removed="unsubscribe")
     eraser = Subscribers(world.sandbox, world.warehouse, world.project_type)
-    eraser.make = lambda **parameters: IterablePrivacyOperator(  # type: ignore[method-assign,assignment]
-        task_id="privacy",
-        action=action,
-        sql="SELECT 1 AS id, 'PERSON1@example.com' AS email",
-        sql_conn_id="warehouse",
-        primary_key="id",
-        email_column="email",
-        state=TableState(),
-    )
+    common: dict[str, Any] = {
+        "task_id": "erase",
+        "sql_conn_id": "warehouse",
+        "primary_key": "id",
+        "state": TableState(),
+    }
+    if action == "merge":
+        pair = f"SELECT 1 AS id, 'PERSON1@example.com' AS email, '{email(2)}' AS kept"
+        common |= {"sql": pair, "source_email_column": "email", "destination_email_column": "kept"}
+        eraser.make = lambda **parameters: IterableMergeOperator(**common)  # type: ignore[method-assign,assignment]
+    else:
+        common |= {"sql": "SELECT 1 AS id, 'PERSON1@example.com' AS email", "email_column": "email", "action": action}
+        eraser.make = lambda **parameters: IterablePrivacyOperator(**common)  # type: ignore[method-assign,assignment]
     assert "2 entries of other syncs" in str(eraser.run()["notes"])
     assert world.key(1) not in world.remembered
     assert world.key(2) in world.remembered

@@ -19,12 +19,13 @@ from airflow_provider_iterable.operators import (
     IterableEventOperator,
     IterableListOperator,
     IterablePrivacyOperator,
+    IterableSubscriptionOperator,
 )
 from airflow_provider_iterable.state.tables.entries import Entries
 from airflow_provider_iterable.state.tables.lease import Lease
 from airflow_provider_iterable.state.tables.partitions import Partitions
 from airflow_provider_iterable.state.tables.session import TableSession
-from tests.operators.conftest import BULK, email, taken_as
+from tests.operators.conftest import BULK, OPT_IN, email, taken_as
 from tests.operators.partitions.conftest import DELETE, FOUR, SIX, SYNC, Killed, Shop, addresses, held, killed, total
 
 LISTS: dict[str, Any] = {"operator": IterableListOperator}
@@ -280,7 +281,7 @@ def test_a_full_resync_begins_anew_with_other_partitions(
     assert total(small.again(SIX, resync="full", repartition=True), "accepted") == 30
 
 
-@pytest.mark.parametrize("operator", ["users", "lists", "catalogs", "events"])
+@pytest.mark.parametrize("operator", ["users", "lists", "subscriptions", "catalogs", "events"])
 @pytest.mark.parametrize("then", [(3,), (4,), (6, 4), (4, 6)])
 def test_a_change_that_never_ended_and_another_one(
     small: Shop,
@@ -297,6 +298,14 @@ def test_a_change_that_never_ended_and_another_one(
             "on_removed": "delete",
         },
         "events": {"operator": IterableEventOperator, "event_name": "Signed up"},
+        "subscriptions": {
+            "operator": IterableSubscriptionOperator,
+            "subscription_type": "message_type",
+            "subscription_id": OPT_IN,
+            "consent_waived": "a test",
+            "on_removed": "unsubscribe",
+            "fields": None,
+        },
     }[operator]
     small.people(range(1, 61))
     small.run(None, sync_id="known")  # events are for people whom Iterable knows
