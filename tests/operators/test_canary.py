@@ -18,7 +18,7 @@ from airflow_provider_iterable.engine.tries import Patience
 from airflow_provider_iterable.mapping import Json
 from airflow_provider_iterable.operators import IterablePrivacyOperator
 from airflow_provider_iterable.state import TableState
-from tests.operators.conftest import BULK, FIELDS, Make, email
+from tests.operators.conftest import BULK, FIELDS, SUBSCRIPTIONS, Make, email
 from tests.operators.test_first_rows import EVENTS, ITEMS, LISTS, Stage, items
 
 MANY = 120
@@ -147,6 +147,7 @@ BOTH = {"fields": {"score": "score", "level": "level"}}
 PREFS = {"fields": {"score": "score", "prefs": Json("prefs")}}
 FOLLOWING = {"sql": "SELECT id, email, score FROM users", "fields": None}
 BLIND = {"check_types": False}
+MERGE = "/api/users/merge"
 MISTYPED, LEFT_OUT = "type_mismatch", "Iterable left out what it does not have of rows that went first (field level)"
 MADE, LOST = "fields that nobody approved, for ever: ", "is about a user at Iterable"
 
@@ -272,6 +273,16 @@ FAULTS = [
         always={"sql": "SELECT id, email, items FROM users"},
         when=("first",),
     ),
+    Fault(
+        "subscriptions that are refused",
+        "subscriptions",
+        "refused",
+        spoil=partial(unwilling, SUBSCRIPTIONS),
+        when=("first",),
+    ),
+    Fault("subscriptions of who is forgotten", "subscriptions", LOST, spoil=forgotten, when=("first",)),
+    Fault("merges that are refused", "merges", "refused", spoil=partial(unwilling, MERGE), when=("first",)),
+    Fault("merges of who is forgotten", "merges", LOST, spoil=forgotten, when=("first",)),
     Fault("members who are forgotten", "lists", LOST, spoil=forgotten, when=("first",)),
     Fault(
         "members whose data is invalid",

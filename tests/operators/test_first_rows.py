@@ -14,11 +14,13 @@ from airflow_provider_iterable.operators import (
     IterableCatalogOperator,
     IterableEventOperator,
     IterableListOperator,
+    IterableMergeOperator,
+    IterableSubscriptionOperator,
     IterableUserSyncOperator,
 )
 from airflow_provider_iterable.runs.first import FEW
 from airflow_provider_iterable.state import TableState, XComState
-from tests.operators.conftest import BULK, FIELDS, KEY, Make, World, email
+from tests.operators.conftest import BULK, FIELDS, KEY, OPT_IN, Make, World, email
 
 EVENTS = "POST /api/events/trackBulk"
 PURCHASES = "POST /api/commerce/trackPurchase"
@@ -57,14 +59,21 @@ class Stage(World):
             "state": TableState(),
             "batch_size": 50,
             "max_rejected": 1.0,
-            **({} if kind == "carts" else {"fields": {"score": "score"}}),
-            **({} if kind == "catalogs" else {"email_column": "email"}),
+            **({} if kind in ("carts", "subscriptions", "merges") else {"fields": {"score": "score"}}),
+            **({} if kind in ("catalogs", "merges") else {"email_column": "email"}),
             **parameters,
         }
         if kind == "users":
             return IterableUserSyncOperator(**common)
         if kind == "lists":
             return IterableListOperator(list_name="VIP", **common)
+        if kind == "subscriptions":
+            told: dict[str, Any] = {"subscription_type": "message_type", "subscription_id": OPT_IN}
+            return IterableSubscriptionOperator(consent_waived="a test", **told, **common)
+        if kind == "merges":
+            common["sql"] = "SELECT *, 'kept' || email AS kept FROM users"
+            sides: dict[str, Any] = {"source_email_column": "email", "destination_email_column": "kept"}
+            return IterableMergeOperator(create_destination=True, **sides, **common)
         if kind == "catalogs":
             return IterableCatalogOperator(catalog_name="Shop", item_id_column="sku", **common)
         if kind == "purchases":
