@@ -5,7 +5,7 @@
 #   UV=none             install with pip, even where uv can be had
 #   EXTRAS=dev,mysql    what `make dev` installs; mysql adds mysqlclient, which is compiled against MariaDB's headers
 #   PYTEST_ARGS=...     handed to pytest, e.g. PYTEST_ARGS='-k carts -x'
-#   PYTEST_WORKERS=n    tests at a time (default 2); 0 runs them in pytest's own process, for a debugger
+#   PYTEST_WORKERS=n    tests at a time (default 3); 0 runs them in pytest's own process, for a debugger
 #   PYTHONHASHSEED=n    repeats the hashing of an earlier run; tests draw a new one, and pytest's header shows it
 
 .DEFAULT_GOAL := help
@@ -19,7 +19,7 @@ VENV_BENCH ?= .venv-bench
 EXTRAS ?= dev
 UV ?= uv
 PYTEST_ARGS ?=
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
 DEMO_ARGS ?=
 TLDS_URL ?= https://data.iana.org/TLD/tlds-alpha-by-domain.txt
 BENCH_ARGS ?=

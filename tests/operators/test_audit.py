@@ -366,7 +366,7 @@ def test_an_audit_that_breaks_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
 def test_a_locked_table_holds_nobody_up_for_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where somebody else holds the table, the run goes on without it."""
     short = replace(DIALECTS["postgres"], limits=("SET LOCAL lock_timeout = '50ms'",))
-    monkeypatch.setattr("airflow_provider_iterable.state.tables.connection.DIALECTS", {"postgres": short})
+    monkeypatch.setattr("airflow_provider_iterable.state.tables.notation.DIALECTS", {"postgres": short})
     desk.world.people(1)
     desk.run()
     connection = desk.hook.get_conn()

@@ -333,7 +333,7 @@ def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,
-    max_examples=25,
+    max_examples=10,
     report_multiple_bugs=False,
 )
 @given(data=st.data())
@@ -807,7 +807,7 @@ def test_wide_models_are_compared(warehouse: Warehouse, columns: int) -> None:
         return plan.unchanged
 
     assert [unchanged(), unchanged()] == [0, 1]
-    for changed in {0, 126 % columns, columns - 1}:
+    for changed in {126 % columns, columns - 1}:
         assert [unchanged(**{f"v{changed}": -1}), unchanged(**{f"v{changed}": -1})] == [0, 1], changed
 
 

@@ -42,9 +42,9 @@ STORIES: dict[str, tuple[list[tuple[Iterable[int], bool]], Iterable[int] | None]
 def test_whatever_follows_a_change_that_was_killed(small: Shop, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
     """Before or after a transaction: who is in the model stays, who left is deleted once, no lease is left.
 
-    Each story is told of its own tenth of the transactions, and all of them together of every second one.
+    Each story is told of its own twentieth of the transactions, and all of them together of every fourth one.
     """
-    (tries, last), first = STORIES[which], 1 + 2 * list(STORIES).index(which)
+    (tries, last), first = STORIES[which], 1 + 4 * list(STORIES).index(which)
     transactions = Transactions(monkeypatch)
 
     def story(number: int, after: bool) -> int:
@@ -73,7 +73,7 @@ def test_whatever_follows_a_change_that_was_killed(small: Shop, monkeypatch: pyt
 
     took = story(0, False)
     assert took > 100
-    for turn, number in enumerate(range(first, took + 1, 2 * len(STORIES))):
+    for turn, number in enumerate(range(first, took + 1, 4 * len(STORIES))):
         story(number, turn % 2 == 0)
 
 
