@@ -719,9 +719,9 @@ def history(page_tables: Tables) -> Book:
     """A sync with a history: row 42 enters, changes, leaves and comes back; row 7 fails by turns."""
     book = Book(page_tables)
     book.sync_id = USERS
-    for name in ("runs", "changelog", "snapshot", "requests"):
-        book.run(audit=True)
-        execute(book.tables.hook, f"DELETE FROM {book.table(name)} WHERE sync_id = '{USERS}'")
+    book.run(audit=True)  # makes the tables
+    tables = map(book.table, ("runs", "changelog", "snapshot", "requests"))
+    execute(book.tables.hook, *(f"DELETE FROM {table} WHERE sync_id = '{USERS}'" for table in tables))
     book.runs = 0
     days: list[list[Any]] = [
         [accepted(1, 42), invalid(7), invalid(8)],
