@@ -1,8 +1,8 @@
 """Stops syncs in their midst, by SIGTERM and by Airflow's timeout: ``python -m tests.stops --rounds 10``.
 
 A model on Postgres is synced to a sandbox by a DAG that Airflow's own task runner runs, in a process of its own. Some
-batches are answered; then each answer takes 30 s. Half of the tasks are stopped by SIGTERM, as Airflow does when a task
-is cleared or a worker shuts down, the others by their ``execution_timeout``. How long each takes to end is measured,
+batches are answered; then each answer takes 30 s. Two of three tasks are stopped by SIGTERM, as Airflow does when one
+is cleared or a worker shuts down, the third by its ``execution_timeout``. How long each takes to end is measured,
 and what it left is compared: the report in XCom, the audit, the state, and what the sandbox holds. In the end answers
 are quick again, and one run makes the sandbox equal to the model.
 """
@@ -35,7 +35,10 @@ QUICK = 4
 LIMIT = 5.0
 """Seconds in which a task that is stopped has ended and accounted for itself."""
 NEVER_EQUAL = "00" * 12
-KINDS = ("SIGTERM", "timeout")
+TIMEOUT = 8.0
+"""Seconds of an ``execution_timeout``: by then some batches are answered, on a slow machine too."""
+KINDS = (("SIGTERM", 1), ("timeout", 1), ("SIGTERM", 100))
+"""How a run is stopped, and how many batches it commits together."""
 
 DAG_FILE = """
 import time
@@ -165,13 +168,13 @@ class Trial:
             process.kill()
         return self.report()
 
-    def stop(self, kind: str) -> Stop:
+    def stop(self, kind: str, commit_batches: int) -> Stop:
         """Start a run, stop it when an answer is waited for, and look."""
-        scene = self.scene
+        scene, self.commit_batches = self.scene, commit_batches
         slow = {"kind": "slow", "path": BULK, "after": QUICK, "times": -1, "seconds": ANSWER_SECONDS}
         self.faults(slow)
         before = self.entries() if self.runs else {}
-        process = self.start(timeout=12.0 if kind == "timeout" else None)
+        process = self.start(timeout=TIMEOUT if kind == "timeout" else None)
         try:
             scene.until(lambda: scene.received() > 0, process)
             time.sleep(0.3)  # so that several are waited for
@@ -181,7 +184,7 @@ class Trial:
             else:
                 begun = self.said("begins")
                 assert begun is not None
-                over = begun + 12.0
+                over = begun + TIMEOUT
             process.wait(DEADLINE)
             exited = time.time()
         finally:
@@ -219,17 +222,15 @@ class Trial:
         return self.scene.profiles()
 
 
-def experiment(
-    rounds: int, rows: int = 2000, tell: Callable[[str], object] = print, commit_batches: int = 1
-) -> tuple[list[Stop], list[str]]:
+def experiment(rounds: int, rows: int = 2000, tell: Callable[[str], object] = print) -> tuple[list[Stop], list[str]]:
     """Stop so many runs, one kind after the other; return what was found, and what should not be."""
     with scene(rows, rows // 20, "postgres", slow=()) as at:
-        trial = Trial(at, tell, commit_batches=commit_batches)
+        trial = Trial(at, tell)
         stops: list[Stop] = []
         for number in range(rounds):
             # Every row is news, with a value that no round had before.
             at.query(f"UPDATE {at.name}.people SET score = {number + 1}")
-            stops.append(trial.stop(KINDS[number % 2]))
+            stops.append(trial.stop(*KINDS[number % len(KINDS)]))
             stop = stops[-1]
             tell(
                 f"{number + 1:>2} {stop.kind:<8} ended after {stop.seconds:4.1f} s, its process after "

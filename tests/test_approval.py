@@ -44,14 +44,16 @@ class Person:
         An answer within the moment before the scheduler has seen that the asking process is gone makes Airflow 3.3 take
         the task for lost, and try it again after its delay. No person is that quick.
         """
-        seen = f"Received executor event with state success for task instance TaskInstanceKey(dag_id='{DAG}', "
-        seen += f"task_id='approve', run_id='{run.rpartition('/')[2]}'"
+        key = f"TaskInstanceKey(dag_id='{DAG}', task_id='approve', run_id='{run.rpartition('/')[2]}'"
+
+        def is_gone() -> bool:
+            lines = (self.at.folder / "scheduler.log").read_text("utf-8").splitlines()
+            return any("Received executor event with state success" in line and key in line for line in lines)
 
         def waits() -> bool:
             states = self.states(run)
             assert "failed" not in states.values(), self.log("plan")
-            gone = seen in (self.at.folder / "scheduler.log").read_text("utf-8")
-            return states["approve"] == "awaiting_input" and gone
+            return states["approve"] == "awaiting_input" and is_gone()
 
         self.at.until("the question", waits)
         found: dict[str, Any] = self.ask("GET", f"{run}/taskInstances/approve/-1/hitlDetails")

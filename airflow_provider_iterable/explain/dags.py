@@ -41,7 +41,9 @@ def rendered(
         ) from None
     if not isinstance(task, IterableModelOperator):
         raise NoSuchTask(f"The task {dag_id}.{task_id} is no sync ({type(task).__name__}).")
-    return task, {**context, "run_id": context.get("run_id") or "next", "inlet_events": _Events()}
+    # Into the context itself: Airflow 2's warns of each deprecated name that a copy of it would read.
+    context["run_id"], context["inlet_events"] = context.get("run_id") or "next", _Events()
+    return task, context
 
 
 def _dag(dag_id: str, folder: str | None) -> Any:
@@ -62,7 +64,7 @@ def _dag(dag_id: str, folder: str | None) -> Any:
     return bag.dags[dag_id]
 
 
-def _render(dag: Any, task: Any, map_index: int, run: str | None) -> tuple[Any, dict[str, Any]]:
+def _render(dag: Any, task: Any, map_index: int, run: str | None) -> tuple[Any, Any]:
     """Render with what Airflow's command of that name uses, which differs between Airflow 2 and 3."""
     commands = import_module("airflow.cli.commands.task_command")
     name = next(name for name in ("logical_date_or_run_id", "exec_date_or_run_id") if _takes(commands._get_ti, name))
@@ -75,7 +77,7 @@ def _render(dag: Any, task: Any, map_index: int, run: str | None) -> tuple[Any, 
         instance.dag_run.run_id = instance.run_id = instance.run_id or "next"
         context = commands._get_template_context(instance, task)
     task.render_template_fields(context)
-    return context["task"], dict(context)
+    return context["task"], context
 
 
 def _serialized(dag: Any) -> Any:

@@ -159,13 +159,15 @@ def progress(session: Session, instance: Instance) -> Report | None:
     """Return the counts that a task under way has left in its state store, where Airflow has one."""
     if State is None or instance.state != "running":
         return None
+    index: Any = State.map_index if hasattr(State, "map_index") else State.region_index  # as 3.4 calls it
     query = select(State.value).where(
         State.dag_id == instance.dag_id,
         State.run_id == instance.run_id,
         State.task_id == instance.task_id,
-        State.map_index == instance.map_index,
+        index == instance.map_index,
         State.key == RUNNING_KEY,
     )
+    query = query.order_by(State.updated_at.desc()).limit(1)
     value = session.scalar(query)
     try:
         counts = value if value is None else json.loads(value)

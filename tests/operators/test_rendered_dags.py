@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -78,6 +77,7 @@ class Runs:
     def __init__(self, folder: Dags, dag_id: str, body: str, native: bool = False) -> None:
         self._dags, self._dag_id, self._body, self._native = folder, dag_id, body, native
         self._hour = 0
+        self._last: Any = None
 
     def run(self, **params: Any) -> tuple[str, Any]:
         """Return how a run ended, and what it returned."""
@@ -89,7 +89,8 @@ class Runs:
         self._hour += 1
         done = run_dag(dag, datetime(2026, 3, 1, self._hour, tzinfo=UTC))
         ending = "summary" if "summary" in self._body else "sync"
-        return str(done.state), done.get_task_instances()[-1].xcom_pull(task_ids=ending)
+        self._last = done.get_task_instances()[-1]
+        return str(done.state), self._last.xcom_pull(task_ids=ending)
 
     @property
     def events(self) -> int:
@@ -101,9 +102,9 @@ class Runs:
     @property
     def shown(self) -> dict[str, Any]:
         """The rendered templates of the last run, as Airflow shows them."""
-        with closing(sqlite3.connect(AIRFLOW_HOME / "airflow.db")) as database:
-            query = "SELECT rendered_fields FROM rendered_task_instance_fields WHERE dag_id = ? ORDER BY run_id DESC"
-            return dict(json.loads(database.execute(query, (self._dag_id,)).fetchone()[0]))
+        from airflow.models.renderedtifields import RenderedTaskInstanceFields
+
+        return dict(RenderedTaskInstanceFields.get_templated_fields(self._last) or {})
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])

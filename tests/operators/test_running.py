@@ -141,3 +141,27 @@ if AIRFLOW >= (3, 3):
         counts = json.loads(value)
         counts = json.loads(counts) if isinstance(counts, str) else counts
         assert (counts["phase"], counts["status"], counts["accepted"]) == ("complete", "succeeded", 2)
+
+    @pytest.mark.slow
+    def test_the_page_finds_the_counts(world: World, dags: Dags) -> None:
+        """Of a task that is under way, which Airflow's database says of each mapped instance apart."""
+        from airflow.models.task_state_store import TaskStateStoreModel
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        from airflow_provider_iterable.ui import history
+
+        world.people(1, 2)
+        source = DAG_FILE.replace("shows_counts", "counts_shown")
+        done = run_dag(dags.write("counts_shown", source), datetime(2026, 3, 1, tzinfo=UTC))
+        under_way = {"phase": "running", "accepted": 9}
+        with create_session() as session:
+            query = select(TaskStateStoreModel).where(TaskStateStoreModel.dag_id == "counts_shown")
+            session.scalars(query).one().value = json.dumps(under_way)
+            session.flush()
+            (instance,) = history.instances(session, "counts_shown", done.run_id, "sync")
+            assert history.progress(session, instance) is None
+            instance.state = "running"
+            assert history.progress(session, instance) == under_way
+            instance.map_index = 0
+            assert history.progress(session, instance) is None
