@@ -64,7 +64,7 @@ class ErasingSession(TableSession):
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch, and erase the people it is about, all or nothing."""
         patch = with_receipts(patch, intents)
-        named = {entry.ref for entry in patch.values() if entry is not None and entry.ref and not in_doubt(entry)}
+        named = {entry.ref for entry in patch.values() if entry is not None and entry.ref and self._erases(entry)}
         self._refs = sorted(form for ref in named for form in forms(ref))
         if self._scope.resync == "baseline":
             self._refs = []  # a baseline sends nothing, and somebody erased long ago may be a customer again
@@ -74,6 +74,10 @@ class ErasingSession(TableSession):
         finally:
             self._refs = []
         self.touched, self._touched = self.touched + self._touched, 0
+
+    def _erases(self, entry: Entry) -> bool:
+        """Return whether the person of a stored entry is to be erased."""
+        return True
 
     def _nameless(self, entry: Entry) -> Entry:
         """Return what is stored of an entry."""
@@ -151,6 +155,9 @@ class MergingSession(ErasingSession):
     ) -> None:
         super().__init__(scope, hook, schema, lease_seconds, patience, unforgets=False)
         self._spared = scope.sync_id
+
+    def _erases(self, entry: Entry) -> bool:
+        return not in_doubt(entry)
 
     def _nameless(self, entry: Entry) -> Entry:
         """Keep whom a pair in doubt is about: the source is to be looked up."""
