@@ -331,6 +331,7 @@ class PlainSync:
         collapses: bool = False,
     ) -> None:
         self.call, self.removal = call, removal
+        self.looks_back = False
         self.removals_first, self.exclusive = removals_first, exclusive
         self.keeps_leavers, self.collapses = keeps_leavers, collapses
         self.plural = self.in_turn = False

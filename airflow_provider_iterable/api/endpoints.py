@@ -18,9 +18,12 @@ from airflow_provider_iterable.api.email_verdicts import (
 )
 from airflow_provider_iterable.api.merge_verdicts import (
     DESTINATION,
+    FORMER,
     SOURCE,
     IsSource,
     judge_destination,
+    judge_former,
+    judge_left,
     judge_merge,
     judge_merge_in_doubt,
     judge_source,
@@ -250,6 +253,14 @@ class Merging:
             again = self._checked(self._merge(judge_merge_in_doubt, doubtful))
             doubtful = _look_up(self.source, judge_source, again, which=SOURCE)
         return self._checked(self._merge(judge_merge, doubtful)), doubtful
+
+    def look_up_left(self) -> Call:
+        """Return what settles a pair in doubt whose row has left."""
+        return _look_up(self.source, judge_left, which=SOURCE)
+
+    def look_up_former(self, merged: Callable[[Operation], Operation], then: Call) -> Call:
+        """Return what settles a pair in doubt in whose place another one goes on to another call."""
+        return _look_up(self.source, partial(judge_former, merged=merged), then, which=FORMER)
 
     def _merge(self, judge: Judge, then: Call) -> Call:
         def wrap(operations: Sequence[Operation]) -> Request:

@@ -10,9 +10,18 @@ from airflow_provider_iterable.api.answers import is_success, names_nobody, pars
 from airflow_provider_iterable.api.refusals import outcome_of, refusal
 from airflow_provider_iterable.api.verdicts import judge_lookup, named_in, names_asked
 from airflow_provider_iterable.engine.reasons import Fate, Reason
-from airflow_provider_iterable.engine.vocabulary import Again, Batch, Handle, Outcome, Reply, Settled, Verdict
+from airflow_provider_iterable.engine.vocabulary import (
+    Again,
+    Batch,
+    Handle,
+    Operation,
+    Outcome,
+    Reply,
+    Settled,
+    Verdict,
+)
 
-DESTINATION, SOURCE = 0, 1
+DESTINATION, SOURCE, FORMER = 0, 1, 2
 """Which handle of a merge names whom."""
 IsSource = Callable[[Handle], bool]
 """Returns whether somebody is merged into another by the same run."""
@@ -75,6 +84,46 @@ def judge_source(batch: Batch, reply: Reply) -> Verdict:
         return Settled({0: outcome_of(operation, Reason.ALREADY_MERGED, Fate.ACCEPTED)})
     if not verdict.outcomes and batch.call.then is None:
         return Settled({0: outcome_of(operation, Reason.NO_ANSWER, Fate.DEFERRED)})
+    return verdict
+
+
+def judge_left(batch: Batch, reply: Reply) -> Verdict:
+    """Judge the look-up of a source in doubt whose row has left: gone, it is merged; there, the pair is forgotten."""
+    verdict = _found(batch, reply, SOURCE)
+    if not isinstance(verdict, Settled):
+        return verdict
+    (operation,) = batch.operations
+    if not verdict.outcomes:
+        forgotten = replace(operation, remember=None)
+        return Settled({0: Outcome(operation.key, operation.kind, Fate.ACCEPTED, operation=forgotten)})
+    if verdict.outcomes[0].reason is Reason.ALREADY_GONE:  # what a removal is told of a user who is not there
+        return Settled({0: outcome_of(operation, Reason.ALREADY_MERGED, Fate.ACCEPTED)})
+    return verdict
+
+
+def judge_former(batch: Batch, reply: Reply, merged: Callable[[Operation], Operation]) -> Verdict:
+    """Judge the look-up of a source in doubt whose key names another pair by now: that one goes if it is there.
+
+    :param merged: returns an operation that remembers the former pair as merged
+    """
+    verdict = _found(batch, reply, FORMER)
+    if not isinstance(verdict, Settled):
+        return verdict
+    (operation,) = batch.operations
+    if not verdict.outcomes:
+        return Settled(onward={0: replace(operation, handles=operation.handles[:FORMER])})
+    if verdict.outcomes[0].reason is Reason.UNKNOWN_USER:
+        return Settled({0: outcome_of(merged(operation), Reason.PAIR_CHANGED, Fate.REJECTED)})
+    return verdict
+
+
+def _found(batch: Batch, reply: Reply, side: int) -> Verdict:
+    """Judge a look-up of one side, of which an answer without their name is none."""
+    (operation,) = batch.operations
+    verdict = _looked_up(batch, reply, side)
+    found = isinstance(verdict, Settled) and not verdict.outcomes
+    if found and not names_asked(replace(operation, handles=(operation.handles[side],)), reply):
+        return Again(Reason.NO_ANSWER)
     return verdict
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from airflow_provider_iterable.engine.doubt import in_doubt
 from airflow_provider_iterable.engine.protocols import State, Sync
 from airflow_provider_iterable.engine.vocabulary import (
     Added,
@@ -38,7 +39,7 @@ def compare(sync: Sync, pairs: Iterable[Pair], goes_again: GoesAgain | None = No
         if isinstance(pair, Present):
             yield from _present(pair, sync.records(pair.keys, pair.rows, pair.fingerprints), goes_again)
         elif isinstance(pair, Gone):
-            if not sync.keeps_leavers:
+            if not sync.keeps_leavers or (sync.looks_back and in_doubt(pair.before)):
                 yield Removed(pair.key, pair.before)
         else:
             yield pair

@@ -42,9 +42,8 @@ def doubts_of(sync: Sync, receipts: bool = True) -> Doubts:
 
     def doubts(call: Call, operations: Sequence[Operation]) -> Sequence[Doubt]:
         if call.looks_back:
-            return [
-                (key, doubted(entry.fingerprint).hex(), "", "") for key, entry in map(_RECEIPT, operations) if entry
-            ]
+            entries = [(key, entry) for key, entry in map(_RECEIPT, operations) if entry]
+            return [(key, doubted(entry.fingerprint).hex(), entry.ref, "") for key, entry in entries]
         if not call.repeatable:
             return [
                 (operation.key, operation.remember.fingerprint.hex(), operation.remember.ref, "")
@@ -106,6 +105,11 @@ def in_doubt(entry: Entry) -> bool:
 def doubted(fingerprint: bytes) -> bytes:
     """Return the fingerprint of an entry in doubt that says what it is about; it is longer than any record's."""
     return NEVER_EQUAL + fingerprint
+
+
+def undoubted(fingerprint: bytes) -> bytes:
+    """Return the fingerprint that an entry in doubt is about; empty where it does not say it."""
+    return fingerprint.removeprefix(NEVER_EQUAL)
 
 
 def _other_key(key: str, ref: str) -> str:

@@ -37,9 +37,10 @@ def guard_merges(plan: Plan, guards: Guards) -> None:
 
     :raises GuardTripped: nothing was sent
     """
-    if guards.max_merges is not None and plan.sends > guards.max_merges:
+    merges = plan.sends - plan.deletes  # of a pair whose row has left, the source is only looked up
+    if guards.max_merges is not None and merges > guards.max_merges:
         raise GuardTripped(
-            f"The run would merge {plan.sends} profiles into others, which nothing undoes; max_merges allows "
+            f"The run would merge {merges} profiles into others, which nothing undoes; max_merges allows "
             f"{guards.max_merges}. Nothing was sent. If they should be merged, raise max_merges for this run."
         )
 

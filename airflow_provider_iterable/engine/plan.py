@@ -308,7 +308,7 @@ class Planner:
         if isinstance(operation, Invalid):
             self._take_invalid(operation)
             return
-        if change.before.ref:
+        if change.before.ref and not self.sync.looks_back:  # there, it is of a request, not of what is accepted
             before = hash(self.sync.identity(change.before.ref))
             if before != hash(change.after.handles[0]):
                 operation = replace(operation, before=change.before.ref)
@@ -356,7 +356,9 @@ class Planner:
             self.identities.left.add(hash(self.sync.identity(change.before.ref)))
             if self.unseen is not None:
                 self.left_refs.append(change.before.ref)
-        self._remove(replace(self.sync.removed(change), before=change.before.ref))
+        operation = self.sync.removed(change)
+        if operation.call is not None or operation.remember != change.before:
+            self._remove(replace(operation, before=change.before.ref))
 
     def _remove(self, operation: Operation) -> None:
         plan = self.plan

@@ -43,6 +43,11 @@ class Sync(Protocol):
         ...
 
     @property
+    def looks_back(self) -> bool:
+        """Whether what is in doubt says with which payload it was sent, and is looked up even if its row has left."""
+        ...
+
+    @property
     def plural(self) -> bool:
         """Whether an identity has a record of its own under each key: a row that is there keeps none of the others."""
         ...

@@ -60,9 +60,10 @@ class Settler:
                     rest = [onward.get(n, operation) for n, operation in enumerate(rest) if n not in outcomes]
                 self._accept(parcel, rest, left_out)
                 for outcome in outcomes.values():
-                    if outcome.reason is Reason.UNATTRIBUTED and outcome.operation and not batch.call.repeatable:
-                        pending.patch[outcome.key] = outcome.operation.remember
                     pending.keep(outcome, parcel)
+                    unsure = outcome.reason is Reason.UNATTRIBUTED and not batch.call.repeatable
+                    if outcome.operation and (unsure or outcome.reason is Reason.PAIR_CHANGED):
+                        pending.patch[outcome.key] = outcome.operation.remember
             case Split() as split:
                 self._split(parcel, split)
             case Halt(message):

@@ -20,9 +20,9 @@ log = logger(__name__)
 FIRES_ONCE = "each pair is merged once, and nothing undoes that"
 """Why merges must not be repeated."""
 IN_DOUBT = (
-    "{} pairs were sent by an earlier run and not answered, and their rows have left the model or name others by now, "
-    "so that nothing looks up whether they were merged. If they were, other syncs may make their sources anew. Put "
-    "these rows back as they were for one run."
+    "{} pairs were sent by an earlier run and not answered, and this run could not look up whether they were merged: "
+    "their rows cannot be sent as they are now, or an older version did not remember their sources. If they were "
+    "merged, other syncs may make their sources anew. Put these rows back as they were for one run."
 )
 
 
@@ -61,7 +61,7 @@ class MergeRun(SyncKind):
         return sync.refuse(plan, self._merging.gone)
 
     def note(self, run: Run, sync: Sync) -> None:
-        """Say which pairs no run settles any more, for it is by their rows that they are looked up."""
+        """Say how many pairs the run could not settle."""
         assert self._merging is not None
         if doubtful := self._merging.in_doubt():
             run.report.notes.append(IN_DOUBT.format(doubtful))

@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from airflow_provider_iterable.api.endpoints import Merging
-from airflow_provider_iterable.engine.doubt import doubted
+from airflow_provider_iterable.engine.doubt import doubted, in_doubt, undoubted
 from airflow_provider_iterable.engine.plan import Plan
 from airflow_provider_iterable.engine.reasons import Fate, Kind, Reason
 from airflow_provider_iterable.engine.refused import Refused
@@ -121,6 +122,9 @@ class Merges(BaseSync):
             options.source, options.destination, _tail(options.array_merge), options.create_destination, self._is_source
         )
         self._call, self._doubtful = way.calls()
+        self._left, self._replaced = way.look_up_left(), way.look_up_former(self._with_former, self._call)
+        self._former: dict[str, Entry] = {}
+        """Pairs in doubt under whose keys the model has others by now, as they are remembered if they were merged."""
         self.way = "one request for each pair"
         if not options.create_destination:
             self.way += ", after a look-up of its destination"
@@ -158,11 +162,22 @@ class Merges(BaseSync):
         after = change.after
         if change.before.fingerprint in (NEVER_EQUAL, doubted(after.fingerprint)):
             return self._merge(Kind.CHANGED, after, self._doubtful)
+        if in_doubt(change.before) and change.before.ref:
+            former = self._former[after.key] = _settled(change.before)
+            operation = self._merge(Kind.CHANGED, after, self._replaced)
+            return replace(operation, handles=(*after.handles, super().identity(former.ref)))
         return Invalid(after.key, Reason.PAIR_CHANGED, _told(after.handles), after.handles)
 
     def removed(self, change: Removed) -> Operation:
-        """Nothing happens; a key that left is remembered for ever, and this is not asked."""
-        return Operation(change.key, Kind.REMOVED, None, b"", (), change.before)
+        """The source of a pair in doubt is looked up; any other key that left is remembered for ever."""
+        before = change.before
+        if not before.ref or not in_doubt(before):
+            return Operation(change.key, Kind.REMOVED, None, b"", (), before)
+        handles = (("", ""), super().identity(before.ref))
+        return Operation(change.key, Kind.REMOVED, self._left, b"", handles, _settled(before))
+
+    def _with_former(self, operation: Operation) -> Operation:
+        return replace(operation, remember=self._former[operation.key])
 
     def refuse(self, plan: Plan, gone: Gone) -> Refused | None:
         """Look for rows that are wrong beside one another, or for what is remembered; have the others go in turn.
@@ -202,8 +217,13 @@ def _sent(plan: Plan) -> Iterator[tuple[Operation, tuple[Handle, Handle]]]:
     """Yield the pairs that are to be sent: destination and source."""
     for _, operation in plan.present():
         if operation.call is not None:
-            destination, source = operation.handles
+            destination, source, *_ = operation.handles
             yield operation, (destination, source)
+
+
+def _settled(entry: Entry) -> Entry:
+    """Return what is remembered of a pair in doubt once it is known that it was merged."""
+    return Entry(undoubted(entry.fingerprint), entry.ref)
 
 
 def _told(handles: Sequence[Handle]) -> str:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_iterable.engine.doubt import with_receipts
+from airflow_provider_iterable.engine.doubt import in_doubt, with_receipts
 from airflow_provider_iterable.engine.references import forms
 from airflow_provider_iterable.engine.vocabulary import NEVER_EQUAL, NO_INTENTS, Entry, Intents, Patch
 from airflow_provider_iterable.state.pairing import tombstone
@@ -55,6 +55,8 @@ class ErasingSession(TableSession):
         self.unforgets = unforgets
         self.touched = 0
         """Entries of other syncs that became tombstones, or tombstones that were removed."""
+        self._spared = ""
+        """The sync whose own entries are left as they are."""
         self._refs: list[str] = []
         self._touched = 0
         super().__init__(scope, hook, schema, lease_seconds, patience)
@@ -62,7 +64,7 @@ class ErasingSession(TableSession):
     def commit(self, patch: Patch, intents: Intents = NO_INTENTS) -> None:
         """Store a patch, and erase the people it is about, all or nothing."""
         patch = with_receipts(patch, intents)
-        named = {entry.ref for entry in patch.values() if entry is not None and entry.ref}
+        named = {entry.ref for entry in patch.values() if entry is not None and entry.ref and self._erases(entry)}
         self._refs = sorted(form for ref in named for form in forms(ref))
         if self._scope.resync == "baseline":
             self._refs = []  # a baseline sends nothing, and somebody erased long ago may be a customer again
@@ -72,6 +74,10 @@ class ErasingSession(TableSession):
         finally:
             self._refs = []
         self.touched, self._touched = self.touched + self._touched, 0
+
+    def _erases(self, entry: Entry) -> bool:
+        """Return whether the person of a stored entry is to be erased."""
+        return True
 
     def _nameless(self, entry: Entry) -> Entry:
         """Return what is stored of an entry."""
@@ -97,9 +103,10 @@ class ErasingSession(TableSession):
 
     def _erase(self) -> None:
         self._delete_audited("person IN (:people)", people=list(map(tombstone, self._refs)))
-        query = "SELECT sync_id, record_key, ref FROM {state} WHERE ref IN (:refs) AND fingerprint <> ''"
+        about = "ref IN (:refs) AND fingerprint <> '' AND sync_id <> :spared"
+        query = f"SELECT sync_id, record_key, ref FROM {{state}} WHERE {about}"
         entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for sync_id, key, ref in self.tables.find(query, refs=self._refs):
+        for sync_id, key, ref in self.tables.find(query, refs=self._refs, spared=self._spared):
             entries[sync_id].append((key, ref))
             self._touched += 1
         for sync_id, found in entries.items():
@@ -115,7 +122,7 @@ class ErasingSession(TableSession):
         for sync_id, number, part, text in self.tables.find("SELECT sync_id, number, part, doubts FROM {intents}"):
             doubts = json.loads(text)
             found = [(key, ref) for key, _, ref, *_ in doubts if ref in refs]
-            if not found:
+            if not found or sync_id == self._spared:
                 continue
             self._touched += len(found)
             self._entries.put(sync_id, [(tombstone(key), "", tombstone(ref)) for key, ref in found])
@@ -147,8 +154,15 @@ class MergingSession(ErasingSession):
         patience: float = COMMIT_PATIENCE,
     ) -> None:
         super().__init__(scope, hook, schema, lease_seconds, patience, unforgets=False)
+        self._spared = scope.sync_id
+
+    def _erases(self, entry: Entry) -> bool:
+        return not in_doubt(entry)
 
     def _nameless(self, entry: Entry) -> Entry:
+        """Keep whom a pair in doubt is about: the source is to be looked up."""
+        if in_doubt(entry):
+            return entry
         return Entry(entry.fingerprint, tombstone(entry.ref) if entry.ref else "")
 
     def in_doubt(self) -> int:
