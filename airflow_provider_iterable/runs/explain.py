@@ -32,6 +32,7 @@ from airflow_provider_iterable.runs.explained import (
     LEFT_ALONE,
     LEFT_ERASED,
     LEFT_FOR_EVER,
+    LEFT_IN_DOUBT,
     NEVER_ACCEPTED,
     NOT_ANSWERED,
     Explanation,
@@ -326,7 +327,7 @@ class _Explaining:
             if isinstance(screened, Outcome):
                 self._refused(screened)
                 return
-            told.action, told.why = "remove", LEFT
+            told.action, told.why = ("look_up", LEFT_IN_DOUBT) if removal.call.reads else ("remove", LEFT)
             self._called(removal)
             return
         told.action = "forget"

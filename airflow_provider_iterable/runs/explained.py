@@ -14,9 +14,10 @@ from airflow_provider_iterable.engine.resync import VOID
 from airflow_provider_iterable.engine.vocabulary import Entry, Handle
 from airflow_provider_iterable.masking import masked
 
-Action = Literal["send", "remove", "remember", "forget", "nothing", "refuse", "wait", "fail"]
-"""What the run does: a request that writes, or that removes; a change of what is remembered, without a request;
-neither; neither, because the row is rejected or skipped, or waits for a later run; or the run fails before that."""
+Action = Literal["send", "remove", "look_up", "remember", "forget", "nothing", "refuse", "wait", "fail"]
+"""What the run does: a request that writes, that removes, or that only looks something up; a change of what is
+remembered, without a request; neither; neither, because the row is rejected or skipped, or waits for a later run; or
+the run fails before that."""
 Change = Literal["added", "changed", "removed", "unchanged", "invalid", "erased", "unknown"]
 """How the row differs from what is remembered."""
 Memory = Literal["nothing", "accepted", "in_doubt", "to_be_sent_again", "erased"]
@@ -39,6 +40,7 @@ LEFT = "its row has left the model"
 LEFT_ALONE = f"{LEFT}, and what it left at Iterable is kept"
 LEFT_FOR_EVER = f"{LEFT}, and its key is remembered for ever, so that it is not sent again"
 LEFT_ERASED = f"{Reason.ERASED_PERSON.sentence.partition(';')[0]}, and no row has this key"
+LEFT_IN_DOUBT = f"{LEFT}, and {NOT_ANSWERED}"
 """Why a run does what it does with a row, as clauses."""
 
 
@@ -152,6 +154,7 @@ def sentence(told: Explanation) -> str:
     does = {
         "send": f"The next run sends it ({told.operation}, {' then '.join(told.endpoints)})",
         "remove": f"The next run removes it ({told.operation}, {' then '.join(told.endpoints)})",
+        "look_up": f"The next run looks up what became of it ({' then '.join(told.endpoints)})",
         "remember": "The next run makes no request for it, and remembers it",
         "forget": "The next run makes no request for it, and forgets it",
         "nothing": "The next run does nothing with it",

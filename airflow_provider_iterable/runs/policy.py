@@ -43,6 +43,7 @@ from airflow_provider_iterable.runs.explained import (
     LEFT_ALONE,
     LEFT_ERASED,
     LEFT_FOR_EVER,
+    LEFT_IN_DOUBT,
     NEVER_ACCEPTED,
     NOT_ANSWERED,
     Action,
@@ -161,6 +162,8 @@ def _told(memory: Memory, case: Case, operation: Operation, spares: str) -> Step
         left = f"{LEFT}, and {spares}" if spares else LEFT_ALONE
         return Step(action="forget", why=left) if case == "gone" else Step(action="remember", why=FIRES_ONCE)
     calls = list(chain(operation.call))
+    if calls[-1].reads:
+        return Step(action="look_up", endpoints=[name(call) for call in calls], why=LEFT_IN_DOUBT)
     reasons = {"nothing": NEVER_ACCEPTED, "in_doubt": NOT_ANSWERED, "to_be_sent_again": ALL_AGAIN}
     return Step(
         action="remove" if case == "gone" else "send",

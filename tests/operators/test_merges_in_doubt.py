@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import msgspec
@@ -16,7 +17,18 @@ from airflow_provider_iterable.engine.vocabulary import Reply
 from airflow_provider_iterable.operators import IterablePrivacyOperator
 from airflow_provider_iterable.state import TableState
 from tests.operators.conftest import World, email, person
-from tests.operators.test_merges import BY_EMAIL, MERGE, Dead, entries, held, known, merge, other, pairs
+from tests.operators.test_merges import (
+    BY_EMAIL,
+    MERGE,
+    Dead,
+    entries,
+    explained,
+    held,
+    known,
+    merge,
+    other,
+    pairs,
+)
 
 pytestmark = pytest.mark.slow
 both = pytest.mark.parametrize("applied", [True, False])
@@ -71,6 +83,8 @@ def test_a_row_that_left_is_settled(world: World, applied: bool, way: str, monke
     """Merged, its source does not come back by other syncs; otherwise the pair is as if it had never been there."""
     leave_in_doubt(world, monkeypatch, applied=applied, way=way)
     pairs(world)
+    told = explained(world, "1")
+    assert (told.action, told.endpoints, told.change) == ("look_up", [BY_EMAIL], "removed")
     report = merge(world, max_merges=0)
     assert world.calls == {BY_EMAIL: 1}
     assert (report["removed"], report["reasons"]) == (1, {"already_merged": 1} if applied else {})
@@ -100,6 +114,7 @@ def test_another_pair_under_its_key(world: World, applied: bool, way: str, monke
     pairs(world, (1, 3, 2))
     report = merge(world, max_rejected=1.0)
     assert report["reasons"] == ({"pair_changed": 1} if applied else {})
+    assert not [note for note in report["notes"] if "identity" in note]
     assert world.calls[MERGE] == (0 if applied else 1)
     assert held(world) == ({2: {1, 2}, 3: {3}} if applied else {1: {1}, 2: {2, 3}})
     assert tombstones(world) == (1 if applied else 0)
@@ -125,6 +140,48 @@ def test_a_look_up_that_is_lost_leaves_the_doubt(
     world.sandbox.service.faults.clear()
     merge(world, max_rejected=1.0)
     assert (tombstones(world), entries(world) == before) == (1, False)
+
+
+@pytest.mark.parametrize(
+    "named", [b'{"user": {"email": "other@example.com", "dataFields": {}}}', b'{"user": {"dataFields": {"own1": 1}}}']
+)
+@pytest.mark.parametrize("now", [[], [(1, 3, 2)]])
+def test_a_look_up_that_does_not_name_the_source_settles_nothing(
+    world: World, now: list[tuple[int, int, int]], named: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing of the source, so that it is no reason to forget or to merge anything."""
+    leave_in_doubt(world, monkeypatch, applied=False)
+    before, send = entries(world), Client.send
+    pairs(world, *now)
+
+    def mistake(client: Client, batch: Any) -> Any:
+        reply = send(client, batch)
+        return msgspec.structs.replace(reply, body=named) if batch.call.reads else reply
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Client, "send", mistake)
+        merge(world, AirflowException)
+    assert (entries(world), world.calls[MERGE]) == (before, 0)
+
+
+def test_what_cannot_be_looked_up_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, heard: Callable[[], str]
+) -> None:
+    """An older version remembered no source, so that only the row as it was settles it."""
+    leave_in_doubt(world, monkeypatch, applied=True)
+    with closing(sqlite3.connect(world.warehouse)) as connection:
+        connection.execute("UPDATE iterable_sync_state SET ref = '' WHERE sync_id LIKE '%merge'")
+        connection.commit()
+    for now in ([], [(1, 3, 2)]):
+        pairs(world, *now)
+        report = merge(world, max_rejected=1.0)
+        assert world.calls == {}
+        assert [note.partition(" pairs")[0] for note in report["notes"] if "not answered" in note] == ["1"]
+        assert "Put these rows back as they were for one run." in heard()
+    pairs(world, (1, 1, 2))
+    report = merge(world)
+    assert report["reasons"] == {"already_merged": 1}
+    assert not [note for note in report["notes"] if "not answered" in note]
 
 
 def test_nothing_is_looked_up_by_a_dry_run_or_a_baseline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
