@@ -327,7 +327,8 @@ class _Explaining:
             if isinstance(screened, Outcome):
                 self._refused(screened)
                 return
-            told.action, told.why = ("look_up", LEFT_IN_DOUBT) if removal.call.reads else ("remove", LEFT)
+            *_, last = chain(removal.call)
+            told.action, told.why = ("look_up", LEFT_IN_DOUBT) if last.reads else ("remove", LEFT)
             self._called(removal)
             return
         told.action = "forget"
